@@ -1,0 +1,325 @@
+//! The actions, but for monitor: start, stop, validate-all, reload-agent.
+//!
+//! A stop that fails means that the node is fenced, so stop never fails for what is configured
+//! badly or not there; it fails only if something that can answer packets is still there.
+
+use super::environment::Environment;
+use super::exit::{Code, Failure};
+use super::parameters::{Instance, Parameters};
+use super::resolve::{describe, place};
+use crate::host::lock::lock;
+use crate::host::observe::{Kernel, ObserveError};
+use crate::host::reach::{ReachError, reach};
+use crate::model::bucket::{BucketCount, BucketSet};
+use crate::model::vip::{Nic, Vip};
+use crate::plan::installed::find;
+use crate::plan::steps::{Intent, Refusal, Step, steps};
+use crate::sys::process::has_cap_net_admin;
+use crate::sys::{netns, nft::NftError};
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// How long an action waits for others when Pacemaker does not say how long it may take.
+const PATIENCE: Duration = Duration::from_secs(18);
+
+/// Enters the namespace that was named, if one was.
+pub fn enter_namespace(parameters: &Parameters) -> Result<(), Failure> {
+    match &parameters.network_namespace {
+        None => Ok(()),
+        Some(name) => netns::enter(name).map_err(|error| Failure::new(Code::Installed, error)),
+    }
+}
+
+/// The action `start`.
+pub fn start(env: &Environment) -> Result<(), Failure> {
+    let parameters = Parameters::read(env)?;
+    let instance = parameters.instance(env)?;
+    privileged("start")?;
+    enter_namespace(&parameters)?;
+    let mut kernel = Kernel::open()?;
+    let vip = resolve(&mut kernel, &parameters, &instance)?;
+    require_link(&mut kernel, &parameters, &vip)?;
+    let _lock = locked(env)?;
+    let intent = Intent::Take {
+        vip: vip.clone(),
+        buckets: BucketSet::one(instance.bucket),
+    };
+    let done = reach(&mut kernel, &intent, parameters.announcements)?;
+    let came_up = done.iter().any(|step| matches!(step, Step::AddAddress(_)));
+    if came_up {
+        info!(
+            "{} is up on {} with the cluster MAC {}",
+            vip.address, vip.nic, vip.mac
+        );
+        warn_of_ignored(&parameters);
+    }
+    if !done.is_empty() {
+        info!(
+            "bucket {} of {} is owned here",
+            instance.bucket, vip.address
+        );
+    }
+    Ok(())
+}
+
+/// The action `stop`.
+pub fn stop(env: &Environment) -> Result<(), Failure> {
+    let parameters = match Parameters::read(env) {
+        Ok(parameters) => parameters,
+        Err(failure) => {
+            warn!(
+                "nothing to stop, for this cannot have been started: {}",
+                failure.reason
+            );
+            return Ok(());
+        }
+    };
+    let Some(number) = env.instance() else {
+        warn!("nothing to stop: outside of a globally unique clone nothing is ever started");
+        return Ok(());
+    };
+    privileged("stop")?;
+    if let Err(failure) = enter_namespace(&parameters) {
+        warn!("nothing to stop: {}", failure.reason);
+        return Ok(());
+    }
+    let mut kernel = Kernel::open()?;
+    let _lock = locked(env)?;
+    let nic = nic_for_stop(&mut kernel, &parameters)?;
+    let (observed, _) = kernel.observe(nic.as_ref())?;
+    if let Some(found) = find(&observed.rules, parameters.ip)
+        && found.vip.manager != parameters.manager
+    {
+        warn!(
+            "nothing to stop: {} is here by {}, not by {}",
+            parameters.ip, found.vip.manager, parameters.manager
+        );
+        return Ok(());
+    }
+    let intent = Intent::Leave {
+        address: parameters.ip,
+        // An instance with a number beyond all buckets is an orphan that owns none.
+        buckets: Some(
+            u16::try_from(number)
+                .map(BucketSet::one)
+                .unwrap_or_default(),
+        ),
+        nic,
+    };
+    let done = reach(&mut kernel, &intent, parameters.announcements)?;
+    if !done.is_empty() {
+        info!("bucket {number} of {} is foreign here now", parameters.ip);
+    }
+    let gone = |step: &Step| matches!(step, Step::DeleteAddress { .. });
+    if done.iter().any(gone) {
+        info!("{} is gone from this node", parameters.ip);
+    }
+    Ok(())
+}
+
+/// The interface to look at: the one that was named, else the one that has the address.
+fn nic_for_stop(kernel: &mut Kernel, parameters: &Parameters) -> Result<Option<Nic>, Failure> {
+    if let Some(nic) = &parameters.nic {
+        return Ok(Some(nic.clone()));
+    }
+    let route = &mut kernel.route;
+    let held = route.addresses(None, None).map_err(ObserveError::from)?;
+    let Some(held) = held.iter().find(|held| held.addr == parameters.ip) else {
+        return Ok(None);
+    };
+    let links = route.links().map_err(ObserveError::from)?;
+    let link = links.iter().find(|link| link.index == held.index);
+    Ok(link.and_then(|link| link.name.parse().ok()))
+}
+
+/// The action `validate-all`. With `OCF_CHECK_LEVEL` 10 it also asks this node.
+pub fn validate_all(env: &Environment) -> Result<(), Failure> {
+    let parameters = Parameters::read(env)?;
+    // Without clone variables (crm_resource --validate, pcs) there is only the primitive to check.
+    let instance = match env.clone_max() {
+        Some(_) => Some(parameters.instance(env)?),
+        None => None,
+    };
+    let buckets = instance
+        .map(|instance| instance.buckets)
+        .or(parameters.buckets);
+    let one = BucketCount::new(1).map_err(|error| Failure::new(Code::Configured, error))?;
+    let stand_in = super::resolve::Place {
+        nic: match &parameters.nic {
+            Some(nic) => nic.clone(),
+            None => "eth0"
+                .parse()
+                .map_err(|error| Failure::new(Code::Configured, error))?,
+        },
+        prefix: parameters.prefix.unwrap_or(24),
+    };
+    describe(&parameters, stand_in, buckets.unwrap_or(one))?;
+    if !parameters.seed_given {
+        warn!(
+            "hash_seed is not set, so it follows from ip and anybody can guess it and aim traffic \
+             at one node; set a random one, such as hash_seed=\"0x$(openssl rand -hex 4)\""
+        );
+    }
+    warn_of_ignored(&parameters);
+    if env.check_level() < 10 {
+        return Ok(());
+    }
+    privileged("validate-all with OCF_CHECK_LEVEL=10")?;
+    enter_namespace(&parameters)?;
+    let mut kernel = Kernel::open()?;
+    let place = place(
+        &mut kernel.route,
+        parameters.ip,
+        parameters.nic.as_ref(),
+        parameters.prefix,
+    )?;
+    let vip = describe(&parameters, place, buckets.unwrap_or(one))?;
+    require_link(&mut kernel, &parameters, &vip)?;
+    try_rules(&mut kernel, vip)
+}
+
+/// Has the kernel check all of the rules, without keeping them.
+fn try_rules(kernel: &mut Kernel, vip: Vip) -> Result<(), Failure> {
+    let (observed, generation) = kernel.observe(Some(&vip.nic))?;
+    let buckets = BucketSet::one(0);
+    let todo = match steps(&observed, &Intent::Take { vip, buckets }) {
+        // A running VIP with another description proves that the kernel can.
+        Err(Refusal::OtherDescription { .. }) => return Ok(()),
+        todo => todo.map_err(ReachError::Refused)?,
+    };
+    let first = todo.into_iter().find_map(|step| match step {
+        Step::Rules(changes) => Some(changes),
+        _ => None,
+    });
+    match first {
+        None => Ok(()),
+        Some(changes) => match kernel.nft.check(&changes, generation) {
+            Ok(()) | Err(NftError::Outdated) => Ok(()),
+            Err(error) => Err(of_nft(&error)),
+        },
+    }
+}
+
+/// The action `reload-agent`: the parameters that allow it are read at every action anyway, so that
+/// there is nothing to do but to check them.
+pub fn reload_agent(env: &Environment) -> Result<(), Failure> {
+    Parameters::read(env).map(|_| ())
+}
+
+fn warn_of_ignored(parameters: &Parameters) {
+    if parameters.ignored.is_empty() {
+        return;
+    }
+    let words: Vec<String> = parameters
+        .ignored
+        .iter()
+        .map(|(name, why)| format!("{name} ({why})"))
+        .collect();
+    warn!("ignored, they mean nothing here: {}", words.join(", "));
+}
+
+fn privileged(action: &str) -> Result<(), Failure> {
+    match has_cap_net_admin() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::new(
+            Code::Permission,
+            format!("{action} needs the capability CAP_NET_ADMIN; run it as root"),
+        )),
+        Err(error) => Err(Failure::new(Code::Generic, error)),
+    }
+}
+
+fn locked(env: &Environment) -> Result<crate::host::lock::Lock, Failure> {
+    // A second before Pacemaker gives up, so that it is told why.
+    let patience = env.timeout().map_or(PATIENCE, |timeout| {
+        timeout.saturating_sub(Duration::from_secs(1))
+    });
+    lock(patience).map_err(|error| Failure::new(Code::Generic, error))
+}
+
+fn resolve(
+    kernel: &mut Kernel,
+    parameters: &Parameters,
+    instance: &Instance,
+) -> Result<Vip, Failure> {
+    let place = place(
+        &mut kernel.route,
+        parameters.ip,
+        parameters.nic.as_ref(),
+        parameters.prefix,
+    )?;
+    describe(parameters, place, instance.buckets)
+}
+
+/// An interface that is down cannot serve anything, if anybody cares.
+fn require_link(kernel: &mut Kernel, parameters: &Parameters, vip: &Vip) -> Result<(), Failure> {
+    let link = kernel.route.link(vip.nic.as_str());
+    let link = link.map_err(ObserveError::from)?;
+    match link {
+        None => Err(Failure::new(
+            Code::Installed,
+            Refusal::NoInterface(vip.nic.clone()),
+        )),
+        Some(link) if parameters.check_link_status && !(link.admin_up && link.carrier) => {
+            Err(Failure::new(
+                Code::Generic,
+                format!(
+                    "the interface {} is {}; check the cable, or set check_link_status=\"false\"",
+                    vip.nic,
+                    if link.admin_up {
+                        "without a carrier"
+                    } else {
+                        "down"
+                    }
+                ),
+            ))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn of_nft(error: &NftError) -> Failure {
+    let code = match error {
+        error if error.is_permission() => Code::Permission,
+        error if error.is_missing_feature() => Code::Installed,
+        _ => Code::Generic,
+    };
+    let hint = match code {
+        Code::Installed => {
+            "; the kernel needs nf_tables with netdev, arp and ip6 families, nft_hash, and \
+             5.10 or later"
+        }
+        _ => "",
+    };
+    Failure::new(code, format!("{error}{hint}"))
+}
+
+impl From<ObserveError> for Failure {
+    fn from(error: ObserveError) -> Self {
+        match &error {
+            ObserveError::Nft(nft) => of_nft(nft),
+            _ => Failure::new(Code::Generic, error),
+        }
+    }
+}
+
+impl From<ReachError> for Failure {
+    fn from(error: ReachError) -> Self {
+        match &error {
+            ReachError::Observe(ObserveError::Nft(nft)) => of_nft(nft),
+            ReachError::Failed(errors) => match errors.as_slice() {
+                [crate::host::apply::StepError::Nft(nft)] => of_nft(nft),
+                _ => Failure::new(Code::Generic, error),
+            },
+            ReachError::Refused(refusal) => {
+                let code = match refusal {
+                    Refusal::NoInterface(_) | Refusal::NotEthernet(_) => Code::Installed,
+                    Refusal::OwnAddress { .. } => Code::Configured,
+                    Refusal::OtherDescription { .. } | Refusal::Unknown(_) => Code::Generic,
+                };
+                Failure::new(code, refusal)
+            }
+            _ => Failure::new(Code::Generic, error),
+        }
+    }
+}

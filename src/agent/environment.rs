@@ -1,0 +1,126 @@
+//! What Pacemaker hands to an agent: environment variables. Pure; `main` reads the real ones.
+//!
+//! Meta variables are not always there: the stop of an orphan (`clone-max` was lowered) comes with
+//! none of them, and the number of the instance stands in `OCF_RESOURCE_INSTANCE` alone.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The environment of an action.
+#[derive(Debug, Clone, Default)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// Of these variables.
+    pub fn new(variables: impl IntoIterator<Item = (String, String)>) -> Self {
+        Environment(variables.into_iter().collect())
+    }
+
+    /// The environment of this process; a variable that is no text is as if it were not set.
+    pub fn of_process() -> Self {
+        let text = |word: std::ffi::OsString| word.into_string().ok();
+        let variables = std::env::vars_os();
+        Environment::new(variables.filter_map(|(name, value)| Some((text(name)?, text(value)?))))
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// A parameter; one that is empty is not set.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.get(&format!("OCF_RESKEY_{name}"))
+            .map(str::trim)
+            .filter(|value| !value.is_empty())
+    }
+
+    fn meta(&self, name: &str) -> Option<&str> {
+        self.get(&format!("OCF_RESKEY_CRM_meta_{name}"))
+    }
+
+    /// The resource's name without the number of the instance.
+    pub fn resource(&self) -> &str {
+        let whole = self.get("OCF_RESOURCE_INSTANCE").unwrap_or("ClusterIP");
+        match whole.rsplit_once(':') {
+            Some((name, number)) if number.bytes().all(|b| b.is_ascii_digit()) => name,
+            _ => whole,
+        }
+    }
+
+    /// The number of the instance, if this is one of a clone.
+    pub fn instance(&self) -> Option<u32> {
+        let from_name = || {
+            let whole = self.get("OCF_RESOURCE_INSTANCE")?;
+            whole.rsplit_once(':')?.1.parse().ok()
+        };
+        self.meta("clone")
+            .and_then(|number| number.parse().ok())
+            .or_else(from_name)
+    }
+
+    /// The clone's number of instances; `None` outside of a clone.
+    pub fn clone_max(&self) -> Option<&str> {
+        self.meta("clone_max")
+    }
+
+    /// Is the clone globally unique? `None` outside of a clone.
+    pub fn globally_unique(&self) -> Option<bool> {
+        self.meta("globally_unique").map(is_true)
+    }
+
+    /// Is this monitor a probe? Those have no interval.
+    pub fn is_probe(&self) -> bool {
+        self.meta("interval").is_none_or(|interval| interval == "0")
+    }
+
+    /// How long the action may take.
+    pub fn timeout(&self) -> Option<Duration> {
+        let milliseconds = self.meta("timeout")?.parse().ok()?;
+        Some(Duration::from_millis(milliseconds))
+    }
+
+    /// Does the cluster log at debug level?
+    pub fn wants_debug(&self) -> bool {
+        self.get("HA_debug").is_some_and(|level| level != "0")
+            || self.get("PCMK_debug").is_some_and(is_true)
+    }
+
+    /// `OCF_CHECK_LEVEL`.
+    pub fn check_level(&self) -> u32 {
+        let level = self.get("OCF_CHECK_LEVEL");
+        level.and_then(|level| level.parse().ok()).unwrap_or(0)
+    }
+}
+
+/// What `ocf_is_true` of the shell agents takes for true.
+pub fn is_true(word: &str) -> bool {
+    ["yes", "true", "1", "ja", "on", "y"].contains(&word.to_ascii_lowercase().as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(pairs: &[(&str, &str)]) -> Environment {
+        Environment::new(pairs.iter().map(|(a, b)| (a.to_string(), b.to_string())))
+    }
+
+    #[test]
+    fn an_orphan_has_its_number_in_its_name_alone() {
+        let orphan = environment(&[("OCF_RESOURCE_INSTANCE", "resIP:21")]);
+        assert_eq!((orphan.resource(), orphan.instance()), ("resIP", Some(21)));
+        assert_eq!(orphan.clone_max(), None);
+        let primitive = environment(&[("OCF_RESOURCE_INSTANCE", "resIP")]);
+        assert_eq!(
+            (primitive.resource(), primitive.instance()),
+            ("resIP", None)
+        );
+    }
+
+    #[test]
+    fn an_empty_parameter_is_none() {
+        let env = environment(&[("OCF_RESKEY_nic", " "), ("OCF_RESKEY_ip", " 10.0.0.1 ")]);
+        assert_eq!(env.parameter("nic"), None);
+        assert_eq!(env.parameter("ip"), Some("10.0.0.1"));
+    }
+}

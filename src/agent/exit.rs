@@ -1,0 +1,47 @@
+//! Exit codes, and why an action ended as it did.
+
+use std::fmt;
+
+/// The exit codes of OCF 1.1 that this agent uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// OCF_SUCCESS.
+    Success = 0,
+    /// OCF_ERR_GENERIC: Pacemaker recovers.
+    Generic = 1,
+    /// OCF_ERR_UNIMPLEMENTED.
+    Unimplemented = 3,
+    /// OCF_ERR_PERM: not on this node.
+    Permission = 4,
+    /// OCF_ERR_INSTALLED: not on this node.
+    Installed = 5,
+    /// OCF_ERR_CONFIGURED: not anywhere.
+    Configured = 6,
+    /// OCF_NOT_RUNNING.
+    NotRunning = 7,
+}
+
+/// An action that did not succeed: its code and the sentence for the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The exit code.
+    pub code: Code,
+    /// What went wrong and what to do; Pacemaker shows it as the exit reason. Empty where there is
+    /// nothing to say (a probe that finds nothing).
+    pub reason: String,
+}
+
+impl Failure {
+    /// A failure with its reason.
+    pub fn new(code: Code, reason: impl fmt::Display) -> Self {
+        Failure {
+            code,
+            reason: reason.to_string(),
+        }
+    }
+
+    /// The instance does not run here, which nobody needs to be told.
+    pub fn not_running() -> Self {
+        Failure::new(Code::NotRunning, "")
+    }
+}

@@ -1,0 +1,13 @@
+//! The resource agent `ocf:rust:ClusterIP`: what Pacemaker asks, in Pacemaker's words.
+//!
+//! Source: the OCF Resource Agent API 1.1, and how Pacemaker 2.1 keeps it. Nothing here knows how
+//! buckets are moved: parameters become a `Vip` and an `Intent`, results become exit codes.
+
+pub mod actions;
+pub mod environment;
+pub mod exit;
+pub mod logging;
+pub mod metadata;
+pub mod monitor;
+pub mod parameters;
+pub mod resolve;

@@ -1,0 +1,124 @@
+//! Does this instance run here, and is it well?
+//!
+//! Running means that the kernel's map has the instance's bucket. The number of buckets is the
+//! kernel's: Pacemaker leaves running monitors with the `clone-max` of the time at which they were
+//! started. Nothing is locked and nothing is changed.
+
+use super::environment::Environment;
+use super::exit::{Code, Failure};
+use super::parameters::Parameters;
+use super::resolve::{Place, describe};
+use crate::host::observe::Kernel;
+use crate::model::host::Observed;
+use crate::model::ruleset::Family;
+use crate::model::vip::Vip;
+use crate::plan::health::{Drift, drift};
+use crate::plan::installed::find;
+
+/// The most pieces that an exit reason names.
+const NAMED: usize = 3;
+
+/// The action `monitor`, and the probe.
+pub fn monitor(env: &Environment) -> Result<(), Failure> {
+    let silent = |_| Failure::not_running();
+    // What is configured badly cannot run; start and validate-all say what is wrong.
+    let parameters = Parameters::read(env).map_err(silent)?;
+    let Some(number) = env.instance() else {
+        return Err(Failure::not_running());
+    };
+    super::actions::enter_namespace(&parameters).map_err(silent)?;
+    let failed = |error: &dyn std::fmt::Display| Failure::new(Code::Generic, error);
+    let mut kernel = Kernel::open().map_err(|error| failed(&error))?;
+    let (observed, _) = kernel
+        .observe(parameters.nic.as_ref())
+        .map_err(|error| failed(&error))?;
+    judge(env, &parameters, number, &observed)
+}
+
+/// The judgement on what was found. Pure.
+fn judge(
+    env: &Environment,
+    parameters: &Parameters,
+    number: u32,
+    observed: &Observed,
+) -> Result<(), Failure> {
+    let ip = parameters.ip;
+    let not_here = |reason: String| {
+        // A probe that finds nothing has nothing to tell.
+        let reason = if env.is_probe() {
+            String::new()
+        } else {
+            reason
+        };
+        Err(Failure::new(Code::NotRunning, reason))
+    };
+    let Some(found) = find(&observed.rules, ip) else {
+        let missing = match observed.rules.contains_key(&Family::Netdev) {
+            true => format!("the chains of {ip} are gone from 'table netdev clusterip'"),
+            false => "the 'table netdev clusterip' is gone".to_owned(),
+        };
+        return not_here(format!(
+            "bucket {number} of {ip} is not served: {missing}; somebody flushed the ruleset"
+        ));
+    };
+    if found.vip.manager != parameters.manager {
+        return not_here(format!(
+            "{ip} is here, but by {}, not by {}",
+            found.vip.manager, parameters.manager
+        ));
+    }
+    let owned = u16::try_from(number).is_ok_and(|bucket| found.owned.contains(bucket));
+    if !owned {
+        return not_here(format!(
+            "bucket {number} of {ip} is not served: its element is gone from the map of buckets"
+        ));
+    }
+    let expected = expected(parameters, &found.vip)?;
+    if expected != found.vip {
+        return Err(Failure::new(
+            Code::Generic,
+            format!(
+                "{ip} is installed with another description than the configuration has: installed \
+                 {}, configured {}; stop the clone and start it again",
+                found.vip.written(),
+                expected.written()
+            ),
+        ));
+    }
+    let drift = drift(observed, &found.vip, parameters.check_link_status);
+    match drift.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::new(Code::Generic, in_words(&drift))),
+    }
+}
+
+/// What the configuration says, with what it leaves open as it is in the kernel.
+fn expected(parameters: &Parameters, found: &Vip) -> Result<Vip, Failure> {
+    let place = Place {
+        nic: parameters.nic.clone().unwrap_or_else(|| found.nic.clone()),
+        prefix: parameters.prefix.unwrap_or(found.prefix),
+    };
+    describe(
+        parameters,
+        place,
+        parameters.buckets.unwrap_or(found.buckets),
+    )
+    .map_err(|failure| Failure::new(Code::Generic, failure.reason))
+}
+
+fn in_words(drift: &[Drift]) -> String {
+    let mut words: Vec<String> = drift
+        .iter()
+        .take(NAMED)
+        .map(|piece| {
+            format!(
+                "{} is '{}' instead of '{}'",
+                piece.piece, piece.found, piece.expected
+            )
+        })
+        .collect();
+    if drift.len() > NAMED {
+        words.push(format!("and {} more pieces", drift.len() - NAMED));
+    }
+    words.join("; ")
+}

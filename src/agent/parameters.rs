@@ -1,0 +1,267 @@
+//! The agent's parameters as types. Pure: no value reaches the rest of the program unchecked.
+
+use super::environment::{Environment, is_true};
+use super::exit::{Code, Failure};
+use crate::host::announce::Announcements;
+use crate::model::bucket::BucketCount;
+use crate::model::hash::{HashMode, Hasher, Layout};
+use crate::model::mac::Mac;
+use crate::model::vip::{Manager, Nic, longest_prefix};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+/// Parameters of IPaddr2 that mean nothing here. They are accepted, so that a configuration carries
+/// over by changing one word, and ignored.
+pub const IGNORED: [(&str, &str); 18] = [
+    (
+        "broadcast",
+        "the broadcast address follows from cidr_netmask",
+    ),
+    ("proto", "addresses have no protocol mark"),
+    ("lvs_support", "there is no director"),
+    ("lvs_ipv6_addrlabel", "the VIP is never chosen as a source"),
+    (
+        "lvs_ipv6_addrlabel_value",
+        "the VIP is never chosen as a source",
+    ),
+    ("clusterip_firewall", "the rules are always nf_tables"),
+    ("clusterip_hash_seed", "the seed is hash_seed"),
+    ("clusterip_table", "the tables are always called clusterip"),
+    ("clusterip_chain", "the chains have names of their own"),
+    (
+        "clusterip_mac_mangle",
+        "ARP and neighbour discovery always say the cluster MAC",
+    ),
+    (
+        "arp_count_refresh",
+        "the MAC never changes, so nothing is refreshed",
+    ),
+    ("arp_bg", "announcements are always sent in the background"),
+    ("arp_sender", "announcements are sent by the agent itself"),
+    (
+        "send_arp_opts",
+        "announcements are sent by the agent itself",
+    ),
+    ("flush_routes", "no routes are cached"),
+    (
+        "run_arping",
+        "all nodes have the address, so there is no duplicate to find",
+    ),
+    (
+        "preferred_lft",
+        "IPv6 addresses are always added deprecated",
+    ),
+    (
+        "nodad",
+        "IPv6 addresses are always added without duplicate address detection",
+    ),
+];
+
+/// The parameters of the primitive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parameters {
+    /// `ip`.
+    pub ip: IpAddr,
+    /// `nic`; if it is not given, the interface of the connected route.
+    pub nic: Option<Nic>,
+    /// `cidr_netmask`; if it is not given, that of the connected route.
+    pub prefix: Option<u8>,
+    /// `iflabel`, without the interface.
+    pub label: Option<String>,
+    /// `mac`; if it is not given, it follows from the address.
+    pub mac: Option<Mac>,
+    /// `clusterip_hash`, `hash_layout` and `hash_seed`.
+    pub hasher: Hasher,
+    /// Was the seed given, or derived from the address?
+    pub seed_given: bool,
+    /// `buckets`.
+    pub buckets: Option<BucketCount>,
+    /// `noprefixroute`.
+    pub noprefixroute: bool,
+    /// `check_link_status`.
+    pub check_link_status: bool,
+    /// `drop_unicast_in_l2_multicast`.
+    pub lock: bool,
+    /// `network_namespace`.
+    pub network_namespace: Option<String>,
+    /// `arp_count` and `arp_interval`.
+    pub announcements: Announcements,
+    /// The resource.
+    pub manager: Manager,
+    /// Parameters that were given and are ignored, with the reason.
+    pub ignored: Vec<(&'static str, &'static str)>,
+}
+
+/// The instance's place in its clone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Instance {
+    /// The bucket that the instance is the right to serve.
+    pub bucket: u16,
+    /// How many buckets there are.
+    pub buckets: BucketCount,
+}
+
+/// The seed of a VIP for which none was given: known to whoever knows the address.
+pub fn derived_seed(ip: IpAddr) -> u32 {
+    let digest = blake3::hash(format!("clusterip seed of {ip}").as_bytes());
+    let [a, b, c, d, ..] = *digest.as_bytes();
+    u32::from_be_bytes([a, b, c, d])
+}
+
+/// A seed as people write it: decimal, or hex after 0x.
+pub fn parse_seed(text: &str) -> Option<u32> {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(hex) if digits(hex) => u32::from_str_radix(hex, 16).ok(),
+        Some(_) => None,
+        None if digits(text) => text.parse().ok(),
+        None => None,
+    }
+}
+
+/// The length of a prefix, written so or as an IPv4 netmask.
+pub fn parse_prefix(text: &str, ip: IpAddr) -> Option<u8> {
+    let bits = match (text.parse::<Ipv4Addr>(), ip) {
+        (Ok(mask), IpAddr::V4(_)) => {
+            let bits = mask.to_bits();
+            (bits.leading_ones() == bits.count_ones()).then(|| bits.count_ones() as u8)?
+        }
+        _ => text.parse().ok()?,
+    };
+    (1..=longest_prefix(ip)).contains(&bits).then_some(bits)
+}
+
+impl Parameters {
+    /// Reads and checks the parameters.
+    pub fn read(env: &Environment) -> Result<Self, Failure> {
+        let wrong = |reason: String| Failure::new(Code::Configured, reason);
+        let ip = env.parameter("ip").ok_or_else(|| {
+            wrong("the parameter ip is missing; set ip=\"10.0.0.99\", say".into())
+        })?;
+        let ip: IpAddr = ip.parse().map_err(|_| {
+            wrong(format!("ip=\"{ip}\" is no IPv4 or IPv6 address; write one without a prefix, such as 10.0.0.99"))
+        })?;
+        if env.parameter("unique_clone_address").is_some_and(is_true) {
+            return Err(wrong(
+                "unique_clone_address=\"true\" would give every instance an address of its own; \
+                 use ocf:heartbeat:IPaddr2 for that, or leave the parameter out"
+                    .into(),
+            ));
+        }
+        let typed = |name: &str| env.parameter(name).map(str::to_owned);
+        let nic = typed("nic").map(|nic| nic.parse::<Nic>()).transpose();
+        let nic = nic.map_err(|error| wrong(format!("nic: {error}")))?;
+        let prefix = match typed("cidr_netmask") {
+            None => None,
+            Some(text) => Some(parse_prefix(&text, ip).ok_or_else(|| {
+                let longest = longest_prefix(ip);
+                wrong(format!(
+                    "cidr_netmask=\"{text}\" is no prefix length for {ip}; use 1 to {longest}"
+                ))
+            })?),
+        };
+        let mac = typed("mac").map(|mac| mac.parse::<Mac>()).transpose();
+        let mac = mac.map_err(|error| wrong(format!("mac: {error}")))?;
+        let mode = typed("clusterip_hash").map(|mode| mode.parse::<HashMode>());
+        let mode = mode.transpose();
+        let mode = mode.map_err(|error| wrong(format!("clusterip_hash: {error}")))?;
+        let layout = typed("hash_layout").map(|layout| layout.parse::<Layout>());
+        let layout = layout.transpose();
+        let layout = layout.map_err(|error| wrong(format!("hash_layout: {error}")))?;
+        let seed = match typed("hash_seed") {
+            None => None,
+            Some(text) => Some(parse_seed(&text).ok_or_else(|| {
+                wrong(format!(
+                    "hash_seed=\"{text}\" is no seed; use a number from 0 to 4294967295, or 0x and \
+                     up to eight hex digits"
+                ))
+            })?),
+        };
+        let buckets = typed("buckets").map(|count| count.parse::<BucketCount>());
+        let buckets = buckets.transpose();
+        let buckets = buckets.map_err(|error| wrong(format!("buckets: {error}")))?;
+        let number = |name: &str, default: u32| match env.parameter(name) {
+            None => Ok(default),
+            Some(text) => text
+                .parse::<u32>()
+                .ok()
+                .filter(|n| *n <= 100_000)
+                .ok_or_else(|| wrong(format!("{name}=\"{text}\" is no number from 0 to 100000"))),
+        };
+        let announcements = Announcements {
+            count: number("arp_count", 5)?,
+            interval: Duration::from_millis(number("arp_interval", 200)?.into()),
+        };
+        let network_namespace = typed("network_namespace");
+        if let Some(name) = &network_namespace
+            && (name.contains('/') || name == "." || name == "..")
+        {
+            return Err(wrong(format!(
+                "network_namespace=\"{name}\" is no name of a namespace; use one that 'ip netns' shows"
+            )));
+        }
+        let flag = |name: &str, default: bool| env.parameter(name).map_or(default, is_true);
+        Ok(Parameters {
+            ip,
+            nic,
+            prefix,
+            label: typed("iflabel"),
+            mac,
+            hasher: Hasher {
+                mode: mode.unwrap_or_default(),
+                layout: layout.unwrap_or_default(),
+                seed: seed.unwrap_or_else(|| derived_seed(ip)),
+            },
+            seed_given: seed.is_some(),
+            buckets,
+            noprefixroute: flag("noprefixroute", false),
+            check_link_status: flag("check_link_status", true),
+            lock: flag("drop_unicast_in_l2_multicast", true),
+            network_namespace,
+            announcements,
+            manager: Manager::pacemaker(env.resource()),
+            ignored: IGNORED
+                .into_iter()
+                .filter(|(name, _)| env.parameter(name).is_some())
+                .collect(),
+        })
+    }
+
+    /// The place of the instance in its clone, as start and validate-all need it.
+    pub fn instance(&self, env: &Environment) -> Result<Instance, Failure> {
+        let wrong = |reason: String| Err(Failure::new(Code::Configured, reason));
+        let (Some(instance), Some(clone_max)) = (env.instance(), env.clone_max()) else {
+            return wrong(
+                "this resource is no clone: every instance serves one bucket, so put it into a \
+                 clone with the meta attributes globally-unique=\"true\" clone-max=\"12\" \
+                 clone-node-max=\"12\" (for three nodes, say)"
+                    .into(),
+            );
+        };
+        if env.globally_unique() != Some(true) {
+            return wrong(
+                "the clone is not globally unique, so its instances cannot be told apart; set the \
+                 clone's meta attribute globally-unique=\"true\""
+                    .into(),
+            );
+        }
+        let count = match clone_max.parse::<BucketCount>() {
+            Ok(count) => count,
+            Err(error) => return wrong(format!("clone-max: {error}")),
+        };
+        let buckets = self.buckets.unwrap_or(count);
+        if buckets != count {
+            return wrong(format!(
+                "buckets=\"{buckets}\", but the clone has clone-max=\"{count}\": every bucket needs \
+                 one instance; make them equal, with the clone stopped"
+            ));
+        }
+        match u16::try_from(instance) {
+            Ok(bucket) if bucket < buckets.get() => Ok(Instance { bucket, buckets }),
+            _ => wrong(format!(
+                "instance {instance} has no bucket: there are {buckets}, numbered from 0 to {}",
+                buckets.get() - 1
+            )),
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! The resource agent `ocf:rust:ClusterIP`; installed as `…/resource.d/rust/ClusterIP`.
+
+use clusterip::agent::environment::Environment;
+use clusterip::agent::exit::{Code, Failure};
+use clusterip::agent::{actions, logging, metadata, monitor};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let action = std::env::args().nth(1).unwrap_or_default();
+    let env = Environment::of_process();
+    logging::start(env.wants_debug());
+    let outcome = match action.as_str() {
+        "start" => actions::start(&env),
+        "stop" => actions::stop(&env),
+        "monitor" | "status" => monitor::monitor(&env),
+        "validate-all" => actions::validate_all(&env),
+        "reload-agent" => actions::reload_agent(&env),
+        "meta-data" => {
+            print!("{}", metadata::xml());
+            Ok(())
+        }
+        "usage" | "help" => {
+            println!("{}", metadata::USAGE);
+            Ok(())
+        }
+        other => Err(Failure::new(
+            Code::Unimplemented,
+            format!("there is no action '{other}'; {}", metadata::USAGE),
+        )),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, reason }) => {
+            if !reason.is_empty() {
+                // Pacemaker looks for this word and shows the rest to the operator.
+                eprintln!("ocf-exit-reason:{}", reason.replace('\n', " "));
+            }
+            ExitCode::from(code as u8)
+        }
+    }
+}

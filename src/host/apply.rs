@@ -1,0 +1,110 @@
+//! Doing one step of a plan. No step decides anything.
+
+use super::announce::{Announcements, announce};
+use super::observe::Kernel;
+use crate::model::host::Observed;
+use crate::model::vip::{Nic, Vip};
+use crate::plan::steps::Step;
+use crate::sys::mcast::{self, McastError};
+use crate::sys::nft::NftError;
+use crate::sys::process::DetachError;
+use crate::sys::route::{Family, NewAddress, RouteError, lost_with};
+use crate::sys::sysctl::{self, Key, SysctlError, SysctlPath};
+use std::net::IpAddr;
+
+/// Why a step could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// A change of the rules.
+    #[error(transparent)]
+    Nft(#[from] NftError),
+    /// A change of addresses.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    /// A change of memberships.
+    #[error(transparent)]
+    Mcast(#[from] McastError),
+    /// The second lock.
+    #[error(transparent)]
+    Sysctl(#[from] SysctlError),
+    /// The announcements.
+    #[error("the VIP cannot be announced to its neighbours: {0}")]
+    Announce(#[from] DetachError),
+    /// The interface vanished between looking and doing.
+    #[error("the interface {0} has just vanished")]
+    Vanished(Nic),
+}
+
+/// Does a step. `generation` is that of the rules; it is kept up to date.
+pub fn apply(
+    kernel: &mut Kernel,
+    observed: &Observed,
+    step: &Step,
+    generation: &mut u32,
+    announcements: Announcements,
+) -> Result<(), StepError> {
+    let index = |nic: &Nic| {
+        let state = observed.nics.get(nic.as_str());
+        state.ok_or_else(|| StepError::Vanished(nic.clone()))
+    };
+    match step {
+        Step::Rules(changes) => {
+            *generation = kernel.nft.apply(changes, *generation)?;
+        }
+        Step::Lock { nic, family, on } => {
+            let family = Family::of(family);
+            let path = SysctlPath::new(family, nic.as_str(), Key::DropUnicastInL2Multicast)?;
+            sysctl::write(&path, i32::from(*on))?;
+        }
+        Step::Join { nic, mac } => mcast::join(nic.as_str(), mac.0)?,
+        Step::LeaveMac { nic, mac } => mcast::leave(nic.as_str(), mac.0)?,
+        Step::AddAddress(vip) => {
+            kernel
+                .route
+                .add_address(&new_address(vip, index(&vip.nic)?.index))?;
+        }
+        Step::DeleteAddress {
+            nic,
+            address,
+            prefix,
+        } => delete_address(kernel, nic, index(nic)?.index, *address, *prefix)?,
+        Step::Announce(vip) => {
+            let state = index(&vip.nic)?;
+            if let Some(mac) = state.mac {
+                announce(vip, state.index, mac, announcements)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn new_address(vip: &Vip, index: u32) -> NewAddress {
+    let mut new = NewAddress::new(index, vip.address, vip.prefix);
+    new.label = vip.label.clone();
+    new.noprefixroute = vip.noprefixroute;
+    new
+}
+
+/// Deletes the address, and nothing else: an IPv4 address that came first in its network would take
+/// the others with it, so for that moment they are promoted.
+fn delete_address(
+    kernel: &mut Kernel,
+    nic: &Nic,
+    index: u32,
+    address: IpAddr,
+    prefix: u8,
+) -> Result<(), StepError> {
+    let all = kernel.route.addresses(Some(index), None)?;
+    let path = SysctlPath::new(Family::V4, nic.as_str(), Key::PromoteSecondaries)?;
+    let promote = !lost_with(&all, index, address, prefix).is_empty()
+        && sysctl::read(&path)?.unwrap_or_default() == 0;
+    if promote {
+        sysctl::write(&path, 1)?;
+    }
+    let deleted = kernel.route.delete_address(index, address, prefix);
+    if promote {
+        sysctl::write(&path, 0)?;
+    }
+    deleted?;
+    Ok(())
+}

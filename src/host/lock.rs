@@ -1,0 +1,103 @@
+//! One action at a time in a network namespace.
+//!
+//! Pacemaker starts many instances of a clone at once, and VIPs share base chains, memberships and
+//! the second lock, so the lock is one for the namespace. A lock file is no state: an empty file
+//! whose only meaning is that somebody holds an flock on it.
+
+use crate::sys::netns;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Where the lock files are: on a tmpfs, writable for root only.
+const DIRECTORY: &str = "/run/clusterip";
+
+/// The lock; it ends with the value, and with the process in any case.
+#[derive(Debug)]
+pub struct Lock(#[allow(dead_code)] Flock<File>);
+
+/// Why there is no lock.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// The file cannot be had.
+    #[error("the lock file {path} cannot be opened: {error}")]
+    Open {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        error: io::Error,
+    },
+    /// The directory is not root's alone.
+    #[error("{0} is not a directory that only its owner can write to; remove it")]
+    Insecure(PathBuf),
+    /// Another action took too long.
+    #[error(
+        "another action on this host's VIPs has held the lock {path} for {waited:?}; 'fuser {path}' shows which"
+    )]
+    Held {
+        /// The file.
+        path: PathBuf,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The namespace cannot be told.
+    #[error(transparent)]
+    Namespace(#[from] netns::NetnsError),
+}
+
+/// Waits for the lock of this network namespace, at most as long as `patience`.
+pub fn lock(patience: Duration) -> Result<Lock, LockError> {
+    let directory = Path::new(DIRECTORY);
+    secure(directory)?;
+    let path = directory.join(format!("net-{}.lock", netns::current_id()?));
+    let open = |error| LockError::Open {
+        path: path.clone(),
+        error,
+    };
+    let mut file = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+        .open(&path)
+        .map_err(open)?;
+    let start = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    loop {
+        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(Lock(lock)),
+            Err((file, nix::errno::Errno::EWOULDBLOCK | nix::errno::Errno::EINTR)) => file,
+            Err((_, errno)) => return Err(open(errno.into())),
+        };
+        if start.elapsed() >= patience {
+            let waited = start.elapsed();
+            return Err(LockError::Held { path, waited });
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(8));
+    }
+}
+
+/// The directory, made if need be; nobody else may be able to put files there.
+fn secure(directory: &Path) -> Result<(), LockError> {
+    let open = |error| LockError::Open {
+        path: directory.to_owned(),
+        error,
+    };
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(open(error)),
+    }
+    let found = directory.symlink_metadata().map_err(open)?;
+    let ours = found.uid() == nix::unistd::geteuid().as_raw();
+    match found.is_dir() && ours && found.mode() & 0o022 == 0 {
+        true => Ok(()),
+        false => Err(LockError::Insecure(directory.to_owned())),
+    }
+}

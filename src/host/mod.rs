@@ -1,0 +1,7 @@
+//! The thin shell around the plan: lock, look, do, look again.
+
+pub mod announce;
+pub mod apply;
+pub mod lock;
+pub mod observe;
+pub mod reach;

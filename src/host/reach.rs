@@ -1,0 +1,86 @@
+//! Look, plan, do, and look again, until there is nothing left to do.
+//!
+//! Every round starts from what is there, so an action that was interrupted, or that raced with
+//! somebody else's change of the rules, goes on where things stand. The last round finds nothing to
+//! do: that is the proof that the kernel holds what was asked for.
+
+use super::announce::Announcements;
+use super::apply::{StepError, apply};
+use super::observe::{Kernel, ObserveError};
+use crate::model::vip::Nic;
+use crate::plan::steps::{Intent, Refusal, Step, steps};
+use crate::sys::nft::NftError;
+use tracing::debug;
+
+/// How often it is tried again when others change rules at the same time; each round takes about a
+/// millisecond.
+const ROUNDS: u32 = 100;
+
+/// Why what was asked for could not be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum ReachError {
+    /// It must not be done; nothing was changed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The host cannot be looked at.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    /// Steps failed. Those that did not depend on them were done.
+    #[error("{}", join(.0))]
+    Failed(Vec<StepError>),
+    /// There was always more to do.
+    #[error("gave up after {0} attempts: others change the rules or addresses all the time")]
+    Restless(u32),
+}
+
+fn join(errors: &[StepError]) -> String {
+    let words: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    words.join("; ")
+}
+
+/// Brings the host to what is asked for and says what was done. The caller holds the lock.
+pub fn reach(
+    kernel: &mut Kernel,
+    intent: &Intent,
+    announcements: Announcements,
+) -> Result<Vec<Step>, ReachError> {
+    let mut done = Vec::new();
+    for _ in 0..ROUNDS {
+        let (observed, mut generation) = kernel.observe(nic_of(intent))?;
+        let todo = steps(&observed, intent)?;
+        if todo.is_empty() {
+            return Ok(done);
+        }
+        let mut errors = Vec::new();
+        for step in todo {
+            // Rules are only taken away after everything that they guard against is gone.
+            if !errors.is_empty() && matches!(step, Step::Rules(_)) {
+                continue;
+            }
+            debug!(?step, "doing");
+            match apply(kernel, &observed, &step, &mut generation, announcements) {
+                Ok(()) => done.push(step),
+                Err(StepError::Nft(NftError::Outdated)) if errors.is_empty() => break,
+                Err(error) => {
+                    let leaving = matches!(intent, Intent::Leave { .. });
+                    errors.push(error);
+                    if !leaving {
+                        break;
+                    }
+                }
+            }
+        }
+        if !errors.is_empty() {
+            return Err(ReachError::Failed(errors));
+        }
+    }
+    Err(ReachError::Restless(ROUNDS))
+}
+
+fn nic_of(intent: &Intent) -> Option<&Nic> {
+    match intent {
+        Intent::Take { vip, .. } => Some(&vip.nic),
+        Intent::Leave { nic, .. } => nic.as_ref(),
+        Intent::Release { .. } => None,
+    }
+}

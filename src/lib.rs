@@ -1,0 +1,8 @@
+//! One IP address, shared actively by all nodes of a cluster, with no director in front.
+#![warn(missing_docs)]
+
+pub mod agent;
+pub mod host;
+pub mod model;
+pub mod plan;
+pub mod sys;

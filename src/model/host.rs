@@ -1,0 +1,109 @@
+//! What was found on this host, as far as VIPs are concerned. Pure data; `host::observe` fills it.
+
+use super::mac::Mac;
+use super::ruleset::Ruleset;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// What was found at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Observed {
+    /// Our tables.
+    pub rules: Ruleset,
+    /// The interfaces that were looked at, by name. One that is not here does not exist.
+    pub nics: BTreeMap<String, NicState>,
+}
+
+/// An interface.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NicState {
+    /// Its number.
+    pub index: u32,
+    /// Its own link-layer address, if it has one of 48 bits.
+    pub mac: Option<Mac>,
+    /// Is it administratively up?
+    pub admin_up: bool,
+    /// Does it have a carrier, or not know?
+    pub carrier: bool,
+    /// Its addresses.
+    pub addresses: Vec<Held>,
+    /// The multicast MACs that were added by hand (`SIOCADDMULTI`), not by a group.
+    pub memberships: BTreeSet<Mac>,
+    /// The second lock, `drop_unicast_in_l2_multicast`, for IPv4; `None` where there is none.
+    pub lock_ip4: Option<bool>,
+    /// The same for IPv6.
+    pub lock_ip6: Option<bool>,
+}
+
+/// An address on an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The address.
+    pub address: IpAddr,
+    /// The length of its network's prefix.
+    pub prefix: u8,
+    /// Its label, if it differs from the interface's name.
+    pub label: Option<String>,
+    /// Was no route added with it?
+    pub noprefixroute: bool,
+    /// IPv4: is there another one before it in its network?
+    pub secondary: bool,
+    /// IPv6: is it never chosen as a source?
+    pub deprecated: bool,
+    /// IPv6: is it not (yet, or any more) usable?
+    pub unusable: bool,
+}
+
+impl NicState {
+    /// This address as the interface has it.
+    pub fn held(&self, address: IpAddr) -> Option<&Held> {
+        self.addresses.iter().find(|held| held.address == address)
+    }
+
+    /// The second lock of the address's family.
+    pub fn lock(&self, address: IpAddr) -> Option<bool> {
+        match address {
+            IpAddr::V4(_) => self.lock_ip4,
+            IpAddr::V6(_) => self.lock_ip6,
+        }
+    }
+
+    /// Does this address look like the node's own, and not like a VIP that lost its rules? A VIP
+    /// stands behind the node's own address (IPv4) or is deprecated (IPv6).
+    pub fn is_own(&self, address: IpAddr) -> bool {
+        self.held(address).is_some_and(|held| match address {
+            IpAddr::V4(_) => !held.secondary && !self.has_neighbour(held),
+            IpAddr::V6(_) => !held.deprecated,
+        })
+    }
+
+    /// Is this VIP the primary address of a network in which the node has an address of its own? Then
+    /// the node's connections would leave with the VIP as their source, and be answered to others.
+    pub fn comes_first(&self, held: &Held) -> bool {
+        let behind = |other: &&Held| other.secondary && other.prefix == held.prefix;
+        !held.secondary && self.neighbours(held).any(|other| behind(&other))
+    }
+
+    /// Is there another primary IPv4 address in its network?
+    fn has_neighbour(&self, of: &Held) -> bool {
+        self.neighbours(of).any(|other| !other.secondary)
+    }
+
+    /// The other IPv4 addresses whose networks this address is in.
+    fn neighbours(&self, of: &Held) -> impl Iterator<Item = &Held> {
+        let of = of.address;
+        self.addresses
+            .iter()
+            .filter(move |held| held.address != of && same_network(held, of))
+    }
+}
+
+/// Is the IPv4 address in the network of the one that is held?
+fn same_network(held: &Held, address: IpAddr) -> bool {
+    let (IpAddr::V4(one), IpAddr::V4(other)) = (held.address, address) else {
+        return false;
+    };
+    let host_bits = 32 - u32::from(held.prefix.min(32));
+    let mask = u32::MAX.checked_shl(host_bits).unwrap_or(0);
+    (one.to_bits() ^ other.to_bits()) & mask == 0
+}

@@ -1,0 +1,11 @@
+//! What the product is about, as values: the hash, buckets, link-layer addresses, a VIP's whole
+//! description, the frames that announce it. Pure: no input, no output, no clock.
+
+pub mod announce;
+pub mod bucket;
+pub mod change;
+pub mod hash;
+pub mod host;
+pub mod mac;
+pub mod ruleset;
+pub mod vip;

@@ -1,0 +1,487 @@
+//! A VIP's whole, validated description: what an administrator asks for, and what is written next
+//! to the rules in the kernel so that every later action can read it back. Pure.
+//!
+//! The written form is one line of `word value` pairs, the comment of the VIP's chain. It is the
+//! project's only record; the kernel keeps it.
+
+use super::bucket::BucketCount;
+use super::hash::Hasher;
+use super::mac::Mac;
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+/// The name of a network interface as the kernel accepts it (`dev_valid_name()`): 1 to 15 bytes,
+/// no slash, colon or white space. Quotes and control characters are refused as well: they could
+/// not be shown.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Nic(String);
+
+impl Nic {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Nic {
+    type Err = VipError;
+
+    fn from_str(text: &str) -> Result<Self, VipError> {
+        let shown = |b: u8| b.is_ascii_graphic() && !b"/:\"'\\".contains(&b);
+        match (1..=15).contains(&text.len())
+            && text != "."
+            && text != ".."
+            && text.bytes().all(shown)
+        {
+            true => Ok(Nic(text.to_owned())),
+            false => Err(VipError::Nic(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Nic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// How all nodes get to see the VIP's packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum L2Mode {
+    /// A multicast MAC, which switches flood or have in a static entry.
+    #[default]
+    Multicast,
+}
+
+impl L2Mode {
+    /// The name that outputs use.
+    pub fn name(self) -> &'static str {
+        match self {
+            L2Mode::Multicast => "multicast",
+        }
+    }
+}
+
+/// Who put the VIP here, and may change it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Manager {
+    /// A person, with nodectl.
+    Manual,
+    /// Pacemaker, by this resource (without the number of the instance).
+    Pacemaker(String),
+}
+
+impl Manager {
+    /// The longest resource name that is kept whole; longer ones are cut.
+    const LONGEST: usize = 40;
+
+    /// Pacemaker, by this resource. Names that are too long or that cannot be written between
+    /// quotes are shortened to something that is still their own.
+    pub fn pacemaker(resource: &str) -> Self {
+        let plain = |c: &char| c.is_ascii_alphanumeric() || "._-".contains(*c);
+        let mut name: String = resource.chars().filter(plain).collect();
+        if name != resource || name.len() > Self::LONGEST {
+            let digest = blake3::hash(resource.as_bytes()).to_hex();
+            name.truncate(Self::LONGEST - 9);
+            name = format!("{name}-{}", &digest[..8]);
+        }
+        Manager::Pacemaker(name)
+    }
+}
+
+impl fmt::Display for Manager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Manager::Manual => f.write_str("manual"),
+            Manager::Pacemaker(resource) => write!(f, "pacemaker:{resource}"),
+        }
+    }
+}
+
+/// A VIP's whole description. All nodes of a cluster must share [`Vip::identity`]; the rest may
+/// differ from node to node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vip {
+    /// The shared address.
+    pub address: IpAddr,
+    /// The length of its network's prefix: 1 to 32, or 1 to 128.
+    pub prefix: u8,
+    /// The interface that carries it.
+    pub nic: Nic,
+    /// The link-layer address under which all nodes receive it.
+    pub mac: Mac,
+    /// How they get to see it.
+    pub mode: L2Mode,
+    /// How its packets are hashed.
+    pub hasher: Hasher,
+    /// Among how many buckets they are spread.
+    pub buckets: BucketCount,
+    /// The address's label (IPv4 only), such as `eth0:web`.
+    pub label: Option<String>,
+    /// Add no route to the network with the address.
+    pub noprefixroute: bool,
+    /// The second lock: unicast packets in multicast frames are dropped unless the rules vouch
+    /// for them.
+    pub lock: bool,
+    /// Who put it here.
+    pub manager: Manager,
+}
+
+/// What is wrong with a description.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum VipError {
+    /// An address that cannot be shared.
+    #[error("{0} cannot be a shared address: it is {1}; use a unicast address of your network")]
+    Address(IpAddr, &'static str),
+    /// A prefix length that the address family does not have.
+    #[error("/{prefix} is no prefix length for {address}; use 1 to {longest}")]
+    Prefix {
+        /// The address.
+        address: IpAddr,
+        /// The prefix length asked for.
+        prefix: u8,
+        /// The longest that there is.
+        longest: u8,
+    },
+    /// No name of an interface.
+    #[error("'{0}' is no interface name; use one that 'ip link' shows, such as eth0")]
+    Nic(String),
+    /// A cluster MAC that is a unicast address.
+    #[error(
+        "{0} is a unicast MAC: only the node that a switch last saw it on would get the packets; \
+         use a multicast MAC (an odd first octet) such as 01:00:5e:7f:00:63, or leave it out"
+    )]
+    UnicastMac(Mac),
+    /// The broadcast MAC.
+    #[error(
+        "ff:ff:ff:ff:ff:ff is the broadcast MAC; use a multicast MAC such as 01:00:5e:7f:00:63"
+    )]
+    BroadcastMac,
+    /// A label that the kernel would not take.
+    #[error("'{0}' is no address label: {1}")]
+    Label(String, &'static str),
+    /// A written description that is not one.
+    #[error("the description '{text}' in the kernel cannot be read: {why}")]
+    Written {
+        /// The description as it was found.
+        text: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl Vip {
+    /// Checks what the types alone cannot say.
+    pub fn validate(&self) -> Result<(), VipError> {
+        if let Some(why) = unfit(self.address) {
+            return Err(VipError::Address(self.address, why));
+        }
+        let longest = longest_prefix(self.address);
+        if !(1..=longest).contains(&self.prefix) {
+            return Err(VipError::Prefix {
+                address: self.address,
+                prefix: self.prefix,
+                longest,
+            });
+        }
+        if self.mac == Mac([0xff; 6]) {
+            return Err(VipError::BroadcastMac);
+        }
+        if !self.mac.is_multicast() {
+            return Err(VipError::UnicastMac(self.mac));
+        }
+        match &self.label {
+            Some(label) => check_label(label, &self.nic, self.address),
+            None => Ok(()),
+        }
+    }
+
+    /// What all nodes must share, one line: two nodes whose lines differ could answer the same
+    /// packet.
+    pub fn identity(&self) -> String {
+        format!(
+            "vip {} mac {} mode {} hash {} layout {} seed {:#010x} buckets {}",
+            self.address,
+            self.mac,
+            self.mode.name(),
+            self.hasher.mode,
+            self.hasher.layout,
+            self.hasher.seed,
+            self.buckets
+        )
+    }
+
+    /// The blake3 digest of [`Vip::identity`], 16 hex digits: equal on all nodes, or two of them
+    /// hash differently.
+    pub fn digest(&self) -> String {
+        blake3::hash(self.identity().as_bytes()).to_hex()[..16].to_owned()
+    }
+
+    /// The whole description, as it is written next to the rules. Read back by `parse`.
+    pub fn written(&self) -> String {
+        let mut text = format!(
+            "{} prefix {} nic {}",
+            self.identity(),
+            self.prefix,
+            self.nic
+        );
+        if let Some(label) = &self.label {
+            text += &format!(" label {label}");
+        }
+        if self.noprefixroute {
+            text += " route none";
+        }
+        if !self.lock {
+            text += " lock none";
+        }
+        text + &format!(" by {}", self.manager)
+    }
+}
+
+impl FromStr for Vip {
+    type Err = VipError;
+
+    /// Reads [`Vip::written`] back.
+    fn from_str(text: &str) -> Result<Self, VipError> {
+        let wrong = |why: String| VipError::Written {
+            text: text.to_owned(),
+            why,
+        };
+        let mut pairs = std::collections::BTreeMap::new();
+        let mut words = text.split(' ');
+        while let Some(word) = words.next() {
+            let value = words
+                .next()
+                .ok_or_else(|| wrong(format!("'{word}' has no value")))?;
+            if pairs.insert(word, value).is_some() {
+                return Err(wrong(format!("'{word}' stands there twice")));
+            }
+        }
+        let mut take = |word: &'static str| pairs.remove(word);
+        fn need<T: FromStr>(word: &'static str, value: Option<&str>) -> Result<T, String> {
+            value
+                .ok_or_else(|| format!("'{word}' is missing"))?
+                .parse()
+                .map_err(|_| format!("'{word}' has a value that is none"))
+        }
+        let vip = Vip {
+            address: need("vip", take("vip")).map_err(wrong)?,
+            prefix: need("prefix", take("prefix")).map_err(wrong)?,
+            nic: need("nic", take("nic")).map_err(wrong)?,
+            mac: need("mac", take("mac")).map_err(wrong)?,
+            mode: match take("mode") {
+                Some("multicast") => L2Mode::Multicast,
+                _ => return Err(wrong("'mode' is missing or unknown".to_owned())),
+            },
+            hasher: Hasher {
+                mode: need("hash", take("hash")).map_err(wrong)?,
+                layout: need("layout", take("layout")).map_err(wrong)?,
+                seed: take("seed")
+                    .and_then(|seed| seed.strip_prefix("0x"))
+                    .and_then(|seed| u32::from_str_radix(seed, 16).ok())
+                    .ok_or_else(|| wrong("'seed' is missing or no number".to_owned()))?,
+            },
+            buckets: need("buckets", take("buckets")).map_err(wrong)?,
+            label: take("label").map(str::to_owned),
+            noprefixroute: take("route") == Some("none"),
+            lock: take("lock") != Some("none"),
+            manager: match take("by").map(|by| by.split_once(':').unwrap_or((by, ""))) {
+                Some(("manual", "")) => Manager::Manual,
+                Some(("pacemaker", resource)) => Manager::Pacemaker(resource.to_owned()),
+                _ => return Err(wrong("'by' is missing or unknown".to_owned())),
+            },
+        };
+        match pairs.keys().next() {
+            Some(word) => Err(wrong(format!("'{word}' means nothing here"))),
+            None => vip.validate().map(|()| vip),
+        }
+    }
+}
+
+/// The longest prefix that an address of this family has.
+pub fn longest_prefix(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    }
+}
+
+/// Why an address cannot be shared, if so.
+fn unfit(address: IpAddr) -> Option<&'static str> {
+    if address.is_unspecified() {
+        return Some("the unspecified address");
+    }
+    if address.is_loopback() {
+        return Some("a loopback address");
+    }
+    if address.is_multicast() {
+        return Some("a multicast address");
+    }
+    match address {
+        IpAddr::V4(v4) if v4.is_broadcast() => Some("the broadcast address"),
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("a link-local address"),
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Some("an IPv4-mapped address"),
+        _ => None,
+    }
+}
+
+/// The kernel takes labels of up to 15 bytes; tools expect them to begin with the interface.
+fn check_label(label: &str, nic: &Nic, address: IpAddr) -> Result<(), VipError> {
+    let wrong = |why| Err(VipError::Label(label.to_owned(), why));
+    if address.is_ipv6() {
+        return wrong("IPv6 addresses have none; leave iflabel out");
+    }
+    if label.len() > 15 {
+        return wrong("with the interface and a colon it must not be longer than 15 characters");
+    }
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    match label
+        .strip_prefix(nic.as_str())
+        .and_then(|rest| rest.strip_prefix(':'))
+    {
+        Some(rest) if !rest.is_empty() && rest.chars().all(fits) => Ok(()),
+        _ => wrong("use letters, digits, dots, hyphens and underscores"),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::super::hash::{HashMode, Layout};
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Any valid description.
+    pub(crate) fn any_vip() -> impl Strategy<Value = Vip> {
+        let v4 = (1u8..224, any::<[u8; 3]>())
+            .prop_filter("no loopback", |(a, _)| *a != 127)
+            .prop_map(|(a, [b, c, d])| IpAddr::from([a, b, c, d]));
+        let v6 = any::<[u8; 15]>().prop_map(|tail| {
+            let mut octets = [0x20; 16];
+            octets[1..].copy_from_slice(&tail);
+            IpAddr::from(octets)
+        });
+        let hasher = (0usize..3, 0usize..2, any::<u32>()).prop_map(|(mode, layout, seed)| Hasher {
+            mode: HashMode::ALL[mode],
+            layout: Layout::ALL[layout],
+            seed,
+        });
+        let rest = (
+            1u8..=32,
+            any::<[u8; 6]>(),
+            1u64..=1024,
+            any::<[bool; 4]>(),
+            "[a-zA-Z0-9_.:-]{1,80}",
+        );
+        (prop_oneof![v4, v6], hasher, rest).prop_map(
+            |(address, hasher, (prefix, mut mac, buckets, [a, b, c, d], resource))| {
+                mac[0] = (mac[0] | 1) & 0x7f;
+                Vip {
+                    address,
+                    prefix,
+                    nic: Nic("eth0".to_owned()),
+                    mac: Mac(mac),
+                    mode: L2Mode::Multicast,
+                    hasher,
+                    buckets: BucketCount::new(buckets).expect("in range"),
+                    label: (a && address.is_ipv4()).then(|| "eth0:web-1".to_owned()),
+                    noprefixroute: b,
+                    lock: c,
+                    manager: match d {
+                        true => Manager::Manual,
+                        false => Manager::pacemaker(&resource),
+                    },
+                }
+            },
+        )
+    }
+
+    /// A description to start from.
+    pub(crate) fn a_vip(address: &str) -> Vip {
+        let address: IpAddr = address.parse().expect("an address");
+        Vip {
+            address,
+            prefix: 24,
+            nic: "eth0".parse().expect("a name"),
+            mac: Mac::of_group(address),
+            mode: L2Mode::Multicast,
+            hasher: Hasher {
+                mode: HashMode::default(),
+                layout: Layout::default(),
+                seed: 0,
+            },
+            buckets: BucketCount::new(12).expect("in range"),
+            label: None,
+            noprefixroute: false,
+            lock: true,
+            manager: Manager::Manual,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn descriptions_survive_being_written(vip in any_vip()) {
+            vip.validate().expect("valid");
+            let written = vip.written();
+            prop_assert!(written.len() < 250, "{} is too long for the kernel", written);
+            prop_assert_eq!(written.parse::<Vip>(), Ok(vip));
+        }
+
+        #[test]
+        fn reading_never_panics(text in "\\PC*") {
+            let _ = text.parse::<Vip>();
+        }
+    }
+
+    #[test]
+    fn nothing_but_the_identity_is_digested() {
+        let mut vip = a_vip("10.77.0.99");
+        let digest = vip.digest();
+        vip.nic = "bond0".parse().expect("a name");
+        vip.manager = Manager::pacemaker("web");
+        assert_eq!(vip.digest(), digest);
+        vip.hasher.seed = 1;
+        assert_ne!(vip.digest(), digest);
+    }
+
+    #[test]
+    fn impossible_descriptions_are_refused_in_a_sentence() {
+        let refused = |change: fn(&mut Vip), words: &str| {
+            let mut vip = a_vip("10.77.0.99");
+            change(&mut vip);
+            let error = vip.validate().expect_err(words).to_string();
+            assert!(error.contains(words), "{error}");
+        };
+        refused(|v| v.address = [224, 0, 0, 1].into(), "a multicast address");
+        refused(|v| v.address = [127, 0, 0, 1].into(), "a loopback address");
+        refused(|v| v.address = [255; 4].into(), "the broadcast address");
+        refused(|v| v.address = [0; 4].into(), "the unspecified address");
+        refused(|v| v.prefix = 33, "use 1 to 32");
+        refused(|v| v.prefix = 0, "use 1 to 32");
+        refused(|v| v.mac = Mac([2, 0, 0, 0, 0, 1]), "is a unicast MAC");
+        refused(|v| v.mac = Mac([0xff; 6]), "the broadcast MAC");
+        refused(|v| v.label = Some("eth0:a-long-label".into()), "15");
+        refused(|v| v.label = Some("eth0:a b".into()), "use letters");
+        refused(|v| v.label = Some("eth1:a".into()), "use letters");
+    }
+
+    #[test]
+    fn interface_names_are_what_the_kernel_takes() {
+        for right in ["eth0", "eth0.10", "br-lan", "a@b"] {
+            assert!(right.parse::<Nic>().is_ok(), "{right}");
+        }
+        for wrong in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "a b",
+            "eth0:1",
+            "sixteen-letters-",
+            "ü",
+            "a\"b",
+        ] {
+            assert!(wrong.parse::<Nic>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Is a VIP as it should be? What is and what should be are both written down piece by piece, in
+//! the same words; where the two texts differ there is drift, and the piece has a name. Pure.
+
+use super::dataplane::{self, needs_membership};
+use super::installed::{Installed, installed};
+use super::removal::names_of;
+use super::steps::fits;
+use crate::model::bucket::BucketSet;
+use crate::model::host::{NicState, Observed};
+use crate::model::ruleset::{Chain, Data, Element, Family, Rule, Ruleset, Set, Target, Verdict};
+use crate::model::vip::Vip;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// A piece of a VIP that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Drift {
+    /// Which piece: `address eth0`, `chain netdev vip-10.77.0.99`, …
+    pub piece: String,
+    /// What should be there.
+    pub expected: String,
+    /// What is there; `missing` if nothing is.
+    pub found: String,
+}
+
+/// What a piece says where there is nothing.
+const MISSING: &str = "missing";
+
+/// A VIP's canonical description: its pieces by name, each in words.
+type Pieces = BTreeMap<String, String>;
+
+/// What is wrong with the VIP; nothing if it is healthy.
+///
+/// `strict_link` says that an interface without a carrier is a fault.
+pub fn drift(observed: &Observed, vip: &Vip, strict_link: bool) -> Vec<Drift> {
+    let expected = expected(observed, vip, strict_link);
+    let found = found(observed, vip, strict_link);
+    if digest(&expected) == digest(&found) {
+        return Vec::new();
+    }
+    let mut names: Vec<&String> = expected.keys().chain(found.keys()).collect();
+    names.sort();
+    names.dedup();
+    let text = |pieces: &Pieces, name: &String| {
+        let text = pieces.get(name).cloned();
+        text.unwrap_or_else(|| MISSING.to_owned())
+    };
+    names
+        .into_iter()
+        .filter(|name| expected.get(*name) != found.get(*name))
+        .map(|name| Drift {
+            piece: name.clone(),
+            expected: text(&expected, name),
+            found: text(&found, name),
+        })
+        .collect()
+}
+
+/// The blake3 digest of a canonical description.
+fn digest(pieces: &Pieces) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    for (name, text) in pieces {
+        hasher.update(name.as_bytes());
+        hasher.update(b"\0");
+        hasher.update(text.as_bytes());
+        hasher.update(b"\n");
+    }
+    hasher.finalize()
+}
+
+/// What should be there of this VIP, given the others on the host.
+fn expected(observed: &Observed, vip: &Vip, strict_link: bool) -> Pieces {
+    let mut vips: Vec<(Vip, BucketSet)> = installed(&observed.rules)
+        .into_iter()
+        .map(|Installed { vip, owned }| (vip, owned))
+        .filter(|(other, _)| other.address != vip.address)
+        .collect();
+    let known = super::installed::find(&observed.rules, vip.address);
+    let owned = known.map(|known| known.owned).unwrap_or_default();
+    vips.push((vip.clone(), owned));
+    let mut rules = dataplane::ruleset(&vips);
+    dataplane::remember_before(&mut rules, observed);
+
+    let mut pieces = rule_pieces(&rules, &rules, vip);
+    pieces.insert(nic_piece(vip), nic_text(true, true).to_owned());
+    pieces.insert(address_piece(vip), address_text(vip));
+    if needs_membership(vip) {
+        pieces.insert(membership_piece(vip), "joined".to_owned());
+    }
+    let state = observed.nics.get(vip.nic.as_str());
+    if vip.lock && state.is_none_or(|state| state.lock(vip.address).is_some()) {
+        pieces.insert(lock_piece(vip), "1".to_owned());
+    }
+    let _ = strict_link;
+    pieces
+}
+
+/// What is there of it.
+fn found(observed: &Observed, vip: &Vip, strict_link: bool) -> Pieces {
+    let mut all = vec![(vip.clone(), BucketSet::default())];
+    let others = installed(&observed.rules).into_iter();
+    all.extend(others.map(|known| (known.vip, known.owned)));
+    let wording = dataplane::ruleset(&all);
+    let mut pieces = rule_pieces(&observed.rules, &wording, vip);
+    let Some(state) = observed.nics.get(vip.nic.as_str()) else {
+        return pieces;
+    };
+    let carrier = state.carrier || !strict_link;
+    let text = nic_text(state.admin_up || !strict_link, carrier);
+    pieces.insert(nic_piece(vip), text.to_owned());
+    if let Some(text) = held_text(state, vip) {
+        pieces.insert(address_piece(vip), text);
+    }
+    if needs_membership(vip) && state.memberships.contains(&vip.mac) {
+        pieces.insert(membership_piece(vip), "joined".to_owned());
+    }
+    if vip.lock
+        && let Some(on) = state.lock(vip.address)
+    {
+        pieces.insert(lock_piece(vip), if on { "1" } else { "0" }.to_owned());
+    }
+    pieces
+}
+
+fn nic_piece(vip: &Vip) -> String {
+    format!("interface {}", vip.nic)
+}
+
+fn nic_text(up: bool, carrier: bool) -> &'static str {
+    match (up, carrier) {
+        (true, true) => "up",
+        (true, false) => "up, but without a carrier",
+        (false, _) => "down",
+    }
+}
+
+fn address_piece(vip: &Vip) -> String {
+    format!("address {} {}", vip.nic, vip.address)
+}
+
+fn address_text(vip: &Vip) -> String {
+    let mut text = format!("/{}", vip.prefix);
+    if let Some(label) = &vip.label {
+        text += &format!(" label {label}");
+    }
+    if vip.noprefixroute {
+        text += " noprefixroute";
+    }
+    if vip.address.is_ipv6() {
+        text += " deprecated";
+    }
+    text
+}
+
+fn held_text(state: &NicState, vip: &Vip) -> Option<String> {
+    let held = state.held(vip.address)?;
+    if fits(state, held, vip) {
+        return Some(address_text(vip));
+    }
+    let mut text = format!("/{}", held.prefix);
+    if let Some(label) = &held.label {
+        text += &format!(" label {label}");
+    }
+    if held.noprefixroute {
+        text += " noprefixroute";
+    }
+    if held.deprecated {
+        text += " deprecated";
+    }
+    if state.comes_first(held) {
+        text += ", before the node's own address, and so the source of its connections";
+    }
+    if held.unusable {
+        text += ", not usable (duplicate address detection)";
+    }
+    Some(text)
+}
+
+fn membership_piece(vip: &Vip) -> String {
+    format!("membership {} {}", vip.nic, vip.mac)
+}
+
+fn lock_piece(vip: &Vip) -> String {
+    let family = match vip.address {
+        IpAddr::V4(_) => "ipv4",
+        IpAddr::V6(_) => "ipv6",
+    };
+    format!(
+        "sysctl net.{family}.conf.{}.drop_unicast_in_l2_multicast",
+        vip.nic
+    )
+}
+
+/// The pieces of a ruleset that the VIP needs. Known rules are worded as in `wording`.
+fn rule_pieces(rules: &Ruleset, wording: &Ruleset, vip: &Vip) -> Pieces {
+    let mut pieces = Pieces::new();
+    let alone = dataplane::ruleset(&[(vip.clone(), BucketSet::default())]);
+    let (chains, sets) = names_of(vip);
+    for (family, alone) in &alone {
+        let Some(table) = rules.get(family) else {
+            continue;
+        };
+        pieces.insert(format!("table {}", family.name()), "there".to_owned());
+        let words = wording.get(family);
+        for (name, chain) in &table.chains {
+            if *family == Family::Netdev && !chains.contains(name) {
+                continue;
+            }
+            let words = words.and_then(|table| table.chains.get(name));
+            let piece = format!("chain {} {name}", family.name());
+            pieces.insert(piece, chain_text(chain, words));
+        }
+        for (name, set) in &table.sets {
+            if *family == Family::Netdev && !sets.contains(name) {
+                continue;
+            }
+            let Some(alone) = alone.sets.get(name) else {
+                continue;
+            };
+            let piece = format!("map {} {name}", family.name());
+            pieces.insert(piece, format!("{:?}", set.spec));
+            for (key, element) in
+                elements_of(set, alone, *name == dataplane::buckets_map(vip.address))
+            {
+                let piece = format!("element {} {name} {}", family.name(), key_text(key));
+                pieces.insert(piece, element_text(element));
+            }
+        }
+    }
+    pieces
+}
+
+/// The elements that say something about this VIP: its own, in maps that VIPs share.
+fn elements_of<'a>(
+    set: &'a Set,
+    alone: &'a Set,
+    is_buckets: bool,
+) -> impl Iterator<Item = (&'a Vec<u8>, &'a Element)> {
+    let whole = is_buckets || alone.spec.data == Data::None;
+    set.elements
+        .iter()
+        .filter(move |(key, _)| whole || alone.elements.contains_key(*key))
+}
+
+fn key_text(key: &[u8]) -> String {
+    let hex: Vec<String> = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    match (key.len(), dataplane::bucket_of_key(key)) {
+        (4, _) => {
+            std::net::Ipv4Addr::from(<[u8; 4]>::try_from(key).unwrap_or_default()).to_string()
+        }
+        (16, _) => {
+            std::net::Ipv6Addr::from(<[u8; 16]>::try_from(key).unwrap_or_default()).to_string()
+        }
+        (20 | 32, _) => key_text(&key[16..]),
+        _ => hex.join(":"),
+    }
+}
+
+fn element_text(element: &Element) -> String {
+    match &element.target {
+        Target::None => "there".to_owned(),
+        Target::Verdict(Verdict::Goto(chain)) => format!("goto {chain}"),
+        Target::Verdict(verdict) => format!("{verdict:?}").to_lowercase(),
+        Target::Value(value) => {
+            let hex: Vec<String> = value.iter().map(|byte| format!("{byte:02x}")).collect();
+            hex.join(":")
+        }
+    }
+}
+
+fn chain_text(chain: &Chain, words: Option<&Chain>) -> String {
+    let mut lines = Vec::new();
+    if let Some(base) = &chain.base {
+        lines.push(format!("{:?} priority {}", base.hook, base.priority));
+    }
+    lines.extend(chain.comment.as_ref().map(|comment| format!("'{comment}'")));
+    for rule in &chain.rules {
+        lines.push(worded(rule, words).unwrap_or_else(|| format!("{:?}", rule.exprs)));
+    }
+    lines.join("; ")
+}
+
+/// The rule in nft's words, if it is one of those that should be in the chain.
+pub fn worded(rule: &Rule, words: Option<&Chain>) -> Option<String> {
+    let mut known = words.into_iter().flat_map(|chain| &chain.rules);
+    known
+        .find(|known| *known == rule)
+        .map(|known| known.text.clone())
+}

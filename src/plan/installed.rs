@@ -1,0 +1,83 @@
+//! Which VIPs a ruleset has, read from the descriptions next to the rules. Pure.
+
+use super::dataplane::{bucket_of_key, buckets_map, owned_element, vip_chain};
+use crate::model::bucket::BucketSet;
+use crate::model::ruleset::{Count, Family, Ruleset, Table};
+use crate::model::vip::Vip;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// A VIP that is in the kernel, and the buckets that are owned here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installed {
+    /// Its description.
+    pub vip: Vip,
+    /// Its owned buckets.
+    pub owned: BucketSet,
+}
+
+/// All VIPs whose descriptions can be read, in the order of their chains' names.
+pub fn installed(rules: &Ruleset) -> Vec<Installed> {
+    let Some(table) = rules.get(&Family::Netdev) else {
+        return Vec::new();
+    };
+    let chains = table.chains.iter();
+    chains
+        .filter_map(|(name, chain)| {
+            let vip: Vip = chain.comment.as_ref()?.parse().ok()?;
+            (*name == vip_chain(vip.address)).then(|| Installed {
+                owned: owned(table, vip.address),
+                vip,
+            })
+        })
+        .collect()
+}
+
+/// The VIP with this address, if it is there and can be read.
+pub fn find(rules: &Ruleset, address: IpAddr) -> Option<Installed> {
+    let table = rules.get(&Family::Netdev)?;
+    let comment = table.chains.get(&vip_chain(address))?.comment.as_ref()?;
+    let vip: Vip = comment.parse().ok()?;
+    (vip.address == address).then(|| Installed {
+        owned: owned(table, address),
+        vip,
+    })
+}
+
+fn owned(table: &Table, address: IpAddr) -> BucketSet {
+    let Some(map) = table.sets.get(&buckets_map(address)) else {
+        return BucketSet::default();
+    };
+    let elements = map.elements.iter();
+    elements
+        .filter(|(_, element)| **element == owned_element())
+        .filter_map(|(key, _)| bucket_of_key(key))
+        .collect()
+}
+
+/// What the elements of the VIP's map have counted, by bucket.
+pub fn counts(rules: &Ruleset, address: IpAddr) -> BTreeMap<u16, Count> {
+    let map = rules
+        .get(&Family::Netdev)
+        .and_then(|table| table.sets.get(&buckets_map(address)));
+    let elements = map.into_iter().flat_map(|map| &map.elements);
+    elements
+        .filter_map(|(key, element)| Some((bucket_of_key(key)?, element.count?)))
+        .collect()
+}
+
+/// The packets that the VIP's chains have dropped because their buckets are foreign.
+pub fn foreign(rules: &Ruleset, address: IpAddr) -> Count {
+    let Some(table) = rules.get(&Family::Netdev) else {
+        return Count::default();
+    };
+    let names = [vip_chain(address), super::dataplane::ports_chain(address)];
+    let chains = names.iter().filter_map(|name| table.chains.get(name));
+    let counts = chains
+        .flat_map(|chain| &chain.rules)
+        .filter_map(|rule| rule.count);
+    counts.fold(Count::default(), |sum, count| Count {
+        packets: sum.packets + count.packets,
+        bytes: sum.bytes + count.bytes,
+    })
+}

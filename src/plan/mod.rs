@@ -1,0 +1,9 @@
+//! From what is asked and what is found to what is to be done, in order. Pure: everything here is
+//! data in, data out, and tested without a kernel.
+
+pub mod dataplane;
+pub mod diff;
+pub mod health;
+pub mod installed;
+pub mod removal;
+pub mod steps;

@@ -1,0 +1,175 @@
+//! What goes with a VIP, and what stays. Pure.
+//!
+//! Here rulesets are changed as they were found, broken or not: nothing is repaired on the way.
+
+use super::dataplane::{
+    self, address_bytes, buckets_map, dispatch_map, ingress_chain, mac_key, ports_chain, vip_chain,
+};
+use super::installed::installed;
+use crate::model::host::Observed;
+use crate::model::ruleset::{Element, Expr, Family, Ruleset, Table, Target, Verdict};
+use crate::model::vip::Vip;
+use std::net::IpAddr;
+
+/// The ruleset without the VIP, and without what no other VIP needs.
+pub fn without_vip(rules: &Ruleset, address: IpAddr) -> Ruleset {
+    let mut rules = rules.clone();
+    let gone = [vip_chain(address), ports_chain(address)];
+    if let Some(netdev) = rules.get_mut(&Family::Netdev) {
+        for name in &gone {
+            netdev.chains.remove(name);
+        }
+        netdev.sets.remove(&buckets_map(address));
+        for set in netdev.sets.values_mut() {
+            set.elements.retain(|_, element| !goes_to(element, &gone));
+        }
+        if !netdev.chains.keys().any(|name| is_vip_chain(name)) {
+            return Ruleset::new();
+        }
+        sweep(netdev);
+    } else {
+        // Without VIPs the other tables mean nothing.
+        return Ruleset::new();
+    }
+    for family in [Family::Arp, Family::Ip6] {
+        let Some(table) = rules.get_mut(&family) else {
+            continue;
+        };
+        let bytes = address_bytes(address);
+        for set in table.sets.values_mut() {
+            set.elements
+                .retain(|key, _| key.len() != 16 + bytes.len() || !key.ends_with(&bytes));
+        }
+        if table.sets.values().all(|set| set.elements.is_empty()) {
+            rules.remove(&family);
+        }
+    }
+    rules
+}
+
+/// Takes out what nothing refers to any more: dispatch maps without VIPs and the rules that use
+/// them, base chains without rules, sets that no rule uses.
+fn sweep(table: &mut Table) {
+    let is_dispatch = |name: &str| name.starts_with("ip4-") || name.starts_with("ip6-");
+    let empty: Vec<String> = table
+        .sets
+        .iter()
+        .filter(|(name, set)| is_dispatch(name) && set.elements.is_empty())
+        .map(|(name, _)| name.clone())
+        .collect();
+    for chain in table.chains.values_mut() {
+        let uses = |expr: &Expr| matches!(expr, Expr::Lookup { set, .. } if empty.contains(set));
+        chain.rules.retain(|rule| !rule.exprs.iter().any(uses));
+    }
+    table
+        .chains
+        .retain(|name, chain| !(name.starts_with("ingress-") && chain.rules.is_empty()));
+    let mut used = std::collections::BTreeSet::new();
+    for rule in table.chains.values().flat_map(|chain| &chain.rules) {
+        used.extend(rule.exprs.iter().filter_map(|expr| match expr {
+            Expr::Lookup { set, .. } => Some(set.clone()),
+            _ => None,
+        }));
+    }
+    table.sets.retain(|name, _| used.contains(name));
+}
+
+fn goes_to(element: &Element, chains: &[String]) -> bool {
+    matches!(&element.target, Target::Verdict(Verdict::Goto(chain)) if chains.contains(chain))
+}
+
+fn is_vip_chain(name: &str) -> bool {
+    name.starts_with("vip-")
+}
+
+/// Keeps in `wanted` what was found and belongs to VIPs whose descriptions cannot be read: it is
+/// not ours to judge.
+pub fn keep_others(wanted: &mut Ruleset, observed: &Observed, vip: &Vip) {
+    let readable: Vec<String> = installed(&observed.rules)
+        .iter()
+        .flat_map(|known| {
+            let address = known.vip.address;
+            [vip_chain(address), ports_chain(address)]
+        })
+        .chain([vip_chain(vip.address), ports_chain(vip.address)])
+        .collect();
+    let Some(found) = observed.rules.get(&Family::Netdev) else {
+        return;
+    };
+    let unreadable: Vec<String> = found
+        .chains
+        .keys()
+        .filter(|name| is_vip_chain(name) && !readable.contains(name))
+        .cloned()
+        .collect();
+    if unreadable.is_empty() {
+        return;
+    }
+    for (family, found) in &observed.rules {
+        let table = wanted.entry(*family).or_default();
+        for (name, chain) in &found.chains {
+            let ours = readable.contains(name);
+            let kept = table.chains.entry(name.clone());
+            if !ours {
+                kept.or_insert_with(|| chain.clone());
+            }
+        }
+        for (name, set) in &found.sets {
+            if *name == buckets_map(vip.address) {
+                continue;
+            }
+            let kept = table.sets.entry(name.clone()).or_insert_with(|| {
+                let mut empty = set.clone();
+                empty.elements.clear();
+                empty
+            });
+            for (key, element) in &set.elements {
+                let ours = *key == address_bytes(vip.address)
+                    || *key == mac_key(&vip.nic, vip.address)
+                    || goes_to(element, &readable);
+                if !ours {
+                    kept.elements.entry(key.clone()).or_insert(element.clone());
+                }
+            }
+        }
+    }
+    keep_rules(wanted, observed);
+}
+
+/// A base chain keeps the rules that it was found with beside those that it must have.
+fn keep_rules(wanted: &mut Ruleset, observed: &Observed) {
+    let (Some(wanted), Some(found)) = (
+        wanted.get_mut(&Family::Netdev),
+        observed.rules.get(&Family::Netdev),
+    ) else {
+        return;
+    };
+    for (name, chain) in &found.chains {
+        if chain.base.is_none() {
+            continue;
+        }
+        if let Some(kept) = wanted.chains.get_mut(name) {
+            for rule in &chain.rules {
+                if !kept.rules.contains(rule) {
+                    kept.rules.push(rule.clone());
+                }
+            }
+        }
+    }
+}
+
+/// The names that a healthy VIP needs in the netdev table: chains, then sets.
+pub fn names_of(vip: &Vip) -> (Vec<String>, Vec<String>) {
+    let alone = dataplane::ruleset(&[(vip.clone(), Default::default())]);
+    let netdev = alone.get(&Family::Netdev).cloned().unwrap_or_default();
+    debug_assert!(netdev.chains.contains_key(&ingress_chain(&vip.nic)));
+    debug_assert!(
+        netdev
+            .sets
+            .contains_key(&dispatch_map(&vip.nic, vip.address))
+    );
+    (
+        netdev.chains.into_keys().collect(),
+        netdev.sets.into_keys().collect(),
+    )
+}

@@ -1,0 +1,59 @@
+//! Kernel error numbers in words, the same words everywhere.
+//!
+//! Here lives only the wording; what an error means for an operation is said
+//! by the error type of the module that met it.
+
+use std::io;
+
+use nix::errno::Errno;
+
+/// The words for a kernel error number (positive, as in `errno.h`), followed
+/// by its name: `operation not permitted (EPERM)`. A number that no header
+/// names becomes `unknown error 4095`.
+#[must_use]
+pub fn words(errno: i32) -> String {
+    let known = Errno::from_raw(errno);
+    if known == Errno::UnknownErrno {
+        return format!("unknown error {errno}");
+    }
+    let text = known.desc();
+    let mut letters = text.chars();
+    // "Operation not permitted" is to stand inside a sentence; "RFS specific
+    // error" and its like keep their capitals.
+    let second_is_lower = text.chars().nth(1).is_some_and(char::is_lowercase);
+    let text = match letters.next() {
+        Some(first) if second_is_lower => format!("{}{}", first.to_lowercase(), letters.as_str()),
+        _ => text.to_owned(),
+    };
+    format!("{text} ({known:?})")
+}
+
+/// The same for an I/O error: its error number in words, or its own text where
+/// it has none (an error that Rust's library made up).
+#[must_use]
+pub fn io_words(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(errno) => words(errno),
+        None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_words_with_their_name() {
+        assert_eq!(words(libc::EPERM), "operation not permitted (EPERM)");
+        assert_eq!(words(libc::ENODEV), "no such device (ENODEV)");
+        assert_eq!(words(4095), "unknown error 4095");
+        assert_eq!(words(-1), "unknown error -1");
+    }
+
+    #[test]
+    fn io_errors_too() {
+        let kernel = io::Error::from_raw_os_error(libc::EACCES);
+        assert_eq!(io_words(&kernel), "permission denied (EACCES)");
+        assert_eq!(io_words(&io::Error::other("short write")), "short write");
+    }
+}

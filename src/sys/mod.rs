@@ -1,0 +1,14 @@
+//! The kernel's interfaces, one module each. Mechanism only: nothing here decides what should be.
+//!
+//! All of the crate's `unsafe` stands below this module: in `nft` (libnftnl's expressions and
+//! batches, a borrowed file descriptor), `mcast` (two ioctls), `packet` (a packet socket) and
+//! `process` (fork).
+
+pub mod errno;
+pub mod mcast;
+pub mod netns;
+pub mod nft;
+pub mod packet;
+pub mod process;
+pub mod route;
+pub mod sysctl;

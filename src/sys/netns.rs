@@ -1,0 +1,141 @@
+//! Network namespaces: entering a named one, and telling them apart.
+//!
+//! Only the calling thread changes its namespace. Sockets opened before stay
+//! in the old one; `/proc/thread-self/net` and `/proc/sys/net` show the new
+//! one, `/sys/class/net` still the old one (it belongs to the mount).
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::sched::{CloneFlags, setns};
+use thiserror::Error;
+
+use super::errno;
+
+/// Where `ip netns add` keeps its names. The second is the first nearly
+/// everywhere; where it is not, iproute2 uses the second.
+const FOLDERS: [&str; 2] = ["/run/netns", "/var/run/netns"];
+
+/// The present thread's namespace.
+const OWN: &str = "/proc/thread-self/ns/net";
+
+/// A namespace that could not be entered or identified.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum NetnsError {
+    /// No file name at all.
+    #[error("{name:?} cannot be the name of a network namespace")]
+    BadName {
+        /// The name.
+        name: String,
+    },
+    /// No namespace of this name.
+    #[error("there is no network namespace named {name:?} (looked in {})", FOLDERS.join(" and "))]
+    Missing {
+        /// The name.
+        name: String,
+    },
+    /// It is there and cannot be entered.
+    #[error("cannot enter network namespace {name:?}: {}", errno::io_words(.source))]
+    Enter {
+        /// The name.
+        name: String,
+        /// The system call's error: EPERM without CAP_SYS_ADMIN, EINVAL where
+        /// the file is no network namespace (any more).
+        source: io::Error,
+    },
+    /// The own namespace cannot be identified: no `/proc`.
+    #[error("cannot identify the network namespace from {OWN}: {}", errno::io_words(.source))]
+    Identify {
+        /// The system call's error.
+        source: io::Error,
+    },
+}
+
+impl NetnsError {
+    /// The kernel's error number (positive), where there was one.
+    #[must_use]
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Enter { source, .. } | Self::Identify { source } => source.raw_os_error(),
+            Self::Missing { .. } => Some(libc::ENOENT),
+            Self::BadName { .. } => None,
+        }
+    }
+}
+
+/// Moves the calling thread into a namespace that `ip netns add` has made.
+/// Needs CAP_SYS_ADMIN. There is no way back; a program enters once, before
+/// it opens any socket and while it has one thread.
+///
+/// # Errors
+/// [`NetnsError::BadName`] (empty, `.`, `..`, with `/` or a zero byte),
+/// [`NetnsError::Missing`], [`NetnsError::Enter`].
+pub fn enter(name: &str) -> Result<(), NetnsError> {
+    if matches!(name, "" | "." | "..") || name.contains(['/', '\0']) {
+        return Err(NetnsError::BadName {
+            name: name.to_owned(),
+        });
+    }
+    let failed = |source| NetnsError::Enter {
+        name: name.to_owned(),
+        source,
+    };
+    for folder in FOLDERS {
+        match File::open(Path::new(folder).join(name)) {
+            Ok(file) => {
+                return setns(file, CloneFlags::CLONE_NEWNET).map_err(|e| failed(e.into()));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Err(NetnsError::Missing {
+        name: name.to_owned(),
+    })
+}
+
+/// The number of the calling thread's namespace: the inode in nsfs, unique on
+/// this machine among the namespaces that live (nsfs(5)); a later one may get
+/// the number of one that is gone.
+///
+/// # Errors
+/// [`NetnsError::Identify`] without `/proc`.
+pub fn current_id() -> Result<u64, NetnsError> {
+    fs::metadata(OWN)
+        .map(|meta| meta.ino())
+        .map_err(|source| NetnsError::Identify { source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_cannot_be() {
+        for name in ["", ".", "..", "../../proc/1/ns/net", "a/b", "a\0"] {
+            assert!(
+                matches!(enter(name), Err(NetnsError::BadName { .. })),
+                "{name:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_missing_one_is_named() {
+        let error = enter("no-such-namespace-here").unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("there is no network namespace named \"no-such-namespace-here\"")
+        );
+        assert_eq!(error.errno(), Some(libc::ENOENT));
+    }
+
+    #[test]
+    fn the_own_one_keeps_its_number() {
+        assert_eq!(current_id().unwrap(), current_id().unwrap());
+    }
+}

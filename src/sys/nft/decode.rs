@@ -1,0 +1,255 @@
+//! The kernel's messages as values. Whatever is not one of ours becomes `Other`; nothing here
+//! fails or panics, for a ruleset that cannot be understood is a drifted one.
+
+use super::numbers::*;
+use super::wire::Attributes;
+use crate::model::ruleset::{
+    BaseChain, Chain, Count, Element, Expr, Family, Found, Hook, KeyPart, Rule, SetSpec, TABLE,
+    Target, Verdict,
+};
+
+/// A chain of ours, without its rules, and its name.
+pub(super) fn chain(of: Family, body: &[u8]) -> Option<(String, Chain)> {
+    let attributes = Attributes::read(body);
+    if attributes.text(CHAIN_TABLE)? != TABLE {
+        return None;
+    }
+    let base = attributes.nest(CHAIN_HOOK).map(|hook| {
+        let number = hook.u32(HOOK_NUMBER);
+        let device = hook.text(HOOK_DEVICE).or_else(|| {
+            let devices: Vec<_> = hook.nest(HOOK_DEVICES)?.all().collect();
+            match devices.as_slice() {
+                [(DEVICE_NAME, name)] => Some(name_of(name)),
+                _ => None,
+            }
+        });
+        let known = number.and_then(|number| hook_of(of, number, device));
+        let accepts = attributes.u32(CHAIN_POLICY) == Some(ACCEPT);
+        let filters = attributes.text(CHAIN_TYPE).as_deref() == Some("filter");
+        BaseChain {
+            hook: match known {
+                Some(hook) if accepts && filters => hook,
+                _ => Hook::Other(format!("hook {number:?}, another policy, type or device")),
+            },
+            priority: hook.u32(HOOK_PRIORITY).unwrap_or_default() as i32,
+        }
+    });
+    let comment = attributes
+        .get(CHAIN_USERDATA)
+        .and_then(|data| udata(data, UDATA_CHAIN_COMMENT))
+        .map(name_of);
+    let name = attributes.text(CHAIN_NAME)?;
+    let rules = Vec::new();
+    Some((
+        name,
+        Chain {
+            base,
+            comment,
+            rules,
+        },
+    ))
+}
+
+/// A rule of ours and the name of its chain.
+pub(super) fn rule(body: &[u8]) -> Option<(String, Rule)> {
+    let attributes = Attributes::read(body);
+    if attributes.text(RULE_TABLE)? != TABLE {
+        return None;
+    }
+    let mut rule = Rule::default();
+    if let Some(list) = attributes.nest(RULE_EXPRESSIONS) {
+        for (_, bytes) in list.all() {
+            let (expr, count) = expression(&Attributes::read(bytes));
+            rule.exprs.push(expr);
+            rule.count = rule.count.or(count);
+        }
+    }
+    Some((attributes.text(RULE_CHAIN)?, rule))
+}
+
+/// A set of ours, without its elements, and its name.
+pub(super) fn set(body: &[u8]) -> Option<(String, SetSpec)> {
+    let attributes = Attributes::read(body);
+    if attributes.text(SET_TABLE)? != TABLE {
+        return None;
+    }
+    let flags = attributes.u32(SET_FLAGS).unwrap_or_default();
+    let byteorder = attributes
+        .get(SET_USERDATA)
+        .and_then(|data| udata(data, UDATA_SET_KEYBYTEORDER))
+        .and_then(|bytes| Some(u32::from_ne_bytes(bytes.try_into().ok()?)));
+    let mut key = key_parts(attributes.u32(SET_KEY_TYPE).unwrap_or_default());
+    if key == [KeyPart::Bits] && byteorder == Some(1) {
+        key = vec![KeyPart::Number];
+    }
+    let is_map = flags & FLAG_MAP != 0;
+    let data = attributes.u32(SET_DATA_TYPE).filter(|_| is_map);
+    let counter = attributes.nest(SET_EXPR);
+    let counter = counter.and_then(|expr| expr.text(EXPR_NAME));
+    let spec = SetSpec {
+        key,
+        data: data_of(data),
+        counters: counter.as_deref() == Some("counter"),
+        size: attributes
+            .nest(SET_DESC)
+            .and_then(|desc| desc.u32(DESC_SIZE))
+            .unwrap_or_default(),
+    };
+    Some((attributes.text(SET_NAME)?, spec))
+}
+
+/// The elements in one message, with their keys.
+pub(super) fn elements(body: &[u8]) -> Vec<(Vec<u8>, Element)> {
+    let attributes = Attributes::read(body);
+    let Some(list) = attributes.nest(ELEMENTS_LIST) else {
+        return Vec::new();
+    };
+    list.all()
+        .filter_map(|(_, bytes)| element(&Attributes::read(bytes)))
+        .collect()
+}
+
+fn element(attributes: &Attributes<'_>) -> Option<(Vec<u8>, Element)> {
+    let key = attributes.nest(ELEMENT_KEY)?.get(DATA_VALUE)?.to_vec();
+    let target = match attributes.nest(ELEMENT_DATA) {
+        None => Target::None,
+        Some(data) => match (data.nest(DATA_VERDICT), data.get(DATA_VALUE)) {
+            (Some(inner), _) => Target::Verdict(verdict(&inner)),
+            (None, Some(value)) => Target::Value(value.to_vec()),
+            (None, None) => Target::None,
+        },
+    };
+    let count = attributes
+        .nest(ELEMENT_EXPR)
+        .and_then(|expr| expression(&expr).1);
+    Some((key, Element { target, count }))
+}
+
+/// The generation of the ruleset.
+pub(super) fn generation(body: &[u8]) -> Option<u32> {
+    Attributes::read(body).u32(GEN_ID)
+}
+
+fn verdict(attributes: &Attributes<'_>) -> Verdict {
+    let code = attributes.u32(VERDICT_CODE).unwrap_or(u32::MAX) as i32;
+    verdict_of(code, attributes.text(VERDICT_CHAIN))
+}
+
+/// An expression, and what it counted if it is a counter.
+fn expression(attributes: &Attributes<'_>) -> (Expr, Option<Count>) {
+    let name = attributes.text(EXPR_NAME).unwrap_or_default();
+    let empty = Attributes::read(&[]);
+    let data = attributes.nest(EXPR_DATA).unwrap_or(empty);
+    if name == "counter" {
+        let count = Count {
+            packets: data.u64(COUNTER_PACKETS).unwrap_or_default(),
+            bytes: data.u64(COUNTER_BYTES).unwrap_or_default(),
+        };
+        return (Expr::Counter, Some(count));
+    }
+    let known = known_expression(&name, &data);
+    (known.unwrap_or(Expr::Other(name)), None)
+}
+
+fn known_expression(name: &str, data: &Attributes<'_>) -> Option<Expr> {
+    let reg = |attribute| data.u32(attribute).map(register_of);
+    let value = |attribute| Some(data.nest(attribute)?.get(DATA_VALUE)?.to_vec());
+    let is_zero = |attribute| data.u32(attribute).unwrap_or_default() == 0;
+    Some(match name {
+        // NFTA_PAYLOAD_DREG 1, BASE 2, OFFSET 3, LEN 4, SREG 5, CSUM_TYPE 6, CSUM_OFFSET 7
+        "payload" => {
+            let (base, offset, len) = (header_of(data.u32(2)?), data.u32(3)?, data.u32(4)?);
+            match (reg(1), reg(5)) {
+                (Some(to), None) => Expr::Payload {
+                    header: base,
+                    offset,
+                    len,
+                    to,
+                },
+                (None, Some(from)) => Expr::Write {
+                    header: base,
+                    offset,
+                    len,
+                    from,
+                    checksum: match data.u32(6).unwrap_or_default() {
+                        0 => None,
+                        1 => Some(data.u32(7)?),
+                        _ => return None,
+                    },
+                },
+                _ => return None,
+            }
+        }
+        // NFTA_META_DREG 1, KEY 2, SREG 3
+        "meta" => {
+            let key = meta_key_of(data.u32(2)?);
+            match (reg(1), reg(3)) {
+                (Some(to), None) => Expr::Meta { key, to },
+                (None, Some(from)) => Expr::SetMeta { key, from },
+                _ => return None,
+            }
+        }
+        // NFTA_CMP_SREG 1, OP 2, DATA 3
+        "cmp" if is_zero(2) => Expr::Equal {
+            from: reg(1)?,
+            value: value(3)?,
+        },
+        // NFTA_BITWISE_SREG 1, DREG 2, LEN 3, MASK 4, XOR 5, OP 6
+        "bitwise" if is_zero(6) && value(5)?.iter().all(|b| *b == 0) => Expr::And {
+            from: reg(1)?,
+            to: reg(2)?,
+            mask: value(4)?,
+        },
+        // NFTA_BYTEORDER_SREG 1, DREG 2, OP 3, LEN 4, SIZE 5
+        "byteorder" if is_zero(3) && data.u32(4) == Some(4) && data.u32(5) == Some(4) => {
+            Expr::ToHostOrder {
+                from: reg(1)?,
+                to: reg(2)?,
+            }
+        }
+        // NFTA_HASH_SREG 1, DREG 2, LEN 3, MODULUS 4, SEED 5, OFFSET 6, TYPE 7
+        "hash" if is_zero(6) && is_zero(7) => Expr::Hash {
+            from: reg(1)?,
+            len: data.u32(3)?,
+            to: reg(2)?,
+            modulus: data.u32(4)?,
+            seed: data.u32(5)?,
+        },
+        // NFTA_LOOKUP_SET 1, SREG 2, DREG 3, SET_ID 4, FLAGS 5
+        "lookup" if is_zero(5) => Expr::Lookup {
+            set: data.text(1)?,
+            from: reg(2)?,
+            found: match data.u32(3) {
+                None => Found::GoOn,
+                Some(0) => Found::Verdict,
+                Some(number) => Found::Value(register_of(number)),
+            },
+        },
+        // NFTA_IMMEDIATE_DREG 1, DATA 2
+        "immediate" => match data.u32(1)? {
+            0 => Expr::Verdict(verdict(&data.nest(2)?.nest(DATA_VERDICT)?)),
+            number => Expr::Load {
+                to: register_of(number),
+                value: value(2)?,
+            },
+        },
+        _ => return None,
+    })
+}
+
+/// The value of this type in libnftnl's user data: type, length, value.
+fn udata(mut bytes: &[u8], kind: u8) -> Option<&[u8]> {
+    while let [found, len, rest @ ..] = bytes {
+        let value = rest.get(..usize::from(*len))?;
+        if *found == kind {
+            return Some(value);
+        }
+        bytes = &rest[value.len()..];
+    }
+    None
+}
+
+fn name_of(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}

@@ -1,0 +1,282 @@
+//! Changes as netlink messages, joined into one batch. Safe code only.
+
+use super::batch::Encoded;
+use super::expr::describe;
+use super::numbers::*;
+use super::wire::Writer;
+use crate::model::change::Change;
+use crate::model::ruleset::{
+    BaseChain, Chain, Data, Element, Family, Hook, KeyPart, SetSpec, TABLE, Target, Verdict,
+};
+use nftnl::{Batch, MsgType, ProtoFamily};
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString};
+
+/// A batch, ready to send, and what each of its messages does by sequence number.
+pub(super) struct Transaction {
+    pub(super) bytes: Vec<u8>,
+    pub(super) what: BTreeMap<u32, String>,
+    /// The sequence number of the begin message: errors of the whole batch carry it.
+    pub(super) begin: u32,
+}
+
+impl Transaction {
+    /// Without its end message the kernel checks a batch and then undoes it.
+    pub(super) fn without_end(mut self) -> Self {
+        let end = self.bytes.len().saturating_sub(HEADERS);
+        self.bytes.truncate(end);
+        self
+    }
+}
+
+const TABLE_CSTR: &CStr = c"clusterip";
+const NLM_F_REQUEST: u16 = libc::NLM_F_REQUEST as u16;
+const NLM_F_ACK: u16 = libc::NLM_F_ACK as u16;
+const NLM_F_CREATE: u16 = libc::NLM_F_CREATE as u16;
+/// NFNL_BATCH_GENID, and the length of a netlink header with an nfgenmsg.
+const BATCH_GENID: u16 = 1;
+const HEADERS: usize = 20;
+/// Elements in one message: an attribute's length has 16 bits, and an element needs less than 200
+/// bytes.
+const ELEMENTS_AT_ONCE: usize = 256;
+
+/// The batch that makes these changes if the ruleset is still that of `generation`.
+pub(super) fn transaction(changes: &[Change], generation: u32) -> Transaction {
+    let mut batch = Batch::new();
+    // The begin message has the sequence number before that of the first message, or 0 where it is
+    // not acknowledged; messages are numbered in the order in which they are added.
+    let mut what = BTreeMap::new();
+    let first = match *nftnl_acks_begin() {
+        true => 2,
+        false => 1,
+    };
+    let mut next = first;
+    let mut set_id = 0;
+    for change in changes {
+        let added = add(&mut batch, change, &mut set_id);
+        for _ in 0..added {
+            what.insert(next, change.to_string());
+            next += 1;
+        }
+    }
+    let bytes: Vec<u8> = batch.finalize().iter().flatten().copied().collect();
+    let begin = bytes.get(8..12).map_or(0, |seq| {
+        u32::from_ne_bytes([seq[0], seq[1], seq[2], seq[3]])
+    });
+    Transaction {
+        bytes: with_generation(bytes, generation),
+        what,
+        begin,
+    }
+}
+
+/// Does nftnl ask for acknowledgements of the begin message? Then that has a number of its own.
+fn nftnl_acks_begin() -> &'static bool {
+    static ACKS: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    ACKS.get_or_init(|| {
+        let empty = Batch::new().finalize();
+        empty.sequence_numbers().len() > 0
+    })
+}
+
+/// Writes the generation into the begin message: the kernel refuses the batch if another
+/// transaction came between (`nf_tables_valid_genid()`).
+fn with_generation(mut bytes: Vec<u8>, generation: u32) -> Vec<u8> {
+    if bytes.len() < HEADERS {
+        return bytes;
+    }
+    let rest = bytes.split_off(HEADERS);
+    bytes.extend(8u16.to_ne_bytes());
+    bytes.extend(BATCH_GENID.to_ne_bytes());
+    bytes.extend(generation.to_be_bytes());
+    let len = bytes.len() as u32;
+    bytes[..4].copy_from_slice(&len.to_ne_bytes());
+    bytes.extend(rest);
+    bytes
+}
+
+/// Adds a change to the batch and says how many messages that took.
+fn add(batch: &mut Batch, change: &Change, set_id: &mut u32) -> usize {
+    match change {
+        Change::AddTable(family) => batch.add(&table(*family), MsgType::Add),
+        Change::DeleteTable(family) => batch.add(&table(*family), MsgType::Del),
+        Change::AddChain(family, name, chain) => add_chain(batch, *family, name, chain),
+        Change::FlushChain(family, name) => {
+            let message = message(DEL_RULE, *family, 0)
+                .text(RULE_TABLE, TABLE)
+                .text(RULE_CHAIN, name);
+            batch.add(&Encoded(message.finish()), MsgType::Add);
+        }
+        Change::DeleteChain(family, name) => {
+            let message = message(DEL_CHAIN, *family, 0)
+                .text(CHAIN_TABLE, TABLE)
+                .text(CHAIN_NAME, name);
+            batch.add(&Encoded(message.finish()), MsgType::Add);
+        }
+        Change::AddRule(family, chain, rule) => {
+            let table = table(*family);
+            let chain = nftnl::Chain::new(c_string(chain), &table);
+            let mut built = nftnl::Rule::new(&chain);
+            for described in rule.exprs.iter().filter_map(describe) {
+                built.add_expr(&described);
+            }
+            batch.add(&built, MsgType::Add);
+        }
+        Change::AddSet(family, name, spec) => {
+            *set_id += 1;
+            let message = add_set(*family, name, spec, *set_id);
+            batch.add(&Encoded(message), MsgType::Add);
+        }
+        Change::DeleteSet(family, name) => {
+            let message = message(DEL_SET, *family, 0)
+                .text(SET_TABLE, TABLE)
+                .text(SET_NAME, name);
+            batch.add(&Encoded(message.finish()), MsgType::Add);
+        }
+        Change::AddElements(family, name, spec, elements) => {
+            return add_elements(batch, NEW_SETELEM, *family, name, spec, elements);
+        }
+        Change::DeleteElements(family, name, spec, elements) => {
+            return add_elements(batch, DEL_SETELEM, *family, name, spec, elements);
+        }
+    }
+    1
+}
+
+fn message(kind: u8, of: Family, flags: u16) -> Writer {
+    Writer::message(kind, family(of), NLM_F_REQUEST | NLM_F_ACK | flags, 0)
+}
+
+fn table(family: Family) -> nftnl::Table {
+    let family = match family {
+        Family::Netdev => ProtoFamily::NetDev,
+        Family::Arp => ProtoFamily::Arp,
+        Family::Ip6 => ProtoFamily::Ipv6,
+    };
+    nftnl::Table::new(TABLE_CSTR, family)
+}
+
+/// nftnl's chains have no comments, so chains are encoded here.
+fn add_chain(batch: &mut Batch, of: Family, name: &str, chain: &Chain) {
+    let mut message = message(NEW_CHAIN, of, NLM_F_CREATE)
+        .text(CHAIN_TABLE, TABLE)
+        .text(CHAIN_NAME, name);
+    if let Some(BaseChain { hook, priority }) = &chain.base {
+        let mut at = Writer::default()
+            .u32(HOOK_NUMBER, hook_number(hook))
+            .u32(HOOK_PRIORITY, *priority as u32);
+        if let Hook::Ingress(device) = hook {
+            at = at.text(HOOK_DEVICE, device);
+        }
+        message = message
+            .nest(CHAIN_HOOK, at)
+            .u32(CHAIN_POLICY, ACCEPT)
+            .text(CHAIN_TYPE, "filter");
+    }
+    if let Some(comment) = &chain.comment {
+        let mut text = comment.as_bytes().to_vec();
+        text.push(0);
+        message = message.bytes(CHAIN_USERDATA, &udata(UDATA_CHAIN_COMMENT, &text));
+    }
+    batch.add(&Encoded(message.finish()), MsgType::Add);
+}
+
+fn add_set(of: Family, name: &str, spec: &SetSpec, id: u32) -> Vec<u8> {
+    let map = if spec.data == Data::None { 0 } else { FLAG_MAP };
+    let host = matches!(spec.key.as_slice(), [KeyPart::Number]);
+    let byteorder = if host { 1u32 } else { 2 };
+    let mut message = message(NEW_SET, of, NLM_F_CREATE)
+        .text(SET_TABLE, TABLE)
+        .text(SET_NAME, name)
+        .u32(SET_FLAGS, map)
+        .u32(SET_KEY_TYPE, key_type(&spec.key))
+        .u32(SET_KEY_LEN, spec.key_len() as u32)
+        .u32(SET_ID, id)
+        .nest(SET_DESC, Writer::default().u32(DESC_SIZE, spec.size))
+        // For nft, which would show the keys with their bytes swapped.
+        .bytes(
+            SET_USERDATA,
+            &udata(UDATA_SET_KEYBYTEORDER, &byteorder.to_ne_bytes()),
+        );
+    if let Some((kind, len)) = data_type(spec.data) {
+        message = message.u32(SET_DATA_TYPE, kind);
+        if len > 0 {
+            message = message.u32(SET_DATA_LEN, len);
+        }
+    }
+    if spec.counters {
+        message = message.nest(SET_EXPR, counter());
+    }
+    message.finish()
+}
+
+fn counter() -> Writer {
+    Writer::default()
+        .text(EXPR_NAME, "counter")
+        .nest(EXPR_DATA, Writer::default())
+}
+
+fn add_elements(
+    batch: &mut Batch,
+    kind: u8,
+    of: Family,
+    name: &str,
+    spec: &SetSpec,
+    elements: &BTreeMap<Vec<u8>, Element>,
+) -> usize {
+    let all: Vec<_> = elements.iter().collect();
+    let mut messages = 0;
+    for some in all.chunks(ELEMENTS_AT_ONCE) {
+        let mut list = Writer::default();
+        for (key, element) in some {
+            list = list.nest(LIST_ELEMENT, one_element(kind, spec, key, element));
+        }
+        let message = message(kind, of, NLM_F_CREATE)
+            .text(ELEMENTS_TABLE, TABLE)
+            .text(ELEMENTS_SET, name)
+            .nest(ELEMENTS_LIST, list);
+        debug_assert!(message.len() < usize::from(u16::MAX));
+        batch.add(&Encoded(message.finish()), MsgType::Add);
+        messages += 1;
+    }
+    messages
+}
+
+fn one_element(kind: u8, spec: &SetSpec, key: &[u8], element: &Element) -> Writer {
+    let key = Writer::default().bytes(DATA_VALUE, key);
+    let written = Writer::default().nest(ELEMENT_KEY, key);
+    if kind == DEL_SETELEM {
+        return written;
+    }
+    let written = match &element.target {
+        Target::None => written,
+        Target::Value(value) => {
+            written.nest(ELEMENT_DATA, Writer::default().bytes(DATA_VALUE, value))
+        }
+        Target::Verdict(verdict) => {
+            let mut inner = Writer::default().u32(VERDICT_CODE, verdict_code(verdict) as u32);
+            if let Verdict::Goto(chain) = verdict {
+                inner = inner.text(VERDICT_CHAIN, chain);
+            }
+            written.nest(ELEMENT_DATA, Writer::default().nest(DATA_VERDICT, inner))
+        }
+    };
+    // Kernels before 5.11 do not add the set's counter to its elements by themselves.
+    match spec.counters {
+        true => written.nest(ELEMENT_EXPR, counter()),
+        false => written,
+    }
+}
+
+/// libnftnl's user data: type, length, value.
+fn udata(kind: u8, value: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![kind, value.len().min(255) as u8];
+    bytes.extend(value.iter().take(255));
+    bytes
+}
+
+/// A name for libnftnl. A NUL ends it, as it would in the kernel.
+fn c_string(text: &str) -> CString {
+    let before: Vec<u8> = text.bytes().take_while(|b| *b != 0).collect();
+    CString::new(before).unwrap_or_default()
+}

@@ -1,0 +1,14 @@
+//! nf_tables over netlink: one transaction at a time in, the whole of our tables out. No policy.
+//!
+//! libnftnl (the crate nftnl) builds tables, base chains, rules and the batch; what its crate has
+//! no words for is encoded here. libmnl (the crate mnl) is the socket.
+
+mod batch;
+mod decode;
+mod encode;
+mod expr;
+mod numbers;
+mod socket;
+mod wire;
+
+pub use socket::{NftError, NftSocket, Snapshot};

@@ -1,0 +1,397 @@
+//! The conversation with the kernel: requests, dumps, transactions.
+
+#![allow(unsafe_code)]
+
+use super::numbers::*;
+use super::wire::{SUBSYSTEM, Writer};
+use super::{decode, encode};
+use crate::model::change::Change;
+use crate::model::ruleset::{Chain, Family, Ruleset, Set, TABLE, Table};
+use crate::sys::errno::{io_words, words};
+use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// What our tables were, all at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Our tables.
+    pub rules: Ruleset,
+    /// The generation of the kernel's whole ruleset, for [`NftSocket::apply`].
+    pub generation: u32,
+}
+
+/// What can go wrong between us and nf_tables.
+#[derive(Debug, thiserror::Error)]
+pub enum NftError {
+    /// There is no socket to be had.
+    #[error("no nf_tables: {}. The kernel needs CONFIG_NF_TABLES", io_words(.0))]
+    Open(#[source] io::Error),
+    /// Sending or receiving failed.
+    #[error("the conversation with nf_tables broke off while {what}: {}", io_words(.error))]
+    Broken {
+        /// What was being done.
+        what: &'static str,
+        /// The kernel's error.
+        error: io::Error,
+    },
+    /// The kernel refused to do something.
+    #[error("the kernel refused to {what}: {}", words(*.errno))]
+    Refused {
+        /// What it was to do.
+        what: String,
+        /// Its error number.
+        errno: i32,
+    },
+    /// Another transaction came between; nothing was changed. Read again and retry.
+    #[error("the ruleset was changed by somebody else at the same time")]
+    Outdated,
+    /// The ruleset changed each time that it was read.
+    #[error("the ruleset changes too fast to be read: {0} attempts")]
+    Restless(u32),
+    /// The kernel did not acknowledge all of a transaction.
+    #[error(
+        "the kernel left {0} of the changes without an answer; look at them with 'nft list ruleset'"
+    )]
+    Unanswered(usize),
+}
+
+impl NftError {
+    /// Is it that the kernel lacks something that we need?
+    pub fn is_missing_feature(&self) -> bool {
+        match self {
+            NftError::Open(_) => true,
+            NftError::Refused { errno, .. } => [libc::ENOENT, libc::EOPNOTSUPP].contains(errno),
+            _ => false,
+        }
+    }
+
+    /// Is it that this process must not do this?
+    pub fn is_permission(&self) -> bool {
+        match self {
+            NftError::Refused { errno, .. } => [libc::EPERM, libc::EACCES].contains(errno),
+            NftError::Open(error) | NftError::Broken { error, .. } => {
+                error.kind() == io::ErrorKind::PermissionDenied
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A netlink socket for nf_tables of the network namespace in which it was opened.
+pub struct NftSocket {
+    socket: mnl::Socket,
+    buffer: Vec<u8>,
+    seq: u32,
+}
+
+/// How often a dump is tried that other transactions keep interrupting.
+const ATTEMPTS: u32 = 50;
+/// Room for one answer of the kernel; it never sends more than 32 KiB at once in a dump.
+const BUFFER: usize = 64 * 1024;
+/// Room for a transaction and for its acknowledgements; the largest has some thousand messages.
+const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
+/// No answer comes later than at once; this only keeps a bug from blocking for ever.
+const PATIENCE_S: i64 = 10;
+
+/// A message of the kernel.
+struct Message<'a> {
+    kind: u16,
+    flags: u16,
+    seq: u32,
+    payload: &'a [u8],
+}
+
+impl NftSocket {
+    /// Opens the socket; opening needs no privilege, using it does.
+    pub fn open() -> Result<Self, NftError> {
+        let socket = mnl::Socket::new(mnl::Bus::Netfilter).map_err(NftError::Open)?;
+        // SAFETY: `socket` lives longer than the borrow, which ends in this function.
+        let fd = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
+        let options = setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE_S))
+            .and_then(|()| {
+                // The forced variants need CAP_NET_ADMIN in the first user namespace.
+                setsockopt(&fd, sockopt::SndBufForce, &SOCKET_BUFFER)
+                    .or_else(|_| setsockopt(&fd, sockopt::SndBuf, &SOCKET_BUFFER))
+            })
+            .and_then(|()| {
+                setsockopt(&fd, sockopt::RcvBufForce, &SOCKET_BUFFER)
+                    .or_else(|_| setsockopt(&fd, sockopt::RcvBuf, &SOCKET_BUFFER))
+            });
+        options.map_err(|errno| NftError::Open(errno.into()))?;
+        Ok(NftSocket {
+            socket,
+            buffer: vec![0; BUFFER],
+            seq: 0,
+        })
+    }
+
+    /// Reads all of our tables, again and again until no transaction came between.
+    pub fn snapshot(&mut self) -> Result<Snapshot, NftError> {
+        for _ in 0..ATTEMPTS {
+            let before = self.generation()?;
+            let rules = match self.read_all() {
+                Ok(rules) => rules,
+                // It was interrupted, or what a list named was gone when it was asked for.
+                Err(NftError::Outdated) => continue,
+                Err(NftError::Refused { errno, .. }) if errno == libc::ENOENT => {
+                    if self.generation()? == before {
+                        return Err(NftError::Restless(1));
+                    }
+                    continue;
+                }
+                Err(other) => return Err(other),
+            };
+            if self.generation()? == before {
+                return Ok(Snapshot {
+                    rules,
+                    generation: before,
+                });
+            }
+        }
+        Err(NftError::Restless(ATTEMPTS))
+    }
+
+    /// Makes all of the changes or none. `generation` is that of the snapshot they were made for;
+    /// on success the generation after the transaction is returned.
+    pub fn apply(&mut self, changes: &[Change], generation: u32) -> Result<u32, NftError> {
+        self.send(&encode::transaction(changes, generation))?;
+        Ok(generation.wrapping_add(1))
+    }
+
+    /// Has the kernel check the changes, and keeps none of them: a batch without its end is undone.
+    pub fn check(&mut self, changes: &[Change], generation: u32) -> Result<(), NftError> {
+        self.send(&encode::transaction(changes, generation).without_end())
+    }
+
+    fn send(&mut self, transaction: &encode::Transaction) -> Result<(), NftError> {
+        let sent = self.socket.send(&transaction.bytes);
+        sent.map_err(|error| NftError::Broken {
+            what: "changing rules",
+            error,
+        })?;
+        // The kernel works on a batch inside the send: all answers are there by now.
+        let mut open: BTreeSet<u32> = transaction.what.keys().copied().collect();
+        let mut failed = None;
+        loop {
+            let fd = self.socket.as_raw_fd();
+            let len = match recv(fd, &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
+                Ok(len) => len,
+                Err(nix::errno::Errno::EAGAIN) => break,
+                Err(nix::errno::Errno::EINTR) => continue,
+                Err(errno) => {
+                    return Err(NftError::Broken {
+                        what: "waiting for the answer to a change",
+                        error: errno.into(),
+                    });
+                }
+            };
+            for message in messages(&self.buffer[..len]) {
+                let Some(errno) = error_of(&message) else {
+                    continue;
+                };
+                open.remove(&message.seq);
+                if errno != 0 && failed.is_none() {
+                    failed = Some((message.seq, errno));
+                }
+            }
+        }
+        match failed {
+            None if open.is_empty() => Ok(()),
+            None => Err(NftError::Unanswered(open.len())),
+            Some((_, libc::ERESTART)) => Err(NftError::Outdated),
+            Some((seq, errno)) => {
+                let what = transaction.what.get(&seq).cloned();
+                let whole = match seq == transaction.begin {
+                    true => "begin a transaction",
+                    false => "commit the changes",
+                };
+                Err(NftError::Refused {
+                    what: what.unwrap_or_else(|| whole.to_owned()),
+                    errno,
+                })
+            }
+        }
+    }
+
+    /// The generation of the kernel's ruleset: every transaction of anybody raises it.
+    pub fn generation(&mut self) -> Result<u32, NftError> {
+        let request = |seq| Writer::message(GET_GEN, 0, libc::NLM_F_REQUEST as u16, seq);
+        let mut generation = None;
+        self.ask("asking for the generation", request, |kind, body| {
+            if kind == NEW_GEN {
+                generation = decode::generation(body);
+            }
+        })?;
+        generation.ok_or(NftError::Restless(0))
+    }
+
+    fn read_all(&mut self) -> Result<Ruleset, NftError> {
+        let mut rules = Ruleset::new();
+        for of in Family::ALL {
+            if self.has_table(of)? {
+                rules.insert(of, self.read_table(of)?);
+            }
+        }
+        Ok(rules)
+    }
+
+    fn has_table(&mut self, of: Family) -> Result<bool, NftError> {
+        let request = |seq| {
+            Writer::message(GET_TABLE, family(of), libc::NLM_F_REQUEST as u16, seq)
+                .text(TABLE_NAME, TABLE)
+        };
+        let mut found = false;
+        let answer = self.ask("asking for our table", request, |kind, _| {
+            found |= kind == NEW_TABLE;
+        });
+        match answer {
+            // A family without any table is EAFNOSUPPORT or ENOENT, as the kernel was built.
+            Err(NftError::Refused { errno, .. })
+                if [libc::ENOENT, libc::EAFNOSUPPORT, libc::EOPNOTSUPP].contains(&errno) =>
+            {
+                Ok(false)
+            }
+            Err(other) => Err(other),
+            Ok(()) => Ok(found),
+        }
+    }
+
+    fn read_table(&mut self, of: Family) -> Result<Table, NftError> {
+        let mut table = Table::default();
+        let chains = &mut table.chains;
+        self.dump("reading chains", GET_CHAIN, of, &[], |kind, body| {
+            if kind == NEW_CHAIN {
+                chains.extend(decode::chain(of, body));
+            }
+        })?;
+        let in_table = [(RULE_TABLE, TABLE)];
+        self.dump("reading rules", GET_RULE, of, &in_table, |kind, body| {
+            if let Some((chain, rule)) = decode::rule(body).filter(|_| kind == NEW_RULE) {
+                let chain: &mut Chain = chains.entry(chain).or_default();
+                chain.rules.push(rule);
+            }
+        })?;
+        let sets = &mut table.sets;
+        let in_table = [(SET_TABLE, TABLE)];
+        self.dump("reading sets", GET_SET, of, &in_table, |kind, body| {
+            if let Some((name, spec)) = decode::set(body).filter(|_| kind == NEW_SET) {
+                sets.insert(name, Set::new(spec));
+            }
+        })?;
+        for (name, set) in &mut table.sets {
+            let in_set = [(ELEMENTS_TABLE, TABLE), (ELEMENTS_SET, name.as_str())];
+            self.dump(
+                "reading elements",
+                GET_SETELEM,
+                of,
+                &in_set,
+                |kind, body| {
+                    if kind == NEW_SETELEM {
+                        set.elements.extend(decode::elements(body));
+                    }
+                },
+            )?;
+        }
+        Ok(table)
+    }
+
+    /// A list of everything of a kind that has these names.
+    fn dump(
+        &mut self,
+        what: &'static str,
+        kind: u8,
+        of: Family,
+        names: &[(u16, &str)],
+        each: impl FnMut(u8, &[u8]),
+    ) -> Result<(), NftError> {
+        let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
+        let request = |seq| {
+            let message = Writer::message(kind, family(of), flags, seq);
+            names
+                .iter()
+                .fold(message, |message, (name, value)| message.text(*name, value))
+        };
+        self.ask(what, request, each)
+    }
+
+    /// Sends a request and hands each answer to `each`, until the answer is complete.
+    fn ask(
+        &mut self,
+        what: &'static str,
+        request: impl Fn(u32) -> Writer,
+        mut each: impl FnMut(u8, &[u8]),
+    ) -> Result<(), NftError> {
+        let broken = |error| NftError::Broken { what, error };
+        self.seq = self.seq.wrapping_add(1).max(1);
+        let seq = self.seq;
+        let sent = self.socket.send(&request(seq).finish());
+        sent.map_err(broken)?;
+        let mut interrupted = false;
+        loop {
+            let fd = self.socket.as_raw_fd();
+            let len = match recv(fd, &mut self.buffer, MsgFlags::empty()) {
+                Ok(len) => len,
+                Err(nix::errno::Errno::EINTR) => continue,
+                Err(errno) => return Err(broken(errno.into())),
+            };
+            for message in messages(&self.buffer[..len]) {
+                if message.seq != seq {
+                    continue;
+                }
+                interrupted |= message.flags & libc::NLM_F_DUMP_INTR as u16 != 0;
+                let refused = |errno| NftError::Refused {
+                    what: what.replace("ing ", " "),
+                    errno,
+                };
+                match message.kind {
+                    NLMSG_ERROR => match error_of(&message) {
+                        Some(0) | None => return Ok(()),
+                        Some(errno) => return Err(refused(errno)),
+                    },
+                    NLMSG_DONE if interrupted => return Err(NftError::Outdated),
+                    NLMSG_DONE => return Ok(()),
+                    kind if (kind >> 8) as u8 == SUBSYSTEM => {
+                        // After the header comes a struct nfgenmsg of four bytes.
+                        each(kind as u8, message.payload.get(4..).unwrap_or_default());
+                        if message.flags & libc::NLM_F_MULTI as u16 == 0 {
+                            return Ok(());
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+const NLMSG_ERROR: u16 = libc::NLMSG_ERROR as u16;
+const NLMSG_DONE: u16 = libc::NLMSG_DONE as u16;
+
+/// The messages in a buffer; a malformed one ends them.
+fn messages(bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let field = |at: usize, len: usize| rest.get(at..at + len);
+        let len = u32::from_ne_bytes(field(0, 4)?.try_into().ok()?) as usize;
+        let message = Message {
+            kind: u16::from_ne_bytes(field(4, 2)?.try_into().ok()?),
+            flags: u16::from_ne_bytes(field(6, 2)?.try_into().ok()?),
+            seq: u32::from_ne_bytes(field(8, 4)?.try_into().ok()?),
+            payload: rest.get(16..len)?,
+        };
+        rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some(message)
+    })
+}
+
+/// The error number of an acknowledgement, 0 for success.
+fn error_of(message: &Message<'_>) -> Option<i32> {
+    if message.kind != NLMSG_ERROR {
+        return None;
+    }
+    let code = message.payload.get(..4)?;
+    Some(i32::from_ne_bytes(code.try_into().ok()?).saturating_neg())
+}

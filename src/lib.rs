@@ -4,5 +4,6 @@
 pub mod agent;
 pub mod host;
 pub mod model;
+pub mod nodectl;
 pub mod plan;
 pub mod sys;

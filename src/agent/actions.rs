@@ -6,9 +6,10 @@
 use super::environment::Environment;
 use super::exit::{Code, Failure};
 use super::parameters::{Instance, Parameters};
-use super::resolve::{describe, place};
+use super::resolve::describe;
 use crate::host::lock::lock;
 use crate::host::observe::{Kernel, ObserveError};
+use crate::host::place::{Place, place};
 use crate::host::reach::{ReachError, reach};
 use crate::model::bucket::{BucketCount, BucketSet};
 use crate::model::vip::{Nic, Vip};
@@ -144,7 +145,7 @@ pub fn validate_all(env: &Environment) -> Result<(), Failure> {
         .map(|instance| instance.buckets)
         .or(parameters.buckets);
     let one = BucketCount::new(1).map_err(|error| Failure::new(Code::Configured, error))?;
-    let stand_in = super::resolve::Place {
+    let stand_in = Place {
         nic: match &parameters.nic {
             Some(nic) => nic.clone(),
             None => "eth0"

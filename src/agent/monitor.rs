@@ -7,8 +7,9 @@
 use super::environment::Environment;
 use super::exit::{Code, Failure};
 use super::parameters::Parameters;
-use super::resolve::{Place, describe};
+use super::resolve::describe;
 use crate::host::observe::Kernel;
+use crate::host::place::Place;
 use crate::model::host::Observed;
 use crate::model::ruleset::Family;
 use crate::model::vip::Vip;

@@ -6,6 +6,7 @@ use crate::host::announce::Announcements;
 use crate::model::bucket::BucketCount;
 use crate::model::hash::{HashMode, Hasher, Layout};
 use crate::model::mac::Mac;
+use crate::model::seed::{derived_seed, parse_seed};
 use crate::model::vip::{Manager, Nic, longest_prefix};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -99,24 +100,6 @@ pub struct Instance {
     pub bucket: u16,
     /// How many buckets there are.
     pub buckets: BucketCount,
-}
-
-/// The seed of a VIP for which none was given: known to whoever knows the address.
-pub fn derived_seed(ip: IpAddr) -> u32 {
-    let digest = blake3::hash(format!("clusterip seed of {ip}").as_bytes());
-    let [a, b, c, d, ..] = *digest.as_bytes();
-    u32::from_be_bytes([a, b, c, d])
-}
-
-/// A seed as people write it: decimal, or hex after 0x.
-pub fn parse_seed(text: &str) -> Option<u32> {
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
-    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        Some(hex) if digits(hex) => u32::from_str_radix(hex, 16).ok(),
-        Some(_) => None,
-        None if digits(text) => text.parse().ok(),
-        None => None,
-    }
 }
 
 /// The length of a prefix, written so or as an IPv4 netmask.

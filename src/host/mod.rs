@@ -4,4 +4,5 @@ pub mod announce;
 pub mod apply;
 pub mod lock;
 pub mod observe;
+pub mod place;
 pub mod reach;

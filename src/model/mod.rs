@@ -8,4 +8,5 @@ pub mod hash;
 pub mod host;
 pub mod mac;
 pub mod ruleset;
+pub mod seed;
 pub mod vip;

@@ -1,0 +1,166 @@
+//! `up`, `down`, `take` and `release`.
+
+use super::cli::{Describe, Down, Move, Up};
+use super::{DATA, Failure, NOT_PERMITTED, known, look};
+use crate::host::announce::Announcements;
+use crate::host::lock::{Lock, lock};
+use crate::host::observe::Kernel;
+use crate::host::place::{PlaceError, place};
+use crate::host::reach::reach;
+use crate::model::bucket::BucketSet;
+use crate::model::hash::Hasher;
+use crate::model::mac::Mac;
+use crate::model::seed::derived_seed;
+use crate::model::vip::{L2Mode, Manager, Vip};
+use crate::plan::installed::{Installed, find};
+use crate::plan::steps::Intent;
+use std::net::IpAddr;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// `nodectl up`.
+pub fn up(args: &Up) -> Result<String, Failure> {
+    let (_lock, mut kernel) = begin()?;
+    let vip = described(
+        &mut kernel,
+        args.vip.address,
+        args.vip.prefix,
+        &args.describe,
+    )?;
+    let buckets = args.own.clone().unwrap_or_default();
+    within(&buckets, &vip)?;
+    let (observed, _) = kernel.observe(Some(&vip.nic))?;
+    let vip = match find(&observed.rules, vip.address) {
+        None => vip,
+        Some(found) => {
+            require_manual(&found, args.force)?;
+            // By force it stays whose it was.
+            let manager = found.vip.manager;
+            Vip { manager, ..vip }
+        }
+    };
+    take_buckets(&mut kernel, vip, buckets)
+}
+
+/// `nodectl take`.
+pub fn take(args: &Move) -> Result<String, Failure> {
+    let (_lock, mut kernel) = begin()?;
+    let found = changeable(&mut kernel, args.vip, args.force)?;
+    within(&args.buckets, &found.vip)?;
+    take_buckets(&mut kernel, found.vip, args.buckets.clone())
+}
+
+/// `nodectl release`.
+pub fn release(args: &Move) -> Result<String, Failure> {
+    let (_lock, mut kernel) = begin()?;
+    let found = changeable(&mut kernel, args.vip, args.force)?;
+    within(&args.buckets, &found.vip)?;
+    let intent = Intent::Release {
+        address: args.vip,
+        buckets: args.buckets.clone(),
+    };
+    reach(&mut kernel, &intent, Announcements::default())?;
+    summary(&mut kernel, args.vip)
+}
+
+/// `nodectl down`.
+pub fn down(args: &Down) -> Result<String, Failure> {
+    let (_lock, mut kernel) = begin()?;
+    let (observed, _) = kernel.observe(None)?;
+    let Some(found) = find(&observed.rules, args.vip) else {
+        return Ok(format!("{} is not installed here\n", args.vip));
+    };
+    require_manual(&found, args.force)?;
+    let intent = Intent::Leave {
+        address: args.vip,
+        buckets: None,
+        nic: None,
+    };
+    reach(&mut kernel, &intent, Announcements::default())?;
+    Ok(format!("{} is gone from this node\n", args.vip))
+}
+
+/// What the command line describes, with the rest found.
+pub(super) fn described(
+    kernel: &mut Kernel,
+    address: IpAddr,
+    prefix: Option<u8>,
+    args: &Describe,
+) -> Result<Vip, Failure> {
+    let place = place(&mut kernel.route, address, args.nic.as_ref(), prefix);
+    let place = place.map_err(|error| match error {
+        PlaceError::Route(error) => super::ObserveError::from(error).into(),
+        error => Failure::new(DATA, error),
+    })?;
+    let vip = Vip {
+        address,
+        prefix: place.prefix,
+        nic: place.nic,
+        mac: args.mac.unwrap_or_else(|| Mac::of_group(address)),
+        mode: L2Mode::default(),
+        hasher: Hasher {
+            mode: args.hash,
+            layout: args.layout,
+            seed: args.seed.unwrap_or_else(|| derived_seed(address)),
+        },
+        buckets: args.buckets,
+        label: None,
+        noprefixroute: false,
+        lock: true,
+        manager: Manager::Manual,
+    };
+    match vip.validate() {
+        Ok(()) => Ok(vip),
+        Err(error) => Err(Failure::new(DATA, error)),
+    }
+}
+
+pub(super) fn within(buckets: &BucketSet, vip: &Vip) -> Result<(), Failure> {
+    buckets
+        .within(vip.buckets)
+        .map_err(|error| Failure::new(DATA, error))
+}
+
+fn begin() -> Result<(Lock, Kernel), Failure> {
+    // Without the privilege the lock's directory may not even exist: say what is really wrong.
+    let (kernel, _) = look()?;
+    Ok((lock(PATIENCE)?, kernel))
+}
+
+fn take_buckets(kernel: &mut Kernel, vip: Vip, buckets: BucketSet) -> Result<String, Failure> {
+    let address = vip.address;
+    let intent = Intent::Take { vip, buckets };
+    reach(kernel, &intent, Announcements::default())?;
+    summary(kernel, address)
+}
+
+fn changeable(kernel: &mut Kernel, vip: IpAddr, force: bool) -> Result<Installed, Failure> {
+    let (observed, _) = kernel.observe(None)?;
+    let found = known(&observed, vip)?;
+    require_manual(&found, force)?;
+    Ok(found)
+}
+
+fn require_manual(found: &Installed, force: bool) -> Result<(), Failure> {
+    match &found.vip.manager {
+        Manager::Pacemaker(resource) if !force => Err(Failure::new(
+            NOT_PERMITTED,
+            format!(
+                "{} is managed by Pacemaker (resource {resource}), which would undo the change or \
+                 see a failure; move its instances with crm or pcs, or use --force",
+                found.vip.address
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn summary(kernel: &mut Kernel, vip: IpAddr) -> Result<String, Failure> {
+    let (observed, _) = kernel.observe(None)?;
+    let Installed { vip, owned } = known(&observed, vip)?;
+    Ok(format!(
+        "{}/{} on {}: owned here {owned} of {} buckets\n",
+        vip.address, vip.prefix, vip.nic, vip.buckets
+    ))
+}

@@ -1,0 +1,159 @@
+//! nodectl: look at and move buckets by hand, without Pacemaker. One file a verb.
+//!
+//! Exit codes (`sysexits.h`): 0 done, also when there was nothing to do; 64 usage; 65 bad data (an
+//! unknown VIP, another description); 69 the kernel lacks something; 71 the kernel refused; 77 not
+//! permitted.
+
+mod buckets;
+mod change;
+pub mod cli;
+mod owner;
+mod ruleset;
+mod status;
+mod style;
+
+use crate::host::apply::StepError;
+use crate::host::lock::LockError;
+use crate::host::observe::{Kernel, ObserveError};
+use crate::host::reach::ReachError;
+use crate::model::host::Observed;
+use crate::plan::installed::{Installed, find};
+use crate::sys::nft::NftError;
+use cli::{Cli, Verb};
+use std::fmt;
+use std::net::IpAddr;
+
+/// The version of everything that `--json` prints. It changes only when something is taken away or
+/// means something else.
+pub const SCHEMA: u32 = 1;
+
+/// EX_USAGE.
+pub const USAGE: u8 = 64;
+/// EX_DATAERR.
+pub const DATA: u8 = 65;
+/// EX_UNAVAILABLE.
+pub const UNAVAILABLE: u8 = 69;
+/// EX_OSERR.
+pub const REFUSED: u8 = 71;
+/// EX_NOPERM.
+pub const NOT_PERMITTED: u8 = 77;
+
+/// Why a verb did not do what it was asked to.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit code.
+    pub code: u8,
+    /// A sentence that says what to do.
+    pub message: String,
+}
+
+impl Failure {
+    fn new(code: u8, message: impl fmt::Display) -> Self {
+        Failure {
+            code,
+            message: message.to_string(),
+        }
+    }
+}
+
+/// Does what the command line says and returns what is to be printed.
+pub fn run(cli: &Cli) -> Result<String, Failure> {
+    match &cli.verb {
+        Verb::Up(args) => change::up(args),
+        Verb::Down(args) => change::down(args),
+        Verb::Take(args) => change::take(args),
+        Verb::Release(args) => change::release(args),
+        Verb::Status(args) => status::status(args),
+        Verb::Buckets(args) => buckets::buckets(args),
+        Verb::Owner(args) => owner::owner(args),
+        Verb::Ruleset(args) => ruleset::ruleset(args),
+    }
+}
+
+/// The kernel and what is found there.
+fn look() -> Result<(Kernel, Observed), Failure> {
+    let mut kernel = Kernel::open()?;
+    let (observed, _) = kernel.observe(None)?;
+    Ok((kernel, observed))
+}
+
+/// The VIP, which must be installed.
+fn known(observed: &Observed, vip: IpAddr) -> Result<Installed, Failure> {
+    find(&observed.rules, vip).ok_or_else(|| {
+        Failure::new(
+            DATA,
+            format!("{vip} is not installed here; 'nodectl status' shows what is"),
+        )
+    })
+}
+
+/// One JSON document, for programs.
+fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
+    let text = serde_json::to_string(value);
+    text.map(|text| text + "\n")
+        .map_err(|error| Failure::new(REFUSED, error))
+}
+
+fn code_of_nft(error: &NftError) -> u8 {
+    match error {
+        error if error.is_permission() => NOT_PERMITTED,
+        error if error.is_missing_feature() => UNAVAILABLE,
+        _ => REFUSED,
+    }
+}
+
+fn code_of_errno(errno: Option<i32>) -> u8 {
+    match errno {
+        Some(libc::EPERM | libc::EACCES) => NOT_PERMITTED,
+        _ => REFUSED,
+    }
+}
+
+impl From<ObserveError> for Failure {
+    fn from(error: ObserveError) -> Self {
+        let code = match &error {
+            ObserveError::Nft(nft) => code_of_nft(nft),
+            ObserveError::Route(route) => code_of_errno(route.errno()),
+            ObserveError::Mcast(mcast) => code_of_errno(mcast.errno()),
+            ObserveError::Sysctl(sysctl) => code_of_errno(sysctl.errno()),
+        };
+        let hint = match code {
+            NOT_PERMITTED => "; run nodectl as root",
+            _ => "",
+        };
+        Failure::new(code, format!("{error}{hint}"))
+    }
+}
+
+impl From<LockError> for Failure {
+    fn from(error: LockError) -> Self {
+        let denied = matches!(&error, LockError::Open { error, .. }
+            if error.kind() == std::io::ErrorKind::PermissionDenied);
+        let code = if denied { NOT_PERMITTED } else { REFUSED };
+        Failure::new(code, error)
+    }
+}
+
+impl From<ReachError> for Failure {
+    fn from(error: ReachError) -> Self {
+        let of_step = |step: &StepError| match step {
+            StepError::Nft(nft) => code_of_nft(nft),
+            StepError::Route(route) => code_of_errno(route.errno()),
+            StepError::Mcast(mcast) => code_of_errno(mcast.errno()),
+            StepError::Sysctl(sysctl) => code_of_errno(sysctl.errno()),
+            StepError::Announce(_) | StepError::Vanished(_) => REFUSED,
+        };
+        let code = match &error {
+            ReachError::Refused(_) => DATA,
+            ReachError::Failed(errors) => errors.first().map_or(REFUSED, of_step),
+            ReachError::Restless(_) => REFUSED,
+            ReachError::Observe(_) => {
+                let ReachError::Observe(inner) = error else {
+                    return Failure::new(REFUSED, "the host cannot be looked at");
+                };
+                return inner.into();
+            }
+        };
+        Failure::new(code, error)
+    }
+}

@@ -1,0 +1,131 @@
+//! `nodectl status`: every VIP of this node, as a person and as a program reads it.
+
+use super::cli::Show;
+use super::style::Style;
+use super::{Failure, SCHEMA, json, look};
+use crate::model::host::Observed;
+use crate::plan::health::{Drift, drift};
+use crate::plan::installed::{Installed, foreign, installed};
+use serde::Serialize;
+use std::fmt::Write;
+
+#[derive(Serialize)]
+struct Status {
+    schema: u32,
+    vips: Vec<VipStatus>,
+}
+
+#[derive(Serialize)]
+struct VipStatus {
+    vip: String,
+    nic: String,
+    mac: String,
+    mode: &'static str,
+    hash: &'static str,
+    layout: &'static str,
+    seed: u32,
+    buckets: u16,
+    owned: Vec<u16>,
+    draining: Vec<u16>,
+    adopting: Vec<u16>,
+    foreign_packets: u64,
+    manager: String,
+    healthy: bool,
+    drift: Vec<Drift>,
+    digest: String,
+}
+
+/// `nodectl status`.
+pub fn status(args: &Show) -> Result<String, Failure> {
+    let (_, observed) = look()?;
+    let vips = installed(&observed.rules);
+    if args.json {
+        return json(&Status {
+            schema: SCHEMA,
+            vips: vips.iter().map(|vip| describe(&observed, vip)).collect(),
+        });
+    }
+    if vips.is_empty() {
+        return Ok("no VIP is installed here\n".to_owned());
+    }
+    let style = Style::of_stdout();
+    let screens: Vec<String> = vips
+        .iter()
+        .map(|vip| screen(&observed, vip, style))
+        .collect();
+    Ok(screens.join("\n"))
+}
+
+fn describe(observed: &Observed, Installed { vip, owned }: &Installed) -> VipStatus {
+    let drift = drift(observed, vip, false);
+    VipStatus {
+        vip: vip.address.to_string(),
+        nic: vip.nic.to_string(),
+        mac: vip.mac.to_string(),
+        mode: vip.mode.name(),
+        hash: vip.hasher.mode.name(),
+        layout: vip.hasher.layout.name(),
+        seed: vip.hasher.seed,
+        buckets: vip.buckets.get(),
+        owned: owned.iter().collect(),
+        draining: Vec::new(),
+        adopting: Vec::new(),
+        foreign_packets: foreign(&observed.rules, vip.address).packets,
+        manager: vip.manager.to_string(),
+        healthy: drift.is_empty(),
+        drift,
+        digest: vip.digest(),
+    }
+}
+
+fn screen(observed: &Observed, found: &Installed, style: Style) -> String {
+    let Installed { vip, owned } = found;
+    let drift = drift(observed, vip, false);
+    let health = match drift.is_empty() {
+        true => style.good("healthy"),
+        false => style.bad("DRIFTED"),
+    };
+    let strip: String = vip
+        .buckets
+        .all()
+        .map(|bucket| if owned.contains(bucket) { '#' } else { '.' })
+        .collect();
+    let hasher = &vip.hasher;
+    let mut text = String::new();
+    let address = style.name(&format!("{}/{}", vip.address, vip.prefix));
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{address} on {}: {health}", vip.nic);
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "  {name:<9} {value}");
+    };
+    line("mac", format!("{} ({})", vip.mac, vip.mode.name()));
+    line(
+        "hash",
+        format!(
+            "{}, layout {}, seed {:#010x}",
+            hasher.mode, hasher.layout, hasher.seed
+        ),
+    );
+    line(
+        "owned",
+        format!("{} of {} buckets: {owned}", owned.len(), vip.buckets),
+    );
+    for (n, row) in strip.as_bytes().chunks(64).enumerate() {
+        let row = String::from_utf8_lossy(row);
+        line(if n == 0 { "buckets" } else { "" }, format!("[{row}]"));
+    }
+    let dropped = foreign(&observed.rules, vip.address);
+    line("foreign", format!("{} packets dropped", dropped.packets));
+    line("manager", vip.manager.to_string());
+    line("digest", format!("{} (equal on all nodes)", vip.digest()));
+    for piece in &drift {
+        line(
+            &style.bad("drift"),
+            format!(
+                "{}: expected {}, found {}",
+                piece.piece, piece.expected, piece.found
+            ),
+        );
+    }
+    text
+}

@@ -1,0 +1,49 @@
+//! The lab: a switch, nodes and clients in network namespaces, with a real cluster on demand.
+//!
+//! Scenarios, the demo and the benchmarks all stand on this library. It knows nothing of what is
+//! being tested, so it does not use the `clusterip` library; it needs root, or root inside a user
+//! namespace (the cluster needs real root), and leaves nothing behind, even when it is killed.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`topology`] | [`Lab`]: the switch, cables, addresses |
+//! | [`host`], [`node`], [`client`] | the machines and what can be done on them |
+//! | [`namespace`], [`exec`] | a namespace with its holder process; running programs in it |
+//! | [`serve`] | the server that says which node answered |
+//! | [`traffic`] | what a client sends: TCP, UDP, echo, held connections, steady probes |
+//! | [`witness`], [`frame`] | what really was on the wire, and who answered doubly |
+//! | [`cluster`] | Corosync, Pacemaker and a fence device on the nodes; their power |
+//! | [`wait`], [`progress`], [`error`] | waiting with a deadline, telling, failing |
+//!
+//! Imports run downwards in this table's inverse: machines know namespaces, never the other way.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod client;
+pub mod cluster;
+pub mod error;
+pub mod exec;
+pub mod frame;
+pub mod host;
+pub mod namespace;
+pub mod node;
+pub mod progress;
+pub mod serve;
+pub mod topology;
+pub mod traffic;
+pub mod wait;
+pub mod witness;
+
+pub use client::Client;
+pub use cluster::{Cluster, ClusterOptions, FailedAction, Instances};
+pub use error::{Context, Error, Result};
+pub use exec::{Exec, Running};
+pub use host::{Host, Mac};
+pub use namespace::{built, lab_binary};
+pub use node::{Node, NodeOptions};
+pub use progress::Progress;
+pub use serve::Serve;
+pub use topology::Lab;
+pub use traffic::{Failure, Flow, FlowResult, HoldOptions, Pace, ProbeKind, Report};
+pub use wait::wait_until;
+pub use witness::{DoubleAnswer, Witness, Witnessed};

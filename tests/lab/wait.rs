@@ -1,0 +1,69 @@
+//! Waiting for a state by asking for it again and again, with a deadline.
+//! Nothing in the lab or in a scenario proves anything by sleeping a fixed time.
+
+use std::fmt::Display;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::{Error, Result};
+
+/// The answer to "is it so by now?": a `bool`, an `Option` or a `Result`.
+pub trait Awaited {
+    /// What the waiter gets in the end.
+    type Value;
+
+    /// The value, or the state seen instead of it.
+    fn outcome(self) -> Result<Self::Value, String>;
+}
+
+impl Awaited for bool {
+    type Value = ();
+
+    fn outcome(self) -> Result<(), String> {
+        if self {
+            Ok(())
+        } else {
+            Err("not yet so".into())
+        }
+    }
+}
+
+impl<T> Awaited for Option<T> {
+    type Value = T;
+
+    fn outcome(self) -> Result<T, String> {
+        self.ok_or_else(|| "nothing there yet".into())
+    }
+}
+
+impl<T, E: Display> Awaited for Result<T, E> {
+    type Value = T;
+
+    fn outcome(self) -> Result<T, String> {
+        self.map_err(|error| error.to_string())
+    }
+}
+
+/// Asks until the answer is yes; the error names what was awaited and the state last seen.
+pub fn wait_until<A: Awaited>(
+    what: &str,
+    timeout: Duration,
+    mut ask: impl FnMut() -> A,
+) -> Result<A::Value> {
+    let started = Instant::now();
+    let mut pause = Duration::from_millis(2);
+    loop {
+        let seen = match ask().outcome() {
+            Ok(value) => return Ok(value),
+            Err(seen) => seen,
+        };
+        if started.elapsed() >= timeout {
+            return Err(Error::new(format!(
+                "waited {:.1} s in vain for {what}; last seen: {seen}",
+                started.elapsed().as_secs_f64()
+            )));
+        }
+        sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(100));
+    }
+}

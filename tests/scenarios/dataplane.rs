@@ -1,0 +1,127 @@
+//! The data plane with real packets: every packet is answered by the node that the mirror of the
+//! hash foretells, by no other, and none is lost.
+
+use crate::product::*;
+use clusterip::model::hash::{Flow, HashMode, Layout};
+use lab::{Lab, Pace, Result};
+use std::net::SocketAddr;
+
+const NODES: [&str; 3] = ["n1", "n2", "n3"];
+
+#[test]
+fn three_nodes_share_tcp_udp_and_ping() -> Result<()> {
+    let lab = Lab::new("share")?;
+    let client = lab.client("c1")?;
+    let seed = 0x0bad_cafe;
+    let _nodes = sharing_nodes(&lab, &NODES, 12, &["--seed", "0x0badcafe"])?;
+    let hasher = hasher(HashMode::default(), Layout::default(), seed);
+    for vip in [V4, V6] {
+        let target = SocketAddr::new(ip(vip), PORT);
+        let sources = client.sources_for(ip(vip), 1000);
+        let flows: Vec<_> = sources
+            .iter()
+            .flat_map(|source| (0..3).map(move |n| (*source, 20_000 + 7 * n)))
+            .collect();
+        assert_eq!(flows.len(), 3000);
+        let witness = client.witness(&[ip(vip)])?;
+        for (report, has_ports) in [
+            (client.tcp(target, flows.clone(), Pace::default())?, true),
+            (client.udp(target, flows.clone(), Pace::default())?, true),
+            (
+                client.ping(ip(vip), sources.clone(), Pace::default())?,
+                false,
+            ),
+        ] {
+            report.expect_all_answered()?;
+            for (flow, node) in report.answered() {
+                let flow = Flow {
+                    source: flow.src,
+                    source_port: if has_ports { flow.sport } else { 0 },
+                    destination_port: if has_ports { PORT } else { 0 },
+                };
+                let foretold = owner_of(&NODES, 12, &hasher, &flow);
+                assert_eq!(node, foretold, "{flow:?}");
+            }
+            let total = report.flows.len();
+            for (node, share) in report.by_node() {
+                // Four of twelve buckets each: a third, within what 12 buckets of a hash allow.
+                assert!(
+                    share * 100 > total * 25 && share * 100 < total * 42,
+                    "{node}: {share}"
+                );
+            }
+        }
+        let seen = witness.finish()?;
+        seen.expect_no_double_answers()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn every_mode_and_layout_hashes_in_the_kernel_as_in_the_mirror() -> Result<()> {
+    let lab = Lab::new("modes")?;
+    let client = lab.client("c1")?;
+    let mut checked = 0;
+    let nodes: Vec<_> = NODES
+        .iter()
+        .map(|name| lab.node(name))
+        .collect::<Result<_>>()?;
+    for node in &nodes {
+        node.serve(&SERVICES)?;
+    }
+    for (n, mode) in HashMode::ALL.into_iter().enumerate() {
+        for layout in Layout::ALL {
+            let seed = [0, 1, 0xffff_fffe][n];
+            let buckets = [3, 64, 1024][n];
+            for (n, node) in nodes.iter().enumerate() {
+                for vip in [V4, V6] {
+                    nodectl(node, &["down", vip])?;
+                    let (count, own) = (buckets.to_string(), own(n, 3, buckets));
+                    let (seed, mode, layout) = (seed.to_string(), mode.name(), layout.name());
+                    nodectl(
+                        node,
+                        &[
+                            "up",
+                            vip,
+                            "--buckets",
+                            &count,
+                            "--own",
+                            &own,
+                            "--seed",
+                            &seed,
+                            "--hash",
+                            mode,
+                            "--layout",
+                            layout,
+                        ],
+                    )?;
+                }
+            }
+            let hasher = hasher(mode, layout, seed);
+            for vip in [V4, V6] {
+                let target = SocketAddr::new(ip(vip), PORT);
+                let sources = client.sources_for(ip(vip), 100);
+                let flows: Vec<_> = sources.iter().zip(20_000..).map(|(s, p)| (*s, p)).collect();
+                let witness = client.witness(&[ip(vip)])?;
+                let report = client.udp(target, flows, Pace::default())?;
+                report.expect_all_answered()?;
+                for (flow, node) in report.answered() {
+                    let flow = Flow {
+                        source: flow.src,
+                        source_port: flow.sport,
+                        destination_port: PORT,
+                    };
+                    assert_eq!(
+                        node,
+                        owner_of(&NODES, buckets, &hasher, &flow),
+                        "{mode} {layout}"
+                    );
+                    checked += 1;
+                }
+                witness.finish()?.expect_no_double_answers()?;
+            }
+        }
+    }
+    assert_eq!(checked, 3 * 2 * 2 * 100);
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! The product as its users call it: the agent with an environment, nodectl with arguments.
+
+use clusterip::model::hash::{Flow, HashMode, Hasher, Layout};
+use lab::{Host, Lab, Node, Result, Serve};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+pub const V4: &str = "10.77.0.99";
+pub const V6: &str = "fd77::99";
+pub const PORT: u16 = 7000;
+pub const SERVICES: [Serve; 2] = [Serve::Tcp(PORT), Serve::Udp(PORT)];
+
+pub fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+/// What an action of the agent answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Answer {
+    /// The sentence for the operator.
+    pub fn reason(&self) -> &str {
+        let mut lines = self.stderr.lines();
+        lines
+            .find_map(|line| line.strip_prefix("ocf-exit-reason:"))
+            .unwrap_or_default()
+    }
+
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{}", self.stderr);
+        self
+    }
+}
+
+/// The agent as Pacemaker calls it for an instance of a globally unique clone.
+#[derive(Clone)]
+pub struct Agent {
+    variables: BTreeMap<String, String>,
+}
+
+impl Agent {
+    pub fn new(vip: &str, buckets: u16) -> Self {
+        let mut agent = Agent {
+            variables: BTreeMap::new(),
+        };
+        agent
+            .variables
+            .insert("OCF_ROOT".into(), "/usr/lib/ocf".into());
+        agent
+            .with("ip", vip)
+            .with("nic", "eth0")
+            .with("arp_count", "1")
+            .meta("clone_max", &buckets.to_string())
+            .meta("globally_unique", "true")
+            .meta("timeout", "20000")
+            .meta("interval", "10000")
+    }
+
+    pub fn with(mut self, parameter: &str, value: &str) -> Self {
+        let name = format!("OCF_RESKEY_{parameter}");
+        self.variables.insert(name, value.into());
+        self
+    }
+
+    pub fn without(mut self, parameter: &str) -> Self {
+        self.variables.remove(&format!("OCF_RESKEY_{parameter}"));
+        self
+    }
+
+    pub fn meta(self, name: &str, value: &str) -> Self {
+        self.with(&format!("CRM_meta_{name}"), value)
+    }
+
+    pub fn without_meta(mut self) -> Self {
+        let is_meta = |name: &str| name.starts_with("OCF_RESKEY_CRM_meta_");
+        self.variables.retain(|name, _| !is_meta(name));
+        self
+    }
+
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.insert(name.into(), value.into());
+        self
+    }
+
+    /// The environment of an action for this instance.
+    pub fn environment(&self, instance: u32) -> BTreeMap<String, String> {
+        let mut all = self.variables.clone();
+        let name = all.entry("OCF_RESOURCE_INSTANCE".into());
+        name.or_insert_with(|| format!("resIP:{instance}"));
+        if all.contains_key("OCF_RESKEY_CRM_meta_clone_max") {
+            all.insert("OCF_RESKEY_CRM_meta_clone".into(), instance.to_string());
+        }
+        all
+    }
+
+    pub fn call(&self, host: &Host, action: &str, instance: u32) -> Result<Answer> {
+        let program = lab::built("ocf-clusterip")?;
+        let program = program.display().to_string();
+        let output = host
+            .exec(&[&program, action])
+            .envs(self.environment(instance))
+            .output()?;
+        Ok(Answer {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+
+    pub fn start(&self, host: &Host, instance: u32) -> Result<()> {
+        self.call(host, "start", instance)?.expect(0);
+        Ok(())
+    }
+}
+
+/// nodectl on a host; its standard output.
+pub fn nodectl(host: &Host, args: &[&str]) -> Result<String> {
+    let program = lab::built("nodectl")?.display().to_string();
+    let mut command = vec![program.as_str()];
+    command.extend(args);
+    host.run(&command)
+}
+
+/// nodectl where it is to fail: its exit code and what it said.
+pub fn nodectl_fails(host: &Host, args: &[&str]) -> Result<(i32, String)> {
+    let program = lab::built("nodectl")?.display().to_string();
+    let mut command = vec![program.as_str()];
+    command.extend(args);
+    let output = host.output(&command)?;
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    Ok((output.status.code().unwrap_or(-1), stderr))
+}
+
+pub fn status(host: &Host) -> Result<serde_json::Value> {
+    let text = nodectl(host, &["status", "--json"])?;
+    Ok(serde_json::from_str(&text).expect("status --json prints JSON"))
+}
+
+/// Nodes that serve and share both VIPs, each with every third bucket (of three nodes).
+pub fn sharing_nodes(lab: &Lab, names: &[&str], buckets: u16, up: &[&str]) -> Result<Vec<Node>> {
+    let mut nodes = Vec::new();
+    for (n, name) in names.iter().enumerate() {
+        let node = lab.node(name)?;
+        node.serve(&SERVICES)?;
+        for vip in [V4, V6] {
+            let own = own(n, names.len(), buckets);
+            let count = buckets.to_string();
+            let mut args = vec![
+                "up",
+                vip,
+                "--nic",
+                "eth0",
+                "--buckets",
+                &count,
+                "--own",
+                &own,
+            ];
+            args.extend(up);
+            nodectl(&node, &args)?;
+        }
+        nodes.push(node);
+    }
+    Ok(nodes)
+}
+
+/// The buckets of the n-th of `nodes` nodes.
+pub fn own(n: usize, nodes: usize, buckets: u16) -> String {
+    let mine: Vec<String> = (0..buckets)
+        .filter(|bucket| usize::from(*bucket) % nodes == n)
+        .map(|bucket| bucket.to_string())
+        .collect();
+    mine.join(",")
+}
+
+/// The node that owns a flow when buckets are dealt out as `own` does, by the mirror of the hash.
+pub fn owner_of(names: &[&str], buckets: u16, hasher: &Hasher, flow: &Flow) -> String {
+    let bucket = usize::from(hasher.bucket(flow, buckets));
+    names[bucket % names.len()].to_owned()
+}
+
+pub fn hasher(mode: HashMode, layout: Layout, seed: u32) -> Hasher {
+    Hasher { mode, layout, seed }
+}

@@ -88,6 +88,8 @@ pub struct Rule {
     pub exprs: Vec<Expr>,
     /// The rule in nft's words, for people; empty for a rule that was read from the kernel.
     pub text: String,
+    /// Why it is there: the comment that nft lists with it.
+    pub comment: &'static str,
     /// What its counter shows, if it has one and was read from the kernel.
     pub count: Option<Count>,
 }
@@ -352,7 +354,7 @@ pub enum Target {
 
 impl KeyPart {
     /// Its length in bytes, without the padding.
-    pub fn len(self) -> usize {
+    pub fn width(self) -> usize {
         match self {
             KeyPart::Number | KeyPart::Bits | KeyPart::Ip4 => 4,
             KeyPart::Ip6 | KeyPart::IfName => 16,
@@ -366,10 +368,10 @@ impl SetSpec {
     /// The length of a key in bytes: parts of a concatenation are padded to four bytes each.
     pub fn key_len(&self) -> usize {
         match self.key.as_slice() {
-            [one] => one.len(),
+            [one] => one.width(),
             parts => parts
                 .iter()
-                .map(|part| part.len().next_multiple_of(4))
+                .map(|part| part.width().next_multiple_of(4))
                 .sum(),
         }
     }

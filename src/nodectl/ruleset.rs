@@ -111,7 +111,7 @@ fn element_text(parts: &[KeyPart], key: &[u8], element: &Element) -> String {
     let words: Vec<String> = parts
         .iter()
         .map(|part| {
-            let len = part.len().min(rest.len());
+            let len = part.width().min(rest.len());
             let (this, after) = rest.split_at(len);
             rest = after
                 .get(len.next_multiple_of(4) - len..)

@@ -51,6 +51,18 @@ const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const ICMP6: u8 = 58;
 
+// Why rules are there, for whoever reads 'nft list ruleset' at night.
+const DISPATCH: &str = "for a VIP?";
+const ACCEPTED: &str = "or TCP is ignored that came in a multicast frame";
+const WITH_PORTS: &str = "whole packets with ports";
+const BY_BUCKET: &str = "owned buckets are in the map";
+const WITHOUT_PORTS: &str = "packets without ports: owned buckets are in the map";
+const FOREIGN: &str = "foreign: another node answers";
+const ERRORS: &str = "ICMP errors: to every node, nothing answers them";
+const ERRORS_AND_ND: &str = "ICMPv6 errors and neighbour discovery: to every node";
+const TCP_PIECE: &str = "a piece of a TCP packet: its owner cannot be told";
+const CLUSTER_MAC: &str = "the VIP is at the cluster MAC";
+
 /// The name of the interface's base chain.
 pub fn ingress_chain(nic: &Nic) -> String {
     format!("ingress-{nic}")
@@ -119,7 +131,7 @@ fn netdev_table(vips: &[(Vip, BucketSet)]) -> Table {
     let mut table = Table::default();
     table.chains.insert(
         TO_HOST.to_owned(),
-        chain([Sentence::new().pkttype_host().accept()]),
+        chain([Sentence::because(ACCEPTED).pkttype_host().accept()]),
     );
     for (vip, owned) in vips {
         let base = table
@@ -128,8 +140,8 @@ fn netdev_table(vips: &[(Vip, BucketSet)]) -> Table {
             .or_insert_with(|| base_chain(Hook::Ingress(vip.nic.to_string()), INGRESS_PRIORITY));
         let map = dispatch_map(&vip.nic, vip.address);
         let rule = match vip.address {
-            IpAddr::V4(_) => Sentence::new().ip4_daddr(REG0).vmap(&map, REG0),
-            IpAddr::V6(_) => Sentence::new().ip6_daddr(REG0).vmap(&map, REG0),
+            IpAddr::V4(_) => Sentence::because(DISPATCH).ip4_daddr(REG0).vmap(&map, REG0),
+            IpAddr::V6(_) => Sentence::because(DISPATCH).ip6_daddr(REG0).vmap(&map, REG0),
         }
         .rule();
         if !base.rules.contains(&rule) {
@@ -168,8 +180,8 @@ fn add_vip(table: &mut Table, vip: &Vip, owned: &BucketSet) {
     table.chains.insert(vip_chain(vip.address), main);
     if ported {
         let ports = chain([
-            Sentence::new().hash(vip, Ports::InPacket),
-            Sentence::new().counter_drop(),
+            Sentence::because(BY_BUCKET).hash(vip, Ports::InPacket),
+            Sentence::because(FOREIGN).counter_drop(),
         ]);
         table.chains.insert(ports_chain(vip.address), ports);
     }
@@ -196,9 +208,9 @@ fn add_vip(table: &mut Table, vip: &Vip, owned: &BucketSet) {
 /// Source address only: fragments and protocols make no difference, so nothing is asked first.
 fn vip4_by_source(vip: &Vip) -> Chain {
     chain([
-        Sentence::new().hash(vip, Ports::None),
-        Sentence::new().icmp4_everywhere(),
-        Sentence::new().counter_drop(),
+        Sentence::because(BY_BUCKET).hash(vip, Ports::None),
+        Sentence::because(ERRORS).icmp4_everywhere(),
+        Sentence::because(FOREIGN).counter_drop(),
     ])
 }
 
@@ -207,43 +219,47 @@ fn vip4_by_source(vip: &Vip) -> Chain {
 /// comes this far is a piece of one, whose owner cannot be told from it.
 fn vip4_by_ports(vip: &Vip) -> Chain {
     chain([
-        Sentence::new()
+        Sentence::because(WITH_PORTS)
             .fragment_and_protocol(REG0)
             .in_set(PORTS_IP4, REG0)
             .goto(&ports_chain(vip.address)),
-        Sentence::new().icmp4_everywhere(),
-        Sentence::new().ip4_protocol_is(TCP, "tcp").counter_drop(),
-        Sentence::new().hash(vip, Ports::Zero),
-        Sentence::new().counter_drop(),
+        Sentence::because(ERRORS).icmp4_everywhere(),
+        Sentence::because(TCP_PIECE)
+            .ip4_protocol_is(TCP, "tcp")
+            .counter_drop(),
+        Sentence::because(WITHOUT_PORTS).hash(vip, Ports::Zero),
+        Sentence::because(FOREIGN).counter_drop(),
     ])
 }
 
 fn vip6_by_source(vip: &Vip) -> Chain {
     chain([
-        Sentence::new().hash(vip, Ports::None),
-        Sentence::new().icmp6_everywhere(),
-        Sentence::new().counter_drop(),
+        Sentence::because(BY_BUCKET).hash(vip, Ports::None),
+        Sentence::because(ERRORS_AND_ND).icmp6_everywhere(),
+        Sentence::because(FOREIGN).counter_drop(),
     ])
 }
 
 /// As for IPv4; a packet with extension headers or in fragments is not the common case.
 fn vip6_by_ports(vip: &Vip) -> Chain {
     chain([
-        Sentence::new()
+        Sentence::because(WITH_PORTS)
             .ip6_nexthdr(REG0)
             .in_set(PORTS_IP6, REG0)
             .goto(&ports_chain(vip.address)),
-        Sentence::new().icmp6_everywhere(),
-        Sentence::new().l4proto_is(TCP, "tcp").counter_drop(),
-        Sentence::new().hash(vip, Ports::Zero),
-        Sentence::new().counter_drop(),
+        Sentence::because(ERRORS_AND_ND).icmp6_everywhere(),
+        Sentence::because(TCP_PIECE)
+            .l4proto_is(TCP, "tcp")
+            .counter_drop(),
+        Sentence::because(WITHOUT_PORTS).hash(vip, Ports::Zero),
+        Sentence::because(FOREIGN).counter_drop(),
     ])
 }
 
 fn arp_table(vips: &[(Vip, BucketSet)]) -> Table {
     let mut base = base_chain(Hook::ArpOutput, FILTER_PRIORITY);
     base.rules.push(
-        Sentence::new()
+        Sentence::because(CLUSTER_MAC)
             .oifname(Reg(0))
             .arp_sender_ip(Reg(4))
             .value(MACS, Reg(0), Reg(8))
@@ -256,7 +272,7 @@ fn arp_table(vips: &[(Vip, BucketSet)]) -> Table {
 fn ip6_table(vips: &[(Vip, BucketSet)]) -> Table {
     let mut base = base_chain(Hook::Ip6Output, FILTER_PRIORITY);
     for nd in [&ADVERTISEMENT, &SOLICITATION] {
-        let rule = Sentence::new()
+        let rule = Sentence::because(CLUSTER_MAC)
             .neighbour_discovery(nd)
             .value(MACS, Reg(0), Reg(8))
             .set_nd_mac(Reg(8), nd)
@@ -409,6 +425,7 @@ const SOLICITATION: NeighbourDiscovery = NeighbourDiscovery {
 struct Sentence {
     exprs: Vec<Expr>,
     words: Vec<String>,
+    comment: &'static str,
 }
 
 impl Sentence {
@@ -416,6 +433,15 @@ impl Sentence {
         Sentence {
             exprs: Vec::new(),
             words: Vec::new(),
+            comment: "",
+        }
+    }
+
+    /// A sentence that says why the rule is there.
+    fn because(comment: &'static str) -> Self {
+        Sentence {
+            comment,
+            ..Sentence::new()
         }
     }
 
@@ -423,6 +449,7 @@ impl Sentence {
         Rule {
             exprs: self.exprs,
             text: self.words.join(" "),
+            comment: self.comment,
             count: None,
         }
     }

@@ -122,7 +122,7 @@ fn elements(all: &mut Vec<Change>, family: Family, found: &Table, wanted: &Table
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::model::bucket::BucketSet;
     use crate::model::vip::tests::any_vip;
@@ -130,7 +130,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// What the kernel does with the changes, and refuses.
-    fn apply(rules: &mut Ruleset, changes: &[Change]) -> Result<(), String> {
+    pub(crate) fn apply(rules: &mut Ruleset, changes: &[Change]) -> Result<(), String> {
         for change in changes {
             let wrong = || format!("{change:?}");
             let family = match change {

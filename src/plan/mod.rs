@@ -7,3 +7,6 @@ pub mod health;
 pub mod installed;
 pub mod removal;
 pub mod steps;
+
+#[cfg(test)]
+mod interruptions;

@@ -266,13 +266,13 @@ fn leave(
             steps.push(Step::LeaveMac { nic, mac });
         }
     }
-    let unlock = nic.map(|nic| unlocking(observed, address, nic));
-    rules_step(
-        &mut steps,
-        &mut rules,
-        without_vip(&observed.rules, address),
+    // Before the rules, for they remember how the lock was.
+    steps.extend(
+        nic.map(|nic| unlocking(observed, address, nic))
+            .unwrap_or_default(),
     );
-    steps.extend(unlock.unwrap_or_default());
+    let wanted = without_vip(&observed.rules, address);
+    rules_step(&mut steps, &mut rules, wanted);
     steps
 }
 

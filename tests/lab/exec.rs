@@ -13,9 +13,11 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::cluster::boot::LAB;
 use crate::namespace::{Namespace, end, lab_binary, read_line, wait_for_line};
 use crate::{Context, Error, Result};
+
+/// The lab's own program, as a booted node has it.
+pub const LAB: &str = "/usr/sbin/lab";
 
 /// Where a program runs.
 #[derive(Clone)]

@@ -15,7 +15,7 @@
 //! | [`cluster`] | Corosync, Pacemaker and a fence device on the nodes; their power |
 //! | [`wait`], [`progress`], [`error`] | waiting with a deadline, telling, failing |
 //!
-//! Imports run downwards in this table's inverse: machines know namespaces, never the other way.
+//! A cluster knows the lab's machines, machines know namespaces; never the other way.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

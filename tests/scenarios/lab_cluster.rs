@@ -68,7 +68,7 @@ fn a_killed_node_is_fenced_and_its_instances_move() -> Result<()> {
         0
     );
     lab.wait_until("n3 to be fenced", Duration::from_secs(60), || {
-        !lab.node("n3").is_ok_and(|n3| n3.is_on())
+        cluster.is_off("n3").unwrap_or(false)
     })?;
     lab.wait_until(
         "all six instances on n1 and n2",
@@ -134,7 +134,7 @@ fn nodes_leave_freeze_and_reboot() -> Result<()> {
 
     cluster.kill_corosync("n1", Signal::SIGSTOP)?;
     lab.wait_until("n1 to be fenced", PATIENCE, || {
-        !cluster.is_on("n1").unwrap_or(true)
+        cluster.is_off("n1").unwrap_or(false)
     })?;
     assert!(cluster.logs("n1")?.contains("A new membership"));
     cluster.power_on("n1")?;
@@ -142,7 +142,7 @@ fn nodes_leave_freeze_and_reboot() -> Result<()> {
 
     lab.cable("n2", false)?;
     lab.wait_until("n2 to be fenced", PATIENCE, || {
-        !cluster.is_on("n2").unwrap_or(true)
+        cluster.is_off("n2").unwrap_or(false)
     })?;
     let status = lab
         .node("n1")?
@@ -156,7 +156,7 @@ fn nodes_leave_freeze_and_reboot() -> Result<()> {
 
     cluster.kill_corosync("n3", Signal::SIGKILL)?;
     lab.wait_until("n3 to be fenced", PATIENCE, || {
-        !cluster.is_on("n3").unwrap_or(true)
+        cluster.is_off("n3").unwrap_or(false)
     })
 }
 

@@ -75,7 +75,7 @@ fn nftnl_acks_begin() -> &'static bool {
     static ACKS: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
     ACKS.get_or_init(|| {
         let empty = Batch::new().finalize();
-        empty.sequence_numbers().len() > 0
+        !empty.sequence_numbers().is_empty()
     })
 }
 
@@ -119,6 +119,10 @@ fn add(batch: &mut Batch, change: &Change, set_id: &mut u32) -> usize {
             let mut built = nftnl::Rule::new(&chain);
             for described in rule.exprs.iter().filter_map(describe) {
                 built.add_expr(&described);
+            }
+            if !rule.comment.is_empty() {
+                // Ours are shorter than the 128 bytes that would be refused.
+                let _ = built.set_comment(c_string(rule.comment));
             }
             batch.add(&built, MsgType::Add);
         }

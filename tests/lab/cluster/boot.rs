@@ -21,11 +21,10 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{Group, User, chdir, chown, pivot_root, sethostname};
 use serde::{Deserialize, Serialize};
 
+use crate::exec::LAB;
 use crate::namespace::outlive_stdin;
 use crate::{Context, Error, Result, wait_until};
 
-/// The lab's program on a node.
-pub const LAB: &str = "/usr/sbin/lab";
 /// The tested resource agent on a node.
 pub const AGENT: &str = "/usr/lib/ocf/resource.d/rust/ClusterIP";
 /// The tested command line program on a node.

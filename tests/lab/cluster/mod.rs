@@ -21,7 +21,7 @@ use nix::unistd::{Pid, geteuid};
 
 pub use crm::{FailedAction, Instances};
 
-use crate::exec::{Exec, Place, Running};
+use crate::exec::{Exec, LAB, Place, Running};
 use crate::node::NodeOptions;
 use crate::serve::Serve;
 use crate::topology::{Inner as LabInner, Lab};
@@ -184,6 +184,15 @@ impl Cluster {
         ))
     }
 
+    /// Whether a node is powered off for good, by the fence device or by [`Cluster::power_off`].
+    /// While that is still going on a node is neither on nor off.
+    pub fn is_off(&self, name: &str) -> Result<bool> {
+        Ok(matches!(
+            *self.inner.member(name)?.power(),
+            Power::Off { .. }
+        ))
+    }
+
     /// Sends a signal to a node's Corosync: SIGSTOP freezes it, SIGKILL kills it.
     ///
     /// SIGCONT thaws a frozen one, if it has not been fenced by then.
@@ -215,7 +224,7 @@ impl Cluster {
 
     /// Starts Corosync and Pacemaker again on a node that had left, and waits for its membership.
     pub fn rejoin(&self, name: &str) -> Result<()> {
-        self.node(name)?.run(&[boot::LAB, "stack"])?;
+        self.node(name)?.run(&[LAB, "stack"])?;
         self.wait_for_members(&[name])
     }
 

@@ -1,0 +1,342 @@
+//! A model-based test of the order of steps: hosts that do what the plan says, are interrupted
+//! anywhere, and go on later. Whatever happens, nothing foreign can be answered, and what is asked
+//! for in the end is reached, without a trace of what came between.
+
+use super::dataplane::{dispatch_map, ingress_chain, vip_chain};
+use super::diff::tests::apply as apply_changes;
+use super::health::drift;
+use super::installed::{find, installed};
+use super::steps::{Intent, Refusal, Step, steps};
+use crate::model::bucket::BucketSet;
+use crate::model::host::{Held, NicState, Observed};
+use crate::model::mac::Mac;
+use crate::model::ruleset::{Expr, Family, Verdict};
+use crate::model::vip::Vip;
+use crate::model::vip::tests::a_vip;
+use proptest::prelude::*;
+use std::net::IpAddr;
+
+/// A host with one interface and an address of its own.
+fn fresh_host() -> Observed {
+    let own = |address: &str, prefix| Held {
+        address: address.parse().expect("an address"),
+        prefix,
+        label: None,
+        noprefixroute: false,
+        secondary: false,
+        deprecated: false,
+        unusable: false,
+    };
+    let eth0 = NicState {
+        index: 2,
+        mac: Some(Mac([2, 0, 0, 0, 0, 1])),
+        admin_up: true,
+        carrier: true,
+        addresses: vec![own("10.77.0.1", 24), own("fd77::1", 64)],
+        lock_ip4: Some(false),
+        lock_ip6: Some(false),
+        ..NicState::default()
+    };
+    let mut host = Observed::default();
+    host.nics.insert("eth0".to_owned(), eth0);
+    host
+}
+
+/// VIPs that get in each other's way: equal last octets, so an equal MAC; both families.
+fn vips() -> [Vip; 4] {
+    let mut other_seed = a_vip("10.77.0.98");
+    other_seed.hasher.seed = 7;
+    let mut ip6 = a_vip("fd77::99");
+    ip6.prefix = 64;
+    let mut twin = a_vip("10.78.0.99");
+    twin.mac = a_vip("10.77.0.99").mac;
+    [a_vip("10.77.0.99"), twin, other_seed, ip6]
+}
+
+/// What the kernel does at a step.
+fn apply(host: &mut Observed, step: &Step) -> Result<(), String> {
+    let nic_of = |nic: &str| nic.to_owned();
+    match step {
+        Step::Rules(changes) => return apply_changes(&mut host.rules, changes),
+        Step::Announce(_) => {}
+        Step::Lock { nic, family, on } => {
+            let state = host.nics.get_mut(&nic_of(nic.as_str())).ok_or("nic")?;
+            match family {
+                IpAddr::V4(_) => state.lock_ip4 = Some(*on),
+                IpAddr::V6(_) => state.lock_ip6 = Some(*on),
+            }
+        }
+        Step::Join { nic, mac } => {
+            let state = host.nics.get_mut(&nic_of(nic.as_str())).ok_or("nic")?;
+            state.memberships.insert(*mac);
+        }
+        Step::LeaveMac { nic, mac } => {
+            let state = host.nics.get_mut(&nic_of(nic.as_str())).ok_or("nic")?;
+            state.memberships.remove(mac);
+        }
+        Step::AddAddress(vip) => {
+            let state = host.nics.get_mut(vip.nic.as_str()).ok_or("nic")?;
+            if state.held(vip.address).is_some() {
+                return Err(format!("{} is there already", vip.address));
+            }
+            state.addresses.push(Held {
+                address: vip.address,
+                prefix: vip.prefix,
+                label: vip.label.clone(),
+                noprefixroute: vip.noprefixroute,
+                secondary: vip.address.is_ipv4(),
+                deprecated: vip.address.is_ipv6(),
+                unusable: false,
+            });
+        }
+        Step::DeleteAddress { nic, address, .. } => {
+            let state = host.nics.get_mut(&nic_of(nic.as_str())).ok_or("nic")?;
+            state.addresses.retain(|held| held.address != *address);
+        }
+    }
+    Ok(())
+}
+
+/// An address may only be there while everything stands that drops what is foreign.
+fn check_fails_closed(host: &Observed, vips: &[Vip]) -> Result<(), String> {
+    for vip in vips {
+        let state = &host.nics["eth0"];
+        if state.held(vip.address).is_none() {
+            continue;
+        }
+        let table = host.rules.get(&Family::Netdev).ok_or("no table")?;
+        let base = table
+            .chains
+            .get(&ingress_chain(&vip.nic))
+            .ok_or("no base")?;
+        let map = dispatch_map(&vip.nic, vip.address);
+        let asks = |expr: &Expr| matches!(expr, Expr::Lookup { set, .. } if *set == map);
+        let asked = base.rules.iter().any(|rule| rule.exprs.iter().any(asks));
+        let goes = table.sets.get(&map).is_some_and(|set| {
+            let goto = Verdict::Goto(vip_chain(vip.address));
+            let mut elements = set.elements.values();
+            elements.any(|element| {
+                element.target == crate::model::ruleset::Target::Verdict(goto.clone())
+            })
+        });
+        let chain = table
+            .chains
+            .get(&vip_chain(vip.address))
+            .ok_or("no chain")?;
+        let drops = |exprs: &[Expr]| exprs.last() == Some(&Expr::Verdict(Verdict::Drop));
+        let dropped = chain.rules.last().is_some_and(|rule| drops(&rule.exprs));
+        let locked = state.lock(vip.address) == Some(true);
+        if !(asked && goes && dropped && locked) {
+            return Err(format!("{} could answer anything", vip.address));
+        }
+    }
+    Ok(())
+}
+
+/// Does what is asked for, but stops after so many steps. The number of steps left is returned.
+fn go(host: &mut Observed, intent: &Intent, mut budget: usize) -> Result<usize, String> {
+    for _ in 0..10 {
+        let todo = match steps(host, intent) {
+            Ok(todo) => todo,
+            Err(Refusal::Unknown(_)) => return Ok(budget),
+            Err(refusal) => return Err(refusal.to_string()),
+        };
+        if todo.is_empty() {
+            return Ok(budget);
+        }
+        for step in todo {
+            if budget == 0 {
+                return Ok(0);
+            }
+            budget -= 1;
+            apply(host, &step)?;
+            check_fails_closed(host, &vips())?;
+        }
+    }
+    Err(format!("{intent:?} is never done"))
+}
+
+/// An action on one of the VIPs, and after how many steps it is interrupted.
+#[derive(Debug, Clone)]
+struct Action {
+    vip: usize,
+    bucket: u16,
+    kind: u8,
+    budget: usize,
+}
+
+fn any_action() -> impl Strategy<Value = Action> {
+    (
+        0usize..4,
+        0u16..12,
+        0u8..4,
+        prop_oneof![0usize..9, Just(99)],
+    )
+        .prop_map(|(vip, bucket, kind, budget)| Action {
+            vip,
+            bucket,
+            kind,
+            budget,
+        })
+}
+
+fn intent(action: &Action) -> Intent {
+    let vip = vips()[action.vip].clone();
+    let buckets = BucketSet::one(action.bucket);
+    match action.kind {
+        0 | 1 => Intent::Take { vip, buckets },
+        2 => Intent::Release {
+            address: vip.address,
+            buckets,
+        },
+        _ => Intent::Leave {
+            address: vip.address,
+            buckets: Some(buckets),
+            nic: Some(vip.nic),
+        },
+    }
+}
+
+proptest! {
+    #[test]
+    fn whoever_is_interrupted_leaves_nothing_open(
+        actions in prop::collection::vec(any_action(), 1..25),
+    ) {
+        let mut host = fresh_host();
+        let mut owned = std::collections::BTreeSet::new();
+        for action in &actions {
+            let left = go(&mut host, &intent(action), action.budget);
+            let left = left.map_err(TestCaseError::fail)?;
+            let key = (action.vip, action.bucket);
+            match (action.kind, left) {
+                (0 | 1, 1..) => { owned.insert(key); }
+                (2 | 3, 1..) => { owned.remove(&key); }
+                // Interrupted: the bucket is owned or it is not.
+                (_, 0) => {
+                    let found = find(&host.rules, vips()[action.vip].address);
+                    match found.is_some_and(|found| found.owned.contains(action.bucket)) {
+                        true => owned.insert(key),
+                        false => owned.remove(&key),
+                    };
+                }
+                _ => {}
+            }
+            // Nothing but what was taken is owned, and all that was taken is.
+            for (n, vip) in vips().iter().enumerate() {
+                let found = find(&host.rules, vip.address).map(|found| found.owned);
+                let found: Vec<_> = found.iter().flat_map(BucketSet::iter).map(|b| (n, b)).collect();
+                let wanted: Vec<_> = owned.iter().filter(|(vip, _)| *vip == n).copied().collect();
+                prop_assert_eq!(found, wanted);
+            }
+        }
+        // Taking repairs whatever the interruptions left.
+        for vip in vips() {
+            let intent = Intent::Take { vip: vip.clone(), buckets: BucketSet::one(0) };
+            prop_assert!(go(&mut host, &intent, 99).map_err(TestCaseError::fail)? > 0);
+            prop_assert_eq!(drift(&host, &vip, true), vec![]);
+        }
+        prop_assert_eq!(installed(&host.rules).len(), 4);
+        // And leaving leaves no trace.
+        for vip in vips() {
+            let intent = Intent::Leave { address: vip.address, buckets: None, nic: None };
+            prop_assert!(go(&mut host, &intent, 99).map_err(TestCaseError::fail)? > 0);
+        }
+        prop_assert_eq!(host, fresh_host());
+    }
+
+    #[test]
+    fn buckets_that_move_between_nodes_have_one_owner_at_most(
+        moves in prop::collection::vec((0usize..3, 0u16..6, 0usize..9), 1..40),
+    ) {
+        let vip = Vip { buckets: crate::model::bucket::BucketCount::new(6).expect("in range"), ..a_vip("10.77.0.99") };
+        let mut nodes = [fresh_host(), fresh_host(), fresh_host()];
+        let owners = |nodes: &[Observed; 3], bucket| {
+            let owns = |host: &&Observed| {
+                find(&host.rules, vip.address).is_some_and(|found| found.owned.contains(bucket))
+            };
+            nodes.iter().filter(owns).count()
+        };
+        for (to, bucket, budget) in moves {
+            // As Pacemaker does: all stops end before the start begins; a stop that fails is fenced.
+            for from in 0..3 {
+                if from == to {
+                    continue;
+                }
+                let leave = Intent::Leave {
+                    address: vip.address,
+                    buckets: Some(BucketSet::one(bucket)),
+                    nic: None,
+                };
+                if go(&mut nodes[from], &leave, budget + 1).map_err(TestCaseError::fail)? == 0 {
+                    nodes[from] = fresh_host();
+                }
+            }
+            let take = Intent::Take { vip: vip.clone(), buckets: BucketSet::one(bucket) };
+            go(&mut nodes[to], &take, budget).map_err(TestCaseError::fail)?;
+            for bucket in 0..6 {
+                prop_assert!(owners(&nodes, bucket) <= 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn another_description_is_refused_while_buckets_are_held() {
+    let mut host = fresh_host();
+    let vip = a_vip("10.77.0.99");
+    let take = |vip: &Vip| Intent::Take {
+        vip: vip.clone(),
+        buckets: BucketSet::one(1),
+    };
+    assert!(go(&mut host, &take(&vip), 99).expect("works") > 0);
+    let before = host.clone();
+    let changes: [fn(&mut Vip); 4] = [
+        |vip| vip.hasher.seed = 9,
+        |vip| vip.mac = Mac([3, 0, 0, 0, 0, 3]),
+        |vip| vip.prefix = 25,
+        |vip| vip.buckets = crate::model::bucket::BucketCount::new(6).expect("in range"),
+    ];
+    for change in changes {
+        let mut other = vip.clone();
+        change(&mut other);
+        let refused = steps(&host, &take(&other)).expect_err("refused");
+        assert!(
+            matches!(refused, Refusal::OtherDescription { .. }),
+            "{refused}"
+        );
+        assert!(refused.to_string().contains("stop the clone first"));
+        assert_eq!(host, before);
+    }
+    // With no bucket held the old description makes way, and leaves nothing behind.
+    let release = Intent::Release {
+        address: vip.address,
+        buckets: BucketSet::one(1),
+    };
+    go(&mut host, &release, 99).expect("works");
+    let mut other = vip.clone();
+    other.mac = Mac([3, 0, 0, 0, 0, 3]);
+    go(&mut host, &take(&other), 99).expect("works");
+    assert_eq!(host.nics["eth0"].memberships.len(), 1);
+    assert_eq!(drift(&host, &other, true), vec![]);
+}
+
+#[test]
+fn a_nodes_own_address_is_never_taken_over() {
+    let host = fresh_host();
+    for own in ["10.77.0.1", "fd77::1"] {
+        let vip = a_vip(own);
+        let take = Intent::Take {
+            vip: vip.clone(),
+            buckets: BucketSet::one(1),
+        };
+        let refused = steps(&host, &take).expect_err("refused");
+        assert!(matches!(refused, Refusal::OwnAddress { .. }), "{refused}");
+        // Nor is it deleted by the stop that follows a failed start.
+        let leave = Intent::Leave {
+            address: vip.address,
+            buckets: Some(BucketSet::one(1)),
+            nic: Some(vip.nic),
+        };
+        assert_eq!(steps(&host, &leave), Ok(vec![]));
+    }
+}

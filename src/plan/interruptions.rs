@@ -258,17 +258,14 @@ proptest! {
         };
         for (to, bucket, budget) in moves {
             // As Pacemaker does: all stops end before the start begins; a stop that fails is fenced.
-            for from in 0..3 {
-                if from == to {
-                    continue;
-                }
+            for (_, node) in nodes.iter_mut().enumerate().filter(|(n, _)| *n != to) {
                 let leave = Intent::Leave {
                     address: vip.address,
                     buckets: Some(BucketSet::one(bucket)),
                     nic: None,
                 };
-                if go(&mut nodes[from], &leave, budget + 1).map_err(TestCaseError::fail)? == 0 {
-                    nodes[from] = fresh_host();
+                if go(node, &leave, budget + 1).map_err(TestCaseError::fail)? == 0 {
+                    *node = fresh_host();
                 }
             }
             let take = Intent::Take { vip: vip.clone(), buckets: BucketSet::one(bucket) };

@@ -5,3 +5,5 @@ mod dataplane;
 mod lab_cluster;
 mod lab_itself;
 mod product;
+mod sharing;
+mod tampering;

@@ -263,7 +263,12 @@ impl Inner {
         }
         self.say(format!("{name} is powered on"));
         self.lab.replug(name)?;
-        self.boot(name)
+        self.boot(name).inspect_err(|_| {
+            // It stays off; why it did is what counts, not whether its cable could be taken away.
+            if let Ok(member) = self.member(name) {
+                let _ = self.lab.unplug(&member.node);
+            }
+        })
     }
 
     /// Boots the node's user space in its fresh network namespace.

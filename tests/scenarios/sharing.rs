@@ -1,0 +1,136 @@
+//! Nodes that share both VIPs as Pacemaker would have them, and the judge of who answered.
+
+use crate::product::*;
+use clusterip::model::hash::{Flow, HashMode, Hasher, Layout};
+use lab::frame::What;
+use lab::{Client, Lab, Node, NodeOptions, Pace, Report, Result, Witnessed};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+pub const NODES: [&str; 3] = ["n1", "n2", "n3"];
+pub const BUCKETS: u16 = 12;
+const SEED: u32 = 0x0bad_cafe;
+
+pub const MAC4: &str = "01:00:5e:7f:00:63";
+pub const MAC6: &str = "33:33:ff:00:00:99";
+
+/// The agent of one of the two VIPs.
+pub fn agent(vip: &str) -> Agent {
+    Agent::new(vip, BUCKETS).with("hash_seed", "0x0badcafe")
+}
+
+/// Three nodes, each with the instances whose numbers leave its own number as the remainder.
+pub struct Sharing {
+    pub nodes: Vec<Node>,
+    pub agents: [Agent; 2],
+    hasher: Hasher,
+}
+
+impl Sharing {
+    pub fn new(lab: &Lab, options: NodeOptions) -> Result<Self> {
+        let sharing = Sharing {
+            nodes: NODES
+                .iter()
+                .map(|name| lab.node_with(name, options))
+                .collect::<Result<_>>()?,
+            agents: [agent(V4), agent(V6)],
+            hasher: hasher(HashMode::default(), Layout::default(), SEED),
+        };
+        for (n, node) in sharing.nodes.iter().enumerate() {
+            node.serve(&SERVICES)?;
+            for agent in &sharing.agents {
+                for instance in instances(n) {
+                    agent.start(node, instance)?;
+                }
+            }
+        }
+        Ok(sharing)
+    }
+
+    /// Does what Pacemaker would: it stops the instances of a node whose monitors fail, and then
+    /// starts them again.
+    pub fn recover(&self, n: usize) -> Result<()> {
+        let node = &self.nodes[n];
+        for agent in &self.agents {
+            let mut failed = Vec::new();
+            for instance in instances(n) {
+                if agent.call(node, "monitor", instance)?.code != 0 {
+                    failed.push(instance);
+                }
+            }
+            for instance in &failed {
+                agent.call(node, "stop", *instance)?.expect(0);
+            }
+            for instance in &failed {
+                agent.start(node, *instance)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn expect_healthy(&self) -> Result<()> {
+        for (n, node) in self.nodes.iter().enumerate() {
+            for agent in &self.agents {
+                for instance in instances(n) {
+                    agent.call(node, "monitor", instance)?.expect(0);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Every frame that a VIP sent to a client came from the owner of its bucket.
+    pub fn judge(&self, seen: &Witnessed) -> Result<()> {
+        for seen_frame in &seen.frames {
+            let frame = &seen_frame.frame;
+            let has_ports = !matches!(frame.what, What::EchoReply { .. });
+            let flow = Flow {
+                source: frame.dst.ip(),
+                source_port: if has_ports { frame.dst.port() } else { 0 },
+                destination_port: if has_ports { frame.src.port() } else { 0 },
+            };
+            let foretold = owner_of(&NODES, BUCKETS, &self.hasher, &flow);
+            let sender = seen.name(frame.from);
+            assert_eq!(sender, foretold, "a foreign node sent {seen_frame:?}");
+        }
+        seen.expect_no_double_answers()
+    }
+}
+
+/// The instances of the n-th node.
+pub fn instances(n: usize) -> impl Iterator<Item = u32> {
+    (0..u32::from(BUCKETS)).filter(move |instance| *instance as usize % NODES.len() == n)
+}
+
+/// UDP, TCP and echo to both VIPs, from many sources at once.
+pub fn burst(client: &Client, patience: Duration) -> Result<Vec<Report>> {
+    let pace = Pace {
+        concurrency: 200,
+        timeout: patience,
+        ..Pace::default()
+    };
+    let mut reports = Vec::new();
+    for vip in [ip(V4), ip(V6)] {
+        let target = SocketAddr::new(vip, PORT);
+        let sources = client.sources_for(vip, 100);
+        reports.push(client.udp(target, sources.clone(), pace)?);
+        reports.push(client.tcp(target, sources.clone(), pace)?);
+        reports.push(client.ping(vip, sources, pace)?);
+    }
+    Ok(reports)
+}
+
+/// The client never asks for the VIPs' MACs again.
+pub fn pin_neighbours(client: &Client) -> Result<()> {
+    for (vip, mac) in [(V4, MAC4), (V6, MAC6)] {
+        let words = format!("neigh replace {vip} lladdr {mac} nud permanent dev eth0");
+        let words: Vec<&str> = ["ip"].into_iter().chain(words.split(' ')).collect();
+        client.run(&words)?;
+    }
+    Ok(())
+}
+
+/// Both VIPs, for a witness.
+pub fn vips() -> [IpAddr; 2] {
+    [ip(V4), ip(V6)]
+}

@@ -115,6 +115,9 @@ pub fn stop(env: &Environment) -> Result<(), Failure> {
     if done.iter().any(gone) {
         info!("{} is gone from this node", parameters.ip);
     }
+    if !done.is_empty() {
+        kernel.nft.close_elsewhere();
+    }
     Ok(())
 }
 

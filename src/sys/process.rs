@@ -23,6 +23,8 @@ const CAP_NET_ADMIN: u32 = 12;
 const FINE: i32 = 0;
 /// Where it failed without an error number.
 const FAILED: i32 = 255;
+/// How long a file is held that is to be closed elsewhere: longer than we live on.
+const LONG_ENOUGH: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A worker that could not be left behind.
 #[derive(Debug, Error)]
@@ -70,6 +72,19 @@ pub enum DetachError {
 /// is an ordinary program after fork(2); [`DetachError::Count`] without
 /// `/proc`; [`DetachError::Step`]. On every error the worker did not run.
 pub fn detach(worker: impl FnOnce()) -> Result<(), DetachError> {
+    leave_behind(None, worker)
+}
+
+/// Has a file closed by a process of its own, for a file whose closing takes long: it is held there
+/// for a second, and closing it here then takes no time.
+///
+/// # Errors
+/// As for [`detach`]; closing the file here then takes as long as it takes.
+pub fn close_elsewhere(file: &impl AsRawFd) -> Result<(), DetachError> {
+    leave_behind(Some(file.as_raw_fd()), || std::thread::sleep(LONG_ENOUGH))
+}
+
+fn leave_behind(held: Option<RawFd>, worker: impl FnOnce()) -> Result<(), DetachError> {
     let count = fs::read_dir(TASKS).map(Iterator::count);
     match count.map_err(|source| DetachError::Count { source })? {
         1 => {}
@@ -81,7 +96,7 @@ pub fn detach(worker: impl FnOnce()) -> Result<(), DetachError> {
     // SAFETY: the process has one thread (counted above; nothing here starts
     // another), so its copy is whole and may do whatever the original may.
     match unsafe { fork() } {
-        Ok(ForkResult::Child) => leave(intermediate(&null, worker)),
+        Ok(ForkResult::Child) => leave(intermediate(&null, held, worker)),
         Ok(ForkResult::Parent { child }) => match outcome(child) {
             Ok(FINE) => Ok(()),
             Ok(FAILED) => Err(step("preparing it", io::Error::other("it ended early"))),
@@ -94,11 +109,11 @@ pub fn detach(worker: impl FnOnce()) -> Result<(), DetachError> {
 
 /// In the first child: prepares everything, starts the worker and gives the
 /// exit status. In the second child it does not return.
-fn intermediate(null: &File, worker: impl FnOnce()) -> i32 {
+fn intermediate(null: &File, held: Option<RawFd>, worker: impl FnOnce()) -> i32 {
     let prepared = setsid()
         .map_err(io::Error::from)
         .and_then(|_| Ok(chdir("/")?))
-        .and_then(|()| only_standard_files(null.as_raw_fd()));
+        .and_then(|()| only_standard_files(null.as_raw_fd(), held));
     if let Err(error) = prepared {
         return error.raw_os_error().unwrap_or(FAILED);
     }
@@ -135,8 +150,22 @@ fn outcome(child: Pid) -> Result<i32, Errno> {
     }
 }
 
-/// Makes `null` the standard files and closes all others.
-fn only_standard_files(null: RawFd) -> io::Result<()> {
+/// Makes `null` the standard files, `held` the next one, and closes all others.
+fn only_standard_files(null: RawFd, held: Option<RawFd>) -> io::Result<()> {
+    const NEXT: RawFd = 3;
+    if let Some(held) = held.filter(|held| *held != NEXT) {
+        // SAFETY: numbers only. What is replaced belongs to a value of the original, which this
+        // process never touches again; `null` is not needed by its number below if it was that.
+        if unsafe { libc::dup2(null, 0) } < 0 || unsafe { libc::dup2(held, NEXT) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    let null = if held.is_some_and(|held| held != NEXT) {
+        0
+    } else {
+        null
+    };
+    let kept = if held.is_some() { NEXT } else { 2 };
     for standard in 0..=2 {
         // SAFETY: numbers only. What is replaced is used by nobody in this
         // process but Rust's standard streams, which name it by number.
@@ -146,7 +175,7 @@ fn only_standard_files(null: RawFd) -> io::Result<()> {
     }
     // SAFETY: numbers only. The files' owners are values of the original that
     // this process never touches again and never drops (it ends by `_exit`).
-    let closed = unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0u32) };
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, kept as u32 + 1, u32::MAX, 0u32) };
     if closed == 0 {
         return Ok(());
     }
@@ -159,7 +188,7 @@ fn only_standard_files(null: RawFd) -> io::Result<()> {
         .iter()
         .filter_map(|name| name.to_str()?.parse::<RawFd>().ok())
     {
-        if number > 2 {
+        if number > kept {
             // SAFETY: as above.
             unsafe { libc::close(number) };
         }

@@ -3,7 +3,7 @@
 use crate::product::*;
 use clusterip::model::hash::{Flow, HashMode, Hasher, Layout};
 use lab::frame::What;
-use lab::{Client, Lab, Node, NodeOptions, Pace, Report, Result, Witnessed};
+use lab::{Client, Error, Lab, Node, NodeOptions, Pace, Report, Result, Witnessed};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -81,8 +81,8 @@ impl Sharing {
 
     /// Every frame that a VIP sent to a client came from the owner of its bucket.
     pub fn judge(&self, seen: &Witnessed) -> Result<()> {
-        for seen_frame in &seen.frames {
-            let frame = &seen_frame.frame;
+        for witnessed in &seen.frames {
+            let frame = &witnessed.frame;
             let has_ports = !matches!(frame.what, What::EchoReply { .. });
             let flow = Flow {
                 source: frame.dst.ip(),
@@ -91,7 +91,10 @@ impl Sharing {
             };
             let foretold = owner_of(&NODES, BUCKETS, &self.hasher, &flow);
             let sender = seen.name(frame.from);
-            assert_eq!(sender, foretold, "a foreign node sent {seen_frame:?}");
+            if sender != foretold {
+                let text = format!("{sender} sent what is {foretold}'s: {witnessed:?}");
+                return Err(Error::new(text));
+            }
         }
         seen.expect_no_double_answers()
     }

@@ -8,11 +8,13 @@ use super::{decode, encode};
 use crate::model::change::Change;
 use crate::model::ruleset::{Chain, Family, Ruleset, Set, TABLE, Table};
 use crate::sys::errno::{io_words, words};
+use crate::sys::process::close_elsewhere;
 use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use tracing::debug;
 
 /// What our tables were, all at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,6 +128,15 @@ impl NftSocket {
             buffer: vec![0; BUFFER],
             seq: 0,
         })
+    }
+
+    /// Has the socket closed by somebody else. After something was deleted, closing a socket of
+    /// nf_tables waits until no CPU can see the deleted any more (an RCU grace period, some 16 ms;
+    /// `nft_rcv_nl_event()`), although the packets are long treated by the new rules.
+    pub fn close_elsewhere(self) {
+        if let Err(error) = close_elsewhere(&self.socket) {
+            debug!("closing the socket here: {error}");
+        }
     }
 
     /// Reads all of our tables, again and again until no transaction came between.

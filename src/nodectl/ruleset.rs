@@ -11,7 +11,7 @@ use crate::model::ruleset::{
     Chain, Data, Element, Hook, KeyPart, Rule, Ruleset, Set, TABLE, Target, Verdict,
 };
 use crate::plan::dataplane;
-use crate::plan::health::worded;
+use crate::plan::health::known_rule;
 use crate::plan::installed::installed;
 use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -84,11 +84,12 @@ fn render_set(text: &mut String, name: &str, set: &Set) {
         .map(|(key, element)| element_text(&set.spec.key, key, element))
         .collect();
     if !elements.is_empty() {
-        let _ = writeln!(
-            text,
-            "\t\telements = {{ {} }}",
-            elements.join(",\n\t\t\t     ")
-        );
+        // One a line where they say more than a word.
+        let between = match set.spec.data {
+            Data::None => ", ",
+            _ => ",\n\t\t\t     ",
+        };
+        let _ = writeln!(text, "\t\telements = {{ {} }}", elements.join(between));
     }
     let _ = writeln!(text, "\t}}\n");
 }
@@ -192,17 +193,20 @@ fn render_chain(text: &mut String, name: &str, chain: &Chain, words: Option<&Cha
     for rule in &chain.rules {
         let _ = writeln!(text, "\t\t{}", rule_text(rule, words));
     }
-    let _ = writeln!(text, "\t}}");
+    let _ = writeln!(text, "\t}}\n");
 }
 
 fn rule_text(rule: &Rule, words: Option<&Chain>) -> String {
-    let text = worded(rule, words).unwrap_or_else(|| format!("# not ours: {:?}", rule.exprs));
-    match rule.count {
-        None => text,
-        Some(count) => text.replacen(
+    let Some(known) = known_rule(rule, words) else {
+        return format!("# not ours: {:?}", rule.exprs);
+    };
+    let text = match rule.count {
+        None => known.text.clone(),
+        Some(count) => known.text.replacen(
             "counter",
             &format!("counter packets {} bytes {}", count.packets, count.bytes),
             1,
         ),
-    }
+    };
+    format!("{text} comment \"{}\"", known.comment)
 }

@@ -609,7 +609,7 @@ impl Sentence {
                         from: REG0,
                         to: REG0,
                     });
-                    words.push("hton(ip saddr)".to_owned());
+                    words.push("ntoh(ip saddr)".to_owned());
                 } else {
                     words.push("ip saddr".to_owned());
                 }

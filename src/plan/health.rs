@@ -275,15 +275,16 @@ fn chain_text(chain: &Chain, words: Option<&Chain>) -> String {
     }
     lines.extend(chain.comment.as_ref().map(|comment| format!("'{comment}'")));
     for rule in &chain.rules {
-        lines.push(worded(rule, words).unwrap_or_else(|| format!("{:?}", rule.exprs)));
+        lines.push(match known_rule(rule, words) {
+            Some(known) => known.text.clone(),
+            None => format!("{:?}", rule.exprs),
+        });
     }
     lines.join("; ")
 }
 
-/// The rule in nft's words, if it is one of those that should be in the chain.
-pub fn worded(rule: &Rule, words: Option<&Chain>) -> Option<String> {
+/// The rule with its author's words, if it is one of those that should be in the chain.
+pub fn known_rule<'a>(rule: &Rule, words: Option<&'a Chain>) -> Option<&'a Rule> {
     let mut known = words.into_iter().flat_map(|chain| &chain.rules);
-    known
-        .find(|known| *known == rule)
-        .map(|known| known.text.clone())
+    known.find(|known| *known == rule)
 }

@@ -7,6 +7,7 @@ use super::environment::Environment;
 use super::exit::{Code, Failure};
 use super::parameters::{Instance, Parameters};
 use super::resolve::describe;
+use crate::host::apply::Manners;
 use crate::host::lock::lock;
 use crate::host::observe::{Kernel, ObserveError};
 use crate::host::place::{Place, place};
@@ -45,7 +46,7 @@ pub fn start(env: &Environment) -> Result<(), Failure> {
         vip: vip.clone(),
         buckets: BucketSet::one(instance.bucket),
     };
-    let done = reach(&mut kernel, &intent, parameters.announcements)?;
+    let done = reach(&mut kernel, &intent, manners(env, &parameters))?;
     let came_up = done.iter().any(|step| matches!(step, Step::AddAddress(_)));
     if came_up {
         info!(
@@ -107,7 +108,7 @@ pub fn stop(env: &Environment) -> Result<(), Failure> {
         ),
         nic,
     };
-    let done = reach(&mut kernel, &intent, parameters.announcements)?;
+    let done = reach(&mut kernel, &intent, manners(env, &parameters))?;
     if !done.is_empty() {
         info!("bucket {number} of {} is foreign here now", parameters.ip);
     }
@@ -208,6 +209,15 @@ fn try_rules(kernel: &mut Kernel, vip: Vip) -> Result<(), Failure> {
 /// there is nothing to do but to check them.
 pub fn reload_agent(env: &Environment) -> Result<(), Failure> {
     Parameters::read(env).map(|_| ())
+}
+
+/// Somebody who disagrees is given a third of the time to end or to be repaired.
+fn manners(env: &Environment, parameters: &Parameters) -> Manners {
+    let patience = env.timeout().unwrap_or(PATIENCE) / 3;
+    Manners {
+        announcements: parameters.announcements,
+        conflict_patience: parameters.conflict_detection.then_some(patience),
+    }
 }
 
 fn warn_of_ignored(parameters: &Parameters) {

@@ -31,6 +31,9 @@ pub struct Failure {
     pub reason: String,
 }
 
+/// What Pacemaker keeps of an exit reason, in bytes; `crm_mon` shows no more.
+const KEPT: usize = 128;
+
 impl Failure {
     /// A failure with its reason.
     pub fn new(code: Code, reason: impl fmt::Display) -> Self {
@@ -40,8 +43,44 @@ impl Failure {
         }
     }
 
+    /// The reason as Pacemaker shows it: cut after a word, with an ellipsis, if it is too long.
+    pub fn exit_reason(&self) -> String {
+        const ELLIPSIS: &str = " ...";
+        let whole = self.reason.replace('\n', " ");
+        if whole.len() <= KEPT {
+            return whole;
+        }
+        let mut short = String::new();
+        for word in whole.split_inclusive(' ') {
+            if short.len() + word.trim_end().len() + ELLIPSIS.len() > KEPT {
+                break;
+            }
+            short += word;
+        }
+        short.trim_end().to_owned() + ELLIPSIS
+    }
+
     /// The instance does not run here, which nobody needs to be told.
     pub fn not_running() -> Self {
         Failure::new(Code::NotRunning, "")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_reasons_are_cut_after_a_word() {
+        let short = Failure::new(Code::Generic, "the cable is out");
+        assert_eq!(short.exit_reason(), "the cable is out");
+        let long = Failure::new(Code::Generic, "word ".repeat(50));
+        let shown = long.exit_reason();
+        assert!(
+            shown.len() <= KEPT && shown.ends_with("word ..."),
+            "{shown}"
+        );
+        let endless = Failure::new(Code::Generic, "x".repeat(500));
+        assert_eq!(endless.exit_reason(), " ...");
     }
 }

@@ -37,7 +37,7 @@ const fn parameter(
     }
 }
 
-const PARAMETERS: [Described; 15] = [
+const PARAMETERS: [Described; 16] = [
     Described {
         required: true,
         unique: true,
@@ -140,6 +140,18 @@ const PARAMETERS: [Described; 15] = [
          answers for others should somebody flush the ruleset. Other unicast packets in multicast \
          frames are dropped as well, as RFC 1122 wants it.",
     ),
+    Described {
+        reloadable: true,
+        ..parameter(
+            "conflict_detection",
+            "boolean",
+            Some("true"),
+            "Ask before the address comes up",
+            "Before the address comes up on a node, the link is asked whether anybody shares it under \
+             another description or has it for himself (some 30 ms); then start fails. Set it to \
+             false where a router answers for every address (proxy ARP).",
+        )
+    },
     parameter(
         "network_namespace",
         "string",

@@ -13,7 +13,7 @@ use crate::host::place::Place;
 use crate::model::host::Observed;
 use crate::model::ruleset::Family;
 use crate::model::vip::Vip;
-use crate::plan::health::{Drift, drift};
+use crate::plan::health::{Drift, MISSING, drift};
 use crate::plan::installed::find;
 
 /// The most pieces that an exit reason names.
@@ -79,10 +79,9 @@ fn judge(
         return Err(Failure::new(
             Code::Generic,
             format!(
-                "{ip} is installed with another description than the configuration has: installed \
-                 {}, configured {}; stop the clone and start it again",
-                found.vip.written(),
-                expected.written()
+                "stop the clone and start it again: {ip} is installed with another description than \
+                 the configuration has: {}",
+                found.vip.differences(&expected)
             ),
         ));
     }
@@ -108,18 +107,26 @@ fn expected(parameters: &Parameters, found: &Vip) -> Result<Vip, Failure> {
 }
 
 fn in_words(drift: &[Drift]) -> String {
-    let mut words: Vec<String> = drift
-        .iter()
-        .take(NAMED)
-        .map(|piece| {
-            format!(
-                "{} is '{}' instead of '{}'",
-                piece.piece, piece.found, piece.expected
-            )
-        })
-        .collect();
+    let mut words: Vec<String> = drift.iter().take(NAMED).map(one_in_words).collect();
     if drift.len() > NAMED {
-        words.push(format!("and {} more pieces", drift.len() - NAMED));
+        words.push(format!("{} more pieces", drift.len() - NAMED));
     }
-    words.join("; ")
+    format!("{}; 'nodectl status' has the details", words.join("; "))
+}
+
+fn one_in_words(
+    Drift {
+        piece,
+        expected,
+        found,
+    }: &Drift,
+) -> String {
+    /// A chain's text is too long for an exit reason.
+    const SHORT: usize = 40;
+    match (found.as_str(), expected.as_str()) {
+        (MISSING, _) => format!("{piece} is missing"),
+        (_, MISSING) => format!("{piece} should not be there"),
+        _ if found.len() + expected.len() > SHORT => format!("{piece} has been changed"),
+        _ => format!("{piece} is '{found}' instead of '{expected}'"),
+    }
 }

@@ -7,7 +7,7 @@ use crate::model::bucket::BucketCount;
 use crate::model::hash::{HashMode, Hasher, Layout};
 use crate::model::mac::Mac;
 use crate::model::seed::{derived_seed, parse_seed};
-use crate::model::vip::{Manager, Nic, longest_prefix};
+use crate::model::vip::{Manager, Nic, check_address, longest_prefix};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -83,6 +83,8 @@ pub struct Parameters {
     pub check_link_status: bool,
     /// `drop_unicast_in_l2_multicast`.
     pub lock: bool,
+    /// `conflict_detection`.
+    pub conflict_detection: bool,
     /// `network_namespace`.
     pub network_namespace: Option<String>,
     /// `arp_count` and `arp_interval`.
@@ -124,6 +126,7 @@ impl Parameters {
         let ip: IpAddr = ip.parse().map_err(|_| {
             wrong(format!("ip=\"{ip}\" is no IPv4 or IPv6 address; write one without a prefix, such as 10.0.0.99"))
         })?;
+        check_address(ip).map_err(|error| wrong(error.to_string()))?;
         if env.parameter("unique_clone_address").is_some_and(is_true) {
             return Err(wrong(
                 "unique_clone_address=\"true\" would give every instance an address of its own; \
@@ -200,6 +203,7 @@ impl Parameters {
             noprefixroute: flag("noprefixroute", false),
             check_link_status: flag("check_link_status", true),
             lock: flag("drop_unicast_in_l2_multicast", true),
+            conflict_detection: flag("conflict_detection", true),
             network_namespace,
             announcements,
             manager: Manager::pacemaker(env.resource()),

@@ -4,6 +4,7 @@ use clusterip::agent::environment::Environment;
 use clusterip::agent::exit::{Code, Failure};
 use clusterip::agent::{actions, logging, metadata, monitor};
 use std::process::ExitCode;
+use tracing::error;
 
 fn main() -> ExitCode {
     let action = std::env::args().nth(1).unwrap_or_default();
@@ -30,12 +31,16 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure { code, reason }) => {
-            if !reason.is_empty() {
+        Err(failure) => {
+            if !failure.reason.is_empty() {
+                let short = failure.exit_reason();
+                if short != failure.reason {
+                    error!("{}", failure.reason);
+                }
                 // Pacemaker looks for this word and shows the rest to the operator.
-                eprintln!("ocf-exit-reason:{}", reason.replace('\n', " "));
+                eprintln!("ocf-exit-reason:{short}");
             }
-            ExitCode::from(code as u8)
+            ExitCode::from(failure.code as u8)
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Doing one step of a plan. No step decides anything.
 
+use super::agreement::{Disagreement, agree};
 use super::announce::{Announcements, announce};
 use super::observe::Kernel;
 use crate::model::host::Observed;
@@ -11,6 +12,16 @@ use crate::sys::process::DetachError;
 use crate::sys::route::{Family, NewAddress, RouteError, lost_with};
 use crate::sys::sysctl::{self, Key, SysctlError, SysctlPath};
 use std::net::IpAddr;
+use std::time::Duration;
+
+/// How to behave towards others on the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Manners {
+    /// How often the VIP is announced.
+    pub announcements: Announcements,
+    /// How long to wait for others to agree with the description; `None` to ask nobody.
+    pub conflict_patience: Option<Duration>,
+}
 
 /// Why a step could not be done.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +38,9 @@ pub enum StepError {
     /// The second lock.
     #[error(transparent)]
     Sysctl(#[from] SysctlError),
+    /// Somebody on the link does not agree.
+    #[error(transparent)]
+    Disagreement(#[from] Disagreement),
     /// The announcements.
     #[error("the VIP cannot be announced to its neighbours: {0}")]
     Announce(#[from] DetachError),
@@ -41,13 +55,18 @@ pub fn apply(
     observed: &Observed,
     step: &Step,
     generation: &mut u32,
-    announcements: Announcements,
+    manners: Manners,
 ) -> Result<(), StepError> {
     let index = |nic: &Nic| {
         let state = observed.nics.get(nic.as_str());
         state.ok_or_else(|| StepError::Vanished(nic.clone()))
     };
     match step {
+        Step::Agree(vip) => {
+            if let Some(patience) = manners.conflict_patience {
+                agree(vip, index(&vip.nic)?, patience)?;
+            }
+        }
         Step::Rules(changes) => {
             *generation = kernel.nft.apply(changes, *generation)?;
         }
@@ -71,7 +90,7 @@ pub fn apply(
         Step::Announce(vip) => {
             let state = index(&vip.nic)?;
             if let Some(mac) = state.mac {
-                announce(vip, state.index, mac, announcements)?;
+                announce(vip, state.index, mac, manners.announcements)?;
             }
         }
     }

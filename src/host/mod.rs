@@ -1,5 +1,6 @@
 //! The thin shell around the plan: lock, look, do, look again.
 
+pub mod agreement;
 pub mod announce;
 pub mod apply;
 pub mod lock;

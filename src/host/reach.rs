@@ -4,8 +4,7 @@
 //! somebody else's change of the rules, goes on where things stand. The last round finds nothing to
 //! do: that is the proof that the kernel holds what was asked for.
 
-use super::announce::Announcements;
-use super::apply::{StepError, apply};
+use super::apply::{Manners, StepError, apply};
 use super::observe::{Kernel, ObserveError};
 use crate::model::vip::Nic;
 use crate::plan::steps::{Intent, Refusal, Step, steps};
@@ -42,7 +41,7 @@ fn join(errors: &[StepError]) -> String {
 pub fn reach(
     kernel: &mut Kernel,
     intent: &Intent,
-    announcements: Announcements,
+    manners: Manners,
 ) -> Result<Vec<Step>, ReachError> {
     let mut done = Vec::new();
     for _ in 0..ROUNDS {
@@ -58,7 +57,7 @@ pub fn reach(
                 continue;
             }
             debug!(?step, "doing");
-            match apply(kernel, &observed, &step, &mut generation, announcements) {
+            match apply(kernel, &observed, &step, &mut generation, manners) {
                 Ok(()) => done.push(step),
                 Err(StepError::Nft(NftError::Outdated)) if errors.is_empty() => break,
                 Err(error) => {

@@ -18,8 +18,8 @@ const BROADCAST: [u8; 6] = [0xff; 6];
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 
-const ETHERTYPE_ARP: u16 = 0x0806;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
+pub(super) const ETHERTYPE_ARP: u16 = 0x0806;
+pub(super) const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ARP_REQUEST: u16 = 1;
 const ICMPV6: u8 = 58;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
@@ -52,35 +52,61 @@ pub fn frame(vip: IpAddr, cluster_mac: [u8; 6], nic_mac: [u8; 6]) -> Vec<u8> {
 }
 
 fn gratuitous_arp(vip: Ipv4Addr, cluster_mac: [u8; 6], nic_mac: [u8; 6]) -> Vec<u8> {
+    // The target's is "ignored and should be all zeroes" (RFC 5227 §2.1.1).
+    arp_request(vip, cluster_mac, vip, [0; 6], nic_mac)
+}
+
+fn unsolicited_advertisement(vip: Ipv6Addr, cluster_mac: [u8; 6], nic_mac: [u8; 6]) -> Vec<u8> {
+    let mut body = vec![OVERRIDE, 0, 0, 0];
+    body.extend(vip.octets());
+    body.extend([TARGET_LINK_LAYER_ADDRESS, 1]); // 1: eight octets
+    body.extend(cluster_mac);
+    let to = (ALL_NODES, ALL_NODES_MAC);
+    neighbour_message(NEIGHBOUR_ADVERTISEMENT, &body, vip, to.0, to.1, nic_mac)
+}
+
+/// A broadcast ARP request (RFC 826), 60 bytes.
+pub(super) fn arp_request(
+    sender: Ipv4Addr,
+    sender_mac: [u8; 6],
+    target: Ipv4Addr,
+    target_mac: [u8; 6],
+    nic_mac: [u8; 6],
+) -> Vec<u8> {
     let mut frame = ethernet(BROADCAST, nic_mac, ETHERTYPE_ARP);
     frame.extend([0, 1]); // hardware: Ethernet
     frame.extend([8, 0]); // protocol: IPv4
     frame.extend([6, 4]); // their addresses' lengths
     frame.extend(ARP_REQUEST.to_be_bytes());
-    frame.extend(cluster_mac);
-    frame.extend(vip.octets());
-    frame.extend([0; 6]); // "ignored and should be all zeroes" (RFC 5227 §2.1.1)
-    frame.extend(vip.octets());
+    frame.extend(sender_mac);
+    frame.extend(sender.octets());
+    frame.extend(target_mac);
+    frame.extend(target.octets());
     frame.resize(SHORTEST, 0);
     frame
 }
 
-fn unsolicited_advertisement(vip: Ipv6Addr, cluster_mac: [u8; 6], nic_mac: [u8; 6]) -> Vec<u8> {
-    let mut message = vec![NEIGHBOUR_ADVERTISEMENT, 0];
+/// A neighbour discovery message (RFC 4861): its type, and what follows the checksum.
+pub(super) fn neighbour_message(
+    kind: u8,
+    body: &[u8],
+    from: Ipv6Addr,
+    to: Ipv6Addr,
+    to_mac: [u8; 6],
+    nic_mac: [u8; 6],
+) -> Vec<u8> {
+    let mut message = vec![kind, 0];
     message.extend([0, 0]); // the checksum's place
-    message.extend([OVERRIDE, 0, 0, 0]);
-    message.extend(vip.octets());
-    message.extend([TARGET_LINK_LAYER_ADDRESS, 1]); // 1: eight octets
-    message.extend(cluster_mac);
-    let sum = checksum(vip, ALL_NODES, &message);
+    message.extend(body);
+    let sum = checksum(from, to, &message);
     message.splice(2..4, sum.to_be_bytes());
 
-    let mut frame = ethernet(ALL_NODES_MAC, nic_mac, ETHERTYPE_IPV6);
+    let mut frame = ethernet(to_mac, nic_mac, ETHERTYPE_IPV6);
     frame.extend([0x60, 0, 0, 0]); // version 6, no class, no label
     frame.extend((message.len() as u16).to_be_bytes());
     frame.extend([ICMPV6, HOP_LIMIT]);
-    frame.extend(vip.octets());
-    frame.extend(ALL_NODES.octets());
+    frame.extend(from.octets());
+    frame.extend(to.octets());
     frame.extend(message);
     frame
 }

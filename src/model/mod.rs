@@ -1,6 +1,7 @@
 //! What the product is about, as values: the hash, buckets, link-layer addresses, a VIP's whole
 //! description, the frames that announce it. Pure: no input, no output, no clock.
 
+pub mod agreement;
 pub mod announce;
 pub mod bucket;
 pub mod change;

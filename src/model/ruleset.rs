@@ -73,6 +73,8 @@ pub struct BaseChain {
 pub enum Hook {
     /// netdev ingress of this interface: before everything else that sees the packet as a packet.
     Ingress(String),
+    /// ARP packets that this host receives.
+    ArpInput,
     /// ARP packets that this host sends.
     ArpOutput,
     /// IPv6 packets that this host sends.
@@ -305,6 +307,8 @@ pub enum KeyPart {
     IcmpType,
     /// An ICMPv6 type.
     Icmp6Type,
+    /// A link-layer address.
+    Mac,
     /// An interface name, 16 bytes.
     IfName,
     /// Anything else, by its number.
@@ -359,6 +363,7 @@ impl KeyPart {
             KeyPart::Number | KeyPart::Bits | KeyPart::Ip4 => 4,
             KeyPart::Ip6 | KeyPart::IfName => 16,
             KeyPart::Protocol | KeyPart::IcmpType | KeyPart::Icmp6Type => 1,
+            KeyPart::Mac => 6,
             KeyPart::Other(_) => 0,
         }
     }

@@ -174,9 +174,7 @@ pub enum VipError {
 impl Vip {
     /// Checks what the types alone cannot say.
     pub fn validate(&self) -> Result<(), VipError> {
-        if let Some(why) = unfit(self.address) {
-            return Err(VipError::Address(self.address, why));
-        }
+        check_address(self.address)?;
         let longest = longest_prefix(self.address);
         if !(1..=longest).contains(&self.prefix) {
             return Err(VipError::Prefix {
@@ -195,6 +193,32 @@ impl Vip {
             Some(label) => check_label(label, &self.nic, self.address),
             None => Ok(()),
         }
+    }
+
+    /// Where this description, which is installed, differs from one that is asked for.
+    pub fn differences(&self, asked: &Vip) -> String {
+        let (here, there) = (self.written(), asked.written());
+        let pairs = |text: &str| -> Vec<(String, String)> {
+            let words: Vec<&str> = text.split(' ').collect();
+            let pair = |pair: &[&str]| (pair[0].to_owned(), pair[1].to_owned());
+            words.chunks_exact(2).map(pair).collect()
+        };
+        let (here, there) = (pairs(&here), pairs(&there));
+        let value = |pairs: &[(String, String)], word: &str| {
+            let found = pairs.iter().find(|(name, _)| name == word);
+            found.map_or("not set".to_owned(), |(_, value)| value.clone())
+        };
+        let mut names: Vec<&String> = here.iter().chain(&there).map(|(name, _)| name).collect();
+        names.dedup();
+        let mut words: Vec<String> = Vec::new();
+        for name in names {
+            let (found, wanted) = (value(&here, name), value(&there, name));
+            let text = format!("{name} {found}, asked for {wanted}");
+            if found != wanted && !words.contains(&text) {
+                words.push(text);
+            }
+        }
+        words.join("; ")
     }
 
     /// What all nodes must share, one line: two nodes whose lines differ could answer the same
@@ -216,6 +240,13 @@ impl Vip {
     /// hash differently.
     pub fn digest(&self) -> String {
         blake3::hash(self.identity().as_bytes()).to_hex()[..16].to_owned()
+    }
+
+    /// The digest's first six bytes, as they stand in a probe (`model::agreement`).
+    pub fn probe_digest(&self) -> [u8; 6] {
+        let digest = blake3::hash(self.identity().as_bytes());
+        let [a, b, c, d, e, f, ..] = *digest.as_bytes();
+        [a, b, c, d, e, f]
     }
 
     /// The whole description, as it is written next to the rules. Read back by `parse`.
@@ -304,6 +335,14 @@ pub fn longest_prefix(address: IpAddr) -> u8 {
     match address {
         IpAddr::V4(_) => 32,
         IpAddr::V6(_) => 128,
+    }
+}
+
+/// Can this address be shared at all?
+pub fn check_address(address: IpAddr) -> Result<(), VipError> {
+    match unfit(address) {
+        Some(why) => Err(VipError::Address(address, why)),
+        None => Ok(()),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::cli::{Describe, Down, Move, Up};
 use super::{DATA, Failure, NOT_PERMITTED, known, look};
 use crate::host::announce::Announcements;
+use crate::host::apply::Manners;
 use crate::host::lock::{Lock, lock};
 use crate::host::observe::Kernel;
 use crate::host::place::{PlaceError, place};
@@ -40,7 +41,7 @@ pub fn up(args: &Up) -> Result<String, Failure> {
             Vip { manager, ..vip }
         }
     };
-    take_buckets(&mut kernel, vip, buckets)
+    take_buckets(&mut kernel, vip, buckets, args.force)
 }
 
 /// `nodectl take`.
@@ -48,7 +49,7 @@ pub fn take(args: &Move) -> Result<String, Failure> {
     let (_lock, mut kernel) = begin()?;
     let found = changeable(&mut kernel, args.vip, args.force)?;
     within(&args.buckets, &found.vip)?;
-    take_buckets(&mut kernel, found.vip, args.buckets.clone())
+    take_buckets(&mut kernel, found.vip, args.buckets.clone(), args.force)
 }
 
 /// `nodectl release`.
@@ -60,7 +61,7 @@ pub fn release(args: &Move) -> Result<String, Failure> {
         address: args.vip,
         buckets: args.buckets.clone(),
     };
-    reach(&mut kernel, &intent, Announcements::default())?;
+    reach(&mut kernel, &intent, manners(false))?;
     summary(&mut kernel, args.vip)
 }
 
@@ -77,7 +78,7 @@ pub fn down(args: &Down) -> Result<String, Failure> {
         buckets: None,
         nic: None,
     };
-    reach(&mut kernel, &intent, Announcements::default())?;
+    reach(&mut kernel, &intent, manners(false))?;
     Ok(format!("{} is gone from this node\n", args.vip))
 }
 
@@ -128,11 +129,24 @@ fn begin() -> Result<(Lock, Kernel), Failure> {
     Ok((lock(PATIENCE)?, kernel))
 }
 
-fn take_buckets(kernel: &mut Kernel, vip: Vip, buckets: BucketSet) -> Result<String, Failure> {
+fn take_buckets(
+    kernel: &mut Kernel,
+    vip: Vip,
+    buckets: BucketSet,
+    force: bool,
+) -> Result<String, Failure> {
     let address = vip.address;
     let intent = Intent::Take { vip, buckets };
-    reach(kernel, &intent, Announcements::default())?;
+    reach(kernel, &intent, manners(force))?;
     summary(kernel, address)
+}
+
+/// By force nobody is asked.
+fn manners(force: bool) -> Manners {
+    Manners {
+        announcements: Announcements::default(),
+        conflict_patience: (!force).then_some(Duration::ZERO),
+    }
 }
 
 fn changeable(kernel: &mut Kernel, vip: IpAddr, force: bool) -> Result<Installed, Failure> {

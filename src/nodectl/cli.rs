@@ -77,7 +77,7 @@ pub struct Up {
     /// The buckets that this node is to answer, such as 0,3-5 [default: none]
     #[arg(long, value_name = "SET")]
     pub own: Option<BucketSet>,
-    /// Change the VIP although Pacemaker manages it
+    /// Change the VIP although Pacemaker manages it, or although others on the link disagree
     #[arg(long)]
     pub force: bool,
 }

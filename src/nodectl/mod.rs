@@ -12,6 +12,7 @@ mod ruleset;
 mod status;
 mod style;
 
+use crate::host::agreement::Disagreement;
 use crate::host::apply::StepError;
 use crate::host::lock::LockError;
 use crate::host::observe::{Kernel, ObserveError};
@@ -141,6 +142,8 @@ impl From<ReachError> for Failure {
             StepError::Route(route) => code_of_errno(route.errno()),
             StepError::Mcast(mcast) => code_of_errno(mcast.errno()),
             StepError::Sysctl(sysctl) => code_of_errno(sysctl.errno()),
+            StepError::Disagreement(Disagreement::Answered { .. }) => DATA,
+            StepError::Disagreement(Disagreement::Packet(packet)) => code_of_errno(packet.errno()),
             StepError::Announce(_) | StepError::Vanished(_) => REFUSED,
         };
         let code = match &error {

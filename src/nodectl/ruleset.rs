@@ -102,6 +102,7 @@ fn type_name(part: KeyPart) -> &'static str {
         KeyPart::Protocol => "inet_proto",
         KeyPart::IcmpType => "icmp_type",
         KeyPart::Icmp6Type => "icmpv6_type",
+        KeyPart::Mac => "ether_addr",
         KeyPart::IfName => "ifname",
         KeyPart::Other(_) => "unknown",
     }
@@ -160,6 +161,8 @@ fn key_text(part: KeyPart, bytes: &[u8]) -> String {
             let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
             format!("\"{}\"", String::from_utf8_lossy(&bytes[..end]))
         }
+        KeyPart::Mac => <[u8; 6]>::try_from(bytes)
+            .map_or_else(|_| hex(), |bytes| crate::model::mac::Mac(bytes).to_string()),
         KeyPart::Other(_) => hex(),
     }
 }
@@ -181,6 +184,7 @@ fn render_chain(text: &mut String, name: &str, chain: &Chain, words: Option<&Cha
     if let Some(base) = &chain.base {
         let hook = match &base.hook {
             Hook::Ingress(device) => format!("ingress device \"{device}\""),
+            Hook::ArpInput => "input".to_owned(),
             Hook::ArpOutput | Hook::Ip6Output => "output".to_owned(),
             Hook::Other(what) => what.clone(),
         };

@@ -9,6 +9,7 @@
 //! The table `arp` and the table `ip6` make whatever leaves this host and says where the VIP is
 //! say the cluster MAC.
 
+use crate::model::agreement::{NONCE_OPTION, solicited_node};
 use crate::model::bucket::{BucketCount, BucketSet};
 use crate::model::hash::{HashMode, Hasher, Layout};
 use crate::model::host::Observed;
@@ -19,7 +20,7 @@ use crate::model::ruleset::{
 };
 use crate::model::vip::{Nic, Vip};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// netdev ingress comes before other tables' chains there (nft's `filter` is 0), so that foreign
 /// packets go as early as possible.
@@ -37,6 +38,9 @@ const PORTS_IP6: &str = "ports-ip6";
 const EVERYWHERE_IP4: &str = "everywhere-ip4";
 const EVERYWHERE_IP6: &str = "everywhere-ip6";
 const MACS: &str = "macs";
+/// The chain and the set of probes for a VIP that need no answer (`model::agreement`).
+pub const AGREE_IP6: &str = "agree-ip6";
+const AGREED: &str = "agreed";
 
 /// Protocols with ports in their first four bytes: TCP, UDP, DCCP, SCTP, UDP-Lite; ESP has its SPI
 /// there, which is hashed as if it were ports (`proto_ports_offset()`, `include/linux/net.h`).
@@ -61,6 +65,7 @@ const FOREIGN: &str = "foreign: another node answers";
 const ERRORS: &str = "ICMP errors: to every node, nothing answers them";
 const ERRORS_AND_ND: &str = "ICMPv6 errors and neighbour discovery: to every node";
 const TCP_PIECE: &str = "a piece of a TCP packet: its owner cannot be told";
+const AGREED_PROBE: &str = "a node of the same description asks: silence is consent";
 const CLUSTER_MAC: &str = "the VIP is at the cluster MAC";
 
 /// The name of the interface's base chain.
@@ -163,8 +168,46 @@ fn netdev_table(vips: &[(Vip, BucketSet)]) -> Table {
                 Element::new(Target::Verdict(Verdict::Goto(vip_chain(vip.address)))),
             );
         add_vip(&mut table, vip, owned);
+        if let IpAddr::V6(address) = vip.address {
+            agree_on_ip6(&mut table, vip, address);
+        }
     }
     table
+}
+
+/// Probes for an IPv6 VIP come to its solicited-node group, which is dispatched like a VIP.
+fn agree_on_ip6(table: &mut Table, vip: &Vip, address: Ipv6Addr) {
+    table.chains.insert(
+        AGREE_IP6.to_owned(),
+        chain([Sentence::because(AGREED_PROBE).ip6_probe_with_digest()]),
+    );
+    let group = solicited_node(address).octets().to_vec();
+    let goto = Element::new(Target::Verdict(Verdict::Goto(AGREE_IP6.to_owned())));
+    if let Some(map) = table.sets.get_mut(&dispatch_map(&vip.nic, vip.address)) {
+        map.elements.insert(group, goto);
+    }
+    let set = table.sets.entry(AGREE_IP6.to_owned());
+    set.or_insert_with(|| Set::new(agreed(KeyPart::Ip6)))
+        .elements
+        .insert(agreed_key(vip), Element::new(Target::None));
+}
+
+/// The set of probes that need no answer: the digest, then the VIP.
+fn agreed(part: KeyPart) -> SetSpec {
+    SetSpec {
+        key: vec![KeyPart::Mac, part],
+        data: Data::None,
+        counters: false,
+        size: MOST_VIPS,
+    }
+}
+
+/// The key of a VIP in that set.
+fn agreed_key(vip: &Vip) -> Vec<u8> {
+    let mut key = vip.probe_digest().to_vec();
+    key.resize(8, 0);
+    key.extend(address_bytes(vip.address));
+    key
 }
 
 /// The VIP's own chains and its map, and the constant sets that they need.
@@ -266,7 +309,18 @@ fn arp_table(vips: &[(Vip, BucketSet)]) -> Table {
             .set_arp_sender_mac(Reg(8), MACS)
             .rule(),
     );
-    mac_table(vips, base, KeyPart::Ip4, IpAddr::is_ipv4)
+    let mut table = mac_table(vips, base, KeyPart::Ip4, IpAddr::is_ipv4);
+    let mut input = base_chain(Hook::ArpInput, FILTER_PRIORITY);
+    let rule = Sentence::because(AGREED_PROBE).arp_probe_with_digest();
+    input.rules.push(rule.rule());
+    table.chains.insert("input".to_owned(), input);
+    let mut set = Set::new(agreed(KeyPart::Ip4));
+    for (vip, _) in vips.iter().filter(|(vip, _)| vip.address.is_ipv4()) {
+        set.elements
+            .insert(agreed_key(vip), Element::new(Target::None));
+    }
+    table.sets.insert(AGREED.to_owned(), set);
+    table
 }
 
 fn ip6_table(vips: &[(Vip, BucketSet)]) -> Table {
@@ -579,6 +633,10 @@ impl Sentence {
         self.expr(Expr::Verdict(Verdict::Accept)).say("accept")
     }
 
+    fn drop(self) -> Self {
+        self.expr(Expr::Verdict(Verdict::Drop)).say("drop")
+    }
+
     fn counter_drop(self) -> Self {
         self.expr(Expr::Counter)
             .expr(Expr::Verdict(Verdict::Drop))
@@ -674,6 +732,38 @@ impl Sentence {
         .say(format!(
             "arp saddr ether set oifname . arp saddr ip map @{map}"
         ))
+    }
+
+    /// An ARP request from nobody whose target hardware address is an agreed digest (RFC 5227).
+    fn arp_probe_with_digest(self) -> Self {
+        self.payload(Header::Network, 6, 2, REG0)
+            .equal(REG0, &[0, 1])
+            .payload(Header::Network, 14, 4, REG0)
+            .equal(REG0, &[0; 4])
+            .payload(Header::Network, 18, 6, Reg(0))
+            .payload(Header::Network, 24, 4, Reg(2))
+            .lookup(AGREED, Reg(0), Found::GoOn)
+            .say("arp operation request arp saddr ip 0.0.0.0")
+            .say(format!("arp daddr ether . arp daddr ip @{AGREED}"))
+            .drop()
+    }
+
+    /// A neighbour solicitation from nobody whose nonce is an agreed digest (RFC 7527).
+    fn ip6_probe_with_digest(self) -> Self {
+        self.ip6_nexthdr(REG0)
+            .equal(REG0, &[ICMP6])
+            .payload(Header::Network, 8, 16, REG0)
+            .equal(REG0, &[0; 16])
+            .payload(Header::Transport, 0, 1, REG0)
+            .equal(REG0, &[SOLICITATION.icmp_type])
+            .payload(Header::Transport, 24, 2, REG0)
+            .equal(REG0, &[NONCE_OPTION, 1])
+            .payload(Header::Transport, 26, 6, Reg(0))
+            .payload(Header::Transport, 8, 16, Reg(2))
+            .lookup(AGREE_IP6, Reg(0), Found::GoOn)
+            .say("icmpv6 ip6 saddr :: icmpv6 type nd-neighbor-solicit @th,192,16 0x0e01")
+            .say(format!("@th,208,48 . icmpv6 taddr @{AGREE_IP6}"))
+            .drop()
     }
 
     /// A message of this kind that says a link-layer address; then the key of the map of MACs.

@@ -24,7 +24,7 @@ pub struct Drift {
 }
 
 /// What a piece says where there is nothing.
-const MISSING: &str = "missing";
+pub const MISSING: &str = "missing";
 
 /// A VIP's canonical description: its pieces by name, each in words.
 type Pieces = BTreeMap<String, String>;

@@ -58,7 +58,7 @@ fn apply(host: &mut Observed, step: &Step) -> Result<(), String> {
     let nic_of = |nic: &str| nic.to_owned();
     match step {
         Step::Rules(changes) => return apply_changes(&mut host.rules, changes),
-        Step::Announce(_) => {}
+        Step::Agree(_) | Step::Announce(_) => {}
         Step::Lock { nic, family, on } => {
             let state = host.nics.get_mut(&nic_of(nic.as_str())).ok_or("nic")?;
             match family {

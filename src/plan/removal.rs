@@ -3,16 +3,24 @@
 //! Here rulesets are changed as they were found, broken or not: nothing is repaired on the way.
 
 use super::dataplane::{
-    self, address_bytes, buckets_map, dispatch_map, ingress_chain, mac_key, ports_chain, vip_chain,
+    self, AGREE_IP6, address_bytes, buckets_map, dispatch_map, ingress_chain, mac_key, ports_chain,
+    vip_chain,
 };
 use super::installed::installed;
+use crate::model::agreement::solicited_node;
 use crate::model::host::Observed;
 use crate::model::ruleset::{Element, Expr, Family, Ruleset, Table, Target, Verdict};
 use crate::model::vip::Vip;
-use std::net::IpAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// The ruleset without the VIP, and without what no other VIP needs.
 pub fn without_vip(rules: &Ruleset, address: IpAddr) -> Ruleset {
+    let others: Vec<Vip> = installed(rules)
+        .into_iter()
+        .map(|known| known.vip)
+        .filter(|vip| vip.address != address)
+        .collect();
     let mut rules = rules.clone();
     let gone = [vip_chain(address), ports_chain(address)];
     if let Some(netdev) = rules.get_mut(&Family::Netdev) {
@@ -22,6 +30,9 @@ pub fn without_vip(rules: &Ruleset, address: IpAddr) -> Ruleset {
         netdev.sets.remove(&buckets_map(address));
         for set in netdev.sets.values_mut() {
             set.elements.retain(|_, element| !goes_to(element, &gone));
+        }
+        if let IpAddr::V6(address) = address {
+            disagree_on_ip6(netdev, address, &others);
         }
         if !netdev.chains.keys().any(|name| is_vip_chain(name)) {
             return Ruleset::new();
@@ -37,8 +48,7 @@ pub fn without_vip(rules: &Ruleset, address: IpAddr) -> Ruleset {
         };
         let bytes = address_bytes(address);
         for set in table.sets.values_mut() {
-            set.elements
-                .retain(|key, _| key.len() != 16 + bytes.len() || !key.ends_with(&bytes));
+            set.elements.retain(|key, _| !key.ends_with(&bytes));
         }
         if table.sets.values().all(|set| set.elements.is_empty()) {
             rules.remove(&family);
@@ -47,24 +57,68 @@ pub fn without_vip(rules: &Ruleset, address: IpAddr) -> Ruleset {
     rules
 }
 
+/// Takes out the VIP's agreement, and the dispatch of its solicited-node group if no other VIP is
+/// in the group.
+fn disagree_on_ip6(netdev: &mut Table, address: Ipv6Addr, others: &[Vip]) {
+    if let Some(agreed) = netdev.sets.get_mut(AGREE_IP6) {
+        let bytes = address.octets();
+        agreed.elements.retain(|key, _| !key.ends_with(&bytes));
+        if agreed.elements.is_empty() {
+            netdev.sets.remove(AGREE_IP6);
+            netdev.chains.remove(AGREE_IP6);
+        }
+    }
+    let group = solicited_node(address);
+    let shares = |vip: &&Vip| match vip.address {
+        IpAddr::V6(other) => solicited_node(other) == group,
+        IpAddr::V4(_) => false,
+    };
+    let needed: Vec<String> = others
+        .iter()
+        .filter(shares)
+        .map(|vip| dispatch_map(&vip.nic, vip.address))
+        .collect();
+    let group = group.octets().to_vec();
+    for (name, set) in &mut netdev.sets {
+        if name.starts_with("ip6-") && !needed.contains(name) {
+            set.elements.remove(&group);
+        }
+    }
+    // Without the chain nothing may go there.
+    if !netdev.chains.contains_key(AGREE_IP6) {
+        for set in netdev.sets.values_mut() {
+            let gone = [AGREE_IP6.to_owned()];
+            set.elements.retain(|_, element| !goes_to(element, &gone));
+        }
+    }
+}
+
 /// Takes out what nothing refers to any more: dispatch maps without VIPs and the rules that use
-/// them, base chains without rules, sets that no rule uses.
+/// them, base chains without rules, sets that no rule uses. What a VIP that stays needs is kept,
+/// even if somebody else has emptied it: the base chain also says what the locks were before.
 fn sweep(table: &mut Table) {
+    let staying = table.chains.values();
+    let staying = staying.filter_map(|chain| chain.comment.as_ref()?.parse::<Vip>().ok());
+    let needed: BTreeSet<String> = staying
+        .flat_map(|vip| [ingress_chain(&vip.nic), dispatch_map(&vip.nic, vip.address)])
+        .collect();
     let is_dispatch = |name: &str| name.starts_with("ip4-") || name.starts_with("ip6-");
     let empty: Vec<String> = table
         .sets
         .iter()
         .filter(|(name, set)| is_dispatch(name) && set.elements.is_empty())
         .map(|(name, _)| name.clone())
+        .filter(|name| !needed.contains(name))
         .collect();
     for chain in table.chains.values_mut() {
         let uses = |expr: &Expr| matches!(expr, Expr::Lookup { set, .. } if empty.contains(set));
         chain.rules.retain(|rule| !rule.exprs.iter().any(uses));
     }
+    let is_over = |name: &str| name.starts_with("ingress-") && !needed.contains(name);
     table
         .chains
-        .retain(|name, chain| !(name.starts_with("ingress-") && chain.rules.is_empty()));
-    let mut used = std::collections::BTreeSet::new();
+        .retain(|name, chain| !(is_over(name) && chain.rules.is_empty()));
+    let mut used = needed;
     for rule in table.chains.values().flat_map(|chain| &chain.rules) {
         used.extend(rule.exprs.iter().filter_map(|expr| match expr {
             Expr::Lookup { set, .. } => Some(set.clone()),

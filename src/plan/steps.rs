@@ -1,6 +1,6 @@
 //! What has to be done, in which order, to serve buckets of a VIP or to stop serving them. Pure.
 //!
-//! The vital order is written here, once. Coming: the rules that drop foreign packets, the second
+//! The vital order is written here, once. Coming: the others' consent, the rules that drop foreign packets, the second
 //! lock, the membership, the address, and only then the buckets. Going: the buckets, the address,
 //! the membership, and the rules last. So the rules, and with them the description, are there
 //! before anything else is and outlast everything else: whoever is interrupted leaves behind what
@@ -52,6 +52,9 @@ pub enum Intent {
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
+    /// Ask the link whether anybody shares the VIP under another description. Only where the VIP
+    /// comes up, for then this node's kernel cannot know.
+    Agree(Vip),
     /// Change the rules, in one transaction.
     Rules(Vec<Change>),
     /// Set the second lock of an interface.
@@ -104,24 +107,22 @@ pub enum Refusal {
     NotEthernet(Nic),
     /// The VIP is there with another description, and holds buckets.
     #[error(
-        "{address} is installed here with another description and holds buckets {held}, and two \
-         descriptions would hash differently: stop the clone first (all instances on all nodes), \
-         then start it again. Installed: {found}. Asked for: {asked}"
+        "stop the clone first: {address} is installed here with another description ({differences}) \
+         and holds buckets {held}; two descriptions would hash differently. Stop all instances on \
+         all nodes, then start them"
     )]
     OtherDescription {
         /// The VIP.
         address: IpAddr,
         /// The buckets that it holds.
         held: BucketSet,
-        /// The description in the kernel.
-        found: String,
-        /// The description that was asked for.
-        asked: String,
+        /// What differs, in words.
+        differences: String,
     },
     /// The address is one of the node's own.
     #[error(
-        "{address} is on {nic} already and looks like this node's own address; a VIP must be an \
-         address that no node has for itself"
+        "use another ip: {address} is on {nic} already and looks like this node's own address; a VIP \
+         must be an address that no node has for itself"
     )]
     OwnAddress {
         /// The VIP.
@@ -164,8 +165,7 @@ fn take(observed: &Observed, vip: &Vip, buckets: &BucketSet) -> Result<Vec<Step>
             return Err(Refusal::OtherDescription {
                 address: vip.address,
                 held: found.owned.clone(),
-                found: found.vip.written(),
-                asked: vip.written(),
+                differences: found.vip.differences(vip),
             });
         }
         // What was left behind by somebody who was interrupted goes first.
@@ -181,10 +181,14 @@ fn take(observed: &Observed, vip: &Vip, buckets: &BucketSet) -> Result<Vec<Step>
         _ => {}
     }
 
+    let found_nothing = found.is_none();
     let held = found.map(|found| found.owned).unwrap_or_default();
     let outside = outside(state, vip);
     let mut steps = Vec::new();
     let mut rules = observed.rules.clone();
+    if found_nothing && state.held(vip.address).is_none() {
+        steps.push(Step::Agree(vip.clone()));
+    }
     if !outside.is_empty() {
         // Nothing of the VIP may be there before the rules that drop what is foreign.
         rules_step(&mut steps, &mut rules, with_vip(observed, vip, &held));

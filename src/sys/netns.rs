@@ -32,7 +32,11 @@ pub enum NetnsError {
         name: String,
     },
     /// No namespace of this name.
-    #[error("there is no network namespace named {name:?} (looked in {})", FOLDERS.join(" and "))]
+    #[error(
+        "there is no network namespace named {name:?} (looked in {}); 'ip netns' shows those that \
+         exist",
+        FOLDERS.join(" and ")
+    )]
     Missing {
         /// The name.
         name: String,

@@ -1,4 +1,4 @@
-//! Sends whole Ethernet frames out of an interface (packet(7)).
+//! Sends whole Ethernet frames out of an interface, and receives them (packet(7)).
 //!
 //! What is in a frame, and when it is sent, is not decided here. Frames sent
 //! in this way pass by the ip, ip6 and arp output hooks; only netdev egress
@@ -7,9 +7,12 @@
 
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socket};
 use thiserror::Error;
 
 use super::errno;
@@ -32,6 +35,12 @@ pub enum PacketError {
     BadIndex {
         /// The index.
         ifindex: u32,
+    },
+    /// Nothing can be received any more.
+    #[error("cannot receive frames: {}", errno::io_words(.source))]
+    Receive {
+        /// The system call's error.
+        source: io::Error,
     },
     /// Shorter than an Ethernet header.
     #[error("a frame of {length} bytes is too short: an Ethernet header alone has {HEADER_LEN}")]
@@ -57,13 +66,15 @@ impl PacketError {
     #[must_use]
     pub fn errno(&self) -> Option<i32> {
         match self {
-            Self::Open { source } | Self::Send { source, .. } => source.raw_os_error(),
+            Self::Open { source } | Self::Receive { source } | Self::Send { source, .. } => {
+                source.raw_os_error()
+            }
             _ => None,
         }
     }
 }
 
-/// A socket that sends on one interface and receives nothing.
+/// A socket for the frames of one interface.
 #[derive(Debug)]
 pub struct PacketSocket {
     socket: OwnedFd,
@@ -96,6 +107,68 @@ impl PacketSocket {
             socket,
             ifindex: checked,
         })
+    }
+
+    /// Opens a socket that also receives the frames of one EtherType that come in on the interface.
+    ///
+    /// # Errors
+    /// As for [`PacketSocket::open`]; [`PacketError::Open`] with ENODEV or ENXIO where there is no
+    /// such interface.
+    pub fn open_receiving(ifindex: u32, ethertype: u16) -> Result<Self, PacketError> {
+        let this = Self::open(ifindex)?;
+        let from = libc::sockaddr_ll {
+            sll_family: libc::AF_PACKET as u16,
+            sll_protocol: ethertype.to_be(),
+            sll_ifindex: this.ifindex,
+            sll_hatype: 0,
+            sll_pkttype: 0,
+            sll_halen: 0,
+            sll_addr: [0; 8],
+        };
+        // SAFETY: `from` is alive during the call and given with its own length; the kernel reads
+        // it and keeps nothing.
+        let bound = unsafe {
+            libc::bind(
+                this.socket.as_raw_fd(),
+                (&raw const from).cast(),
+                mem::size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+            )
+        };
+        match bound {
+            0 => Ok(this),
+            _ => Err(PacketError::Open {
+                source: io::Error::last_os_error(),
+            }),
+        }
+    }
+
+    /// The next frame that comes in within `patience`, cut to the buffer's length; `None` if none
+    /// does.
+    ///
+    /// # Errors
+    /// [`PacketError::Receive`] (ENETDOWN where the interface goes down).
+    pub fn receive<'a>(
+        &self,
+        buffer: &'a mut [u8],
+        patience: Duration,
+    ) -> Result<Option<&'a [u8]>, PacketError> {
+        let failed = |errno: Errno| PacketError::Receive {
+            source: errno.into(),
+        };
+        // Rounded up: a wait of less than a millisecond is no wait.
+        let milliseconds = patience.as_micros().div_ceil(1000);
+        let timeout = PollTimeout::try_from(milliseconds as u64).unwrap_or(PollTimeout::MAX);
+        let mut waiting = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut waiting, timeout) {
+            Ok(0) | Err(Errno::EINTR) => return Ok(None),
+            Ok(_) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+        match recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
+            Ok(length) => Ok(buffer.get(..length)),
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
+            Err(errno) => Err(failed(errno)),
+        }
     }
 
     /// Sends one frame, from its destination address to its payload's end

@@ -142,11 +142,12 @@ pub(super) fn meta_key_of(number: u32) -> MetaKey {
 /// which see `decode`.
 const INTEGER: u32 = 4;
 
-const KEY_PARTS: [(u32, KeyPart); 8] = [
+const KEY_PARTS: [(u32, KeyPart); 9] = [
     (INTEGER, KeyPart::Bits),
     (INTEGER, KeyPart::Number),
     (7, KeyPart::Ip4),
     (8, KeyPart::Ip6),
+    (9, KeyPart::Mac),
     (12, KeyPart::Protocol),
     (14, KeyPart::IcmpType),
     (29, KeyPart::Icmp6Type),
@@ -216,13 +217,15 @@ pub(super) fn verdict_of(code: i32, chain: Option<String>) -> Verdict {
 pub(super) const ACCEPT: u32 = 1;
 
 const NETDEV_INGRESS: u32 = 0;
+const ARP_IN: u32 = 0;
 const ARP_OUT: u32 = 1;
 const INET_LOCAL_OUT: u32 = 3;
 
-/// A hook's number: NF_NETDEV_INGRESS, NF_ARP_OUT, NF_INET_LOCAL_OUT.
+/// A hook's number: NF_NETDEV_INGRESS, NF_ARP_IN, NF_ARP_OUT, NF_INET_LOCAL_OUT.
 pub(super) fn hook_number(hook: &Hook) -> u32 {
     match hook {
         Hook::Ingress(_) => NETDEV_INGRESS,
+        Hook::ArpInput => ARP_IN,
         Hook::ArpOutput => ARP_OUT,
         Hook::Ip6Output => INET_LOCAL_OUT,
         Hook::Other(_) => u32::MAX,
@@ -232,6 +235,7 @@ pub(super) fn hook_number(hook: &Hook) -> u32 {
 pub(super) fn hook_of(of: Family, number: u32, device: Option<String>) -> Option<Hook> {
     match (of, number, device) {
         (Family::Netdev, NETDEV_INGRESS, Some(device)) => Some(Hook::Ingress(device)),
+        (Family::Arp, ARP_IN, None) => Some(Hook::ArpInput),
         (Family::Arp, ARP_OUT, None) => Some(Hook::ArpOutput),
         (Family::Ip6, INET_LOCAL_OUT, None) => Some(Hook::Ip6Output),
         _ => None,

@@ -1,0 +1,84 @@
+//! Before a node takes its first bucket of a VIP: does anybody on the link share it under another
+//! description? Two nodes that hash differently would answer the same packet, and a node that holds
+//! no bucket cannot see from its own kernel what the others hold.
+
+use crate::model::agreement::{answer, ethertype, question};
+use crate::model::host::NicState;
+use crate::model::mac::Mac;
+use crate::model::vip::Vip;
+use crate::sys::packet::{PacketError, PacketSocket};
+use std::time::{Duration, Instant};
+
+/// How often it is asked, should a frame get lost, and how long an answer may take each time. The
+/// kernel answers at once; a local network takes far less than a millisecond.
+const QUESTIONS: u32 = 2;
+const PATIENCE: Duration = Duration::from_millis(15);
+/// The pause before it is asked again after an answer: somebody may just be repairing something.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Somebody answers for the VIP who should be silent, or it cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Disagreement {
+    /// Somebody answers.
+    #[error(
+        "stop the clone first: {mac} on {nic} answers for {address}, under another description or \
+         as a stranger. Compare the digests that 'nodectl status' shows on all nodes; after a change \
+         of clone-max, hash, seed or mac all instances on all nodes must stop before one starts. \
+         Where a router answers for every address (proxy ARP), set conflict_detection=\"false\""
+    )]
+    Answered {
+        /// The VIP.
+        address: std::net::IpAddr,
+        /// The interface on which the answer came.
+        nic: String,
+        /// Who answered.
+        mac: Mac,
+    },
+    /// It cannot be asked.
+    #[error(transparent)]
+    Packet(#[from] PacketError),
+}
+
+/// Asks whether all who share the VIP agree with its description, again until `patience` is over.
+pub fn agree(vip: &Vip, state: &NicState, patience: Duration) -> Result<(), Disagreement> {
+    let Some(nic_mac) = state.mac else {
+        return Ok(());
+    };
+    let start = Instant::now();
+    loop {
+        let answered = match ask(vip, state.index, nic_mac) {
+            // Who cannot be heard cannot answer packets beside others.
+            Err(error) if error.errno() == Some(libc::ENETDOWN) => None,
+            answered => answered?,
+        };
+        let Some(mac) = answered else {
+            return Ok(());
+        };
+        if start.elapsed() + PAUSE > patience {
+            return Err(Disagreement::Answered {
+                address: vip.address,
+                nic: vip.nic.to_string(),
+                mac,
+            });
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+fn ask(vip: &Vip, index: u32, nic_mac: Mac) -> Result<Option<Mac>, PacketError> {
+    let socket = PacketSocket::open_receiving(index, ethertype(vip.address))?;
+    let question = question(vip.address, vip.probe_digest(), nic_mac);
+    let mut buffer = [0; 128];
+    for _ in 0..QUESTIONS {
+        socket.send(&question)?;
+        let asked = Instant::now();
+        while let Some(left) = PATIENCE.checked_sub(asked.elapsed()) {
+            let frame = socket.receive(&mut buffer, left)?;
+            let who = frame.and_then(|frame| answer(vip.address, frame));
+            if who.is_some_and(|mac| mac != nic_mac) {
+                return Ok(who);
+            }
+        }
+    }
+    Ok(None)
+}

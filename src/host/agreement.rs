@@ -74,7 +74,7 @@ fn ask(vip: &Vip, index: u32, nic_mac: Mac) -> Result<Option<Mac>, PacketError> 
         let asked = Instant::now();
         while let Some(left) = PATIENCE.checked_sub(asked.elapsed()) {
             let frame = socket.receive(&mut buffer, left)?;
-            let who = frame.and_then(|frame| answer(vip.address, frame));
+            let who = frame.and_then(|frame| answer(vip.address, vip.probe_digest(), frame));
             if who.is_some_and(|mac| mac != nic_mac) {
                 return Ok(who);
             }

@@ -5,6 +5,7 @@ use crate::model::mac::Mac;
 use crate::model::vip::Vip;
 use crate::sys::packet::PacketSocket;
 use crate::sys::process::{DetachError, detach};
+use crate::sys::route::RouteSocket;
 use std::time::Duration;
 
 /// How often and how fast: IPaddr2's `arp_count` and `arp_interval`.
@@ -37,14 +38,20 @@ pub fn announce(
     if plan.count == 0 {
         return Ok(());
     }
-    let frame = frame(vip.address, vip.mac.0, nic_mac.0);
+    let frame = frame(vip.address, vip.mac.0, nic_mac.0, vip.probe_digest());
+    let address = vip.address;
     detach(move || {
-        let Ok(socket) = PacketSocket::open(index) else {
+        let (Ok(socket), Ok(mut route)) = (PacketSocket::open(index), RouteSocket::open()) else {
             return;
         };
         for n in 0..plan.count {
             if n > 0 {
                 std::thread::sleep(plan.interval);
+            }
+            // What has gone is not announced any more.
+            let held = route.addresses(Some(index), None);
+            if !held.is_ok_and(|held| held.iter().any(|held| held.addr == address)) {
+                return;
             }
             if socket.send(&frame).is_err() {
                 return;

@@ -46,7 +46,11 @@ pub fn reach(
     let mut done = Vec::new();
     for _ in 0..ROUNDS {
         let (observed, mut generation) = kernel.observe(nic_of(intent))?;
-        let todo = steps(&observed, intent)?;
+        let mut todo = steps(&observed, intent)?;
+        // Nobody is asked twice, and the answer takes so long that the rules are read anew.
+        if done.iter().any(|step| matches!(step, Step::Agree(_))) {
+            todo.retain(|step| !matches!(step, Step::Agree(_)));
+        }
         if todo.is_empty() {
             return Ok(done);
         }
@@ -58,7 +62,13 @@ pub fn reach(
             }
             debug!(?step, "doing");
             match apply(kernel, &observed, &step, &mut generation, manners) {
-                Ok(()) => done.push(step),
+                Ok(()) => {
+                    let asked = matches!(step, Step::Agree(_));
+                    done.push(step);
+                    if asked {
+                        break;
+                    }
+                }
                 Err(StepError::Nft(NftError::Outdated)) if errors.is_empty() => break,
                 Err(error) => {
                     let leaving = matches!(intent, Intent::Leave { .. });

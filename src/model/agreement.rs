@@ -60,15 +60,18 @@ pub fn question(vip: IpAddr, digest: Digest, nic_mac: Mac) -> Vec<u8> {
     }
 }
 
-/// Who says in this frame that the VIP is his: the sender's own link-layer address.
-pub fn answer(vip: IpAddr, frame: &[u8]) -> Option<Mac> {
+/// Who says in this frame that the VIP is his: the sender's own link-layer address. The announcement
+/// of a node that agrees is no answer.
+pub fn answer(vip: IpAddr, digest: Digest, frame: &[u8]) -> Option<Mac> {
     let at = |from: usize, len: usize| frame.get(from..from + len);
     let says = match vip {
         // Operation, then the sender's protocol address (RFC 826).
         IpAddr::V4(vip) => at(20, 2)? == ARP_REPLY && at(28, 4)? == vip.octets(),
         // Next header, then type and target (RFC 4861 §4.4).
         IpAddr::V6(vip) => {
-            at(20, 1)? == [58] && at(54, 1)? == [ADVERTISEMENT] && at(62, 16)? == vip.octets()
+            let agrees = at(86, 2) == Some(&[NONCE_OPTION, 1]) && at(88, 6) == Some(&digest);
+            let advertised = at(20, 1)? == [58] && at(54, 1)? == [ADVERTISEMENT];
+            advertised && at(62, 16)? == vip.octets() && !agrees
         }
     };
     let right = at(12, 2)? == ethertype(vip).to_be_bytes();
@@ -98,23 +101,24 @@ mod tests {
     #[test]
     fn an_announcement_answers_as_a_reply_does() {
         let vip: IpAddr = "fd77::99".parse().expect("an address");
-        let frame = super::super::announce::frame(vip, [0x33, 0x33, 0xff, 0, 0, 0x99], NIC.0);
-        assert_eq!(answer(vip, &frame), Some(NIC));
-        assert_eq!(
-            answer("fd77::98".parse().expect("an address"), &frame),
-            None
-        );
+        let mac = [0x33, 0x33, 0xff, 0, 0, 0x99];
+        let frame = super::super::announce::frame(vip, mac, NIC.0, [1; 6]);
+        assert_eq!(answer(vip, [2; 6], &frame), Some(NIC));
+        assert_eq!(answer(vip, [1; 6], &frame), None, "it agrees");
+        let other = "fd77::98".parse().expect("an address");
+        assert_eq!(answer(other, [2; 6], &frame), None);
         // A gratuitous ARP is a request.
         let vip = [10, 77, 0, 99].into();
-        let frame = super::super::announce::frame(vip, [1, 0, 0x5e, 0x7f, 0, 0x63], NIC.0);
-        assert_eq!(answer(vip, &frame), None);
+        let mac = [1, 0, 0x5e, 0x7f, 0, 0x63];
+        let frame = super::super::announce::frame(vip, mac, NIC.0, [1; 6]);
+        assert_eq!(answer(vip, [2; 6], &frame), None);
     }
 
     proptest! {
         #[test]
         fn no_frame_is_too_odd(frame in prop::collection::vec(any::<u8>(), 0..100)) {
-            let _ = answer([10, 0, 0, 1].into(), &frame);
-            let _ = answer([0u8; 16].into(), &frame);
+            let _ = answer([10, 0, 0, 1].into(), [1; 6], &frame);
+            let _ = answer([0u8; 16].into(), [1; 6], &frame);
         }
     }
 }

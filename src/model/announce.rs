@@ -6,6 +6,7 @@
 //! cluster MAC at one port (and a multicast address is forbidden there). Only
 //! the payload names it.
 
+use super::agreement::{Digest, NONCE_OPTION};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The shortest Ethernet frame, in bytes, without its check sequence
@@ -40,14 +41,15 @@ const HOP_LIMIT: u8 = 255;
 ///   §7.2.6), with the Override flag, so that what neighbours remember is
 ///   replaced, without the Solicited flag, and without the Router flag: a node
 ///   that is the link's router should not announce a VIP that its neighbours
-///   use as such. 86 bytes.
+///   use as such. 94 bytes. It carries the description's digest as a nonce, for
+///   nodes that are just asking (`super::agreement`); others ignore it.
 ///
 /// `nic_mac` is the sending interface's own address.
 #[must_use]
-pub fn frame(vip: IpAddr, cluster_mac: [u8; 6], nic_mac: [u8; 6]) -> Vec<u8> {
+pub fn frame(vip: IpAddr, cluster_mac: [u8; 6], nic_mac: [u8; 6], digest: Digest) -> Vec<u8> {
     match vip {
         IpAddr::V4(vip) => gratuitous_arp(vip, cluster_mac, nic_mac),
-        IpAddr::V6(vip) => unsolicited_advertisement(vip, cluster_mac, nic_mac),
+        IpAddr::V6(vip) => unsolicited_advertisement(vip, cluster_mac, nic_mac, digest),
     }
 }
 
@@ -56,11 +58,18 @@ fn gratuitous_arp(vip: Ipv4Addr, cluster_mac: [u8; 6], nic_mac: [u8; 6]) -> Vec<
     arp_request(vip, cluster_mac, vip, [0; 6], nic_mac)
 }
 
-fn unsolicited_advertisement(vip: Ipv6Addr, cluster_mac: [u8; 6], nic_mac: [u8; 6]) -> Vec<u8> {
+fn unsolicited_advertisement(
+    vip: Ipv6Addr,
+    cluster_mac: [u8; 6],
+    nic_mac: [u8; 6],
+    digest: Digest,
+) -> Vec<u8> {
     let mut body = vec![OVERRIDE, 0, 0, 0];
     body.extend(vip.octets());
     body.extend([TARGET_LINK_LAYER_ADDRESS, 1]); // 1: eight octets
     body.extend(cluster_mac);
+    body.extend([NONCE_OPTION, 1]);
+    body.extend(digest);
     let to = (ALL_NODES, ALL_NODES_MAC);
     neighbour_message(NEIGHBOUR_ADVERTISEMENT, &body, vip, to.0, to.1, nic_mac)
 }
@@ -112,7 +121,7 @@ pub(super) fn neighbour_message(
 }
 
 fn ethernet(to: [u8; 6], from: [u8; 6], ethertype: u16) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(86);
+    let mut frame = Vec::with_capacity(94);
     frame.extend(to);
     frame.extend(from);
     frame.extend(ethertype.to_be_bytes());
@@ -143,12 +152,13 @@ mod tests {
     use super::*;
 
     const CLUSTER: [u8; 6] = [0x01, 0x00, 0x5e, 0x7f, 0x00, 0x63];
+    const DIGEST: Digest = [1, 2, 3, 4, 5, 6];
     const NIC: [u8; 6] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56];
 
     #[test]
     #[rustfmt::skip]
     fn arp_to_the_byte() {
-        let frame = frame([10, 77, 0, 99].into(), CLUSTER, NIC);
+        let frame = frame([10, 77, 0, 99].into(), CLUSTER, NIC, DIGEST);
         let mut expected = vec![
             0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x52, 0x54, 0x00, 0x12, 0x34, 0x56, 0x08, 0x06,
             0x00, 0x01, 0x08, 0x00, 0x06, 0x04, 0x00, 0x01,
@@ -163,18 +173,18 @@ mod tests {
     #[rustfmt::skip]
     fn advertisement_to_the_byte() {
         let cluster = [0x33, 0x33, 0xff, 0x00, 0x00, 0x99];
-        let frame = frame("2001:db8::99".parse().unwrap(), cluster, NIC);
+        let frame = frame("2001:db8::99".parse().unwrap(), cluster, NIC, DIGEST);
         let vip = [0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x99];
         let expected = [
             &[0x33, 0x33, 0, 0, 0, 1, 0x52, 0x54, 0x00, 0x12, 0x34, 0x56, 0x86, 0xdd][..],
-            &[0x60, 0, 0, 0, 0, 32, 58, 255], &vip,
+            &[0x60, 0, 0, 0, 0, 40, 58, 255], &vip,
             &[0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
-            // tcpdump says "icmp6 sum ok" to this checksum.
-            &[136, 0, 0xc7, 0x2e, 0x20, 0, 0, 0], &vip,
+            &[136, 0, 0xb0, 0x19, 0x20, 0, 0, 0], &vip,
             &[2, 1, 0x33, 0x33, 0xff, 0x00, 0x00, 0x99],
+            &[14, 1, 1, 2, 3, 4, 5, 6],
         ].concat();
         assert_eq!(frame, expected);
-        assert_eq!(frame.len(), 86);
+        assert_eq!(frame.len(), 94);
     }
 
     /// Whoever receives it sums everything, the checksum too, and gets all
@@ -200,7 +210,7 @@ mod tests {
         ] {
             for octet in 0..=255 {
                 let cluster = [octet, 0xff, octet, 0xff, 0, octet];
-                let bytes = frame(vip.parse().unwrap(), cluster, NIC);
+                let bytes = frame(vip.parse().unwrap(), cluster, NIC, DIGEST);
                 assert_eq!(received_sum(&bytes), 0xffff, "{vip} {octet}");
             }
         }
@@ -209,7 +219,10 @@ mod tests {
     #[test]
     fn the_link_layer_source_is_never_the_cluster() {
         for vip in ["10.77.0.99", "2001:db8::99"] {
-            assert_eq!(frame(vip.parse().unwrap(), CLUSTER, NIC)[6..12], NIC);
+            assert_eq!(
+                frame(vip.parse().unwrap(), CLUSTER, NIC, DIGEST)[6..12],
+                NIC
+            );
         }
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod host;
+pub mod logging;
 pub mod model;
 pub mod nodectl;
 pub mod plan;

@@ -5,7 +5,7 @@
 
 use super::environment::Environment;
 use super::exit::{Code, Failure};
-use super::parameters::{Instance, Parameters};
+use super::parameters::{Essentials, Instance, Parameters};
 use super::resolve::describe;
 use crate::host::apply::Manners;
 use crate::host::lock::lock;
@@ -25,8 +25,8 @@ use tracing::{info, warn};
 const PATIENCE: Duration = Duration::from_secs(18);
 
 /// Enters the namespace that was named, if one was.
-pub fn enter_namespace(parameters: &Parameters) -> Result<(), Failure> {
-    match &parameters.network_namespace {
+pub fn enter_namespace(name: Option<&str>) -> Result<(), Failure> {
+    match name {
         None => Ok(()),
         Some(name) => netns::enter(name).map_err(|error| Failure::new(Code::Installed, error)),
     }
@@ -37,7 +37,7 @@ pub fn start(env: &Environment) -> Result<(), Failure> {
     let parameters = Parameters::read(env)?;
     let instance = parameters.instance(env)?;
     privileged("start")?;
-    enter_namespace(&parameters)?;
+    enter_namespace(parameters.network_namespace.as_deref())?;
     let mut kernel = Kernel::open()?;
     let vip = resolve(&mut kernel, &parameters, &instance)?;
     require_link(&mut kernel, &parameters, &vip)?;
@@ -66,27 +66,21 @@ pub fn start(env: &Environment) -> Result<(), Failure> {
 
 /// The action `stop`.
 pub fn stop(env: &Environment) -> Result<(), Failure> {
-    let parameters = match Parameters::read(env) {
-        Ok(parameters) => parameters,
-        Err(failure) => {
-            warn!(
-                "nothing to stop, for this cannot have been started: {}",
-                failure.reason
-            );
-            return Ok(());
-        }
+    let Some(parameters) = Essentials::read(env) else {
+        warn!("nothing to stop: without a readable ip nothing is ever started");
+        return Ok(());
     };
     let Some(number) = env.instance() else {
         warn!("nothing to stop: outside of a globally unique clone nothing is ever started");
         return Ok(());
     };
     privileged("stop")?;
-    if let Err(failure) = enter_namespace(&parameters) {
+    if let Err(failure) = enter_namespace(parameters.network_namespace.as_deref()) {
         warn!("nothing to stop: {}", failure.reason);
         return Ok(());
     }
     let mut kernel = Kernel::open()?;
-    let _lock = locked(env)?;
+    let lock = locked(env)?;
     let nic = nic_for_stop(&mut kernel, &parameters)?;
     let (observed, _) = kernel.observe(nic.as_ref())?;
     if let Some(found) = find(&observed.rules, parameters.ip)
@@ -106,9 +100,9 @@ pub fn stop(env: &Environment) -> Result<(), Failure> {
                 .map(BucketSet::one)
                 .unwrap_or_default(),
         ),
-        nic,
+        place: nic.map(|nic| (nic, parameters.mac)),
     };
-    let done = reach(&mut kernel, &intent, manners(env, &parameters))?;
+    let done = reach(&mut kernel, &intent, Manners::default())?;
     if !done.is_empty() {
         info!("bucket {number} of {} is foreign here now", parameters.ip);
     }
@@ -117,24 +111,28 @@ pub fn stop(env: &Environment) -> Result<(), Failure> {
         info!("{} is gone from this node", parameters.ip);
     }
     if !done.is_empty() {
+        let none_left = kernel.nft.snapshot().is_ok_and(|now| now.rules.is_empty());
         kernel.nft.close_elsewhere();
+        if none_left {
+            lock.remove();
+        }
     }
     Ok(())
 }
 
-/// The interface to look at: the one that was named, else the one that has the address.
-fn nic_for_stop(kernel: &mut Kernel, parameters: &Parameters) -> Result<Option<Nic>, Failure> {
-    if let Some(nic) = &parameters.nic {
-        return Ok(Some(nic.clone()));
-    }
+/// The interface to look at: the one that has the address, whatever its name is by now, else the one
+/// that was named.
+fn nic_for_stop(kernel: &mut Kernel, parameters: &Essentials) -> Result<Option<Nic>, Failure> {
     let route = &mut kernel.route;
     let held = route.addresses(None, None).map_err(ObserveError::from)?;
-    let Some(held) = held.iter().find(|held| held.addr == parameters.ip) else {
-        return Ok(None);
+    let mut holders = held.iter().filter(|held| held.addr == parameters.ip);
+    let Some(holder) = holders.next() else {
+        return Ok(parameters.nic.clone());
     };
     let links = route.links().map_err(ObserveError::from)?;
-    let link = links.iter().find(|link| link.index == held.index);
-    Ok(link.and_then(|link| link.name.parse().ok()))
+    let link = links.iter().find(|link| link.index == holder.index);
+    let name = link.and_then(|link| link.name.parse().ok());
+    Ok(name.or_else(|| parameters.nic.clone()))
 }
 
 /// The action `validate-all`. With `OCF_CHECK_LEVEL` 10 it also asks this node.
@@ -170,7 +168,7 @@ pub fn validate_all(env: &Environment) -> Result<(), Failure> {
         return Ok(());
     }
     privileged("validate-all with OCF_CHECK_LEVEL=10")?;
-    enter_namespace(&parameters)?;
+    enter_namespace(parameters.network_namespace.as_deref())?;
     let mut kernel = Kernel::open()?;
     let place = place(
         &mut kernel.route,

@@ -148,8 +148,8 @@ const PARAMETERS: [Described; 16] = [
             Some("true"),
             "Ask before the address comes up",
             "Before the address comes up on a node, the link is asked whether anybody shares it under \
-             another description or has it for himself (some 30 ms); then start fails. Set it to \
-             false where a router answers for every address (proxy ARP).",
+             another description (some 30 ms); then start fails, for two nodes that hash differently \
+             would answer the same packet. A stranger who has the address is only warned of.",
         )
     },
     parameter(

@@ -6,7 +6,6 @@
 pub mod actions;
 pub mod environment;
 pub mod exit;
-pub mod logging;
 pub mod metadata;
 pub mod monitor;
 pub mod parameters;

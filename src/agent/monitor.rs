@@ -6,7 +6,7 @@
 
 use super::environment::Environment;
 use super::exit::{Code, Failure};
-use super::parameters::Parameters;
+use super::parameters::{Essentials, Parameters};
 use super::resolve::describe;
 use crate::host::observe::Kernel;
 use crate::host::place::Place;
@@ -22,28 +22,27 @@ const NAMED: usize = 3;
 /// The action `monitor`, and the probe.
 pub fn monitor(env: &Environment) -> Result<(), Failure> {
     let silent = |_| Failure::not_running();
-    // What is configured badly cannot run; start and validate-all say what is wrong.
-    let parameters = Parameters::read(env).map_err(silent)?;
-    let Some(number) = env.instance() else {
+    let (Some(essentials), Some(number)) = (Essentials::read(env), env.instance()) else {
+        // Without an address or a number nothing is ever started.
         return Err(Failure::not_running());
     };
-    super::actions::enter_namespace(&parameters).map_err(silent)?;
+    super::actions::enter_namespace(essentials.network_namespace.as_deref()).map_err(silent)?;
     let failed = |error: &dyn std::fmt::Display| Failure::new(Code::Generic, error);
     let mut kernel = Kernel::open().map_err(|error| failed(&error))?;
     let (observed, _) = kernel
-        .observe(parameters.nic.as_ref())
+        .observe(essentials.nic.as_ref())
         .map_err(|error| failed(&error))?;
-    judge(env, &parameters, number, &observed)
+    judge(env, &essentials, number, &observed)
 }
 
 /// The judgement on what was found. Pure.
 fn judge(
     env: &Environment,
-    parameters: &Parameters,
+    essentials: &Essentials,
     number: u32,
     observed: &Observed,
 ) -> Result<(), Failure> {
-    let ip = parameters.ip;
+    let ip = essentials.ip;
     let not_here = |reason: String| {
         // A probe that finds nothing has nothing to tell.
         let reason = if env.is_probe() {
@@ -62,10 +61,10 @@ fn judge(
             "bucket {number} of {ip} is not served: {missing}; somebody flushed the ruleset"
         ));
     };
-    if found.vip.manager != parameters.manager {
+    if found.vip.manager != essentials.manager {
         return not_here(format!(
             "{ip} is here, but by {}, not by {}",
-            found.vip.manager, parameters.manager
+            found.vip.manager, essentials.manager
         ));
     }
     let owned = u16::try_from(number).is_ok_and(|bucket| found.owned.contains(bucket));
@@ -74,7 +73,10 @@ fn judge(
             "bucket {number} of {ip} is not served: its element is gone from the map of buckets"
         ));
     }
-    let expected = expected(parameters, &found.vip)?;
+    // It runs; what is configured badly now is a failure of what runs.
+    let generic = |failure: Failure| Failure::new(Code::Generic, failure.reason);
+    let parameters = Parameters::read(env).map_err(generic)?;
+    let expected = expected(&parameters, &found.vip)?;
     if expected != found.vip {
         return Err(Failure::new(
             Code::Generic,

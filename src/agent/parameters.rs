@@ -95,6 +95,37 @@ pub struct Parameters {
     pub ignored: Vec<(&'static str, &'static str)>,
 }
 
+/// What stop and monitor need to know, read leniently: a parameter that became impossible while the
+/// instance runs must keep nobody from stopping it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Essentials {
+    /// `ip`.
+    pub ip: IpAddr,
+    /// `nic`, if it can be read.
+    pub nic: Option<Nic>,
+    /// `mac` if it can be read, or the one that follows from the address.
+    pub mac: Mac,
+    /// `network_namespace`.
+    pub network_namespace: Option<String>,
+    /// The resource.
+    pub manager: Manager,
+}
+
+impl Essentials {
+    /// Reads them; `None` if there is no address, without which nothing was ever started.
+    pub fn read(env: &Environment) -> Option<Self> {
+        let ip = env.parameter("ip")?.parse().ok()?;
+        let mac = env.parameter("mac").and_then(|mac| mac.parse().ok());
+        Some(Essentials {
+            ip,
+            nic: env.parameter("nic").and_then(|nic| nic.parse().ok()),
+            mac: mac.unwrap_or_else(|| Mac::of_group(ip)),
+            network_namespace: env.parameter("network_namespace").map(str::to_owned),
+            manager: Manager::pacemaker(env.resource()),
+        })
+    }
+}
+
 /// The instance's place in its clone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Instance {

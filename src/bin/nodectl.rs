@@ -17,6 +17,7 @@ fn main() -> ExitCode {
             return ExitCode::from(if asked { 0 } else { USAGE });
         }
     };
+    clusterip::logging::start(false);
     match run(&cli) {
         Ok(text) => {
             // Whoever closed the pipe does not want to read on.

@@ -2,7 +2,8 @@
 
 use clusterip::agent::environment::Environment;
 use clusterip::agent::exit::{Code, Failure};
-use clusterip::agent::{actions, logging, metadata, monitor};
+use clusterip::agent::{actions, metadata, monitor};
+use clusterip::logging;
 use std::process::ExitCode;
 use tracing::error;
 

@@ -2,12 +2,13 @@
 //! description? Two nodes that hash differently would answer the same packet, and a node that holds
 //! no bucket cannot see from its own kernel what the others hold.
 
-use crate::model::agreement::{answer, ethertype, question};
+use crate::model::agreement::{Answer, answer, ethertype, question};
 use crate::model::host::NicState;
 use crate::model::mac::Mac;
 use crate::model::vip::Vip;
 use crate::sys::packet::{PacketError, PacketSocket};
 use std::time::{Duration, Instant};
+use tracing::warn;
 
 /// How often it is asked, should a frame get lost, and how long an answer may take each time. The
 /// kernel answers at once; a local network takes far less than a millisecond.
@@ -16,15 +17,14 @@ const PATIENCE: Duration = Duration::from_millis(15);
 /// The pause before it is asked again after an answer: somebody may just be repairing something.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Somebody answers for the VIP who should be silent, or it cannot be asked.
+/// Somebody shares the VIP under another description, or it cannot be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Disagreement {
     /// Somebody answers.
     #[error(
-        "stop the clone first: {mac} on {nic} answers for {address}, under another description or \
-         as a stranger. Compare the digests that 'nodectl status' shows on all nodes; after a change \
+        "stop the clone first: {mac} on {nic} shares {address} under another description. Compare the digests that 'nodectl status' shows on all nodes; after a change \
          of clone-max, hash, seed or mac all instances on all nodes must stop before one starts. \
-         Where a router answers for every address (proxy ARP), set conflict_detection=\"false\""
+         Or set conflict_detection=\"false\""
     )]
     Answered {
         /// The VIP.
@@ -51,21 +51,32 @@ pub fn agree(vip: &Vip, state: &NicState, patience: Duration) -> Result<(), Disa
             Err(error) if error.errno() == Some(libc::ENETDOWN) => None,
             answered => answered?,
         };
-        let Some(mac) = answered else {
+        let Some(answer) = answered else {
             return Ok(());
         };
+        if !answer.says.is_multicast() {
+            // A node that has lost its rules must not keep others from recovering.
+            warn!(
+                "{} on {} says that {} is at {}: a node whose rules were flushed, or a stranger who \
+                 has the address for himself",
+                answer.from, vip.nic, vip.address, answer.says
+            );
+            return Ok(());
+        }
         if start.elapsed() + PAUSE > patience {
             return Err(Disagreement::Answered {
                 address: vip.address,
                 nic: vip.nic.to_string(),
-                mac,
+                mac: answer.from,
             });
         }
         std::thread::sleep(PAUSE);
     }
 }
 
-fn ask(vip: &Vip, index: u32, nic_mac: Mac) -> Result<Option<Mac>, PacketError> {
+/// The worst answer that comes.
+fn ask(vip: &Vip, index: u32, nic_mac: Mac) -> Result<Option<Answer>, PacketError> {
+    let mut worst = None;
     let socket = PacketSocket::open_receiving(index, ethertype(vip.address))?;
     let question = question(vip.address, vip.probe_digest(), nic_mac);
     let mut buffer = [0; 128];
@@ -74,11 +85,12 @@ fn ask(vip: &Vip, index: u32, nic_mac: Mac) -> Result<Option<Mac>, PacketError> 
         let asked = Instant::now();
         while let Some(left) = PATIENCE.checked_sub(asked.elapsed()) {
             let frame = socket.receive(&mut buffer, left)?;
-            let who = frame.and_then(|frame| answer(vip.address, vip.probe_digest(), frame));
-            if who.is_some_and(|mac| mac != nic_mac) {
-                return Ok(who);
+            let said = frame.and_then(|frame| answer(vip.address, vip.probe_digest(), frame));
+            match said.filter(|answer| answer.from != nic_mac) {
+                Some(answer) if answer.says.is_multicast() => return Ok(Some(answer)),
+                other => worst = worst.or(other),
             }
         }
     }
-    Ok(None)
+    Ok(worst)
 }

@@ -17,7 +17,19 @@ const DIRECTORY: &str = "/run/clusterip";
 
 /// The lock; it ends with the value, and with the process in any case.
 #[derive(Debug)]
-pub struct Lock(#[allow(dead_code)] Flock<File>);
+pub struct Lock {
+    /// Held for its drop.
+    _file: Flock<File>,
+    path: PathBuf,
+}
+
+impl Lock {
+    /// Removes the file as well, for a host without VIPs. Whoever waits for it notices.
+    pub fn remove(self) {
+        // A file that stays is no harm.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
 
 /// Why there is no lock.
 #[derive(Debug, thiserror::Error)]
@@ -54,32 +66,45 @@ pub fn lock(patience: Duration) -> Result<Lock, LockError> {
     let directory = Path::new(DIRECTORY);
     secure(directory)?;
     let path = directory.join(format!("net-{}.lock", netns::current_id()?));
-    let open = |error| LockError::Open {
+    let failed = |error| LockError::Open {
         path: path.clone(),
         error,
     };
-    let mut file = OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-        .open(&path)
-        .map_err(open)?;
     let start = Instant::now();
     let mut pause = Duration::from_millis(1);
     loop {
-        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(Lock(lock)),
-            Err((file, nix::errno::Errno::EWOULDBLOCK | nix::errno::Errno::EINTR)) => file,
-            Err((_, errno)) => return Err(open(errno.into())),
-        };
+        let file = open(&path).map_err(failed)?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) if is_still(&file, &path) => return Ok(Lock { _file: file, path }),
+            // Its last holder removed the file: the next one is another.
+            Ok(_) => continue,
+            Err((_, nix::errno::Errno::EWOULDBLOCK | nix::errno::Errno::EINTR)) => {}
+            Err((_, errno)) => return Err(failed(errno.into())),
+        }
         if start.elapsed() >= patience {
             let waited = start.elapsed();
             return Err(LockError::Held { path, waited });
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(8));
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+        .open(path)
+}
+
+/// Is the file that is locked the one that others will find under its name?
+fn is_still(file: &File, path: &Path) -> bool {
+    match (file.metadata(), path.symlink_metadata()) {
+        (Ok(held), Ok(found)) => (held.dev(), held.ino()) == (found.dev(), found.ino()),
+        _ => false,
     }
 }
 

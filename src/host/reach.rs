@@ -89,7 +89,7 @@ pub fn reach(
 fn nic_of(intent: &Intent) -> Option<&Nic> {
     match intent {
         Intent::Take { vip, .. } => Some(&vip.nic),
-        Intent::Leave { nic, .. } => nic.as_ref(),
+        Intent::Leave { place, .. } => place.as_ref().map(|(nic, _)| nic),
         Intent::Release { .. } => None,
     }
 }

@@ -6,7 +6,8 @@
 //! probes leave free: the target hardware address of ARP, the nonce of neighbour discovery
 //! (RFC 7527). Nodes that share the VIP have a rule that drops probes with their own digest. So
 //! silence is consent; a node with another description answers, as the kernel answers every probe
-//! for an address that it has, and so does a stranger who has the address for himself.
+//! for an address that it has, and says its cluster MAC. So does a node that has lost its rules, or a
+//! stranger who has the address for himself, but with a MAC of his own.
 
 use super::announce::{ETHERTYPE_ARP, ETHERTYPE_IPV6, arp_request, neighbour_message};
 use super::mac::Mac;
@@ -60,22 +61,39 @@ pub fn question(vip: IpAddr, digest: Digest, nic_mac: Mac) -> Vec<u8> {
     }
 }
 
-/// Who says in this frame that the VIP is his: the sender's own link-layer address. The announcement
-/// of a node that agrees is no answer.
-pub fn answer(vip: IpAddr, digest: Digest, frame: &[u8]) -> Option<Mac> {
+/// An answer to the question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// Who sent it: the frame's source.
+    pub from: Mac,
+    /// The link-layer address that it says the VIP has. A node with a description says a cluster
+    /// MAC, which is a multicast one; a node that has lost its rules, or a stranger, says its own.
+    pub says: Mac,
+}
+
+/// The answer in this frame, if it is one. The announcement of a node that agrees is none.
+pub fn answer(vip: IpAddr, digest: Digest, frame: &[u8]) -> Option<Answer> {
     let at = |from: usize, len: usize| frame.get(from..from + len);
+    let mac = |from: usize| Some(Mac(at(from, 6)?.try_into().ok()?));
+    if at(12, 2)? != ethertype(vip).to_be_bytes() {
+        return None;
+    }
     let says = match vip {
-        // Operation, then the sender's protocol address (RFC 826).
-        IpAddr::V4(vip) => at(20, 2)? == ARP_REPLY && at(28, 4)? == vip.octets(),
-        // Next header, then type and target (RFC 4861 §4.4).
+        // Operation, sender's hardware address, sender's protocol address (RFC 826).
+        IpAddr::V4(vip) => {
+            (at(20, 2)? == ARP_REPLY && at(28, 4)? == vip.octets()).then(|| mac(22))??
+        }
+        // Next header, then type, target and the first option (RFC 4861 §4.4).
         IpAddr::V6(vip) => {
             let agrees = at(86, 2) == Some(&[NONCE_OPTION, 1]) && at(88, 6) == Some(&digest);
             let advertised = at(20, 1)? == [58] && at(54, 1)? == [ADVERTISEMENT];
-            advertised && at(62, 16)? == vip.octets() && !agrees
+            (advertised && at(62, 16)? == vip.octets() && !agrees).then(|| mac(80))??
         }
     };
-    let right = at(12, 2)? == ethertype(vip).to_be_bytes();
-    (says && right).then(|| Mac([frame[6], frame[7], frame[8], frame[9], frame[10], frame[11]]))
+    Some(Answer {
+        from: mac(6)?,
+        says,
+    })
 }
 
 #[cfg(test)]
@@ -103,7 +121,9 @@ mod tests {
         let vip: IpAddr = "fd77::99".parse().expect("an address");
         let mac = [0x33, 0x33, 0xff, 0, 0, 0x99];
         let frame = super::super::announce::frame(vip, mac, NIC.0, [1; 6]);
-        assert_eq!(answer(vip, [2; 6], &frame), Some(NIC));
+        let says = Mac(mac);
+        let from = NIC;
+        assert_eq!(answer(vip, [2; 6], &frame), Some(Answer { from, says }));
         assert_eq!(answer(vip, [1; 6], &frame), None, "it agrees");
         let other = "fd77::98".parse().expect("an address");
         assert_eq!(answer(other, [2; 6], &frame), None);

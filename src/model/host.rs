@@ -68,9 +68,12 @@ impl NicState {
         }
     }
 
-    /// Does this address look like the node's own, and not like a VIP that lost its rules? A VIP
-    /// stands behind the node's own address (IPv4) or is deprecated (IPv6).
-    pub fn is_own(&self, address: IpAddr) -> bool {
+    /// Does this address look like the node's own, and not like a VIP that lost its rules? A VIP has
+    /// its membership beside it, stands behind the node's own address (IPv4) or is deprecated (IPv6).
+    pub fn is_own(&self, address: IpAddr, cluster_mac: Mac) -> bool {
+        if self.memberships.contains(&cluster_mac) {
+            return false;
+        }
         self.held(address).is_some_and(|held| match address {
             IpAddr::V4(_) => !held.secondary && !self.has_neighbour(held),
             IpAddr::V6(_) => !held.deprecated,

@@ -67,7 +67,7 @@ pub fn release(args: &Move) -> Result<String, Failure> {
 
 /// `nodectl down`.
 pub fn down(args: &Down) -> Result<String, Failure> {
-    let (_lock, mut kernel) = begin()?;
+    let (lock, mut kernel) = begin()?;
     let (observed, _) = kernel.observe(None)?;
     let Some(found) = find(&observed.rules, args.vip) else {
         return Ok(format!("{} is not installed here\n", args.vip));
@@ -76,9 +76,12 @@ pub fn down(args: &Down) -> Result<String, Failure> {
     let intent = Intent::Leave {
         address: args.vip,
         buckets: None,
-        nic: None,
+        place: None,
     };
     reach(&mut kernel, &intent, manners(false))?;
+    if kernel.observe(None)?.0.rules.is_empty() {
+        lock.remove();
+    }
     Ok(format!("{} is gone from this node\n", args.vip))
 }
 

@@ -192,7 +192,7 @@ fn intent(action: &Action) -> Intent {
         _ => Intent::Leave {
             address: vip.address,
             buckets: Some(buckets),
-            nic: Some(vip.nic),
+            place: Some((vip.nic, vip.mac)),
         },
     }
 }
@@ -238,7 +238,7 @@ proptest! {
         prop_assert_eq!(installed(&host.rules).len(), 4);
         // And leaving leaves no trace.
         for vip in vips() {
-            let intent = Intent::Leave { address: vip.address, buckets: None, nic: None };
+            let intent = Intent::Leave { address: vip.address, buckets: None, place: None };
             prop_assert!(go(&mut host, &intent, 99).map_err(TestCaseError::fail)? > 0);
         }
         prop_assert_eq!(host, fresh_host());
@@ -262,7 +262,7 @@ proptest! {
                 let leave = Intent::Leave {
                     address: vip.address,
                     buckets: Some(BucketSet::one(bucket)),
-                    nic: None,
+                    place: None,
                 };
                 if go(node, &leave, budget + 1).map_err(TestCaseError::fail)? == 0 {
                     *node = fresh_host();
@@ -332,7 +332,7 @@ fn a_nodes_own_address_is_never_taken_over() {
         let leave = Intent::Leave {
             address: vip.address,
             buckets: Some(BucketSet::one(1)),
-            nic: Some(vip.nic),
+            place: Some((vip.nic, vip.mac)),
         };
         assert_eq!(steps(&host, &leave), Ok(vec![]));
     }

@@ -44,8 +44,8 @@ pub enum Intent {
         address: IpAddr,
         /// The buckets to be foreign; `None` for all of them.
         buckets: Option<BucketSet>,
-        /// Where the VIP was, in case that its rules are gone.
-        nic: Option<Nic>,
+        /// Where the VIP was, and its MAC, in case that its rules are gone.
+        place: Option<(Nic, Mac)>,
     },
 }
 
@@ -146,8 +146,8 @@ pub fn steps(observed: &Observed, intent: &Intent) -> Result<Vec<Step>, Refusal>
         Intent::Leave {
             address,
             buckets,
-            nic,
-        } => Ok(leave(observed, *address, buckets.as_ref(), nic.as_ref())),
+            place,
+        } => Ok(leave(observed, *address, buckets.as_ref(), place.as_ref())),
     }
 }
 
@@ -170,9 +170,9 @@ fn take(observed: &Observed, vip: &Vip, buckets: &BucketSet) -> Result<Vec<Step>
         }
         // What was left behind by somebody who was interrupted goes first.
         Some(found) if found.vip != *vip => {
-            return Ok(leave(observed, vip.address, None, Some(&found.vip.nic)));
+            return Ok(leave(observed, vip.address, None, None));
         }
-        None if state.is_own(vip.address) => {
+        None if state.is_own(vip.address, vip.mac) => {
             return Err(Refusal::OwnAddress {
                 address: vip.address,
                 nic: vip.nic.clone(),
@@ -239,9 +239,19 @@ fn leave(
     observed: &Observed,
     address: IpAddr,
     buckets: Option<&BucketSet>,
-    nic: Option<&Nic>,
+    place: Option<&(Nic, Mac)>,
 ) -> Vec<Step> {
     let found = find(&observed.rules, address);
+    let described = found
+        .as_ref()
+        .map(|found| (found.vip.nic.clone(), found.vip.mac));
+    // An interface that was renamed is not the described one any more.
+    let exists = |(nic, _): &&(Nic, Mac)| observed.nics.contains_key(nic.as_str());
+    let place = described
+        .as_ref()
+        .filter(exists)
+        .or(place)
+        .or(described.as_ref());
     let left = match (&found, buckets) {
         (Some(found), Some(buckets)) => found.owned.without(buckets),
         _ => BucketSet::default(),
@@ -254,20 +264,19 @@ fn leave(
     if !steps.is_empty() {
         rules = without_buckets(&observed.rules, address, None);
     }
-    let nic = found.as_ref().map(|found| &found.vip.nic).or(nic);
+    let nic = place.map(|(nic, _)| nic);
     let state = nic.and_then(|nic| observed.nics.get(nic.as_str()));
-    if let (Some(nic), Some(state)) = (nic, state) {
+    if let (Some((nic, mac)), Some(state)) = (place, state) {
         // Without its description an address may be anybody's.
-        let ours = found.is_some() || !state.is_own(address);
+        let ours = found.is_some() || !state.is_own(address, *mac);
         if let Some(held) = state.held(address).filter(|_| ours) {
             steps.push(delete_address(nic, held));
         }
-        let mac = found
-            .as_ref()
-            .map_or(Mac::of_group(address), |found| found.vip.mac);
-        if state.memberships.contains(&mac) && !others_need(observed, address, nic, mac) {
-            let nic = nic.clone();
-            steps.push(Step::LeaveMac { nic, mac });
+        if state.memberships.contains(mac) && !others_need(observed, address, nic, *mac) {
+            steps.push(Step::LeaveMac {
+                nic: nic.clone(),
+                mac: *mac,
+            });
         }
     }
     // Before the rules, for they remember how the lock was.

@@ -99,7 +99,16 @@ pub fn hold() -> Result<()> {
     })?;
     println!("held");
     outlive_stdin();
+    forget_lock();
     Ok(())
+}
+
+/// What is tested locks a file named after the namespace, which is of no use after it.
+fn forget_lock() {
+    if let Ok(namespace) = std::fs::metadata("/proc/self/ns/net") {
+        let number = std::os::linux::fs::MetadataExt::st_ino(&namespace);
+        let _ = std::fs::remove_file(format!("/run/clusterip/net-{number}.lock"));
+    }
 }
 
 /// Returns when stdin has ended, that is when the parent has gone.

@@ -63,25 +63,46 @@ fn a_node_with_another_description_is_kept_out() -> Result<()> {
 }
 
 #[test]
-fn a_stranger_who_has_the_address_is_found() -> Result<()> {
+fn a_stranger_who_has_the_address_is_warned_of() -> Result<()> {
     let lab = Lab::new("stranger")?;
     let (n1, stranger) = (lab.node("n1")?, lab.node("n2")?);
     stranger.run(&["ip", "addr", "add", "10.77.0.99/24", "dev", "eth0"])?;
     stranger.run(&["ip", "addr", "add", "fd77::99/64", "dev", "eth0", "nodad"])?;
+    let his = lab.mac_of("n2")?.to_string();
     for vip in [V4, V6] {
+        let agent = Agent::new(vip, 12);
+        let answer = agent.call(&n1, "start", 0)?.expect(0);
+        let warned = |line: &str| line.starts_with("WARNING") && line.contains(&his);
+        assert!(answer.stderr.lines().any(warned), "{}", answer.stderr);
+        agent.call(&n1, "stop", 0)?.expect(0);
+        let unasked = agent.with("conflict_detection", "false");
+        let answer = unasked.call(&n1, "start", 0)?.expect(0);
+        assert!(!answer.stderr.contains("WARNING"), "{}", answer.stderr);
+        unasked.call(&n1, "stop", 0)?.expect(0);
+    }
+    Ok(())
+}
+
+#[test]
+fn the_agent_waits_a_third_of_its_time_and_then_says_what_to_do() -> Result<()> {
+    let lab = Lab::new("patience")?;
+    let (n1, n2) = (lab.node("n1")?, lab.node("n2")?);
+    for vip in [V4, V6] {
+        Agent::new(vip, 6).start(&n2, 0)?;
         let agent = Agent::new(vip, 12).meta("timeout", "1500");
         let answer = agent.call(&n1, "start", 0)?.expect(1);
-        assert!(
-            answer.reason().contains(&lab.mac_of("n2")?.to_string()),
-            "{}",
-            answer.stderr
-        );
-        assert!(answer.reason().len() <= 128, "crm_mon would cut it off");
+        let reason = answer.reason();
+        assert!(reason.starts_with("stop the clone first"), "{reason}");
+        assert!(reason.len() <= 128, "crm_mon would cut it off: {reason}");
         assert_eq!(n1.run(&["nft", "list", "ruleset"])?, "");
-        let agent = agent.with("conflict_detection", "false");
-        agent.start(&n1, 0)?;
-        agent.call(&n1, "stop", 0)?.expect(0);
+        agent.with("conflict_detection", "false").start(&n1, 0)?;
+        agent_stops(&n1, vip)?;
     }
+    Ok(())
+}
+
+fn agent_stops(node: &lab::Node, vip: &str) -> Result<()> {
+    Agent::new(vip, 12).call(node, "stop", 0)?.expect(0);
     Ok(())
 }
 

@@ -1,9 +1,21 @@
 //! The scenarios: one module each, over the lab's shared plumbing.
 #![forbid(unsafe_code)]
 
+mod agreement;
+mod bad_input;
+mod cluster_changes;
+mod cluster_failures;
+mod cluster_sharing;
+mod cluster_support;
 mod dataplane;
+mod golden;
+mod interrupted;
 mod lab_cluster;
 mod lab_itself;
+mod many_vips;
+mod neighbours;
+mod nodectl_input;
+mod on_the_link;
 mod product;
 mod sharing;
 mod tampering;

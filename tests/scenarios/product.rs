@@ -100,10 +100,22 @@ impl Agent {
     }
 
     pub fn call(&self, host: &Host, action: &str, instance: u32) -> Result<Answer> {
-        let program = lab::built("ocf-clusterip")?;
-        let program = program.display().to_string();
+        self.call_behind(&[], host, action, instance)
+    }
+
+    /// The same behind a program that takes a command, such as `setpriv`.
+    pub fn call_behind(
+        &self,
+        before: &[&str],
+        host: &Host,
+        action: &str,
+        instance: u32,
+    ) -> Result<Answer> {
+        let program = lab::built("ocf-clusterip")?.display().to_string();
+        let mut command = before.to_vec();
+        command.extend([program.as_str(), action]);
         let output = host
-            .exec(&[&program, action])
+            .exec(&command)
             .envs(self.environment(instance))
             .output()?;
         Ok(Answer {
@@ -118,6 +130,18 @@ impl Agent {
         Ok(())
     }
 }
+
+/// All that the agent and nodectl may change on a host, as others show it.
+pub fn state_of(host: &Host) -> Result<String> {
+    // The link-local address may still be under duplicate address detection.
+    let everything = "nft list ruleset; ip -o addr | sed 's/ tentative//'; ip maddr; \
+                      ip route; ip -6 route; \
+                      grep -H . /proc/sys/net/ipv?/conf/*/drop_unicast_in_l2_multicast";
+    host.run(&["sh", "-ec", everything])
+}
+
+/// `setpriv` with which a program has no capability.
+pub const UNPRIVILEGED: [&str; 3] = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
 
 /// nodectl on a host; its standard output.
 pub fn nodectl(host: &Host, args: &[&str]) -> Result<String> {

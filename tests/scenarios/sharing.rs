@@ -3,7 +3,7 @@
 use crate::product::*;
 use clusterip::model::hash::{Flow, HashMode, Hasher, Layout};
 use lab::frame::What;
-use lab::{Client, Error, Lab, Node, NodeOptions, Pace, Report, Result, Witnessed};
+use lab::{Client, Context, Error, Lab, Node, NodeOptions, Pace, Report, Result, Witnessed};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -27,7 +27,17 @@ pub struct Sharing {
 }
 
 impl Sharing {
+    /// With both VIPs.
     pub fn new(lab: &Lab, options: NodeOptions) -> Result<Self> {
+        let sharing = Sharing::serving(lab, options)?;
+        for agent in &sharing.agents {
+            sharing.start(agent)?;
+        }
+        Ok(sharing)
+    }
+
+    /// Nodes that serve, and have no VIP yet.
+    pub fn serving(lab: &Lab, options: NodeOptions) -> Result<Self> {
         let sharing = Sharing {
             nodes: NODES
                 .iter()
@@ -36,15 +46,29 @@ impl Sharing {
             agents: [agent(V4), agent(V6)],
             hasher: hasher(HashMode::default(), Layout::default(), SEED),
         };
-        for (n, node) in sharing.nodes.iter().enumerate() {
+        for node in &sharing.nodes {
             node.serve(&SERVICES)?;
-            for agent in &sharing.agents {
-                for instance in instances(n) {
-                    agent.start(node, instance)?;
-                }
-            }
         }
         Ok(sharing)
+    }
+
+    /// Starts a VIP's instances on all nodes.
+    pub fn start(&self, agent: &Agent) -> Result<()> {
+        self.everywhere(agent, "start")
+    }
+
+    /// Stops them all.
+    pub fn stop(&self, agent: &Agent) -> Result<()> {
+        self.everywhere(agent, "stop")
+    }
+
+    fn everywhere(&self, agent: &Agent, action: &str) -> Result<()> {
+        for (n, node) in self.nodes.iter().enumerate() {
+            for instance in instances(n) {
+                agent.call(node, action, instance)?.expect(0);
+            }
+        }
+        Ok(())
     }
 
     /// Does what Pacemaker would: it stops the instances of a node whose monitors fail, and then
@@ -107,20 +131,42 @@ pub fn instances(n: usize) -> impl Iterator<Item = u32> {
 
 /// UDP, TCP and echo to both VIPs, from many sources at once.
 pub fn burst(client: &Client, patience: Duration) -> Result<Vec<Report>> {
+    let mut reports = Vec::new();
+    for vip in vips() {
+        reports.extend(burst_to(client, vip, 100, patience)?);
+    }
+    Ok(reports)
+}
+
+/// UDP, TCP and echo to one address.
+pub fn burst_to(
+    client: &Client,
+    vip: IpAddr,
+    sources: usize,
+    patience: Duration,
+) -> Result<[Report; 3]> {
     let pace = Pace {
         concurrency: 200,
         timeout: patience,
         ..Pace::default()
     };
-    let mut reports = Vec::new();
-    for vip in [ip(V4), ip(V6)] {
-        let target = SocketAddr::new(vip, PORT);
-        let sources = client.sources_for(vip, 100);
-        reports.push(client.udp(target, sources.clone(), pace)?);
-        reports.push(client.tcp(target, sources.clone(), pace)?);
-        reports.push(client.ping(vip, sources, pace)?);
+    let target = SocketAddr::new(vip, PORT);
+    let sources = client.sources_for(vip, sources);
+    Ok([
+        client.udp(target, sources.clone(), pace)?,
+        client.tcp(target, sources.clone(), pace)?,
+        client.ping(vip, sources, pace)?,
+    ])
+}
+
+/// Fails unless all of a burst to this address is answered, every flow by its owner.
+pub fn expect_shared(client: &Client, sharing: &Sharing, vip: &str) -> Result<()> {
+    let witness = client.witness(&[ip(vip)])?;
+    for report in burst_to(client, ip(vip), 60, Duration::from_secs(3))? {
+        report.expect_all_answered().context(vip.to_owned())?;
+        assert_eq!(report.by_node().len(), NODES.len(), "{vip}");
     }
-    Ok(reports)
+    sharing.judge(&witness.finish()?)
 }
 
 /// The client never asks for the VIPs' MACs again.

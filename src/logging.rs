@@ -1,4 +1,4 @@
-//! Lines for Pacemaker's log: the executor writes each line of an agent's stderr into it, with the
+//! Lines on stderr, for people and for Pacemaker's log: the executor writes each line of an agent's stderr into it, with the
 //! resource, the action and the time in front, so a line is a severity and a sentence.
 
 use std::fmt;

@@ -1,0 +1,149 @@
+//! Nodes are lost in four ways; Pacemaker fences them, the others take over their buckets, and
+//! nothing is answered doubly at any time.
+
+use std::time::{Duration, SystemTime};
+
+use lab::cluster::{PATIENCE, Signal};
+use lab::{Context, Result};
+
+use crate::cluster_support::*;
+use crate::product::*;
+
+const NODES: [&str; 3] = ["n1", "n2", "n3"];
+
+/// Which node is struck.
+#[derive(Clone, Copy)]
+enum Victim {
+    /// The one that decides for all: its successor must be elected first.
+    Dc,
+    Another,
+}
+
+/// What the client hears of the node until it is fenced.
+#[derive(Clone, Copy, PartialEq)]
+enum Meanwhile {
+    Silent,
+    /// Its kernel lives, and so do its rules and its cable.
+    AnswersOn,
+}
+
+/// Loses a node, judges what the client sees, brings the node back and judges again.
+fn survives(
+    name: &str,
+    address: &str,
+    victim: Victim,
+    meanwhile: Meanwhile,
+    strike: impl Fn(&Rig, &str) -> Result<()>,
+) -> Result<()> {
+    let rig = Rig::start(name, &NODES, vec![Shared::new("resIP", address, 12)], 10)?;
+    let dc = rig.cluster.dc()?;
+    let lost = match victim {
+        Victim::Dc => dc.as_str(),
+        Victim::Another => NODES[usize::from(dc == NODES[0])],
+    };
+    let rest: Vec<&str> = NODES.into_iter().filter(|name| *name != lost).collect();
+
+    let marks = lengths(&rig, &rest)?;
+    let watch = rig.watch()?;
+    let struck = SystemTime::now();
+    strike(&rig, lost)?;
+    let done = SystemTime::now();
+    rig.lab
+        .wait_until(&format!("{lost} to be fenced"), PATIENCE, || {
+            rig.cluster.is_off(lost).unwrap_or(false)
+        })?;
+    rig.wait_well_shared(&rest)?;
+    let story = watch.finish()?;
+
+    let news: Vec<String> = rest
+        .iter()
+        .zip(&marks)
+        .map(|(name, mark)| Ok(rig.pacemaker_log(name)?.split_off(*mark)))
+        .collect::<Result<_>>()?;
+    let first = |what: &str| {
+        let lines = news.iter().flat_map(|log| log.lines());
+        let times = lines
+            .filter(|line| line.contains(what))
+            .filter_map(|line| time_of(line, struck));
+        times.min()
+    };
+    let decided = first("Initiating start operation resIP").context("nothing was started")?;
+    let after = |at: SystemTime| at.duration_since(struck).unwrap_or_default().as_secs_f64();
+    rig.say(format!(
+        "{name}: {lost} fenced {:.2} s after the event, starts decided after {:.2} s",
+        first(&format!("Peer {lost} was terminated")).map_or(f64::NAN, after),
+        after(decided),
+    ));
+    rig.say(story.tell(name, struck, Some(decided)));
+    story.expect_all_served_again()?;
+    let last_word = story.last_word(lost).context("it never answered")?;
+    rig.say(format!(
+        "{name}: the last answer {:.2} s after the event",
+        after(last_word)
+    ));
+    assert!(meanwhile == Meanwhile::Silent || last_word > done);
+    rig.expect_clients(rig.vip(), 1000)?;
+
+    let watch = rig.watch()?;
+    let returned = SystemTime::now();
+    rig.cluster.power_on(lost)?;
+    rig.wait_well_shared(&NODES)?;
+    let story = watch.finish()?;
+    rig.say(story.tell(&format!("{name}, failback"), returned, None));
+    story.expect_all_served_again()?;
+    rig.expect_clients(rig.vip(), 500)
+}
+
+fn lengths(rig: &Rig, names: &[&str]) -> Result<Vec<usize>> {
+    let logs = names.iter().map(|name| rig.pacemaker_log(name));
+    logs.map(|log| Ok(log?.len())).collect()
+}
+
+/// When a line was logged, if that was after `since` and less than a quarter of an hour later:
+/// the log has no year and no time zone, but zones differ by whole quarters.
+fn time_of(line: &str, since: SystemTime) -> Option<SystemTime> {
+    const QUARTER: f64 = 900.0;
+    let mut clock = line.split_whitespace().nth(2)?.split(':');
+    let mut next = || clock.next()?.parse::<f64>().ok();
+    let (hours, minutes, seconds) = (next()?, next()?, next()?);
+    let logged = hours * 3600.0 + minutes * 60.0 + seconds;
+    let epoch = since.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    let gap = (logged - epoch.as_secs_f64()).rem_euclid(QUARTER);
+    Some(since + Duration::from_secs_f64(gap))
+}
+
+#[test]
+fn a_killed_node() -> Result<()> {
+    survives("killed", V4, Victim::Dc, Meanwhile::Silent, |rig, lost| {
+        rig.cluster.power_off(lost)
+    })
+}
+
+#[test]
+fn a_frozen_corosync() -> Result<()> {
+    survives(
+        "frozen",
+        V6,
+        Victim::Another,
+        Meanwhile::AnswersOn,
+        |rig, lost| rig.cluster.kill_corosync(lost, Signal::SIGSTOP),
+    )
+}
+
+#[test]
+fn a_pulled_cable() -> Result<()> {
+    survives("cable", V6, Victim::Dc, Meanwhile::Silent, |rig, lost| {
+        rig.lab.cable(lost, false)
+    })
+}
+
+#[test]
+fn a_dead_user_space() -> Result<()> {
+    survives(
+        "crashed",
+        V4,
+        Victim::Another,
+        Meanwhile::AnswersOn,
+        |rig, lost| rig.cluster.crash(lost),
+    )
+}

@@ -1,0 +1,91 @@
+//! Several VIPs on one interface: each is shared by itself, and none goes with another.
+
+use crate::product::*;
+use crate::sharing::*;
+use lab::{HoldOptions, Lab, Node, NodeOptions, Result};
+use std::net::SocketAddr;
+
+/// Ends with the same two octets as the other VIP, and so has the same cluster MAC.
+const EQUAL: &str = "10.79.0.99";
+
+fn memberships(node: &Node) -> Result<usize> {
+    let all = node.run(&["ip", "maddr", "show", "dev", "eth0"])?;
+    Ok(all.matches(MAC4).count())
+}
+
+#[test]
+fn two_vips_with_equal_last_octets_share_a_membership_and_nothing_else() -> Result<()> {
+    let lab = Lab::new("equal")?;
+    let client = lab.client("c1")?;
+    let sharing = Sharing::serving(&lab, NodeOptions { macvlan: true })?;
+    client.run(&["ip", "addr", "add", "10.79.0.201/24", "dev", "eth0"])?;
+    for (n, node) in sharing.nodes.iter().enumerate() {
+        let own = format!("10.79.0.{}/24", n + 1);
+        node.run(&["ip", "addr", "add", &own, "dev", "eth0"])?;
+    }
+    let agents = [agent(V4), agent(EQUAL)];
+    for agent in &agents {
+        sharing.start(agent)?;
+    }
+    for (gone, kept) in [(0, 1), (1, 0)] {
+        for vip in [V4, EQUAL] {
+            expect_shared(&client, &sharing, vip)?;
+        }
+        sharing.stop(&agents[gone])?;
+        expect_shared(&client, &sharing, [V4, EQUAL][kept])?;
+        for (n, node) in sharing.nodes.iter().enumerate() {
+            assert_eq!(memberships(node)?, 1);
+            for instance in instances(n) {
+                agents[kept].call(node, "monitor", instance)?.expect(0);
+            }
+        }
+        sharing.start(&agents[gone])?;
+    }
+    for agent in &agents {
+        sharing.stop(agent)?;
+    }
+    for node in &sharing.nodes {
+        assert_eq!(memberships(node)?, 0);
+    }
+    Ok(())
+}
+
+#[test]
+fn sixteen_vips_share_one_interface_and_one_stops_without_the_others_noticing() -> Result<()> {
+    let lab = Lab::new("sixteen")?;
+    let client = lab.client("c1")?;
+    let sharing = Sharing::serving(&lab, NodeOptions::default())?;
+    let vips: Vec<String> = (100..108)
+        .flat_map(|n| [format!("10.77.0.{n}"), format!("fd77::{n}")])
+        .collect();
+    assert_eq!(vips.len(), 16);
+    for vip in &vips {
+        sharing.start(&agent(vip))?;
+    }
+    for vip in &vips {
+        expect_shared(&client, &sharing, vip)?;
+    }
+    let mut held = Vec::new();
+    for vip in &vips[2..4] {
+        let target = SocketAddr::new(ip(vip), PORT);
+        let sources = client.sources_for(ip(vip), 24);
+        held.push(client.hold(target, sources, HoldOptions::default())?);
+    }
+    for vip in &vips[..2] {
+        sharing.stop(&agent(vip))?;
+    }
+    for held in held {
+        held.stop()?.expect_none_lost()?;
+    }
+    for vip in &vips[2..] {
+        expect_shared(&client, &sharing, vip)?;
+        agent(vip).call(&sharing.nodes[0], "monitor", 0)?.expect(0);
+    }
+    for vip in &vips[2..] {
+        sharing.stop(&agent(vip))?;
+    }
+    for node in &sharing.nodes {
+        assert_eq!(node.run(&["nft", "list", "ruleset"])?, "");
+    }
+    Ok(())
+}

@@ -80,7 +80,16 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        end(&mut self.holder.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(holder.stdin.take());
+        // It has something to tidy up, which takes no time; if it hangs it is killed.
+        for _ in 0..200 {
+            match holder.try_wait() {
+                Ok(None) => std::thread::sleep(std::time::Duration::from_millis(5)),
+                _ => return,
+            }
+        }
+        end(&mut holder);
     }
 }
 

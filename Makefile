@@ -44,7 +44,7 @@ test: deps ## the core: unit and property tests, and the scenarios with real pac
 test-unprivileged: ## the scenarios that need no cluster, without root, in a user namespace
 	$(CARGO) build --locked --workspace --bins
 	unshare --user --map-root-user --mount --net sh -c \
-	  'mount -t tmpfs tmpfs /run && exec $(CARGO) test --locked -p clusterip-lab -- --skip cluster_ --test-threads=2'
+	  'mount -t tmpfs tmpfs /run && exec $(CARGO) test --locked -p clusterip-lab -- --skip cluster --test-threads=2'
 
 test-full: test ## adds what is slow: the scenarios once more without root, and many more random cases
 	@echo "== property tests, 20,000 cases each"

@@ -117,7 +117,9 @@ fn a_start_waits_for_who_is_just_leaving() -> Result<()> {
             let start = scope.spawn(|| agent.call(&n1, "start", 0));
             // It asks again and again, so one of its questions is seen.
             let from_n1 = format!("ether src {}", lab.mac_of("n1")?);
-            n2.run(&["tcpdump", "-c", "1", "-n", "-i", "eth0", &from_n1])?;
+            n2.run(&[
+                "tcpdump", "-Z", "root", "-c", "1", "-n", "-i", "eth0", &from_n1,
+            ])?;
             assert!(!start.is_finished());
             nodectl(&n2, &["down", vip])?;
             start.join().expect("no panic")?.expect(0);

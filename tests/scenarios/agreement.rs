@@ -115,11 +115,18 @@ fn a_start_waits_for_who_is_just_leaving() -> Result<()> {
         let agent = Agent::new(vip, 12);
         std::thread::scope(|scope| {
             let start = scope.spawn(|| agent.call(&n1, "start", 0));
-            // It asks again and again, so one of its questions is seen.
-            let from_n1 = format!("ether src {}", lab.mac_of("n1")?);
-            n2.run(&[
-                "tcpdump", "-Z", "root", "-c", "1", "-n", "-i", "eth0", &from_n1,
-            ])?;
+            // It asks again and again, so one of its questions is counted.
+            let rules = format!(
+                "table netdev watch {{ chain in {{ type filter hook ingress device eth0 priority 0; \
+                 ether saddr {} counter; }}; }}",
+                lab.mac_of("n1")?
+            );
+            n2.exec(&["nft", "-f", "-"]).stdin(rules).run()?;
+            lab.wait_until("n1 asks", std::time::Duration::from_secs(5), || {
+                let listed = n2.run(&["nft", "list", "table", "netdev", "watch"]);
+                listed.is_ok_and(|listed| !listed.contains("packets 0 "))
+            })?;
+            n2.run(&["nft", "delete", "table", "netdev", "watch"])?;
             assert!(!start.is_finished());
             nodectl(&n2, &["down", vip])?;
             start.join().expect("no panic")?.expect(0);

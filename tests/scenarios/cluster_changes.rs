@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use lab::cluster::PATIENCE;
-use lab::{Error, FailedAction, Result};
+use lab::{Error, FailedAction, Lab, Result};
 
 use crate::cluster_support::*;
 use crate::product::*;
@@ -347,4 +347,39 @@ fn a_node_that_returns_after_clone_max_changed_uses_no_second_hash() -> Result<(
         "{failures:?}"
     );
     stop_and_start(&mut rig, 6)
+}
+
+/// What Pacemaker does at once on a machine with many processors: many starts of one VIP, all
+/// refused, and the stop of another. A stop that had to wait for them would fail in the end, and
+/// the node would be fenced for nothing.
+#[test]
+fn refused_starts_keep_no_other_vip_from_stopping() -> Result<()> {
+    let lab = Lab::new("refused")?;
+    let (n1, n2) = (lab.node("n1")?, lab.node("n2")?);
+    Agent::new(V4, 12).start(&n1, 0)?;
+    let other = Agent::new(V6, 12).variable("OCF_RESOURCE_INSTANCE", "resIP6:0");
+    other.start(&n2, 0)?;
+    let refused = Agent::new(V4, 24);
+    std::thread::scope(|scope| {
+        let start = |instance| {
+            let (refused, n2) = (&refused, &n2);
+            scope.spawn(move || refused.call(n2, "start", instance))
+        };
+        let starts: Vec<_> = (12..20).map(start).collect();
+        // All of them are there by then, as far as it matters: the stop must pass them anyhow.
+        lab.wait_until("a start that waits", PATIENCE, || {
+            n2.output(&["pgrep", "-f", "ocf-clusterip start"])
+                .is_ok_and(|found| found.status.success())
+        })?;
+        let stopped = other.call(&n2, "stop", 0)?;
+        for start in starts {
+            let answer = start.join().expect("no panic")?.expect(1);
+            assert!(
+                answer.reason().starts_with("stop the clone first"),
+                "{answer:?}"
+            );
+        }
+        stopped.expect(0);
+        Ok(())
+    })
 }

@@ -18,11 +18,14 @@ use crate::plan::installed::find;
 use crate::plan::steps::{Intent, Refusal, Step, steps};
 use crate::sys::process::has_cap_net_admin;
 use crate::sys::{netns, nft::NftError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 /// How long an action waits for others when Pacemaker does not say how long it may take.
 const PATIENCE: Duration = Duration::from_secs(18);
+
+/// The pause before others on the link are asked again.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// Enters the namespace that was named, if one was.
 pub fn enter_namespace(name: Option<&str>) -> Result<(), Failure> {
@@ -41,12 +44,11 @@ pub fn start(env: &Environment) -> Result<(), Failure> {
     let mut kernel = Kernel::open()?;
     let vip = resolve(&mut kernel, &parameters, &instance)?;
     require_link(&mut kernel, &parameters, &vip)?;
-    let _lock = locked(env)?;
     let intent = Intent::Take {
         vip: vip.clone(),
         buckets: BucketSet::one(instance.bucket),
     };
-    let done = reach(&mut kernel, &intent, manners(env, &parameters))?;
+    let done = take(env, &mut kernel, &intent, &parameters)?;
     let came_up = done.iter().any(|step| matches!(step, Step::AddAddress(_)));
     if came_up {
         info!(
@@ -62,6 +64,31 @@ pub fn start(env: &Environment) -> Result<(), Failure> {
         );
     }
     Ok(())
+}
+
+/// Takes the bucket. Who shares the VIP under another description is given a third of the time to
+/// leave; meanwhile the lock is free, for others have nothing to do with it.
+fn take(
+    env: &Environment,
+    kernel: &mut Kernel,
+    intent: &Intent,
+    parameters: &Parameters,
+) -> Result<Vec<Step>, Failure> {
+    let manners = Manners {
+        announcements: parameters.announcements,
+        ask: parameters.conflict_detection,
+    };
+    let patience = env.timeout().unwrap_or(PATIENCE) / 3;
+    let begin = Instant::now();
+    loop {
+        let lock = locked(env)?;
+        match reach(kernel, intent, manners) {
+            Err(error) if error.is_disagreement() && begin.elapsed() + PAUSE < patience => {}
+            reached => return Ok(reached?),
+        }
+        drop(lock);
+        std::thread::sleep(PAUSE);
+    }
 }
 
 /// The action `stop`.
@@ -207,15 +234,6 @@ fn try_rules(kernel: &mut Kernel, vip: Vip) -> Result<(), Failure> {
 /// there is nothing to do but to check them.
 pub fn reload_agent(env: &Environment) -> Result<(), Failure> {
     Parameters::read(env).map(|_| ())
-}
-
-/// Somebody who disagrees is given a third of the time to end or to be repaired.
-fn manners(env: &Environment, parameters: &Parameters) -> Manners {
-    let patience = env.timeout().unwrap_or(PATIENCE) / 3;
-    Manners {
-        announcements: parameters.announcements,
-        conflict_patience: parameters.conflict_detection.then_some(patience),
-    }
 }
 
 fn warn_of_ignored(parameters: &Parameters) {

@@ -14,8 +14,6 @@ use tracing::warn;
 /// kernel answers at once; a local network takes far less than a millisecond.
 const QUESTIONS: u32 = 2;
 const PATIENCE: Duration = Duration::from_millis(15);
-/// The pause before it is asked again after an answer: somebody may just be repairing something.
-const PAUSE: Duration = Duration::from_millis(250);
 
 /// Somebody shares the VIP under another description, or it cannot be asked.
 #[derive(Debug, thiserror::Error)]
@@ -39,38 +37,32 @@ pub enum Disagreement {
     Packet(#[from] PacketError),
 }
 
-/// Asks whether all who share the VIP agree with its description, again until `patience` is over.
-pub fn agree(vip: &Vip, state: &NicState, patience: Duration) -> Result<(), Disagreement> {
+/// Asks once whether all who share the VIP agree with its description. Takes some 30 ms.
+pub fn agree(vip: &Vip, state: &NicState) -> Result<(), Disagreement> {
     let Some(nic_mac) = state.mac else {
         return Ok(());
     };
-    let start = Instant::now();
-    loop {
-        let answered = match ask(vip, state.index, nic_mac) {
-            // Who cannot be heard cannot answer packets beside others.
-            Err(error) if error.errno() == Some(libc::ENETDOWN) => None,
-            answered => answered?,
-        };
-        let Some(answer) = answered else {
-            return Ok(());
-        };
-        if !answer.says.is_multicast() {
-            // A node that has lost its rules must not keep others from recovering.
+    let answered = match ask(vip, state.index, nic_mac) {
+        // Who cannot be heard cannot answer packets beside others.
+        Err(error) if error.errno() == Some(libc::ENETDOWN) => None,
+        answered => answered?,
+    };
+    match answered {
+        None => Ok(()),
+        Some(answer) if answer.says.is_multicast() => Err(Disagreement::Answered {
+            address: vip.address,
+            nic: vip.nic.to_string(),
+            mac: answer.from,
+        }),
+        // A node that has lost its rules must not keep others from recovering.
+        Some(answer) => {
             warn!(
                 "{} on {} says that {} is at {}: a node whose rules were flushed, or a stranger who \
                  has the address for himself",
                 answer.from, vip.nic, vip.address, answer.says
             );
-            return Ok(());
+            Ok(())
         }
-        if start.elapsed() + PAUSE > patience {
-            return Err(Disagreement::Answered {
-                address: vip.address,
-                nic: vip.nic.to_string(),
-                mac: answer.from,
-            });
-        }
-        std::thread::sleep(PAUSE);
     }
 }
 

@@ -12,15 +12,14 @@ use crate::sys::process::DetachError;
 use crate::sys::route::{Family, NewAddress, RouteError, lost_with};
 use crate::sys::sysctl::{self, Key, SysctlError, SysctlPath};
 use std::net::IpAddr;
-use std::time::Duration;
 
 /// How to behave towards others on the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Manners {
     /// How often the VIP is announced.
     pub announcements: Announcements,
-    /// How long to wait for others to agree with the description; `None` to ask nobody.
-    pub conflict_patience: Option<Duration>,
+    /// Ask whether others agree with the description before the VIP comes up.
+    pub ask: bool,
 }
 
 /// Why a step could not be done.
@@ -63,8 +62,8 @@ pub fn apply(
     };
     match step {
         Step::Agree(vip) => {
-            if let Some(patience) = manners.conflict_patience {
-                agree(vip, index(&vip.nic)?, patience)?;
+            if manners.ask {
+                agree(vip, index(&vip.nic)?)?;
             }
         }
         Step::Rules(changes) => {

@@ -4,6 +4,7 @@
 //! somebody else's change of the rules, goes on where things stand. The last round finds nothing to
 //! do: that is the proof that the kernel holds what was asked for.
 
+use super::agreement::Disagreement;
 use super::apply::{Manners, StepError, apply};
 use super::observe::{Kernel, ObserveError};
 use crate::model::vip::Nic;
@@ -30,6 +31,19 @@ pub enum ReachError {
     /// There was always more to do.
     #[error("gave up after {0} attempts: others change the rules or addresses all the time")]
     Restless(u32),
+}
+
+impl ReachError {
+    /// Is it that somebody shares the VIP under another description? He may be just leaving.
+    pub fn is_disagreement(&self) -> bool {
+        let disagrees = |error: &StepError| {
+            matches!(
+                error,
+                StepError::Disagreement(Disagreement::Answered { .. })
+            )
+        };
+        matches!(self, ReachError::Failed(errors) if errors.iter().any(disagrees))
+    }
 }
 
 fn join(errors: &[StepError]) -> String {

@@ -8,6 +8,7 @@ pub mod change;
 pub mod hash;
 pub mod host;
 pub mod mac;
+pub mod nic;
 pub mod ruleset;
 pub mod seed;
 pub mod vip;

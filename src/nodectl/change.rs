@@ -148,7 +148,7 @@ fn take_buckets(
 fn manners(force: bool) -> Manners {
     Manners {
         announcements: Announcements::default(),
-        conflict_patience: (!force).then_some(Duration::ZERO),
+        ask: !force,
     }
 }
 

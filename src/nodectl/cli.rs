@@ -1,4 +1,5 @@
-//! The command line, in one place.
+//! The command line, in one place. Its doc comments are the help that people read.
+#![allow(rustdoc::broken_intra_doc_links)]
 
 use crate::model::bucket::{BucketCount, BucketSet};
 use crate::model::hash::{HashMode, Layout};

@@ -10,6 +10,7 @@ use crate::model::host::Observed;
 use crate::model::ruleset::{
     Chain, Data, Element, Hook, KeyPart, Rule, Ruleset, Set, TABLE, Target, Verdict,
 };
+use crate::plan::before::remember_before;
 use crate::plan::dataplane;
 use crate::plan::health::known_rule;
 use crate::plan::installed::installed;
@@ -37,7 +38,7 @@ pub fn ruleset(args: &Arguments) -> Result<String, Failure> {
     let own = args.own.clone().unwrap_or_default();
     within(&own, &vip)?;
     let mut rules = dataplane::ruleset(&[(vip, own)]);
-    dataplane::remember_before(&mut rules, &Observed::default());
+    remember_before(&mut rules, &Observed::default());
     Ok(render(&rules, &rules))
 }
 

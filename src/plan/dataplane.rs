@@ -9,16 +9,17 @@
 //! The table `arp` and the table `ip6` make whatever leaves this host and says where the VIP is
 //! say the cluster MAC.
 
-use crate::model::agreement::{NONCE_OPTION, solicited_node};
-use crate::model::bucket::{BucketCount, BucketSet};
-use crate::model::hash::{HashMode, Hasher, Layout};
-use crate::model::host::Observed;
+use super::names::*;
+use super::sentence::{ADVERTISEMENT, Ports, REG0, SOLICITATION, Sentence};
+use crate::model::agreement::solicited_node;
+use crate::model::bucket::BucketSet;
+use crate::model::hash::HashMode;
 use crate::model::mac::Mac;
 use crate::model::ruleset::{
-    BaseChain, Chain, Data, Element, Expr, Family, Found, Header, Hook, KeyPart, MetaKey, Reg,
-    Rule, Ruleset, Set, SetSpec, Table, Target, Verdict,
+    BaseChain, Chain, Data, Element, Family, Hook, KeyPart, Reg, Ruleset, Set, SetSpec, Table,
+    Target, Verdict,
 };
-use crate::model::vip::{Nic, Vip};
+use crate::model::vip::Vip;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -30,18 +31,6 @@ const FILTER_PRIORITY: i32 = 0;
 /// The most VIPs on an interface, and of all interfaces together.
 const MOST_VIPS: u32 = 1024;
 
-/// The chain that passes a packet on as one for this host. Without the packet type `host` Linux
-/// ignores TCP that came in a multicast frame, and the second lock drops it all.
-const TO_HOST: &str = "to-host";
-const PORTS_IP4: &str = "ports-ip4";
-const PORTS_IP6: &str = "ports-ip6";
-const EVERYWHERE_IP4: &str = "everywhere-ip4";
-const EVERYWHERE_IP6: &str = "everywhere-ip6";
-const MACS: &str = "macs";
-/// The chain and the set of probes for a VIP that need no answer (`model::agreement`).
-pub const AGREE_IP6: &str = "agree-ip6";
-const AGREED: &str = "agreed";
-
 /// Protocols with ports in their first four bytes: TCP, UDP, DCCP, SCTP, UDP-Lite; ESP has its SPI
 /// there, which is hashed as if it were ports (`proto_ports_offset()`, `include/linux/net.h`).
 const PROTOCOLS_WITH_PORTS: [u8; 6] = [6, 17, 33, 132, 136, 50];
@@ -51,9 +40,7 @@ const ICMP_ERRORS: [u8; 5] = [3, 4, 5, 11, 12];
 /// ICMPv6 errors (RFC 4443), and neighbour discovery (RFC 4861) that is sent to the VIP itself.
 const ICMP6_EVERYWHERE: [u8; 7] = [1, 2, 3, 4, 135, 136, 137];
 
-const ICMP: u8 = 1;
 const TCP: u8 = 6;
-const ICMP6: u8 = 58;
 
 // Why rules are there, for whoever reads 'nft list ruleset' at night.
 const DISPATCH: &str = "for a VIP?";
@@ -67,49 +54,6 @@ const ERRORS_AND_ND: &str = "ICMPv6 errors and neighbour discovery: to every nod
 const TCP_PIECE: &str = "a piece of a TCP packet: its owner cannot be told";
 const AGREED_PROBE: &str = "a node of the same description asks: silence is consent";
 const CLUSTER_MAC: &str = "the VIP is at the cluster MAC";
-
-/// The name of the interface's base chain.
-pub fn ingress_chain(nic: &Nic) -> String {
-    format!("ingress-{nic}")
-}
-
-/// The name of the map from an interface's VIPs to their chains.
-pub fn dispatch_map(nic: &Nic, vip: IpAddr) -> String {
-    match vip {
-        IpAddr::V4(_) => format!("ip4-{nic}"),
-        IpAddr::V6(_) => format!("ip6-{nic}"),
-    }
-}
-
-/// The VIP as a part of names; nft knows no colons there.
-pub fn tag(vip: IpAddr) -> String {
-    vip.to_string().replace(':', "-")
-}
-
-/// The name of the VIP's chain, the one with the description.
-pub fn vip_chain(vip: IpAddr) -> String {
-    format!("vip-{}", tag(vip))
-}
-
-/// The name of the VIP's chain for packets with ports.
-pub fn ports_chain(vip: IpAddr) -> String {
-    format!("vip-{}-ports", tag(vip))
-}
-
-/// The name of the map of the VIP's owned buckets.
-pub fn buckets_map(vip: IpAddr) -> String {
-    format!("buckets-{}", tag(vip))
-}
-
-/// The key of a bucket in that map.
-pub fn bucket_key(bucket: u16) -> Vec<u8> {
-    u32::from(bucket).to_ne_bytes().to_vec()
-}
-
-/// The bucket that a key in that map stands for.
-pub fn bucket_of_key(key: &[u8]) -> Option<u16> {
-    u16::try_from(u32::from_ne_bytes(key.try_into().ok()?)).ok()
-}
 
 /// An element that says: this bucket is owned.
 pub fn owned_element() -> Element {
@@ -200,14 +144,6 @@ fn agreed(part: KeyPart) -> SetSpec {
         counters: false,
         size: MOST_VIPS,
     }
-}
-
-/// The key of a VIP in that set.
-fn agreed_key(vip: &Vip) -> Vec<u8> {
-    let mut key = vip.probe_digest().to_vec();
-    key.resize(8, 0);
-    key.extend(address_bytes(vip.address));
-    key
 }
 
 /// The VIP's own chains and its map, and the constant sets that they need.
@@ -361,24 +297,6 @@ fn mac_table(
     }
 }
 
-/// The key of a VIP in the map of MACs.
-pub fn mac_key(nic: &Nic, vip: IpAddr) -> Vec<u8> {
-    let mut key = vec![0; 16];
-    key[..nic.as_str().len()].copy_from_slice(nic.as_str().as_bytes());
-    key.extend(address_bytes(vip));
-    key
-}
-
-/// The address as it stands in a packet.
-pub fn address_bytes(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(v4) => v4.octets().to_vec(),
-        IpAddr::V6(v6) => v6.octets().to_vec(),
-    }
-}
-
-// ---- sets and chains -------------------------------------------------------------------------
-
 fn verdict_map(part: KeyPart, size: u32, counters: bool) -> SetSpec {
     SetSpec {
         key: vec![part],
@@ -436,430 +354,7 @@ fn base_chain(hook: Hook, priority: i32) -> Chain {
     }
 }
 
-// ---- the vocabulary: a rule is a sentence ----------------------------------------------------
-
-const REG0: Reg = Reg(0);
-
-/// Which ports enter the hash.
-#[derive(Clone, Copy, PartialEq)]
-enum Ports {
-    /// None: the mode has no ports.
-    None,
-    /// Those of the packet.
-    InPacket,
-    /// Zeros: the packet has no ports.
-    Zero,
-}
-
-/// Where neighbour discovery messages say a link-layer address (RFC 4861 §4.3, §4.4, §4.6.1): the
-/// first option follows 24 bytes into the message.
-struct NeighbourDiscovery {
-    icmp_type: u8,
-    option: u8,
-    /// The address that the link-layer address is said of.
-    address: (Header, u32),
-    text: &'static str,
-}
-
-const ADVERTISEMENT: NeighbourDiscovery = NeighbourDiscovery {
-    icmp_type: 136,
-    option: 2,
-    address: (Header::Transport, 8),
-    text: "icmpv6 type nd-neighbor-advert @th,192,16 0x0201 @th,208,48 set oifname . icmpv6 taddr",
-};
-
-const SOLICITATION: NeighbourDiscovery = NeighbourDiscovery {
-    icmp_type: 135,
-    option: 1,
-    address: (Header::Network, 8),
-    text: "icmpv6 type nd-neighbor-solicit @th,192,16 0x0101 @th,208,48 set oifname . ip6 saddr",
-};
-
-/// A rule that is being written: its expressions and its words.
-struct Sentence {
-    exprs: Vec<Expr>,
-    words: Vec<String>,
-    comment: &'static str,
-}
-
-impl Sentence {
-    fn new() -> Self {
-        Sentence {
-            exprs: Vec::new(),
-            words: Vec::new(),
-            comment: "",
-        }
-    }
-
-    /// A sentence that says why the rule is there.
-    fn because(comment: &'static str) -> Self {
-        Sentence {
-            comment,
-            ..Sentence::new()
-        }
-    }
-
-    fn rule(self) -> Rule {
-        Rule {
-            exprs: self.exprs,
-            text: self.words.join(" "),
-            comment: self.comment,
-            count: None,
-        }
-    }
-
-    fn say(mut self, words: impl Into<String>) -> Self {
-        self.words.push(words.into());
-        self
-    }
-
-    fn expr(mut self, expr: Expr) -> Self {
-        self.exprs.push(expr);
-        self
-    }
-
-    fn payload(self, header: Header, offset: u32, len: u32, to: Reg) -> Self {
-        self.expr(Expr::Payload {
-            header,
-            offset,
-            len,
-            to,
-        })
-    }
-
-    fn equal(self, from: Reg, value: &[u8]) -> Self {
-        self.expr(Expr::Equal {
-            from,
-            value: value.to_vec(),
-        })
-    }
-
-    fn protocol(self, ethertype: u16) -> Self {
-        self.expr(Expr::Meta {
-            key: MetaKey::Protocol,
-            to: REG0,
-        })
-        .equal(REG0, &ethertype.to_be_bytes())
-    }
-
-    fn ip4_daddr(self, to: Reg) -> Self {
-        self.protocol(0x0800)
-            .payload(Header::Network, 16, 4, to)
-            .say("ip daddr")
-    }
-
-    fn ip6_daddr(self, to: Reg) -> Self {
-        self.protocol(0x86dd)
-            .payload(Header::Network, 24, 16, to)
-            .say("ip6 daddr")
-    }
-
-    fn ip4_protocol_is(self, protocol: u8, name: &str) -> Self {
-        self.payload(Header::Network, 9, 1, REG0)
-            .equal(REG0, &[protocol])
-            .say(format!("ip protocol {name}"))
-    }
-
-    /// The protocol behind all extension headers.
-    fn l4proto_is(self, protocol: u8, name: &str) -> Self {
-        self.expr(Expr::Meta {
-            key: MetaKey::L4Protocol,
-            to: REG0,
-        })
-        .equal(REG0, &[protocol])
-        .say(format!("meta l4proto {name}"))
-    }
-
-    fn ip6_nexthdr(self, to: Reg) -> Self {
-        self.payload(Header::Network, 6, 1, to).say("ip6 nexthdr")
-    }
-
-    /// More-fragments bit, fragment offset and protocol in one load; the TTL between is masked.
-    fn fragment_and_protocol(self, to: Reg) -> Self {
-        self.payload(Header::Network, 6, 4, to)
-            .expr(Expr::And {
-                from: to,
-                to,
-                mask: vec![0x3f, 0xff, 0x00, 0xff],
-            })
-            .say("@nh,48,32 & 0x3fff00ff")
-    }
-
-    fn icmp4_everywhere(self) -> Self {
-        self.ip4_protocol_is(ICMP, "icmp")
-            .payload(Header::Transport, 0, 1, REG0)
-            .say("icmp type")
-            .in_set(EVERYWHERE_IP4, REG0)
-            .goto(TO_HOST)
-    }
-
-    fn icmp6_everywhere(self) -> Self {
-        self.ip6_nexthdr(REG0)
-            .equal(REG0, &[ICMP6])
-            .say("icmpv6")
-            .payload(Header::Transport, 0, 1, REG0)
-            .say("icmpv6 type")
-            .in_set(EVERYWHERE_IP6, REG0)
-            .goto(TO_HOST)
-    }
-
-    fn in_set(self, set: &str, from: Reg) -> Self {
-        self.lookup(set, from, Found::GoOn).say(format!("@{set}"))
-    }
-
-    fn vmap(self, map: &str, from: Reg) -> Self {
-        self.lookup(map, from, Found::Verdict)
-            .say(format!("vmap @{map}"))
-    }
-
-    fn value(self, map: &str, from: Reg, to: Reg) -> Self {
-        self.lookup(map, from, Found::Value(to))
-    }
-
-    fn lookup(self, set: &str, from: Reg, found: Found) -> Self {
-        self.expr(Expr::Lookup {
-            set: set.to_owned(),
-            from,
-            found,
-        })
-    }
-
-    fn goto(self, chain: &str) -> Self {
-        self.expr(Expr::Verdict(Verdict::Goto(chain.to_owned())))
-            .say(format!("goto {chain}"))
-    }
-
-    fn accept(self) -> Self {
-        self.expr(Expr::Verdict(Verdict::Accept)).say("accept")
-    }
-
-    fn drop(self) -> Self {
-        self.expr(Expr::Verdict(Verdict::Drop)).say("drop")
-    }
-
-    fn counter_drop(self) -> Self {
-        self.expr(Expr::Counter)
-            .expr(Expr::Verdict(Verdict::Drop))
-            .say("counter drop")
-    }
-
-    fn pkttype_host(self) -> Self {
-        self.expr(Expr::Load {
-            to: REG0,
-            value: vec![0],
-        })
-        .expr(Expr::SetMeta {
-            key: MetaKey::PacketType,
-            from: REG0,
-        })
-        .say("meta pkttype set host")
-    }
-
-    /// Hash, and the verdict of the bucket's element. The mirror of `Hasher::key`.
-    fn hash(mut self, vip: &Vip, ports: Ports) -> Self {
-        let Hasher { mode, layout, seed } = vip.hasher;
-        let mut words = Vec::new();
-        let address_words = match vip.address {
-            IpAddr::V4(_) => {
-                self = self.payload(Header::Network, 12, 4, REG0);
-                if layout == Layout::ClusterIp {
-                    self = self.expr(Expr::ToHostOrder {
-                        from: REG0,
-                        to: REG0,
-                    });
-                    words.push("ntoh(ip saddr)".to_owned());
-                } else {
-                    words.push("ip saddr".to_owned());
-                }
-                1
-            }
-            IpAddr::V6(_) => {
-                self = self.payload(Header::Network, 8, 16, REG0);
-                words.push("ip6 saddr".to_owned());
-                4
-            }
-        };
-        for port in 0..mode.ports() as u8 {
-            let to = Reg(address_words + port);
-            self = match ports {
-                Ports::InPacket => self.payload(Header::Transport, 2 * u32::from(port), 2, to),
-                Ports::Zero | Ports::None => self.expr(Expr::Load {
-                    to,
-                    value: vec![0; 4],
-                }),
-            };
-            words.push(match (ports, port) {
-                (Ports::InPacket, 0) => "th sport".to_owned(),
-                (Ports::InPacket, _) => "th dport".to_owned(),
-                _ => "0".to_owned(),
-            });
-        }
-        let len = 4 * (u32::from(address_words) + mode.ports() as u32);
-        let modulus = u32::from(vip.buckets.get());
-        self.expr(Expr::Hash {
-            from: REG0,
-            len,
-            to: REG0,
-            modulus,
-            seed,
-        })
-        .say(format!(
-            "jhash {} mod {modulus} seed {seed:#x}",
-            words.join(" . ")
-        ))
-        .vmap(&buckets_map(vip.address), REG0)
-    }
-
-    fn oifname(self, to: Reg) -> Self {
-        self.expr(Expr::Meta {
-            key: MetaKey::OutIfName,
-            to,
-        })
-    }
-
-    fn arp_sender_ip(self, to: Reg) -> Self {
-        self.payload(Header::Network, 14, 4, to)
-    }
-
-    fn set_arp_sender_mac(self, from: Reg, map: &str) -> Self {
-        self.expr(Expr::Write {
-            header: Header::Network,
-            offset: 8,
-            len: 6,
-            from,
-            checksum: None,
-        })
-        .say(format!(
-            "arp saddr ether set oifname . arp saddr ip map @{map}"
-        ))
-    }
-
-    /// An ARP request from nobody whose target hardware address is an agreed digest (RFC 5227).
-    fn arp_probe_with_digest(self) -> Self {
-        self.payload(Header::Network, 6, 2, REG0)
-            .equal(REG0, &[0, 1])
-            .payload(Header::Network, 14, 4, REG0)
-            .equal(REG0, &[0; 4])
-            .payload(Header::Network, 18, 6, Reg(0))
-            .payload(Header::Network, 24, 4, Reg(2))
-            .lookup(AGREED, Reg(0), Found::GoOn)
-            .say("arp operation request arp saddr ip 0.0.0.0")
-            .say(format!("arp daddr ether . arp daddr ip @{AGREED}"))
-            .drop()
-    }
-
-    /// A neighbour solicitation from nobody whose nonce is an agreed digest (RFC 7527).
-    fn ip6_probe_with_digest(self) -> Self {
-        self.ip6_nexthdr(REG0)
-            .equal(REG0, &[ICMP6])
-            .payload(Header::Network, 8, 16, REG0)
-            .equal(REG0, &[0; 16])
-            .payload(Header::Transport, 0, 1, REG0)
-            .equal(REG0, &[SOLICITATION.icmp_type])
-            .payload(Header::Transport, 24, 2, REG0)
-            .equal(REG0, &[NONCE_OPTION, 1])
-            .payload(Header::Transport, 26, 6, Reg(0))
-            .payload(Header::Transport, 8, 16, Reg(2))
-            .lookup(AGREE_IP6, Reg(0), Found::GoOn)
-            .say("icmpv6 ip6 saddr :: icmpv6 type nd-neighbor-solicit @th,192,16 0x0e01")
-            .say(format!("@th,208,48 . icmpv6 taddr @{AGREE_IP6}"))
-            .drop()
-    }
-
-    /// A message of this kind that says a link-layer address; then the key of the map of MACs.
-    fn neighbour_discovery(self, nd: &NeighbourDiscovery) -> Self {
-        let (header, offset) = nd.address;
-        self.ip6_nexthdr(REG0)
-            .equal(REG0, &[ICMP6])
-            .payload(Header::Transport, 0, 1, REG0)
-            .equal(REG0, &[nd.icmp_type])
-            .payload(Header::Transport, 24, 2, REG0)
-            .equal(REG0, &[nd.option, 1])
-            .oifname(Reg(0))
-            .payload(header, offset, 16, Reg(4))
-            .say("icmpv6")
-    }
-
-    /// Writes the address into the option; the ICMPv6 checksum follows the change.
-    fn set_nd_mac(self, from: Reg, nd: &NeighbourDiscovery) -> Self {
-        self.expr(Expr::Write {
-            header: Header::Transport,
-            offset: 26,
-            len: 6,
-            from,
-            checksum: Some(2),
-        })
-        .say(format!("{} map @{MACS}", nd.text))
-    }
-}
-
-/// The buckets in the order of their numbers, for callers that only have the count.
-pub fn all(count: BucketCount) -> BucketSet {
-    count.all().collect()
-}
-
 /// Does the VIP need a membership of its own, or does the kernel join its group by itself?
 pub fn needs_membership(vip: &Vip) -> bool {
     vip.address.is_ipv4() || vip.mac != Mac::of_group(vip.address)
-}
-
-// ---- what the interface was before -----------------------------------------------------------
-
-/// The second lock as it was before the interface's first VIP came, kept as the comment of the
-/// interface's base chain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Before {
-    /// For IPv4; `None` where there was none.
-    pub lock_ip4: Option<bool>,
-    /// For IPv6.
-    pub lock_ip6: Option<bool>,
-}
-
-const BEFORE: &str = "before: drop_unicast_in_l2_multicast";
-
-/// What the interface's base chain says of the time before it.
-pub fn before_of(rules: &Ruleset, nic: &Nic) -> Option<Before> {
-    let netdev = rules.get(&Family::Netdev)?;
-    let comment = netdev.chains.get(&ingress_chain(nic))?.comment.as_ref()?;
-    let words: Vec<&str> = comment.strip_prefix(BEFORE)?.split_whitespace().collect();
-    let read = |word: &str| match word {
-        "0" => Some(false),
-        "1" => Some(true),
-        _ => None,
-    };
-    match words.as_slice() {
-        ["ip", ip4, "ip6", ip6] => Some(Before {
-            lock_ip4: read(ip4),
-            lock_ip6: read(ip6),
-        }),
-        _ => None,
-    }
-}
-
-/// Gives the base chains their comments: those that they have, or what is found now.
-pub fn remember_before(wanted: &mut Ruleset, observed: &Observed) {
-    let Some(netdev) = wanted.get_mut(&Family::Netdev) else {
-        return;
-    };
-    let write = |lock: Option<bool>| lock.map_or("none", |on| if on { "1" } else { "0" });
-    let found = observed.rules.get(&Family::Netdev);
-    for (name, chain) in &mut netdev.chains {
-        let Some(BaseChain {
-            hook: Hook::Ingress(nic),
-            ..
-        }) = &chain.base
-        else {
-            continue;
-        };
-        let kept = found.and_then(|table| table.chains.get(name));
-        chain.comment = match (kept, observed.nics.get(nic)) {
-            (Some(kept), _) => kept.comment.clone(),
-            (None, Some(state)) => Some(format!(
-                "{BEFORE} ip {} ip6 {}",
-                write(state.lock_ip4),
-                write(state.lock_ip6)
-            )),
-            (None, None) => None,
-        };
-    }
 }

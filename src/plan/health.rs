@@ -1,8 +1,10 @@
 //! Is a VIP as it should be? What is and what should be are both written down piece by piece, in
 //! the same words; where the two texts differ there is drift, and the piece has a name. Pure.
 
+use super::before::remember_before;
 use super::dataplane::{self, needs_membership};
 use super::installed::{Installed, installed};
+use super::names::{bucket_of_key, buckets_map};
 use super::removal::names_of;
 use super::steps::fits;
 use crate::model::bucket::BucketSet;
@@ -79,7 +81,7 @@ fn expected(observed: &Observed, vip: &Vip, strict_link: bool) -> Pieces {
     let owned = known.map(|known| known.owned).unwrap_or_default();
     vips.push((vip.clone(), owned));
     let mut rules = dataplane::ruleset(&vips);
-    dataplane::remember_before(&mut rules, observed);
+    remember_before(&mut rules, observed);
 
     let mut pieces = rule_pieces(&rules, &rules, vip);
     pieces.insert(nic_piece(vip), nic_text(true, true).to_owned());
@@ -219,9 +221,7 @@ fn rule_pieces(rules: &Ruleset, wording: &Ruleset, vip: &Vip) -> Pieces {
             };
             let piece = format!("map {} {name}", family.name());
             pieces.insert(piece, format!("{:?}", set.spec));
-            for (key, element) in
-                elements_of(set, alone, *name == dataplane::buckets_map(vip.address))
-            {
+            for (key, element) in elements_of(set, alone, *name == buckets_map(vip.address)) {
                 let piece = format!("element {} {name} {}", family.name(), key_text(key));
                 pieces.insert(piece, element_text(element));
             }
@@ -244,7 +244,7 @@ fn elements_of<'a>(
 
 fn key_text(key: &[u8]) -> String {
     let hex: Vec<String> = key.iter().map(|byte| format!("{byte:02x}")).collect();
-    match (key.len(), dataplane::bucket_of_key(key)) {
+    match (key.len(), bucket_of_key(key)) {
         (4, _) => {
             std::net::Ipv4Addr::from(<[u8; 4]>::try_from(key).unwrap_or_default()).to_string()
         }

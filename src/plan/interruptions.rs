@@ -2,10 +2,10 @@
 //! anywhere, and go on later. Whatever happens, nothing foreign can be answered, and what is asked
 //! for in the end is reached, without a trace of what came between.
 
-use super::dataplane::{dispatch_map, ingress_chain, vip_chain};
 use super::diff::tests::apply as apply_changes;
 use super::health::drift;
 use super::installed::{find, installed};
+use super::names::{dispatch_map, ingress_chain, vip_chain};
 use super::steps::{Intent, Refusal, Step, steps};
 use crate::model::bucket::BucketSet;
 use crate::model::host::{Held, NicState, Observed};

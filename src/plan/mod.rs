@@ -1,11 +1,14 @@
 //! From what is asked and what is found to what is to be done, in order. Pure: everything here is
 //! data in, data out, and tested without a kernel.
 
+pub mod before;
 pub mod dataplane;
 pub mod diff;
 pub mod health;
 pub mod installed;
+pub mod names;
 pub mod removal;
+mod sentence;
 pub mod steps;
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 //!
 //! Here rulesets are changed as they were found, broken or not: nothing is repaired on the way.
 
-use super::dataplane::{
-    self, AGREE_IP6, address_bytes, buckets_map, dispatch_map, ingress_chain, mac_key, ports_chain,
+use super::dataplane;
+use super::installed::installed;
+use super::names::{
+    AGREE_IP6, address_bytes, buckets_map, dispatch_map, ingress_chain, mac_key, ports_chain,
     vip_chain,
 };
-use super::installed::installed;
 use crate::model::agreement::solicited_node;
 use crate::model::host::Observed;
 use crate::model::ruleset::{Element, Expr, Family, Ruleset, Table, Target, Verdict};

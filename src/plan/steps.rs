@@ -9,9 +9,11 @@
 //! Coming repairs whatever is not as it should be. Going touches nothing but what goes: a stop
 //! must not fail because something else is broken.
 
-use super::dataplane::{self, bucket_key, needs_membership};
+use super::before::{before_of, remember_before};
+use super::dataplane::{self, needs_membership};
 use super::diff::changes;
 use super::installed::{Installed, find, installed};
+use super::names::{bucket_key, buckets_map};
 use super::removal::without_vip;
 use crate::model::bucket::BucketSet;
 use crate::model::change::Change;
@@ -298,7 +300,7 @@ fn others_need(observed: &Observed, address: IpAddr, nic: &Nic, mac: Mac) -> boo
 
 /// The second lock goes back to what it was when the last VIP of the interface goes.
 fn unlocking(observed: &Observed, address: IpAddr, nic: &Nic) -> Vec<Step> {
-    let Some(before) = dataplane::before_of(&observed.rules, nic) else {
+    let Some(before) = before_of(&observed.rules, nic) else {
         return Vec::new();
     };
     let others = installed(&observed.rules);
@@ -338,7 +340,7 @@ fn without_buckets(rules: &Ruleset, address: IpAddr, buckets: Option<&BucketSet>
     let mut rules = rules.clone();
     let map = rules
         .get_mut(&Family::Netdev)
-        .and_then(|table| table.sets.get_mut(&dataplane::buckets_map(address)));
+        .and_then(|table| table.sets.get_mut(&buckets_map(address)));
     if let Some(map) = map {
         match buckets {
             None => map.elements.clear(),
@@ -361,7 +363,7 @@ fn with_vip(observed: &Observed, vip: &Vip, owned: &BucketSet) -> Ruleset {
         .collect();
     vips.push((vip.clone(), owned.clone()));
     let mut wanted = dataplane::ruleset(&vips);
-    dataplane::remember_before(&mut wanted, observed);
+    remember_before(&mut wanted, observed);
     super::removal::keep_others(&mut wanted, observed, vip);
     wanted
 }

@@ -1,0 +1,84 @@
+//! How chains, sets and their elements are called: the one place that the kernel's objects are found
+//! again by. Pure.
+
+use crate::model::vip::{Nic, Vip};
+use std::net::IpAddr;
+
+/// The chain that passes a packet on as one for this host. Without the packet type `host` Linux
+/// ignores TCP that came in a multicast frame, and the second lock drops it all.
+pub(super) const TO_HOST: &str = "to-host";
+pub(super) const PORTS_IP4: &str = "ports-ip4";
+pub(super) const PORTS_IP6: &str = "ports-ip6";
+pub(super) const EVERYWHERE_IP4: &str = "everywhere-ip4";
+pub(super) const EVERYWHERE_IP6: &str = "everywhere-ip6";
+pub(super) const MACS: &str = "macs";
+/// The chain and the set of probes for a VIP that need no answer (`model::agreement`).
+pub(super) const AGREE_IP6: &str = "agree-ip6";
+pub(super) const AGREED: &str = "agreed";
+
+/// The name of the interface's base chain.
+pub(super) fn ingress_chain(nic: &Nic) -> String {
+    format!("ingress-{nic}")
+}
+
+/// The name of the map from an interface's VIPs to their chains.
+pub(super) fn dispatch_map(nic: &Nic, vip: IpAddr) -> String {
+    match vip {
+        IpAddr::V4(_) => format!("ip4-{nic}"),
+        IpAddr::V6(_) => format!("ip6-{nic}"),
+    }
+}
+
+/// The VIP as a part of names; nft knows no colons there.
+pub(super) fn tag(vip: IpAddr) -> String {
+    vip.to_string().replace(':', "-")
+}
+
+/// The name of the VIP's chain, the one with the description.
+pub(super) fn vip_chain(vip: IpAddr) -> String {
+    format!("vip-{}", tag(vip))
+}
+
+/// The name of the VIP's chain for packets with ports.
+pub(super) fn ports_chain(vip: IpAddr) -> String {
+    format!("vip-{}-ports", tag(vip))
+}
+
+/// The name of the map of the VIP's owned buckets.
+pub(super) fn buckets_map(vip: IpAddr) -> String {
+    format!("buckets-{}", tag(vip))
+}
+
+/// The key of a bucket in that map.
+pub(super) fn bucket_key(bucket: u16) -> Vec<u8> {
+    u32::from(bucket).to_ne_bytes().to_vec()
+}
+
+/// The bucket that a key in that map stands for.
+pub(super) fn bucket_of_key(key: &[u8]) -> Option<u16> {
+    u16::try_from(u32::from_ne_bytes(key.try_into().ok()?)).ok()
+}
+
+/// The key of a VIP in the map of MACs.
+pub(super) fn mac_key(nic: &Nic, vip: IpAddr) -> Vec<u8> {
+    let mut key = vec![0; 16];
+    key[..nic.as_str().len()].copy_from_slice(nic.as_str().as_bytes());
+    key.extend(address_bytes(vip));
+    key
+}
+
+/// The address as it stands in a packet.
+pub(super) fn address_bytes(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
+}
+
+/// The key of a VIP in that set.
+pub(super) fn agreed_key(vip: &Vip) -> Vec<u8> {
+    let mut key = vip.probe_digest().to_vec();
+    key.resize(8, 0);
+    key.extend(address_bytes(vip.address));
+    key
+}

@@ -1,0 +1,367 @@
+//! The vocabulary in which rules are written: a rule is a sentence, and says in nft's words what its
+//! expressions do. Pure.
+
+use super::names::*;
+use crate::model::agreement::NONCE_OPTION;
+use crate::model::hash::{Hasher, Layout};
+use crate::model::ruleset::{Expr, Found, Header, MetaKey, Reg, Rule, Verdict};
+use crate::model::vip::Vip;
+use std::net::IpAddr;
+
+const ICMP: u8 = 1;
+const ICMP6: u8 = 58;
+
+pub(super) const REG0: Reg = Reg(0);
+
+/// Which ports enter the hash.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Ports {
+    /// None: the mode has no ports.
+    None,
+    /// Those of the packet.
+    InPacket,
+    /// Zeros: the packet has no ports.
+    Zero,
+}
+
+/// Where neighbour discovery messages say a link-layer address (RFC 4861 §4.3, §4.4, §4.6.1): the
+/// first option follows 24 bytes into the message.
+pub(super) struct NeighbourDiscovery {
+    icmp_type: u8,
+    option: u8,
+    /// The address that the link-layer address is said of.
+    address: (Header, u32),
+    text: &'static str,
+}
+
+pub(super) const ADVERTISEMENT: NeighbourDiscovery = NeighbourDiscovery {
+    icmp_type: 136,
+    option: 2,
+    address: (Header::Transport, 8),
+    text: "icmpv6 type nd-neighbor-advert @th,192,16 0x0201 @th,208,48 set oifname . icmpv6 taddr",
+};
+
+pub(super) const SOLICITATION: NeighbourDiscovery = NeighbourDiscovery {
+    icmp_type: 135,
+    option: 1,
+    address: (Header::Network, 8),
+    text: "icmpv6 type nd-neighbor-solicit @th,192,16 0x0101 @th,208,48 set oifname . ip6 saddr",
+};
+
+/// A rule that is being written: its expressions and its words.
+pub(super) struct Sentence {
+    exprs: Vec<Expr>,
+    words: Vec<String>,
+    comment: &'static str,
+}
+
+impl Sentence {
+    pub(super) fn new() -> Self {
+        Sentence {
+            exprs: Vec::new(),
+            words: Vec::new(),
+            comment: "",
+        }
+    }
+
+    /// A sentence that says why the rule is there.
+    pub(super) fn because(comment: &'static str) -> Self {
+        Sentence {
+            comment,
+            ..Sentence::new()
+        }
+    }
+
+    pub(super) fn rule(self) -> Rule {
+        Rule {
+            exprs: self.exprs,
+            text: self.words.join(" "),
+            comment: self.comment,
+            count: None,
+        }
+    }
+
+    pub(super) fn say(mut self, words: impl Into<String>) -> Self {
+        self.words.push(words.into());
+        self
+    }
+
+    pub(super) fn expr(mut self, expr: Expr) -> Self {
+        self.exprs.push(expr);
+        self
+    }
+
+    pub(super) fn payload(self, header: Header, offset: u32, len: u32, to: Reg) -> Self {
+        self.expr(Expr::Payload {
+            header,
+            offset,
+            len,
+            to,
+        })
+    }
+
+    pub(super) fn equal(self, from: Reg, value: &[u8]) -> Self {
+        self.expr(Expr::Equal {
+            from,
+            value: value.to_vec(),
+        })
+    }
+
+    pub(super) fn protocol(self, ethertype: u16) -> Self {
+        self.expr(Expr::Meta {
+            key: MetaKey::Protocol,
+            to: REG0,
+        })
+        .equal(REG0, &ethertype.to_be_bytes())
+    }
+
+    pub(super) fn ip4_daddr(self, to: Reg) -> Self {
+        self.protocol(0x0800)
+            .payload(Header::Network, 16, 4, to)
+            .say("ip daddr")
+    }
+
+    pub(super) fn ip6_daddr(self, to: Reg) -> Self {
+        self.protocol(0x86dd)
+            .payload(Header::Network, 24, 16, to)
+            .say("ip6 daddr")
+    }
+
+    pub(super) fn ip4_protocol_is(self, protocol: u8, name: &str) -> Self {
+        self.payload(Header::Network, 9, 1, REG0)
+            .equal(REG0, &[protocol])
+            .say(format!("ip protocol {name}"))
+    }
+
+    /// The protocol behind all extension headers.
+    pub(super) fn l4proto_is(self, protocol: u8, name: &str) -> Self {
+        self.expr(Expr::Meta {
+            key: MetaKey::L4Protocol,
+            to: REG0,
+        })
+        .equal(REG0, &[protocol])
+        .say(format!("meta l4proto {name}"))
+    }
+
+    pub(super) fn ip6_nexthdr(self, to: Reg) -> Self {
+        self.payload(Header::Network, 6, 1, to).say("ip6 nexthdr")
+    }
+
+    /// More-fragments bit, fragment offset and protocol in one load; the TTL between is masked.
+    pub(super) fn fragment_and_protocol(self, to: Reg) -> Self {
+        self.payload(Header::Network, 6, 4, to)
+            .expr(Expr::And {
+                from: to,
+                to,
+                mask: vec![0x3f, 0xff, 0x00, 0xff],
+            })
+            .say("@nh,48,32 & 0x3fff00ff")
+    }
+
+    pub(super) fn icmp4_everywhere(self) -> Self {
+        self.ip4_protocol_is(ICMP, "icmp")
+            .payload(Header::Transport, 0, 1, REG0)
+            .say("icmp type")
+            .in_set(EVERYWHERE_IP4, REG0)
+            .goto(TO_HOST)
+    }
+
+    pub(super) fn icmp6_everywhere(self) -> Self {
+        self.ip6_nexthdr(REG0)
+            .equal(REG0, &[ICMP6])
+            .say("icmpv6")
+            .payload(Header::Transport, 0, 1, REG0)
+            .say("icmpv6 type")
+            .in_set(EVERYWHERE_IP6, REG0)
+            .goto(TO_HOST)
+    }
+
+    pub(super) fn in_set(self, set: &str, from: Reg) -> Self {
+        self.lookup(set, from, Found::GoOn).say(format!("@{set}"))
+    }
+
+    pub(super) fn vmap(self, map: &str, from: Reg) -> Self {
+        self.lookup(map, from, Found::Verdict)
+            .say(format!("vmap @{map}"))
+    }
+
+    pub(super) fn value(self, map: &str, from: Reg, to: Reg) -> Self {
+        self.lookup(map, from, Found::Value(to))
+    }
+
+    pub(super) fn lookup(self, set: &str, from: Reg, found: Found) -> Self {
+        self.expr(Expr::Lookup {
+            set: set.to_owned(),
+            from,
+            found,
+        })
+    }
+
+    pub(super) fn goto(self, chain: &str) -> Self {
+        self.expr(Expr::Verdict(Verdict::Goto(chain.to_owned())))
+            .say(format!("goto {chain}"))
+    }
+
+    pub(super) fn accept(self) -> Self {
+        self.expr(Expr::Verdict(Verdict::Accept)).say("accept")
+    }
+
+    pub(super) fn drop(self) -> Self {
+        self.expr(Expr::Verdict(Verdict::Drop)).say("drop")
+    }
+
+    pub(super) fn counter_drop(self) -> Self {
+        self.expr(Expr::Counter)
+            .expr(Expr::Verdict(Verdict::Drop))
+            .say("counter drop")
+    }
+
+    pub(super) fn pkttype_host(self) -> Self {
+        self.expr(Expr::Load {
+            to: REG0,
+            value: vec![0],
+        })
+        .expr(Expr::SetMeta {
+            key: MetaKey::PacketType,
+            from: REG0,
+        })
+        .say("meta pkttype set host")
+    }
+
+    /// Hash, and the verdict of the bucket's element. The mirror of `Hasher::key`.
+    pub(super) fn hash(mut self, vip: &Vip, ports: Ports) -> Self {
+        let Hasher { mode, layout, seed } = vip.hasher;
+        let mut words = Vec::new();
+        let address_words = match vip.address {
+            IpAddr::V4(_) => {
+                self = self.payload(Header::Network, 12, 4, REG0);
+                if layout == Layout::ClusterIp {
+                    self = self.expr(Expr::ToHostOrder {
+                        from: REG0,
+                        to: REG0,
+                    });
+                    words.push("ntoh(ip saddr)".to_owned());
+                } else {
+                    words.push("ip saddr".to_owned());
+                }
+                1
+            }
+            IpAddr::V6(_) => {
+                self = self.payload(Header::Network, 8, 16, REG0);
+                words.push("ip6 saddr".to_owned());
+                4
+            }
+        };
+        for port in 0..mode.ports() as u8 {
+            let to = Reg(address_words + port);
+            self = match ports {
+                Ports::InPacket => self.payload(Header::Transport, 2 * u32::from(port), 2, to),
+                Ports::Zero | Ports::None => self.expr(Expr::Load {
+                    to,
+                    value: vec![0; 4],
+                }),
+            };
+            words.push(match (ports, port) {
+                (Ports::InPacket, 0) => "th sport".to_owned(),
+                (Ports::InPacket, _) => "th dport".to_owned(),
+                _ => "0".to_owned(),
+            });
+        }
+        let len = 4 * (u32::from(address_words) + mode.ports() as u32);
+        let modulus = u32::from(vip.buckets.get());
+        self.expr(Expr::Hash {
+            from: REG0,
+            len,
+            to: REG0,
+            modulus,
+            seed,
+        })
+        .say(format!(
+            "jhash {} mod {modulus} seed {seed:#x}",
+            words.join(" . ")
+        ))
+        .vmap(&buckets_map(vip.address), REG0)
+    }
+
+    pub(super) fn oifname(self, to: Reg) -> Self {
+        self.expr(Expr::Meta {
+            key: MetaKey::OutIfName,
+            to,
+        })
+    }
+
+    pub(super) fn arp_sender_ip(self, to: Reg) -> Self {
+        self.payload(Header::Network, 14, 4, to)
+    }
+
+    pub(super) fn set_arp_sender_mac(self, from: Reg, map: &str) -> Self {
+        self.expr(Expr::Write {
+            header: Header::Network,
+            offset: 8,
+            len: 6,
+            from,
+            checksum: None,
+        })
+        .say(format!(
+            "arp saddr ether set oifname . arp saddr ip map @{map}"
+        ))
+    }
+
+    /// An ARP request from nobody whose target hardware address is an agreed digest (RFC 5227).
+    pub(super) fn arp_probe_with_digest(self) -> Self {
+        self.payload(Header::Network, 6, 2, REG0)
+            .equal(REG0, &[0, 1])
+            .payload(Header::Network, 14, 4, REG0)
+            .equal(REG0, &[0; 4])
+            .payload(Header::Network, 18, 6, Reg(0))
+            .payload(Header::Network, 24, 4, Reg(2))
+            .lookup(AGREED, Reg(0), Found::GoOn)
+            .say("arp operation request arp saddr ip 0.0.0.0")
+            .say(format!("arp daddr ether . arp daddr ip @{AGREED}"))
+            .drop()
+    }
+
+    /// A neighbour solicitation from nobody whose nonce is an agreed digest (RFC 7527).
+    pub(super) fn ip6_probe_with_digest(self) -> Self {
+        self.ip6_nexthdr(REG0)
+            .equal(REG0, &[ICMP6])
+            .payload(Header::Network, 8, 16, REG0)
+            .equal(REG0, &[0; 16])
+            .payload(Header::Transport, 0, 1, REG0)
+            .equal(REG0, &[SOLICITATION.icmp_type])
+            .payload(Header::Transport, 24, 2, REG0)
+            .equal(REG0, &[NONCE_OPTION, 1])
+            .payload(Header::Transport, 26, 6, Reg(0))
+            .payload(Header::Transport, 8, 16, Reg(2))
+            .lookup(AGREE_IP6, Reg(0), Found::GoOn)
+            .say("icmpv6 ip6 saddr :: icmpv6 type nd-neighbor-solicit @th,192,16 0x0e01")
+            .say(format!("@th,208,48 . icmpv6 taddr @{AGREE_IP6}"))
+            .drop()
+    }
+
+    /// A message of this kind that says a link-layer address; then the key of the map of MACs.
+    pub(super) fn neighbour_discovery(self, nd: &NeighbourDiscovery) -> Self {
+        let (header, offset) = nd.address;
+        self.ip6_nexthdr(REG0)
+            .equal(REG0, &[ICMP6])
+            .payload(Header::Transport, 0, 1, REG0)
+            .equal(REG0, &[nd.icmp_type])
+            .payload(Header::Transport, 24, 2, REG0)
+            .equal(REG0, &[nd.option, 1])
+            .oifname(Reg(0))
+            .payload(header, offset, 16, Reg(4))
+            .say("icmpv6")
+    }
+
+    /// Writes the address into the option; the ICMPv6 checksum follows the change.
+    pub(super) fn set_nd_mac(self, from: Reg, nd: &NeighbourDiscovery) -> Self {
+        self.expr(Expr::Write {
+            header: Header::Transport,
+            offset: 26,
+            len: 6,
+            from,
+            checksum: Some(2),
+        })
+        .say(format!("{} map @{MACS}", nd.text))
+    }
+}

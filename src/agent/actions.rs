@@ -24,6 +24,9 @@ use tracing::{info, warn};
 /// How long an action waits for others when Pacemaker does not say how long it may take.
 const PATIENCE: Duration = Duration::from_secs(18);
 
+/// How long somebody with another description is given to leave. Pacemaker ends all stops of a clone
+/// before it begins its starts, and other actions wait for this one.
+const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(3);
 /// The pause before others on the link are asked again.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -66,8 +69,8 @@ pub fn start(env: &Environment) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Takes the bucket. Who shares the VIP under another description is given a third of the time to
-/// leave; meanwhile the lock is free, for others have nothing to do with it.
+/// Takes the bucket. Who shares the VIP under another description is given a while to leave;
+/// meanwhile the lock is free, for others have nothing to do with it.
 fn take(
     env: &Environment,
     kernel: &mut Kernel,
@@ -78,7 +81,7 @@ fn take(
         announcements: parameters.announcements,
         ask: parameters.conflict_detection,
     };
-    let patience = env.timeout().unwrap_or(PATIENCE) / 3;
+    let patience = (env.timeout().unwrap_or(PATIENCE) / 3).min(PATIENCE_WITH_OTHERS);
     let begin = Instant::now();
     loop {
         let lock = locked(env)?;

@@ -84,7 +84,7 @@ fn a_stranger_who_has_the_address_is_warned_of() -> Result<()> {
 }
 
 #[test]
-fn the_agent_waits_a_third_of_its_time_and_then_says_what_to_do() -> Result<()> {
+fn the_agent_waits_a_while_and_then_says_what_to_do() -> Result<()> {
     let lab = Lab::new("patience")?;
     let (n1, n2) = (lab.node("n1")?, lab.node("n2")?);
     for vip in [V4, V6] {

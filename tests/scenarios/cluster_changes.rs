@@ -9,6 +9,7 @@ use lab::cluster::PATIENCE;
 use lab::{Error, FailedAction, Lab, Result};
 
 use crate::cluster_support::*;
+use crate::cluster_watch::Story;
 use crate::product::*;
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];

@@ -7,6 +7,7 @@ mod cluster_changes;
 mod cluster_failures;
 mod cluster_sharing;
 mod cluster_support;
+mod cluster_watch;
 mod dataplane;
 mod golden;
 mod interrupted;

@@ -1,4 +1,18 @@
 //! One IP address, shared actively by all nodes of a cluster, with no director in front.
+//!
+//! The map of the house. Imports run downhill: each module knows those below it.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`agent`] | the resource agent: Pacemaker's words for what the rest does |
+//! | [`nodectl`] | the same for people at a terminal, one file a verb |
+//! | [`host`] | the thin shell: lock, look, plan, do, look again |
+//! | [`plan`] | pure: what should be, what is, and the ordered way from one to the other |
+//! | [`sys`] | the kernel's interfaces, without policy; all `unsafe` is here |
+//! | [`model`] | pure: the hash, buckets, MACs, a VIP's description, rulesets, frames |
+//!
+//! Read [`plan::dataplane`] for what the kernel is told, [`plan::steps`] for the order in which it is
+//! told, and [`host::reach`] for how that is done.
 #![warn(missing_docs)]
 
 pub mod agent;

@@ -54,6 +54,7 @@ pub fn start(debug: bool) {
     let subscriber = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_max_level(level)
+        .log_internal_errors(false)
         .event_format(OcfFormat)
         .finish();
     // Only a second call fails, and then logging is started already.

@@ -13,11 +13,12 @@ use crate::host::observe::{Kernel, ObserveError};
 use crate::host::place::{Place, place};
 use crate::host::reach::{ReachError, reach};
 use crate::model::bucket::{BucketCount, BucketSet};
-use crate::model::vip::{Nic, Vip};
+use crate::model::vip::Vip;
 use crate::plan::installed::find;
 use crate::plan::steps::{Intent, Refusal, Step, steps};
+use crate::sys::netns::{self, NetnsError};
+use crate::sys::nft::NftError;
 use crate::sys::process::has_cap_net_admin;
-use crate::sys::{netns, nft::NftError};
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
@@ -31,11 +32,8 @@ const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// Enters the namespace that was named, if one was.
-pub fn enter_namespace(name: Option<&str>) -> Result<(), Failure> {
-    match name {
-        None => Ok(()),
-        Some(name) => netns::enter(name).map_err(|error| Failure::new(Code::Installed, error)),
-    }
+pub fn enter_namespace(name: Option<&str>) -> Result<(), NetnsError> {
+    name.map_or(Ok(()), netns::enter)
 }
 
 /// The action `start`.
@@ -43,7 +41,8 @@ pub fn start(env: &Environment) -> Result<(), Failure> {
     let parameters = Parameters::read(env)?;
     let instance = parameters.instance(env)?;
     privileged("start")?;
-    enter_namespace(parameters.network_namespace.as_deref())?;
+    enter_namespace(parameters.network_namespace.as_deref())
+        .map_err(|error| Failure::new(Code::Installed, error))?;
     let mut kernel = Kernel::open()?;
     let vip = resolve(&mut kernel, &parameters, &instance)?;
     require_link(&mut kernel, &parameters, &vip)?;
@@ -52,7 +51,9 @@ pub fn start(env: &Environment) -> Result<(), Failure> {
         buckets: BucketSet::one(instance.bucket),
     };
     let done = take(env, &mut kernel, &intent, &parameters)?;
-    let came_up = done.iter().any(|step| matches!(step, Step::AddAddress(_)));
+    let came_up = done
+        .iter()
+        .any(|step| matches!(step, Step::AddAddress { .. }));
     if came_up {
         info!(
             "{} is up on {} with the cluster MAC {}",
@@ -96,7 +97,7 @@ fn take(
 
 /// The action `stop`.
 pub fn stop(env: &Environment) -> Result<(), Failure> {
-    let Some(parameters) = Essentials::read(env) else {
+    let Some(essentials) = Essentials::read(env) else {
         warn!("nothing to stop: without a readable ip nothing is ever started");
         return Ok(());
     };
@@ -104,41 +105,67 @@ pub fn stop(env: &Environment) -> Result<(), Failure> {
         warn!("nothing to stop: outside of a globally unique clone nothing is ever started");
         return Ok(());
     };
+    let stopped = match enter_namespace(essentials.network_namespace.as_deref()) {
+        Err(error) if error.is_gone() => {
+            warn!("nothing to stop: {error}");
+            return Ok(());
+        }
+        Err(error) => Err(Failure::new(Code::Generic, error)),
+        Ok(()) => stop_here(env, &essentials, number),
+    };
+    // Codes that mean "not here" or "not anywhere" would be taken for a failed stop all the same.
+    stopped.map_err(|failure| match failure.code {
+        Code::Permission => failure,
+        _ => Failure::new(Code::Generic, failure.reason),
+    })
+}
+
+/// Stops the instance in the namespace that was entered.
+fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<(), Failure> {
+    let ip = essentials.ip;
     privileged("stop")?;
-    if let Err(failure) = enter_namespace(parameters.network_namespace.as_deref()) {
-        warn!("nothing to stop: {}", failure.reason);
-        return Ok(());
-    }
-    let mut kernel = Kernel::open()?;
-    let lock = locked(env)?;
-    let nic = nic_for_stop(&mut kernel, &parameters)?;
-    let (observed, _) = kernel.observe(nic.as_ref())?;
-    if let Some(found) = find(&observed.rules, parameters.ip)
-        && found.vip.manager != parameters.manager
+    let observed = Kernel::open().and_then(|mut kernel| {
+        let (observed, _) = kernel.observe(essentials.nic.as_ref(), Some(ip))?;
+        Ok((kernel, observed))
+    });
+    let (mut kernel, observed) = match observed {
+        Err(ObserveError::Nft(error)) if error.is_absent() => {
+            warn!("nothing to stop, for nothing can have been started: {error}");
+            return Ok(());
+        }
+        observed => observed?,
+    };
+    // An instance with a number beyond all buckets is an orphan that owns none.
+    let buckets = u16::try_from(number).map(BucketSet::one);
+    let intent = Intent::Leave {
+        address: ip,
+        buckets: Some(buckets.unwrap_or_default()),
+        place: essentials.nic.clone().map(|nic| (nic, essentials.mac)),
+    };
+    if let Some(found) = find(&observed.rules, ip)
+        && found.vip.manager != essentials.manager
     {
         warn!(
-            "nothing to stop: {} is here by {}, not by {}",
-            parameters.ip, found.vip.manager, parameters.manager
+            "nothing to stop: {ip} is here by {}, not by {}",
+            found.vip.manager, essentials.manager
         );
         return Ok(());
     }
-    let intent = Intent::Leave {
-        address: parameters.ip,
-        // An instance with a number beyond all buckets is an orphan that owns none.
-        buckets: Some(
-            u16::try_from(number)
-                .map(BucketSet::one)
-                .unwrap_or_default(),
-        ),
-        place: nic.map(|nic| (nic, parameters.mac)),
+    let lock = match locked(env) {
+        // Whoever cannot be locked out has nothing to change.
+        Err(failure) if steps(&observed, &intent).is_ok_and(|todo| todo.is_empty()) => {
+            warn!("{}", failure.reason);
+            return Ok(());
+        }
+        lock => lock?,
     };
     let done = reach(&mut kernel, &intent, Manners::default())?;
     if !done.is_empty() {
-        info!("bucket {number} of {} is foreign here now", parameters.ip);
+        info!("bucket {number} of {ip} is foreign here now");
     }
     let gone = |step: &Step| matches!(step, Step::DeleteAddress { .. });
     if done.iter().any(gone) {
-        info!("{} is gone from this node", parameters.ip);
+        info!("{ip} is gone from this node");
     }
     if !done.is_empty() {
         let none_left = kernel.nft.snapshot().is_ok_and(|now| now.rules.is_empty());
@@ -148,21 +175,6 @@ pub fn stop(env: &Environment) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-/// The interface to look at: the one that has the address, whatever its name is by now, else the one
-/// that was named.
-fn nic_for_stop(kernel: &mut Kernel, parameters: &Essentials) -> Result<Option<Nic>, Failure> {
-    let route = &mut kernel.route;
-    let held = route.addresses(None, None).map_err(ObserveError::from)?;
-    let mut holders = held.iter().filter(|held| held.addr == parameters.ip);
-    let Some(holder) = holders.next() else {
-        return Ok(parameters.nic.clone());
-    };
-    let links = route.links().map_err(ObserveError::from)?;
-    let link = links.iter().find(|link| link.index == holder.index);
-    let name = link.and_then(|link| link.name.parse().ok());
-    Ok(name.or_else(|| parameters.nic.clone()))
 }
 
 /// The action `validate-all`. With `OCF_CHECK_LEVEL` 10 it also asks this node.
@@ -198,7 +210,8 @@ pub fn validate_all(env: &Environment) -> Result<(), Failure> {
         return Ok(());
     }
     privileged("validate-all with OCF_CHECK_LEVEL=10")?;
-    enter_namespace(parameters.network_namespace.as_deref())?;
+    enter_namespace(parameters.network_namespace.as_deref())
+        .map_err(|error| Failure::new(Code::Installed, error))?;
     let mut kernel = Kernel::open()?;
     let place = place(
         &mut kernel.route,
@@ -213,7 +226,7 @@ pub fn validate_all(env: &Environment) -> Result<(), Failure> {
 
 /// Has the kernel check all of the rules, without keeping them.
 fn try_rules(kernel: &mut Kernel, vip: Vip) -> Result<(), Failure> {
-    let (observed, generation) = kernel.observe(Some(&vip.nic))?;
+    let (observed, generation) = kernel.observe(Some(&vip.nic), Some(vip.address))?;
     let buckets = BucketSet::one(0);
     let todo = match steps(&observed, &Intent::Take { vip, buckets }) {
         // A running VIP with another description proves that the kernel can.
@@ -347,8 +360,9 @@ impl From<ReachError> for Failure {
             ReachError::Refused(refusal) => {
                 let code = match refusal {
                     Refusal::NoInterface(_) | Refusal::NotEthernet(_) => Code::Installed,
-                    Refusal::OwnAddress { .. } => Code::Configured,
-                    Refusal::OtherDescription { .. } | Refusal::Unknown(_) => Code::Generic,
+                    Refusal::OwnAddress { .. }
+                    | Refusal::OtherDescription { .. }
+                    | Refusal::Unknown(_) => Code::Generic,
                 };
                 Failure::new(code, refusal)
             }

@@ -228,13 +228,12 @@ fn write(xml: &mut String) -> std::fmt::Result {
     for parameter in &PARAMETERS {
         describe(xml, parameter)?;
     }
-    let refused = (
-        "unique_clone_address",
-        "refused when true: all instances share one address",
-    );
-    for (name, why) in IGNORED.into_iter().chain([refused]) {
-        deprecated(xml, name, why)?;
+    for (name, why) in IGNORED {
+        let short = "Ignored, for compatibility with IPaddr2";
+        deprecated(xml, name, why, short)?;
     }
+    let why = "start refuses it when it is true, for all instances share one address";
+    deprecated(xml, "unique_clone_address", why, "Refused when true")?;
     writeln!(xml, "</parameters>")?;
     writeln!(xml, "<actions>")?;
     for (name, timeout, more) in [
@@ -282,7 +281,7 @@ fn describe(xml: &mut String, parameter: &Described) -> std::fmt::Result {
     writeln!(xml, "</parameter>")
 }
 
-fn deprecated(xml: &mut String, name: &str, why: &str) -> std::fmt::Result {
+fn deprecated(xml: &mut String, name: &str, why: &str, short: &str) -> std::fmt::Result {
     writeln!(
         xml,
         "<parameter name=\"{name}\" required=\"0\" reloadable=\"0\">"
@@ -291,11 +290,8 @@ fn deprecated(xml: &mut String, name: &str, why: &str) -> std::fmt::Result {
         xml,
         "<deprecated><desc lang=\"en\">{why}</desc></deprecated>"
     )?;
-    texts(
-        xml,
-        &format!("A parameter of ocf:heartbeat:IPaddr2 that means nothing here: {why}."),
-        "Ignored, for compatibility with IPaddr2",
-    )?;
+    let long = format!("A parameter of ocf:heartbeat:IPaddr2: {why}.");
+    texts(xml, &long, short)?;
     writeln!(xml, "<content type=\"string\"/>")?;
     writeln!(xml, "</parameter>")
 }

@@ -8,30 +8,38 @@ use super::environment::Environment;
 use super::exit::{Code, Failure};
 use super::parameters::{Essentials, Parameters};
 use super::resolve::describe;
-use crate::host::observe::Kernel;
+use crate::host::observe::{Kernel, ObserveError};
 use crate::host::place::Place;
 use crate::model::host::Observed;
 use crate::model::ruleset::Family;
 use crate::model::vip::Vip;
 use crate::plan::health::{Drift, MISSING, drift};
-use crate::plan::installed::find;
+use crate::plan::installed::{find, is_unreadable};
 
 /// The most pieces that an exit reason names.
 const NAMED: usize = 3;
 
 /// The action `monitor`, and the probe.
 pub fn monitor(env: &Environment) -> Result<(), Failure> {
-    let silent = |_| Failure::not_running();
     let (Some(essentials), Some(number)) = (Essentials::read(env), env.instance()) else {
         // Without an address or a number nothing is ever started.
         return Err(Failure::not_running());
     };
-    super::actions::enter_namespace(essentials.network_namespace.as_deref()).map_err(silent)?;
-    let failed = |error: &dyn std::fmt::Display| Failure::new(Code::Generic, error);
-    let mut kernel = Kernel::open().map_err(|error| failed(&error))?;
-    let (observed, _) = kernel
-        .observe(essentials.nic.as_ref())
-        .map_err(|error| failed(&error))?;
+    let generic = |error: &dyn std::fmt::Display| Failure::new(Code::Generic, error);
+    match super::actions::enter_namespace(essentials.network_namespace.as_deref()) {
+        Err(error) if error.is_gone() => return Err(Failure::not_running()),
+        entered => entered.map_err(|error| generic(&error))?,
+    }
+    let absent = |error: &ObserveError| matches!(error, ObserveError::Nft(nft) if nft.is_absent());
+    let mut kernel = match Kernel::open() {
+        Err(error) if absent(&error) => return Err(Failure::not_running()),
+        kernel => kernel.map_err(|error| generic(&error))?,
+    };
+    let observed = match kernel.observe(essentials.nic.as_ref(), Some(essentials.ip)) {
+        // Without nf_tables nothing can have been started.
+        Err(error) if absent(&error) => return Err(Failure::not_running()),
+        observed => observed.map_err(|error| generic(&error))?.0,
+    };
     judge(env, &essentials, number, &observed)
 }
 
@@ -52,6 +60,12 @@ fn judge(
         };
         Err(Failure::new(Code::NotRunning, reason))
     };
+    if is_unreadable(&observed.rules, ip) {
+        return Err(Failure::new(
+            Code::Generic,
+            format!("the description of {ip} in the kernel cannot be read; it was changed by hand"),
+        ));
+    }
     let Some(found) = find(&observed.rules, ip) else {
         let missing = match observed.rules.contains_key(&Family::Netdev) {
             true => format!("the chains of {ip} are gone from 'table netdev clusterip'"),

@@ -25,7 +25,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(failure) => {
-            eprintln!("nodectl: {}", failure.message);
+            let _ = writeln!(std::io::stderr(), "nodectl: {}", failure.message);
             ExitCode::from(failure.code)
         }
     }

@@ -4,8 +4,14 @@ use clusterip::agent::environment::Environment;
 use clusterip::agent::exit::{Code, Failure};
 use clusterip::agent::{actions, metadata, monitor};
 use clusterip::logging;
+use std::io::Write;
 use std::process::ExitCode;
 use tracing::error;
+
+/// Whoever closed the pipe does not want to read on.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
 
 fn main() -> ExitCode {
     let action = std::env::args().nth(1).unwrap_or_default();
@@ -18,11 +24,11 @@ fn main() -> ExitCode {
         "validate-all" => actions::validate_all(&env),
         "reload-agent" => actions::reload_agent(&env),
         "meta-data" => {
-            print!("{}", metadata::xml());
+            print(&metadata::xml());
             Ok(())
         }
         "usage" | "help" => {
-            println!("{}", metadata::USAGE);
+            print(&format!("{}\n", metadata::USAGE));
             Ok(())
         }
         other => Err(Failure::new(
@@ -39,7 +45,7 @@ fn main() -> ExitCode {
                     error!("{}", failure.reason);
                 }
                 // Pacemaker looks for this word and shows the rest to the operator.
-                eprintln!("ocf-exit-reason:{short}");
+                let _ = writeln!(std::io::stderr(), "ocf-exit-reason:{short}");
             }
             ExitCode::from(failure.code as u8)
         }

@@ -22,7 +22,7 @@ pub enum Disagreement {
     #[error(
         "stop the clone first: {mac} on {nic} shares {address} under another description. Compare the digests that 'nodectl status' shows on all nodes; after a change \
          of clone-max, hash, seed or mac all instances on all nodes must stop before one starts. \
-         Or set conflict_detection=\"false\""
+         (agent: conflict_detection=\"false\", nodectl: --force; they are for those who know better)"
     )]
     Answered {
         /// The VIP.

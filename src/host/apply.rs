@@ -4,14 +4,14 @@ use super::agreement::{Disagreement, agree};
 use super::announce::{Announcements, announce};
 use super::observe::Kernel;
 use crate::model::host::Observed;
-use crate::model::vip::{Nic, Vip};
+use crate::model::vip::Nic;
 use crate::plan::steps::Step;
 use crate::sys::mcast::{self, McastError};
 use crate::sys::nft::NftError;
-use crate::sys::process::DetachError;
 use crate::sys::route::{Family, NewAddress, RouteError, lost_with};
 use crate::sys::sysctl::{self, Key, SysctlError, SysctlPath};
 use std::net::IpAddr;
+use tracing::warn;
 
 /// How to behave towards others on the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,9 +40,6 @@ pub enum StepError {
     /// Somebody on the link does not agree.
     #[error(transparent)]
     Disagreement(#[from] Disagreement),
-    /// The announcements.
-    #[error("the VIP cannot be announced to its neighbours: {0}")]
-    Announce(#[from] DetachError),
     /// The interface vanished between looking and doing.
     #[error("the interface {0} has just vanished")]
     Vanished(Nic),
@@ -61,7 +58,7 @@ pub fn apply(
         state.ok_or_else(|| StepError::Vanished(nic.clone()))
     };
     match step {
-        Step::Agree(vip) => {
+        Step::Agree(vip, _) => {
             if manners.ask {
                 agree(vip, index(&vip.nic)?)?;
             }
@@ -76,10 +73,11 @@ pub fn apply(
         }
         Step::Join { nic, mac } => mcast::join(nic.as_str(), mac.0)?,
         Step::LeaveMac { nic, mac } => mcast::leave(nic.as_str(), mac.0)?,
-        Step::AddAddress(vip) => {
-            kernel
-                .route
-                .add_address(&new_address(vip, index(&vip.nic)?.index))?;
+        Step::AddAddress { vip, noprefixroute } => {
+            let mut new = NewAddress::new(index(&vip.nic)?.index, vip.address, vip.prefix);
+            new.label = vip.label.clone();
+            new.noprefixroute = *noprefixroute;
+            kernel.route.add_address(&new)?;
         }
         Step::DeleteAddress {
             nic,
@@ -88,19 +86,16 @@ pub fn apply(
         } => delete_address(kernel, nic, index(nic)?.index, *address, *prefix)?,
         Step::Announce(vip) => {
             let state = index(&vip.nic)?;
-            if let Some(mac) = state.mac {
-                announce(vip, state.index, mac, manners.announcements)?;
+            let Some(mac) = state.mac else {
+                return Ok(());
+            };
+            // Neighbours ask when they need to know; nobody depends on being told.
+            if let Err(error) = announce(vip, state.index, mac, manners.announcements) {
+                warn!("{} is not announced: {error}", vip.address);
             }
         }
     }
     Ok(())
-}
-
-fn new_address(vip: &Vip, index: u32) -> NewAddress {
-    let mut new = NewAddress::new(index, vip.address, vip.prefix);
-    new.label = vip.label.clone();
-    new.noprefixroute = vip.noprefixroute;
-    new
 }
 
 /// Deletes the address, and nothing else: an IPv4 address that came first in its network would take

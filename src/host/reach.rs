@@ -10,6 +10,7 @@ use super::observe::{Kernel, ObserveError};
 use crate::model::vip::Nic;
 use crate::plan::steps::{Intent, Refusal, Step, steps};
 use crate::sys::nft::NftError;
+use std::net::IpAddr;
 use tracing::debug;
 
 /// How often it is tried again when others change rules at the same time; each round takes about a
@@ -59,12 +60,11 @@ pub fn reach(
 ) -> Result<Vec<Step>, ReachError> {
     let mut done = Vec::new();
     for _ in 0..ROUNDS {
-        let (observed, mut generation) = kernel.observe(nic_of(intent))?;
+        let (observed, mut generation) =
+            kernel.observe(nic_of(intent), Some(address_of(intent)))?;
         let mut todo = steps(&observed, intent)?;
-        // Nobody is asked twice, and the answer takes so long that the rules are read anew.
-        if done.iter().any(|step| matches!(step, Step::Agree(_))) {
-            todo.retain(|step| !matches!(step, Step::Agree(_)));
-        }
+        // Nobody is asked the same twice, and the answer takes so long that all is read anew.
+        todo.retain(|step| !matches!(step, Step::Agree(..)) || !done.contains(step));
         if todo.is_empty() {
             return Ok(done);
         }
@@ -74,10 +74,10 @@ pub fn reach(
             if !errors.is_empty() && matches!(step, Step::Rules(_)) {
                 continue;
             }
-            debug!(?step, "doing");
+            debug!("{step}");
             match apply(kernel, &observed, &step, &mut generation, manners) {
                 Ok(()) => {
-                    let asked = matches!(step, Step::Agree(_));
+                    let asked = matches!(step, Step::Agree(..));
                     done.push(step);
                     if asked {
                         break;
@@ -98,6 +98,13 @@ pub fn reach(
         }
     }
     Err(ReachError::Restless(ROUNDS))
+}
+
+fn address_of(intent: &Intent) -> IpAddr {
+    match intent {
+        Intent::Take { vip, .. } => vip.address,
+        Intent::Release { address, .. } | Intent::Leave { address, .. } => *address,
+    }
 }
 
 fn nic_of(intent: &Intent) -> Option<&Nic> {

@@ -68,16 +68,24 @@ impl NicState {
         }
     }
 
-    /// Does this address look like the node's own, and not like a VIP that lost its rules? A VIP has
-    /// its membership beside it, stands behind the node's own address (IPv4) or is deprecated (IPv6).
+    /// Is this address here without a sign that it is a VIP? Without its rules a VIP is known by what
+    /// survives a flush of them: its membership (IPv4), or that it is deprecated (IPv6). Whatever has
+    /// no such sign may be the node's own, or another program's, and is not touched.
     pub fn is_own(&self, address: IpAddr, cluster_mac: Mac) -> bool {
-        if self.memberships.contains(&cluster_mac) {
-            return false;
-        }
         self.held(address).is_some_and(|held| match address {
-            IpAddr::V4(_) => !held.secondary && !self.has_neighbour(held),
+            IpAddr::V4(_) => !self.memberships.contains(&cluster_mac),
             IpAddr::V6(_) => !held.deprecated,
         })
+    }
+
+    /// Must the VIP come without a route of its own? So where the node has an address in the network
+    /// with another prefix: a more specific route would make the VIP the source of connections.
+    pub fn has_other_route(&self, address: IpAddr, prefix: u8) -> bool {
+        let reaches = |held: &&Held| held.address != address && same_network(held, address);
+        self.addresses
+            .iter()
+            .filter(reaches)
+            .any(|held| held.prefix != prefix)
     }
 
     /// Is this VIP the primary address of a network in which the node has an address of its own? Then
@@ -85,11 +93,6 @@ impl NicState {
     pub fn comes_first(&self, held: &Held) -> bool {
         let behind = |other: &&Held| other.secondary && other.prefix == held.prefix;
         !held.secondary && self.neighbours(held).any(|other| behind(&other))
-    }
-
-    /// Is there another primary IPv4 address in its network?
-    fn has_neighbour(&self, of: &Held) -> bool {
-        self.neighbours(of).any(|other| !other.secondary)
     }
 
     /// The other IPv4 addresses whose networks this address is in.

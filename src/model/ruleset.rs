@@ -42,6 +42,8 @@ pub type Ruleset = BTreeMap<Family, Table>;
 /// One table: its chains and its sets (maps are sets with data), by name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Table {
+    /// Its flags; ours has none. A dormant table (1) does nothing.
+    pub flags: u32,
     /// The chains.
     pub chains: BTreeMap<String, Chain>,
     /// The sets and maps.

@@ -149,6 +149,9 @@ impl Vip {
                 longest,
             });
         }
+        if let Some(why) = unfit_in_network(self.address, self.prefix) {
+            return Err(VipError::Address(self.address, why));
+        }
         if self.mac == Mac([0xff; 6]) {
             return Err(VipError::BroadcastMac);
         }
@@ -312,6 +315,21 @@ pub fn check_address(address: IpAddr) -> Result<(), VipError> {
     }
 }
 
+/// Why an IPv4 address cannot be a host's in its network: all bits of the host's part are equal
+/// (RFC 1122 §3.2.1.3; networks of one or two addresses have no such, RFC 3021).
+fn unfit_in_network(address: IpAddr, prefix: u8) -> Option<&'static str> {
+    let IpAddr::V4(v4) = address else {
+        return None;
+    };
+    let mask = u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0);
+    match v4.to_bits() & mask {
+        _ if prefix >= 31 => None,
+        0 => Some("the address of its whole network"),
+        host if host == mask => Some("the broadcast address of its network"),
+        _ => None,
+    }
+}
+
 /// Why an address cannot be shared, if so.
 fn unfit(address: IpAddr) -> Option<&'static str> {
     if address.is_unspecified() {
@@ -381,6 +399,11 @@ pub(crate) mod tests {
         (prop_oneof![v4, v6], hasher, rest).prop_map(
             |(address, hasher, (prefix, mut mac, buckets, [a, b, c, d], resource))| {
                 mac[0] = (mac[0] | 1) & 0x7f;
+                // In a short prefix of many zeros or ones it could be the network's.
+                let prefix = match super::unfit_in_network(address, prefix) {
+                    Some(_) => 32,
+                    None => prefix,
+                };
                 Vip {
                     address,
                     prefix,
@@ -461,6 +484,14 @@ pub(crate) mod tests {
         refused(|v| v.address = [127, 0, 0, 1].into(), "a loopback address");
         refused(|v| v.address = [255; 4].into(), "the broadcast address");
         refused(|v| v.address = [0; 4].into(), "the unspecified address");
+        refused(
+            |v| v.address = [10, 77, 0, 255].into(),
+            "the broadcast address of its network",
+        );
+        refused(
+            |v| v.address = [10, 77, 0, 0].into(),
+            "the address of its whole network",
+        );
         refused(|v| v.prefix = 33, "use 1 to 32");
         refused(|v| v.prefix = 0, "use 1 to 32");
         refused(|v| v.mac = Mac([2, 0, 0, 0, 0, 1]), "is a unicast MAC");

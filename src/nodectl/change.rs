@@ -14,7 +14,7 @@ use crate::model::mac::Mac;
 use crate::model::seed::derived_seed;
 use crate::model::vip::{L2Mode, Manager, Vip};
 use crate::plan::installed::{Installed, find};
-use crate::plan::steps::Intent;
+use crate::plan::steps::{Intent, Step};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub fn up(args: &Up) -> Result<String, Failure> {
     )?;
     let buckets = args.own.clone().unwrap_or_default();
     within(&buckets, &vip)?;
-    let (observed, _) = kernel.observe(Some(&vip.nic))?;
+    let (observed, _) = kernel.observe(Some(&vip.nic), Some(vip.address))?;
     let vip = match find(&observed.rules, vip.address) {
         None => vip,
         Some(found) => {
@@ -41,7 +41,14 @@ pub fn up(args: &Up) -> Result<String, Failure> {
             Vip { manager, ..vip }
         }
     };
-    take_buckets(&mut kernel, vip, buckets, args.force)
+    let address = vip.address;
+    let was_here = find(&observed.rules, address).is_some();
+    let taken = take_buckets(&mut kernel, vip, buckets, args.force);
+    if taken.is_err() && !was_here {
+        // What did not come up as a whole does not stay; the error is what matters.
+        let _ = leave(&mut kernel, address);
+    }
+    taken
 }
 
 /// `nodectl take`.
@@ -65,24 +72,30 @@ pub fn release(args: &Move) -> Result<String, Failure> {
     summary(&mut kernel, args.vip)
 }
 
-/// `nodectl down`.
+/// `nodectl down`. A VIP whose rules are gone is known by its address and its membership.
 pub fn down(args: &Down) -> Result<String, Failure> {
     let (lock, mut kernel) = begin()?;
-    let (observed, _) = kernel.observe(None)?;
-    let Some(found) = find(&observed.rules, args.vip) else {
-        return Ok(format!("{} is not installed here\n", args.vip));
-    };
-    require_manual(&found, args.force)?;
+    let (observed, _) = kernel.observe(None, Some(args.vip))?;
+    if let Some(found) = find(&observed.rules, args.vip) {
+        require_manual(&found, args.force)?;
+    }
+    let done = leave(&mut kernel, args.vip)?;
+    if kernel.observe(None, None)?.0.rules.is_empty() {
+        lock.remove();
+    }
+    Ok(match done.is_empty() {
+        true => format!("{} is not installed here\n", args.vip),
+        false => format!("{} is gone from this node\n", args.vip),
+    })
+}
+
+fn leave(kernel: &mut Kernel, address: IpAddr) -> Result<Vec<Step>, Failure> {
     let intent = Intent::Leave {
-        address: args.vip,
+        address,
         buckets: None,
         place: None,
     };
-    reach(&mut kernel, &intent, manners(false))?;
-    if kernel.observe(None)?.0.rules.is_empty() {
-        lock.remove();
-    }
-    Ok(format!("{} is gone from this node\n", args.vip))
+    Ok(reach(kernel, &intent, manners(false))?)
 }
 
 /// What the command line describes, with the rest found.
@@ -153,7 +166,7 @@ fn manners(force: bool) -> Manners {
 }
 
 fn changeable(kernel: &mut Kernel, vip: IpAddr, force: bool) -> Result<Installed, Failure> {
-    let (observed, _) = kernel.observe(None)?;
+    let (observed, _) = kernel.observe(None, None)?;
     let found = known(&observed, vip)?;
     require_manual(&found, force)?;
     Ok(found)
@@ -174,7 +187,7 @@ fn require_manual(found: &Installed, force: bool) -> Result<(), Failure> {
 }
 
 fn summary(kernel: &mut Kernel, vip: IpAddr) -> Result<String, Failure> {
-    let (observed, _) = kernel.observe(None)?;
+    let (observed, _) = kernel.observe(None, None)?;
     let Installed { vip, owned } = known(&observed, vip)?;
     Ok(format!(
         "{}/{} on {}: owned here {owned} of {} buckets\n",

@@ -74,7 +74,7 @@ pub fn run(cli: &Cli) -> Result<String, Failure> {
 /// The kernel and what is found there.
 fn look() -> Result<(Kernel, Observed), Failure> {
     let mut kernel = Kernel::open()?;
-    let (observed, _) = kernel.observe(None)?;
+    let (observed, _) = kernel.observe(None, None)?;
     Ok((kernel, observed))
 }
 
@@ -144,7 +144,7 @@ impl From<ReachError> for Failure {
             StepError::Sysctl(sysctl) => code_of_errno(sysctl.errno()),
             StepError::Disagreement(Disagreement::Answered { .. }) => DATA,
             StepError::Disagreement(Disagreement::Packet(packet)) => code_of_errno(packet.errno()),
-            StepError::Announce(_) | StepError::Vanished(_) => REFUSED,
+            StepError::Vanished(_) => REFUSED,
         };
         let code = match &error {
             ReachError::Refused(_) => DATA,

@@ -5,9 +5,10 @@ use super::style::Style;
 use super::{Failure, SCHEMA, json, look};
 use crate::model::host::Observed;
 use crate::plan::health::{Drift, drift};
-use crate::plan::installed::{Installed, foreign, installed};
+use crate::plan::installed::{Installed, addresses, foreign, installed, is_unreadable};
 use serde::Serialize;
 use std::fmt::Write;
+use tracing::warn;
 
 #[derive(Serialize)]
 struct Status {
@@ -39,6 +40,13 @@ struct VipStatus {
 pub fn status(args: &Show) -> Result<String, Failure> {
     let (_, observed) = look()?;
     let vips = installed(&observed.rules);
+    for address in addresses(&observed.rules) {
+        if is_unreadable(&observed.rules, address) {
+            warn!(
+                "the description of {address} cannot be read; 'nodectl down {address}' removes it"
+            );
+        }
+    }
     if args.json {
         return json(&Status {
             schema: SCHEMA,
@@ -57,7 +65,7 @@ pub fn status(args: &Show) -> Result<String, Failure> {
 }
 
 fn describe(observed: &Observed, Installed { vip, owned }: &Installed) -> VipStatus {
-    let drift = drift(observed, vip, false);
+    let drift = drift(observed, vip, true);
     VipStatus {
         vip: vip.address.to_string(),
         nic: vip.nic.to_string(),
@@ -80,7 +88,7 @@ fn describe(observed: &Observed, Installed { vip, owned }: &Installed) -> VipSta
 
 fn screen(observed: &Observed, found: &Installed, style: Style) -> String {
     let Installed { vip, owned } = found;
-    let drift = drift(observed, vip, false);
+    let drift = drift(observed, vip, true);
     let health = match drift.is_empty() {
         true => style.good("healthy"),
         false => style.bad("DRIFTED"),

@@ -53,6 +53,7 @@ const ERRORS: &str = "ICMP errors: to every node, nothing answers them";
 const ERRORS_AND_ND: &str = "ICMPv6 errors and neighbour discovery: to every node";
 const TCP_PIECE: &str = "a piece of a TCP packet: its owner cannot be told";
 const AGREED_PROBE: &str = "a node of the same description asks: silence is consent";
+const OTHER_INTERFACE: &str = "another interface must not say that the VIP is there";
 const CLUSTER_MAC: &str = "the VIP is at the cluster MAC";
 
 /// An element that says: this bucket is owned.
@@ -243,6 +244,13 @@ fn arp_table(vips: &[(Vip, BucketSet)]) -> Table {
             .arp_sender_ip(Reg(4))
             .value(MACS, Reg(0), Reg(8))
             .set_arp_sender_mac(Reg(8), MACS)
+            .accept()
+            .rule(),
+    );
+    base.rules.push(
+        Sentence::because(OTHER_INTERFACE)
+            .arp_reply_from(VIPS)
+            .drop()
             .rule(),
     );
     let mut table = mac_table(vips, base, KeyPart::Ip4, IpAddr::is_ipv4);
@@ -256,6 +264,18 @@ fn arp_table(vips: &[(Vip, BucketSet)]) -> Table {
             .insert(agreed_key(vip), Element::new(Target::None));
     }
     table.sets.insert(AGREED.to_owned(), set);
+    let mut addresses = Set::new(SetSpec {
+        key: vec![KeyPart::Ip4],
+        data: Data::None,
+        counters: false,
+        size: MOST_VIPS,
+    });
+    for (vip, _) in vips.iter().filter(|(vip, _)| vip.address.is_ipv4()) {
+        addresses
+            .elements
+            .insert(address_bytes(vip.address), Element::new(Target::None));
+    }
+    table.sets.insert(VIPS.to_owned(), addresses);
     table
 }
 
@@ -292,6 +312,7 @@ fn mac_table(
         );
     }
     Table {
+        flags: 0,
         chains: BTreeMap::from([("output".to_owned(), base)]),
         sets: BTreeMap::from([(MACS.to_owned(), macs)]),
     }

@@ -39,7 +39,12 @@ fn can_change(found: &Table, wanted: &Table) -> bool {
         let found = found.sets.get(name);
         found.is_none_or(|found| found.spec == wanted.spec)
     });
-    chains && sets
+    // An element without a key matches everything; only with its set does it go.
+    let catch_all = |table: &Table| {
+        let mut sets = table.sets.values();
+        sets.any(|set| set.elements.contains_key(&Vec::new()))
+    };
+    chains && sets && found.flags == wanted.flags && !catch_all(found)
 }
 
 /// The changes of one table. What is added comes before what refers to it, what is deleted after

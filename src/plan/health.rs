@@ -1,12 +1,11 @@
 //! Is a VIP as it should be? What is and what should be are both written down piece by piece, in
 //! the same words; where the two texts differ there is drift, and the piece has a name. Pure.
 
-use super::before::remember_before;
 use super::dataplane::{self, needs_membership};
-use super::installed::{Installed, installed};
+use super::installed::{installed, owned_of};
 use super::names::{bucket_of_key, buckets_map};
 use super::removal::names_of;
-use super::steps::fits;
+use super::steps::{fits, with_vip};
 use crate::model::bucket::BucketSet;
 use crate::model::host::{NicState, Observed};
 use crate::model::ruleset::{Chain, Data, Element, Family, Rule, Ruleset, Set, Target, Verdict};
@@ -35,7 +34,7 @@ type Pieces = BTreeMap<String, String>;
 ///
 /// `strict_link` says that an interface without a carrier is a fault.
 pub fn drift(observed: &Observed, vip: &Vip, strict_link: bool) -> Vec<Drift> {
-    let expected = expected(observed, vip, strict_link);
+    let expected = expected(observed, vip);
     let found = found(observed, vip, strict_link);
     if digest(&expected) == digest(&found) {
         return Vec::new();
@@ -71,17 +70,9 @@ fn digest(pieces: &Pieces) -> blake3::Hash {
 }
 
 /// What should be there of this VIP, given the others on the host.
-fn expected(observed: &Observed, vip: &Vip, strict_link: bool) -> Pieces {
-    let mut vips: Vec<(Vip, BucketSet)> = installed(&observed.rules)
-        .into_iter()
-        .map(|Installed { vip, owned }| (vip, owned))
-        .filter(|(other, _)| other.address != vip.address)
-        .collect();
-    let known = super::installed::find(&observed.rules, vip.address);
-    let owned = known.map(|known| known.owned).unwrap_or_default();
-    vips.push((vip.clone(), owned));
-    let mut rules = dataplane::ruleset(&vips);
-    remember_before(&mut rules, observed);
+fn expected(observed: &Observed, vip: &Vip) -> Pieces {
+    let owned = owned_of(&observed.rules, vip.address);
+    let rules = with_vip(observed, vip, &owned);
 
     let mut pieces = rule_pieces(&rules, &rules, vip);
     pieces.insert(nic_piece(vip), nic_text(true, true).to_owned());
@@ -93,7 +84,6 @@ fn expected(observed: &Observed, vip: &Vip, strict_link: bool) -> Pieces {
     if vip.lock && state.is_none_or(|state| state.lock(vip.address).is_some()) {
         pieces.insert(lock_piece(vip), "1".to_owned());
     }
-    let _ = strict_link;
     pieces
 }
 
@@ -104,6 +94,14 @@ fn found(observed: &Observed, vip: &Vip, strict_link: bool) -> Pieces {
     all.extend(others.map(|known| (known.vip, known.owned)));
     let wording = dataplane::ruleset(&all);
     let mut pieces = rule_pieces(&observed.rules, &wording, vip);
+    for (name, state) in &observed.nics {
+        if name != vip.nic.as_str() && state.held(vip.address).is_some() {
+            pieces.insert(
+                format!("address {name} {}", vip.address),
+                "there too".to_owned(),
+            );
+        }
+    }
     let Some(state) = observed.nics.get(vip.nic.as_str()) else {
         return pieces;
     };
@@ -202,7 +200,13 @@ fn rule_pieces(rules: &Ruleset, wording: &Ruleset, vip: &Vip) -> Pieces {
         let Some(table) = rules.get(family) else {
             continue;
         };
-        pieces.insert(format!("table {}", family.name()), "there".to_owned());
+        pieces.insert(
+            format!("table {}", family.name()),
+            match table.flags {
+                0 => "there".to_owned(),
+                flags => format!("there with the flags {flags:#x} (1 is dormant)"),
+            },
+        );
         let words = wording.get(family);
         for (name, chain) in &table.chains {
             if *family == Family::Netdev && !chains.contains(name) {

@@ -1,7 +1,7 @@
 //! Which VIPs a ruleset has, read from the descriptions next to the rules. Pure.
 
 use super::dataplane::owned_element;
-use super::names::{bucket_of_key, buckets_map, ports_chain, vip_chain};
+use super::names::{bucket_of_key, buckets_map, ports_chain, vip_chain, vip_of_chain};
 use crate::model::bucket::BucketSet;
 use crate::model::ruleset::{Count, Family, Ruleset, Table};
 use crate::model::vip::Vip;
@@ -43,6 +43,31 @@ pub fn find(rules: &Ruleset, address: IpAddr) -> Option<Installed> {
         owned: owned(table, address),
         vip,
     })
+}
+
+/// The addresses of all VIPs that have a chain, also of those whose descriptions cannot be read.
+pub fn addresses(rules: &Ruleset) -> Vec<IpAddr> {
+    let chains = rules.get(&Family::Netdev).into_iter();
+    let names = chains.flat_map(|table| table.chains.keys());
+    names.filter_map(|name| vip_of_chain(name)).collect()
+}
+
+/// Has the VIP a chain whose description cannot be read?
+pub fn is_unreadable(rules: &Ruleset, address: IpAddr) -> bool {
+    addresses(rules).contains(&address) && find(rules, address).is_none()
+}
+
+/// Is there another VIP than this whose description cannot be read? Then nothing is known of what it
+/// needs.
+pub fn others_unreadable(rules: &Ruleset, address: IpAddr) -> bool {
+    let mut others = addresses(rules).into_iter();
+    others.any(|other| other != address && is_unreadable(rules, other))
+}
+
+/// The buckets that are owned according to the VIP's map, whether its description can be read or not.
+pub fn owned_of(rules: &Ruleset, address: IpAddr) -> BucketSet {
+    let table = rules.get(&Family::Netdev);
+    table.map(|table| owned(table, address)).unwrap_or_default()
 }
 
 fn owned(table: &Table, address: IpAddr) -> BucketSet {

@@ -58,7 +58,7 @@ fn apply(host: &mut Observed, step: &Step) -> Result<(), String> {
     let nic_of = |nic: &str| nic.to_owned();
     match step {
         Step::Rules(changes) => return apply_changes(&mut host.rules, changes),
-        Step::Agree(_) | Step::Announce(_) => {}
+        Step::Agree(..) | Step::Announce(_) => {}
         Step::Lock { nic, family, on } => {
             let state = host.nics.get_mut(&nic_of(nic.as_str())).ok_or("nic")?;
             match family {
@@ -74,7 +74,7 @@ fn apply(host: &mut Observed, step: &Step) -> Result<(), String> {
             let state = host.nics.get_mut(&nic_of(nic.as_str())).ok_or("nic")?;
             state.memberships.remove(mac);
         }
-        Step::AddAddress(vip) => {
+        Step::AddAddress { vip, noprefixroute } => {
             let state = host.nics.get_mut(vip.nic.as_str()).ok_or("nic")?;
             if state.held(vip.address).is_some() {
                 return Err(format!("{} is there already", vip.address));
@@ -83,7 +83,7 @@ fn apply(host: &mut Observed, step: &Step) -> Result<(), String> {
                 address: vip.address,
                 prefix: vip.prefix,
                 label: vip.label.clone(),
-                noprefixroute: vip.noprefixroute,
+                noprefixroute: *noprefixroute,
                 secondary: vip.address.is_ipv4(),
                 deprecated: vip.address.is_ipv6(),
                 unusable: false,

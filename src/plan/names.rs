@@ -15,6 +15,8 @@ pub(super) const MACS: &str = "macs";
 /// The chain and the set of probes for a VIP that need no answer (`model::agreement`).
 pub(super) const AGREE_IP6: &str = "agree-ip6";
 pub(super) const AGREED: &str = "agreed";
+/// The IPv4 VIPs, whatever their interfaces.
+pub(super) const VIPS: &str = "vips";
 
 /// The name of the interface's base chain.
 pub(super) fn ingress_chain(nic: &Nic) -> String {
@@ -81,4 +83,14 @@ pub(super) fn agreed_key(vip: &Vip) -> Vec<u8> {
     key.resize(8, 0);
     key.extend(address_bytes(vip.address));
     key
+}
+
+/// The VIP whose chain has this name.
+pub(super) fn vip_of_chain(name: &str) -> Option<IpAddr> {
+    let tag = name.strip_prefix("vip-")?;
+    let address = tag
+        .parse()
+        .or_else(|_| tag.replace('-', ":").parse())
+        .ok()?;
+    (vip_chain(address) == name).then_some(address)
 }

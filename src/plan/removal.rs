@@ -137,16 +137,12 @@ fn is_vip_chain(name: &str) -> bool {
     name.starts_with("vip-")
 }
 
-/// Keeps in `wanted` what was found and belongs to VIPs whose descriptions cannot be read: it is
-/// not ours to judge.
-pub fn keep_others(wanted: &mut Ruleset, observed: &Observed, vip: &Vip) {
-    let readable: Vec<String> = installed(&observed.rules)
+/// Keeps in `wanted` what was found and belongs to other VIPs than those that are `known`: their
+/// descriptions cannot be read, or their interfaces are gone, and they are not ours to judge.
+pub fn keep_others(wanted: &mut Ruleset, observed: &Observed, vip: &Vip, known: &[IpAddr]) {
+    let readable: Vec<String> = known
         .iter()
-        .flat_map(|known| {
-            let address = known.vip.address;
-            [vip_chain(address), ports_chain(address)]
-        })
-        .chain([vip_chain(vip.address), ports_chain(vip.address)])
+        .flat_map(|address| [vip_chain(*address), ports_chain(*address)])
         .collect();
     let Some(found) = observed.rules.get(&Family::Netdev) else {
         return;

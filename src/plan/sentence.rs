@@ -307,6 +307,15 @@ impl Sentence {
         ))
     }
 
+    /// An ARP reply that says where one of these addresses is.
+    pub(super) fn arp_reply_from(self, set: &str) -> Self {
+        self.payload(Header::Network, 6, 2, REG0)
+            .equal(REG0, &[0, 2])
+            .payload(Header::Network, 14, 4, REG0)
+            .say("arp operation reply arp saddr ip")
+            .in_set(set, REG0)
+    }
+
     /// An ARP request from nobody whose target hardware address is an agreed digest (RFC 5227).
     pub(super) fn arp_probe_with_digest(self) -> Self {
         self.payload(Header::Network, 6, 2, REG0)

@@ -12,8 +12,10 @@
 use super::before::{before_of, remember_before};
 use super::dataplane::{self, needs_membership};
 use super::diff::changes;
-use super::installed::{Installed, find, installed};
-use super::names::{bucket_key, buckets_map};
+use super::installed::{
+    Installed, addresses, find, installed, is_unreadable, others_unreadable, owned_of,
+};
+use super::names::{bucket_key, bucket_of_key, buckets_map};
 use super::removal::without_vip;
 use crate::model::bucket::BucketSet;
 use crate::model::change::Change;
@@ -21,6 +23,7 @@ use crate::model::host::{Held, NicState, Observed};
 use crate::model::mac::Mac;
 use crate::model::ruleset::{Family, Ruleset};
 use crate::model::vip::{Nic, Vip};
+use std::fmt;
 use std::net::IpAddr;
 
 /// What is asked for.
@@ -51,12 +54,22 @@ pub enum Intent {
     },
 }
 
+/// When it is asked whether others agree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// Before anything of the VIP is here.
+    BeforeItComes,
+    /// When the address is here and answers such questions itself, before its first bucket is
+    /// owned: of two nodes that come at the same time at least one hears the other.
+    BeforeItServes,
+}
+
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Ask the link whether anybody shares the VIP under another description. Only where the VIP
-    /// comes up, for then this node's kernel cannot know.
-    Agree(Vip),
+    /// Ask the link whether anybody shares the VIP under another description, for this node's kernel
+    /// cannot know.
+    Agree(Vip, When),
     /// Change the rules, in one transaction.
     Rules(Vec<Change>),
     /// Set the second lock of an interface.
@@ -83,7 +96,12 @@ pub enum Step {
         mac: Mac,
     },
     /// Add the address.
-    AddAddress(Vip),
+    AddAddress {
+        /// The VIP.
+        vip: Vip,
+        /// Without a route to its network.
+        noprefixroute: bool,
+    },
     /// Delete the address.
     DeleteAddress {
         /// The interface.
@@ -96,6 +114,34 @@ pub enum Step {
     /// Tell the neighbours the cluster MAC, in the background. Only where the VIP comes up: when a
     /// bucket moves nothing changes for them.
     Announce(Vip),
+}
+
+impl fmt::Display for Step {
+    /// For the log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Agree(vip, _) => write!(f, "ask whether others agree on {}", vip.address),
+            Step::Rules(changes) => {
+                let words: Vec<String> = changes.iter().map(ToString::to_string).collect();
+                write!(f, "in one transaction: {}", words.join(", "))
+            }
+            Step::Lock { nic, on, .. } => {
+                let value = u8::from(*on);
+                write!(f, "set drop_unicast_in_l2_multicast of {nic} to {value}")
+            }
+            Step::Join { nic, mac } => write!(f, "receive {mac} on {nic}"),
+            Step::LeaveMac { nic, mac } => write!(f, "receive {mac} on {nic} no more"),
+            Step::AddAddress { vip, .. } => {
+                write!(f, "add {}/{} to {}", vip.address, vip.prefix, vip.nic)
+            }
+            Step::DeleteAddress {
+                nic,
+                address,
+                prefix,
+            } => write!(f, "delete {address}/{prefix} from {nic}"),
+            Step::Announce(vip) => write!(f, "announce {}", vip.address),
+        }
+    }
 }
 
 /// Why nothing is done.
@@ -174,6 +220,17 @@ fn take(observed: &Observed, vip: &Vip, buckets: &BucketSet) -> Result<Vec<Step>
         Some(found) if found.vip != *vip => {
             return Ok(leave(observed, vip.address, None, None));
         }
+        None if is_unreadable(&observed.rules, vip.address) => {
+            let held = owned_of(&observed.rules, vip.address);
+            if held.is_empty() {
+                return Ok(leave(observed, vip.address, None, None));
+            }
+            return Err(Refusal::OtherDescription {
+                address: vip.address,
+                held,
+                differences: "it cannot be read".to_owned(),
+            });
+        }
         None if state.is_own(vip.address, vip.mac) => {
             return Err(Refusal::OwnAddress {
                 address: vip.address,
@@ -188,8 +245,8 @@ fn take(observed: &Observed, vip: &Vip, buckets: &BucketSet) -> Result<Vec<Step>
     let outside = outside(state, vip);
     let mut steps = Vec::new();
     let mut rules = observed.rules.clone();
-    if found_nothing && state.held(vip.address).is_none() {
-        steps.push(Step::Agree(vip.clone()));
+    if found_nothing {
+        steps.push(Step::Agree(vip.clone(), When::BeforeItComes));
     }
     if !outside.is_empty() {
         // Nothing of the VIP may be there before the rules that drop what is foreign.
@@ -197,6 +254,9 @@ fn take(observed: &Observed, vip: &Vip, buckets: &BucketSet) -> Result<Vec<Step>
         steps.extend(outside);
     }
     let all = held.union(buckets);
+    if held.is_empty() && !all.is_empty() {
+        steps.push(Step::Agree(vip.clone(), When::BeforeItServes));
+    }
     rules_step(&mut steps, &mut rules, with_vip(observed, vip, &all));
     Ok(steps)
 }
@@ -222,7 +282,10 @@ fn outside(state: &NicState, vip: &Vip) -> Vec<Step> {
         steps.push(delete_address(&vip.nic, held));
     }
     if !held.is_some_and(|held| fits(state, held, vip)) {
-        steps.push(Step::AddAddress(vip.clone()));
+        steps.push(Step::AddAddress {
+            vip: vip.clone(),
+            noprefixroute: vip.noprefixroute || state.has_other_route(vip.address, vip.prefix),
+        });
         steps.push(Step::Announce(vip.clone()));
     }
     steps
@@ -234,7 +297,7 @@ pub fn fits(state: &NicState, held: &Held, vip: &Vip) -> bool {
         IpAddr::V4(_) => held.label == vip.label && !state.comes_first(held),
         IpAddr::V6(_) => held.deprecated && !held.unusable,
     };
-    family && held.prefix == vip.prefix && held.noprefixroute == vip.noprefixroute
+    family && held.prefix == vip.prefix && (held.noprefixroute || !vip.noprefixroute)
 }
 
 fn leave(
@@ -244,58 +307,52 @@ fn leave(
     place: Option<&(Nic, Mac)>,
 ) -> Vec<Step> {
     let found = find(&observed.rules, address);
-    let described = found
-        .as_ref()
-        .map(|found| (found.vip.nic.clone(), found.vip.mac));
-    // An interface that was renamed is not the described one any more.
-    let exists = |(nic, _): &&(Nic, Mac)| observed.nics.contains_key(nic.as_str());
-    let place = described
-        .as_ref()
-        .filter(exists)
-        .or(place)
-        .or(described.as_ref());
-    let left = match (&found, buckets) {
-        (Some(found), Some(buckets)) => found.owned.without(buckets),
-        _ => BucketSet::default(),
+    let described = found.map(|found| (found.vip.nic, found.vip.mac));
+    let left = match buckets {
+        Some(buckets) => owned_of(&observed.rules, address).without(buckets),
+        None => BucketSet::default(),
     };
     let mut steps = drop_buckets(observed, address, buckets);
     if !left.is_empty() {
         return steps;
     }
-    let mut rules = observed.rules.clone();
-    if !steps.is_empty() {
-        rules = without_buckets(&observed.rules, address, None);
-    }
-    let nic = place.map(|(nic, _)| nic);
-    let state = nic.and_then(|nic| observed.nics.get(nic.as_str()));
-    if let (Some((nic, mac)), Some(state)) = (place, state) {
-        // Without its description an address may be anybody's.
-        let ours = found.is_some() || !state.is_own(address, *mac);
-        if let Some(held) = state.held(address).filter(|_| ours) {
-            steps.push(delete_address(nic, held));
+    let rules = without_buckets(&observed.rules, address, buckets);
+    let mac = match described.as_ref().or(place) {
+        Some((_, mac)) => *mac,
+        None => Mac::of_group(address),
+    };
+    // The address may be on another interface than the described one, which may have been renamed.
+    let has_rules = addresses(&observed.rules).contains(&address);
+    for (name, state) in &observed.nics {
+        let Ok(nic) = name.parse::<Nic>() else {
+            continue;
+        };
+        // Without its rules an address may be anybody's.
+        let ours = |_: &&Held| has_rules || !state.is_own(address, mac);
+        let held = state.held(address).filter(ours);
+        steps.extend(held.map(|held| delete_address(&nic, held)));
+        let named = [described.as_ref(), place].into_iter().flatten();
+        let here = held.is_some() || named.into_iter().any(|(named, _)| *named == nic);
+        if here && state.memberships.contains(&mac) && !others_need(observed, address, &nic, mac) {
+            let nic = nic.clone();
+            steps.push(Step::LeaveMac { nic, mac });
         }
-        if state.memberships.contains(mac) && !others_need(observed, address, nic, *mac) {
-            steps.push(Step::LeaveMac {
-                nic: nic.clone(),
-                mac: *mac,
-            });
+        // Before the rules, for they remember how the lock was.
+        if here {
+            steps.extend(unlocking(observed, address, &nic));
         }
     }
-    // Before the rules, for they remember how the lock was.
-    steps.extend(
-        nic.map(|nic| unlocking(observed, address, nic))
-            .unwrap_or_default(),
-    );
-    let wanted = without_vip(&observed.rules, address);
-    rules_step(&mut steps, &mut rules, wanted);
+    let wanted = without_vip(&rules, address);
+    rules_step(&mut steps, &mut rules.clone(), wanted);
     steps
 }
 
 /// Does another VIP on the interface need this MAC? Equal last octets share one.
 fn others_need(observed: &Observed, address: IpAddr, nic: &Nic, mac: Mac) -> bool {
-    installed(&observed.rules)
-        .iter()
-        .any(|other| other.vip.address != address && other.vip.nic == *nic && other.vip.mac == mac)
+    others_unreadable(&observed.rules, address)
+        || installed(&observed.rules).iter().any(|other| {
+            other.vip.address != address && other.vip.nic == *nic && other.vip.mac == mac
+        })
 }
 
 /// The second lock goes back to what it was when the last VIP of the interface goes.
@@ -303,6 +360,9 @@ fn unlocking(observed: &Observed, address: IpAddr, nic: &Nic) -> Vec<Step> {
     let Some(before) = before_of(&observed.rules, nic) else {
         return Vec::new();
     };
+    if others_unreadable(&observed.rules, address) {
+        return Vec::new();
+    }
     let others = installed(&observed.rules);
     let mut others = others.iter().filter(|other| other.vip.address != address);
     if others.any(|other| other.vip.nic == *nic) {
@@ -342,6 +402,8 @@ fn without_buckets(rules: &Ruleset, address: IpAddr, buckets: Option<&BucketSet>
         .get_mut(&Family::Netdev)
         .and_then(|table| table.sets.get_mut(&buckets_map(address)));
     if let Some(map) = map {
+        // What is no bucket (an element that matches everything) goes with any of them.
+        map.elements.retain(|key, _| bucket_of_key(key).is_some());
         match buckets {
             None => map.elements.clear(),
             Some(buckets) => {
@@ -354,17 +416,20 @@ fn without_buckets(rules: &Ruleset, address: IpAddr, buckets: Option<&BucketSet>
     rules
 }
 
-/// The rules with this VIP as it should be; the others, and what cannot be read, as they are.
-fn with_vip(observed: &Observed, vip: &Vip, owned: &BucketSet) -> Ruleset {
+/// The rules with this VIP as it should be; what cannot be read as it is.
+pub(super) fn with_vip(observed: &Observed, vip: &Vip, owned: &BucketSet) -> Ruleset {
     let mut vips: Vec<(Vip, BucketSet)> = installed(&observed.rules)
         .into_iter()
         .filter(|other| other.vip.address != vip.address)
+        // Without its interface a VIP cannot be put right, and must not stand in the way of others.
+        .filter(|other| observed.nics.contains_key(other.vip.nic.as_str()))
         .map(|Installed { vip, owned }| (vip, owned))
         .collect();
     vips.push((vip.clone(), owned.clone()));
     let mut wanted = dataplane::ruleset(&vips);
     remember_before(&mut wanted, observed);
-    super::removal::keep_others(&mut wanted, observed, vip);
+    let known: Vec<IpAddr> = vips.iter().map(|(vip, _)| vip.address).collect();
+    super::removal::keep_others(&mut wanted, observed, vip, &known);
     wanted
 }
 

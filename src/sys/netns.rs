@@ -59,6 +59,17 @@ pub enum NetnsError {
 }
 
 impl NetnsError {
+    /// Is it that there is no such namespace, or none any more?
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        match self {
+            Self::BadName { .. } | Self::Missing { .. } => true,
+            // A file that outlived its namespace.
+            Self::Enter { source, .. } => source.raw_os_error() == Some(libc::EINVAL),
+            Self::Identify { .. } => false,
+        }
+    }
+
     /// The kernel's error number (positive), where there was one.
     #[must_use]
     pub fn errno(&self) -> Option<i32> {

@@ -32,7 +32,7 @@ const CASES: &[Case] = &[
     bad!("ip", "255.255.255.255", 6, "use a unicast address"),
     bad!("ip", "ff02::99", 6, "use a unicast address"),
     bad!("ip", "fe80::99", 6, "use a unicast address"),
-    bad!("ip", "10.77.0.1", 6, "that no node has for itself"),
+    bad!("ip", "10.77.0.1", 1, "that no node has for itself"),
     bad!("ip", "172.16.0.1", 5, "cidr_netmask"),
     bad!("nic", "eth9", 5, "ip link"),
     bad!("nic", "a/b", 6, "ip link"),

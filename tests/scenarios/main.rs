@@ -16,6 +16,7 @@ mod lab_itself;
 mod many_vips;
 mod neighbours;
 mod nodectl_input;
+mod odd_hosts;
 mod on_the_link;
 mod product;
 mod sharing;

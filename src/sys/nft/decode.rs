@@ -110,7 +110,11 @@ pub(super) fn elements(body: &[u8]) -> Vec<(Vec<u8>, Element)> {
 }
 
 fn element(attributes: &Attributes<'_>) -> Option<(Vec<u8>, Element)> {
-    let key = attributes.nest(ELEMENT_KEY)?.get(DATA_VALUE)?.to_vec();
+    // A catch-all element has no key.
+    let key = match attributes.nest(ELEMENT_KEY) {
+        Some(key) => key.get(DATA_VALUE)?.to_vec(),
+        None => Vec::new(),
+    };
     let target = match attributes.nest(ELEMENT_DATA) {
         None => Target::None,
         Some(data) => match (data.nest(DATA_VERDICT), data.get(DATA_VALUE)) {
@@ -123,6 +127,11 @@ fn element(attributes: &Attributes<'_>) -> Option<(Vec<u8>, Element)> {
         .nest(ELEMENT_EXPR)
         .and_then(|expr| expression(&expr).1);
     Some((key, Element { target, count }))
+}
+
+/// The flags of a table.
+pub(super) fn table_flags(body: &[u8]) -> u32 {
+    Attributes::read(body).u32(TABLE_FLAGS).unwrap_or_default()
 }
 
 /// The generation of the ruleset.

@@ -20,6 +20,7 @@ pub(super) const NEW_GEN: u8 = 15;
 pub(super) const GET_GEN: u8 = 16;
 
 pub(super) const TABLE_NAME: u16 = 1;
+pub(super) const TABLE_FLAGS: u16 = 2;
 
 pub(super) const CHAIN_TABLE: u16 = 1;
 pub(super) const CHAIN_NAME: u16 = 3;

@@ -65,7 +65,23 @@ impl NftError {
     pub fn is_missing_feature(&self) -> bool {
         match self {
             NftError::Open(_) => true,
+            error if error.is_absent() => true,
             NftError::Refused { errno, .. } => [libc::ENOENT, libc::EOPNOTSUPP].contains(errno),
+            _ => false,
+        }
+    }
+
+    /// Is it that the kernel has no nf_tables at all? Then nothing of ours was ever there.
+    pub fn is_absent(&self) -> bool {
+        match self {
+            NftError::Open(error) => matches!(
+                error.raw_os_error(),
+                Some(libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT)
+            ),
+            // nfnetlink answers so for a subsystem that it does not have.
+            NftError::Refused { what, errno } => {
+                what == &GENERATION.replace("ing ", " ") && *errno == libc::EINVAL
+            }
             _ => false,
         }
     }
@@ -89,6 +105,8 @@ pub struct NftSocket {
     seq: u32,
 }
 
+/// The first question of every conversation.
+const GENERATION: &str = "asking for the generation";
 /// How often a dump is tried that other transactions keep interrupting.
 const ATTEMPTS: u32 = 50;
 /// Room for one answer of the kernel; it never sends more than 32 KiB at once in a dump.
@@ -231,7 +249,7 @@ impl NftSocket {
     pub fn generation(&mut self) -> Result<u32, NftError> {
         let request = |seq| Writer::message(GET_GEN, 0, libc::NLM_F_REQUEST as u16, seq);
         let mut generation = None;
-        self.ask("asking for the generation", request, |kind, body| {
+        self.ask(GENERATION, request, |kind, body| {
             if kind == NEW_GEN {
                 generation = decode::generation(body);
             }
@@ -242,36 +260,42 @@ impl NftSocket {
     fn read_all(&mut self) -> Result<Ruleset, NftError> {
         let mut rules = Ruleset::new();
         for of in Family::ALL {
-            if self.has_table(of)? {
-                rules.insert(of, self.read_table(of)?);
+            if let Some(flags) = self.table(of)? {
+                rules.insert(of, self.read_table(of, flags)?);
             }
         }
         Ok(rules)
     }
 
-    fn has_table(&mut self, of: Family) -> Result<bool, NftError> {
+    /// The flags of our table, if it is there.
+    fn table(&mut self, of: Family) -> Result<Option<u32>, NftError> {
         let request = |seq| {
             Writer::message(GET_TABLE, family(of), libc::NLM_F_REQUEST as u16, seq)
                 .text(TABLE_NAME, TABLE)
         };
-        let mut found = false;
-        let answer = self.ask("asking for our table", request, |kind, _| {
-            found |= kind == NEW_TABLE;
+        let mut found = None;
+        let answer = self.ask("asking for our table", request, |kind, body| {
+            if kind == NEW_TABLE {
+                found = Some(decode::table_flags(body));
+            }
         });
         match answer {
             // A family without any table is EAFNOSUPPORT or ENOENT, as the kernel was built.
             Err(NftError::Refused { errno, .. })
                 if [libc::ENOENT, libc::EAFNOSUPPORT, libc::EOPNOTSUPP].contains(&errno) =>
             {
-                Ok(false)
+                Ok(None)
             }
             Err(other) => Err(other),
             Ok(()) => Ok(found),
         }
     }
 
-    fn read_table(&mut self, of: Family) -> Result<Table, NftError> {
-        let mut table = Table::default();
+    fn read_table(&mut self, of: Family, flags: u32) -> Result<Table, NftError> {
+        let mut table = Table {
+            flags,
+            ..Table::default()
+        };
         let chains = &mut table.chains;
         self.dump("reading chains", GET_CHAIN, of, &[], |kind, body| {
             if kind == NEW_CHAIN {
@@ -363,7 +387,11 @@ impl NftSocket {
                         Some(errno) => return Err(refused(errno)),
                     },
                     NLMSG_DONE if interrupted => return Err(NftError::Outdated),
-                    NLMSG_DONE => return Ok(()),
+                    // A dump that failed half-way says so at its end.
+                    NLMSG_DONE => match code_of(&message) {
+                        Some(0) | None => return Ok(()),
+                        Some(errno) => return Err(refused(errno)),
+                    },
                     kind if (kind >> 8) as u8 == SUBSYSTEM => {
                         // After the header comes a struct nfgenmsg of four bytes.
                         each(kind as u8, message.payload.get(4..).unwrap_or_default());
@@ -400,9 +428,14 @@ fn messages(bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
 
 /// The error number of an acknowledgement, 0 for success.
 fn error_of(message: &Message<'_>) -> Option<i32> {
-    if message.kind != NLMSG_ERROR {
-        return None;
+    match message.kind {
+        NLMSG_ERROR => code_of(message),
+        _ => None,
     }
+}
+
+/// The error number with which an acknowledgement or the end of a dump begins.
+fn code_of(message: &Message<'_>) -> Option<i32> {
     let code = message.payload.get(..4)?;
     Some(i32::from_ne_bytes(code.try_into().ok()?).saturating_neg())
 }

@@ -148,7 +148,7 @@ const PARAMETERS: [Described; 16] = [
             Some("true"),
             "Ask before the address comes up",
             "Before the address comes up on a node, the link is asked whether anybody shares it under \
-             another description (some 30 ms); then start fails, for two nodes that hash differently \
+             another description (some 60 ms); then start fails, for two nodes that hash differently \
              would answer the same packet. A stranger who has the address is only warned of.",
         )
     },

@@ -49,6 +49,8 @@ test-unprivileged: ## the scenarios that need no cluster, without root, in a use
 test-full: test ## adds what is slow: the scenarios once more without root, and many more random cases
 	@echo "== property tests, 20,000 cases each"
 	PROPTEST_CASES=20000 $(CARGO) test --release --locked -p clusterip
+	@echo "== the agent killed at every system call"
+	EVERY_SYSCALL=1 $(CARGO) test --locked -p clusterip-lab --test scenarios any_system_call
 	@echo "== scenarios in a user namespace"
 	@$(MAKE) --no-print-directory test-unprivileged
 

@@ -13,13 +13,19 @@ LAB_DEPS   := nftables iproute2 conntrack tcpdump strace corosync pacemaker pace
 APT := $(if $(filter 0,$(shell id -u)),,sudo) env DEBIAN_FRONTEND=noninteractive apt-get
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test test-unprivileged test-full lint doc golden install uninstall clean
+.PHONY: help build-deps deps missing-packages build demo test test-unprivileged test-full lint doc golden install uninstall clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
-deps: ## install what apt has to bring (Debian, Ubuntu)
-	@missing=$$(dpkg-query -W -f '$${db:Status-Abbrev} $${Package}\n' $(BUILD_DEPS) $(LAB_DEPS) 2>&1 \
+build-deps: NEEDED := $(BUILD_DEPS)
+build-deps: missing-packages ## install what apt has to bring for a build (Debian, Ubuntu)
+
+deps: NEEDED := $(BUILD_DEPS) $(LAB_DEPS)
+deps: missing-packages ## the same for the tests and the demo too
+
+missing-packages:
+	@missing=$$(dpkg-query -W -f '$${db:Status-Abbrev} $${Package}\n' $(NEEDED) 2>&1 \
 	  | sed -nE 's/^(un|dpkg-query: no packages found matching) *//p; s/^[^i].. +//p'); \
 	if [ -z "$$missing" ]; then echo "deps: all there"; else \
 	  echo "deps: installing" $$missing; \

@@ -6,6 +6,7 @@ use crate::model::agreement::{Answer, answer, ethertype, question};
 use crate::model::host::NicState;
 use crate::model::mac::Mac;
 use crate::model::vip::Vip;
+use crate::plan::steps::When;
 use crate::sys::packet::{PacketError, PacketSocket};
 use std::time::{Duration, Instant};
 use tracing::warn;
@@ -38,7 +39,7 @@ pub enum Disagreement {
 }
 
 /// Asks once whether all who share the VIP agree with its description. Takes some 30 ms.
-pub fn agree(vip: &Vip, state: &NicState) -> Result<(), Disagreement> {
+pub fn agree(vip: &Vip, state: &NicState, when: When) -> Result<(), Disagreement> {
     let Some(nic_mac) = state.mac else {
         return Ok(());
     };
@@ -54,6 +55,8 @@ pub fn agree(vip: &Vip, state: &NicState) -> Result<(), Disagreement> {
             nic: vip.nic.to_string(),
             mac: answer.from,
         }),
+        // He was warned of when it was asked the first time.
+        Some(_) if when == When::BeforeItServes => Ok(()),
         // A node that has lost its rules must not keep others from recovering.
         Some(answer) => {
             warn!(

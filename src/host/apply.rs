@@ -58,9 +58,9 @@ pub fn apply(
         state.ok_or_else(|| StepError::Vanished(nic.clone()))
     };
     match step {
-        Step::Agree(vip, _) => {
+        Step::Agree(vip, when) => {
             if manners.ask {
-                agree(vip, index(&vip.nic)?)?;
+                agree(vip, index(&vip.nic)?, *when)?;
             }
         }
         Step::Rules(changes) => {

@@ -48,7 +48,8 @@ pub enum LockError {
     Insecure(PathBuf),
     /// Another action took too long.
     #[error(
-        "another action on this host's VIPs has held the lock {path} for {waited:?}; 'fuser {path}' shows which"
+        "'fuser {path}' shows which other action on this host's VIPs has held the lock for {} s",
+        waited.as_secs()
     )]
     Held {
         /// The file.

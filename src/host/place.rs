@@ -18,11 +18,13 @@ pub struct Place {
 pub enum PlaceError {
     /// No network of this host has the address.
     #[error(
-        "{0} is in no network that this host is connected to; set nic and cidr_netmask, or give the host an address in the VIP's network"
+        "{0} is in no network that this host is connected to; set nic and cidr_netmask (nodectl: --nic, VIP/PREFIX), or give the host an address in the VIP's network"
     )]
     NoRoute(IpAddr),
     /// The interface is in no network that has the address.
-    #[error("{nic} is in no network that has {ip}; set cidr_netmask, or check nic")]
+    #[error(
+        "{nic} is in no network that has {ip}; set cidr_netmask (nodectl: VIP/PREFIX), or check nic"
+    )]
     NotOnNic {
         /// The VIP.
         ip: IpAddr,

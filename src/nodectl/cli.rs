@@ -154,16 +154,16 @@ pub struct Ruleset {
     #[arg(long, value_name = "SET", requires = "vip")]
     pub own: Option<BucketSet>,
     /// sourceip, sourceip-sourceport or sourceip-sourceport-destport
-    #[arg(long, value_name = "MODE", default_value_t)]
+    #[arg(long, value_name = "MODE", default_value_t, requires = "vip")]
     pub hash: HashMode,
     /// clusterip or network
-    #[arg(long, default_value_t)]
+    #[arg(long, default_value_t, requires = "vip")]
     pub layout: Layout,
     /// The initial value of the hash
-    #[arg(long, value_name = "N", value_parser = seed)]
+    #[arg(long, value_name = "N", value_parser = seed, requires = "vip")]
     pub seed: Option<u32>,
     /// The cluster MAC
-    #[arg(long)]
+    #[arg(long, requires = "vip")]
     pub mac: Option<Mac>,
 }
 

@@ -3,8 +3,11 @@
 
 use crate::product::*;
 use clusterip::model::hash::{Flow, HashMode, Layout};
-use lab::{Lab, Pace, Result};
-use std::net::SocketAddr;
+use lab::{Client, Lab, Node, Pace, Result};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
 
@@ -128,4 +131,91 @@ fn every_mode_and_layout_hashes_in_the_kernel_as_in_the_mirror() -> Result<()> {
     }
     assert_eq!(checked, 3 * 2 * 2 * 100);
     Ok(())
+}
+
+/// A description, and flows as (last 16 bits of the source, source port).
+type Case = (usize, usize, u32, u16, BTreeSet<(u16, u16)>);
+
+#[test]
+fn random_flows_hash_in_the_kernel_as_in_the_mirror() -> Result<()> {
+    let lab = Lab::new("random")?;
+    let client = lab.client("c1")?;
+    let nodes: Vec<_> = NODES
+        .iter()
+        .map(|name| lab.node(name))
+        .collect::<Result<_>>()?;
+    for node in &nodes {
+        node.serve(&SERVICES)?;
+    }
+    let flows = prop::collection::btree_set((any::<u16>(), 1024u16..), 40);
+    let cases = (0usize..3, 0usize..2, any::<u32>(), 1u16..=1024, flows);
+    let mut runner = TestRunner::new(Config {
+        cases: 12,
+        failure_persistence: None,
+        // Each case installs VIPs on three nodes: report the first that fails, as it is.
+        max_shrink_iters: 0,
+        ..Config::default()
+    });
+    let outcome = runner.run(&cases, |case| {
+        judge(&client, &nodes, &case).map_err(|error| TestCaseError::fail(error.to_string()))?
+    });
+    if let Err(failure) = outcome {
+        panic!("{failure}");
+    }
+    Ok(())
+}
+
+/// Installs the description, sends the flows, and compares who answers with the mirror.
+fn judge(
+    client: &Client,
+    nodes: &[Node],
+    (mode, layout, seed, buckets, flows): &Case,
+) -> Result<std::result::Result<(), TestCaseError>> {
+    let (mode, layout) = (HashMode::ALL[*mode], Layout::ALL[*layout]);
+    let hasher = hasher(mode, layout, *seed);
+    for node in nodes {
+        nodectl(node, &["down", V4])?;
+        nodectl(node, &["down", V6])?;
+    }
+    let (count, seed) = (buckets.to_string(), seed.to_string());
+    for (n, node) in nodes.iter().enumerate() {
+        let own = own(n, nodes.len(), *buckets);
+        for vip in [V4, V6] {
+            let mut words = vec!["up", vip, "--buckets", &count, "--seed", &seed];
+            words.extend(["--hash", mode.name(), "--layout", layout.name()]);
+            if !own.is_empty() {
+                words.extend(["--own", &own]);
+            }
+            nodectl(node, &words)?;
+        }
+    }
+    for vip in [V4, V6] {
+        let source = |low: u16| -> IpAddr {
+            let [high, low] = low.to_be_bytes();
+            match ip(vip) {
+                IpAddr::V4(_) => [10, 78, high, low].into(),
+                IpAddr::V6(_) => [0xfd, 0x78, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, high, low].into(),
+            }
+        };
+        let target = SocketAddr::new(ip(vip), PORT);
+        let sent: Vec<_> = flows
+            .iter()
+            .map(|(low, port)| (source(*low), *port))
+            .collect();
+        let report = client.udp(target, sent, Pace::default())?;
+        report.expect_all_answered()?;
+        for (flow, node) in report.answered() {
+            let flow = Flow {
+                source: flow.src,
+                source_port: flow.sport,
+                destination_port: PORT,
+            };
+            let foretold = owner_of(&NODES, *buckets, &hasher, &flow);
+            if node != foretold {
+                let text = format!("{node} answered instead of {foretold}: {flow:?}");
+                return Ok(Err(TestCaseError::fail(text)));
+            }
+        }
+    }
+    Ok(Ok(()))
 }

@@ -365,3 +365,39 @@ fn parameters_of_ipaddr2_that_mean_nothing_here_are_ignored_with_one_warning() -
     assert_eq!(state_of(&node)?, without);
     Ok(())
 }
+
+#[test]
+fn validate_all_asks_the_node_at_level_10_alone_and_changes_nothing() -> Result<()> {
+    let lab = Lab::new("validate")?;
+    let node = lab.node("n1")?;
+    for vip in [V4, V6] {
+        // As crm_resource --validate and pcs call it: without a clone.
+        let primitive = Agent::new(vip, 12)
+            .without_meta()
+            .variable("OCF_RESOURCE_INSTANCE", "resIP");
+        let elsewhere = primitive.clone().with("nic", "eth9");
+        elsewhere.call(&node, "validate-all", 0)?.expect(0);
+        let asking = |agent: Agent| agent.variable("OCF_CHECK_LEVEL", "10");
+        let before = node.run(&["ip", "addr"])?;
+        asking(primitive.clone())
+            .call(&node, "validate-all", 0)?
+            .expect(0);
+        let answer = asking(elsewhere).call(&node, "validate-all", 0)?.expect(5);
+        assert!(answer.reason().contains("eth9"), "{}", answer.stderr);
+        assert_eq!(node.run(&["nft", "list", "ruleset"])?, "");
+        assert_eq!(node.run(&["ip", "addr"])?, before);
+        // What runs already can be checked as well.
+        let agent = Agent::new(vip, 12);
+        agent.start(&node, 0)?;
+        let rules = node.run(&["nft", "list", "ruleset"])?;
+        asking(agent.clone())
+            .call(&node, "validate-all", 0)?
+            .expect(0);
+        assert_eq!(node.run(&["nft", "list", "ruleset"])?, rules);
+        agent.call(&node, "stop", 0)?.expect(0);
+        let seeded = primitive.with("hash_seed", "7");
+        let answer = seeded.call(&node, "validate-all", 0)?.expect(0);
+        assert!(!answer.stderr.contains("hash_seed"), "{}", answer.stderr);
+    }
+    Ok(())
+}

@@ -5,13 +5,13 @@
 
 use super::environment::Environment;
 use super::exit::{Code, Failure};
-use super::parameters::{Essentials, Instance, Parameters};
+use super::parameters::{Essentials, Parameters};
 use super::resolve::describe;
 use crate::host::apply::Manners;
 use crate::host::lock::lock;
 use crate::host::observe::{Kernel, ObserveError};
 use crate::host::place::{Place, place};
-use crate::host::reach::{ReachError, reach};
+use crate::host::reach::{ReachError, Reached, reach};
 use crate::model::bucket::{BucketCount, BucketSet};
 use crate::model::vip::Vip;
 use crate::plan::installed::find;
@@ -44,7 +44,7 @@ pub fn start(env: &Environment) -> Result<(), Failure> {
     enter_namespace(parameters.network_namespace.as_deref())
         .map_err(|error| Failure::new(Code::Installed, error))?;
     let mut kernel = Kernel::open()?;
-    let vip = resolve(&mut kernel, &parameters, &instance)?;
+    let vip = resolve(&mut kernel, &parameters, instance.buckets)?;
     require_link(&mut kernel, &parameters, &vip)?;
     let intent = Intent::Take {
         vip: vip.clone(),
@@ -88,7 +88,7 @@ fn take(
         let lock = locked(env)?;
         match reach(kernel, intent, manners) {
             Err(error) if error.is_disagreement() && begin.elapsed() + PAUSE < patience => {}
-            reached => return Ok(reached?),
+            reached => return Ok(reached?.done),
         }
         drop(lock);
         std::thread::sleep(PAUSE);
@@ -159,7 +159,7 @@ fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<
         }
         lock => lock?,
     };
-    let done = reach(&mut kernel, &intent, Manners::default())?;
+    let Reached { done, observed } = reach(&mut kernel, &intent, Manners::default())?;
     if !done.is_empty() {
         info!("bucket {number} of {ip} is foreign here now");
     }
@@ -168,9 +168,8 @@ fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<
         info!("{ip} is gone from this node");
     }
     if !done.is_empty() {
-        let none_left = kernel.nft.snapshot().is_ok_and(|now| now.rules.is_empty());
         kernel.nft.close_elsewhere();
-        if none_left {
+        if observed.rules.is_empty() {
             lock.remove();
         }
     }
@@ -213,13 +212,7 @@ pub fn validate_all(env: &Environment) -> Result<(), Failure> {
     enter_namespace(parameters.network_namespace.as_deref())
         .map_err(|error| Failure::new(Code::Installed, error))?;
     let mut kernel = Kernel::open()?;
-    let place = place(
-        &mut kernel.route,
-        parameters.ip,
-        parameters.nic.as_ref(),
-        parameters.prefix,
-    )?;
-    let vip = describe(&parameters, place, buckets.unwrap_or(one))?;
+    let vip = resolve(&mut kernel, &parameters, buckets.unwrap_or(one))?;
     require_link(&mut kernel, &parameters, &vip)?;
     try_rules(&mut kernel, vip)
 }
@@ -286,7 +279,7 @@ fn locked(env: &Environment) -> Result<crate::host::lock::Lock, Failure> {
 fn resolve(
     kernel: &mut Kernel,
     parameters: &Parameters,
-    instance: &Instance,
+    buckets: BucketCount,
 ) -> Result<Vip, Failure> {
     let place = place(
         &mut kernel.route,
@@ -294,7 +287,7 @@ fn resolve(
         parameters.nic.as_ref(),
         parameters.prefix,
     )?;
-    describe(parameters, place, instance.buckets)
+    describe(parameters, place, buckets)
 }
 
 /// An interface that is down cannot serve anything, if anybody cares.

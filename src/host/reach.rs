@@ -7,6 +7,7 @@
 use super::agreement::Disagreement;
 use super::apply::{Manners, StepError, apply};
 use super::observe::{Kernel, ObserveError};
+use crate::model::host::Observed;
 use crate::model::vip::Nic;
 use crate::plan::steps::{Intent, Refusal, Step, steps};
 use crate::sys::nft::NftError;
@@ -52,12 +53,21 @@ fn join(errors: &[StepError]) -> String {
     words.join("; ")
 }
 
+/// What was asked for is so.
+#[derive(Debug)]
+pub struct Reached {
+    /// What was done for it.
+    pub done: Vec<Step>,
+    /// The host as the last round found it.
+    pub observed: Observed,
+}
+
 /// Brings the host to what is asked for and says what was done. The caller holds the lock.
 pub fn reach(
     kernel: &mut Kernel,
     intent: &Intent,
     manners: Manners,
-) -> Result<Vec<Step>, ReachError> {
+) -> Result<Reached, ReachError> {
     let mut done = Vec::new();
     for _ in 0..ROUNDS {
         let (observed, mut generation) =
@@ -66,7 +76,7 @@ pub fn reach(
         // Nobody is asked the same twice, and the answer takes so long that all is read anew.
         todo.retain(|step| !matches!(step, Step::Agree(..)) || !done.contains(step));
         if todo.is_empty() {
-            return Ok(done);
+            return Ok(Reached { done, observed });
         }
         let mut errors = Vec::new();
         for step in todo {

@@ -7,14 +7,15 @@ use crate::host::apply::Manners;
 use crate::host::lock::{Lock, lock};
 use crate::host::observe::Kernel;
 use crate::host::place::{PlaceError, place};
-use crate::host::reach::reach;
+use crate::host::reach::{Reached, reach};
 use crate::model::bucket::BucketSet;
 use crate::model::hash::Hasher;
+use crate::model::host::Observed;
 use crate::model::mac::Mac;
 use crate::model::seed::derived_seed;
 use crate::model::vip::{L2Mode, Manager, Vip};
 use crate::plan::installed::{Installed, find};
-use crate::plan::steps::{Intent, Step};
+use crate::plan::steps::Intent;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -32,7 +33,10 @@ pub fn up(args: &Up) -> Result<String, Failure> {
     let buckets = args.own.clone().unwrap_or_default();
     within(&buckets, &vip)?;
     let (observed, _) = kernel.observe(Some(&vip.nic), Some(vip.address))?;
-    let vip = match find(&observed.rules, vip.address) {
+    let address = vip.address;
+    let found = find(&observed.rules, address);
+    let was_here = found.is_some();
+    let vip = match found {
         None => vip,
         Some(found) => {
             require_manual(&found, args.force)?;
@@ -41,8 +45,6 @@ pub fn up(args: &Up) -> Result<String, Failure> {
             Vip { manager, ..vip }
         }
     };
-    let address = vip.address;
-    let was_here = find(&observed.rules, address).is_some();
     let taken = take_buckets(&mut kernel, vip, buckets, args.force);
     if taken.is_err() && !was_here {
         // What did not come up as a whole does not stay; the error is what matters.
@@ -68,8 +70,8 @@ pub fn release(args: &Move) -> Result<String, Failure> {
         address: args.vip,
         buckets: args.buckets.clone(),
     };
-    reach(&mut kernel, &intent, manners(false))?;
-    summary(&mut kernel, args.vip)
+    let reached = reach(&mut kernel, &intent, manners(false))?;
+    summary(&reached.observed, args.vip)
 }
 
 /// `nodectl down`. A VIP whose rules are gone is known by its address and its membership.
@@ -79,8 +81,8 @@ pub fn down(args: &Down) -> Result<String, Failure> {
     if let Some(found) = find(&observed.rules, args.vip) {
         require_manual(&found, args.force)?;
     }
-    let done = leave(&mut kernel, args.vip)?;
-    if kernel.observe(None, None)?.0.rules.is_empty() {
+    let Reached { done, observed } = leave(&mut kernel, args.vip)?;
+    if observed.rules.is_empty() {
         lock.remove();
     }
     Ok(match done.is_empty() {
@@ -89,7 +91,7 @@ pub fn down(args: &Down) -> Result<String, Failure> {
     })
 }
 
-fn leave(kernel: &mut Kernel, address: IpAddr) -> Result<Vec<Step>, Failure> {
+fn leave(kernel: &mut Kernel, address: IpAddr) -> Result<Reached, Failure> {
     let intent = Intent::Leave {
         address,
         buckets: None,
@@ -153,8 +155,8 @@ fn take_buckets(
 ) -> Result<String, Failure> {
     let address = vip.address;
     let intent = Intent::Take { vip, buckets };
-    reach(kernel, &intent, manners(force))?;
-    summary(kernel, address)
+    let reached = reach(kernel, &intent, manners(force))?;
+    summary(&reached.observed, address)
 }
 
 /// By force nobody is asked.
@@ -186,9 +188,8 @@ fn require_manual(found: &Installed, force: bool) -> Result<(), Failure> {
     }
 }
 
-fn summary(kernel: &mut Kernel, vip: IpAddr) -> Result<String, Failure> {
-    let (observed, _) = kernel.observe(None, None)?;
-    let Installed { vip, owned } = known(&observed, vip)?;
+fn summary(observed: &Observed, vip: IpAddr) -> Result<String, Failure> {
+    let Installed { vip, owned } = known(observed, vip)?;
     Ok(format!(
         "{}/{} on {}: owned here {owned} of {} buckets\n",
         vip.address, vip.prefix, vip.nic, vip.buckets

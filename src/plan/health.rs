@@ -4,7 +4,6 @@
 use super::dataplane::{self, needs_membership};
 use super::installed::{installed, owned_of};
 use super::names::{bucket_of_key, buckets_map};
-use super::removal::names_of;
 use super::steps::{fits, with_vip};
 use crate::model::bucket::BucketSet;
 use crate::model::host::{NicState, Observed};
@@ -195,7 +194,6 @@ fn lock_piece(vip: &Vip) -> String {
 fn rule_pieces(rules: &Ruleset, wording: &Ruleset, vip: &Vip) -> Pieces {
     let mut pieces = Pieces::new();
     let alone = dataplane::ruleset(&[(vip.clone(), BucketSet::default())]);
-    let (chains, sets) = names_of(vip);
     for (family, alone) in &alone {
         let Some(table) = rules.get(family) else {
             continue;
@@ -209,7 +207,7 @@ fn rule_pieces(rules: &Ruleset, wording: &Ruleset, vip: &Vip) -> Pieces {
         );
         let words = wording.get(family);
         for (name, chain) in &table.chains {
-            if *family == Family::Netdev && !chains.contains(name) {
+            if *family == Family::Netdev && !alone.chains.contains_key(name) {
                 continue;
             }
             let words = words.and_then(|table| table.chains.get(name));
@@ -217,9 +215,6 @@ fn rule_pieces(rules: &Ruleset, wording: &Ruleset, vip: &Vip) -> Pieces {
             pieces.insert(piece, chain_text(chain, words));
         }
         for (name, set) in &table.sets {
-            if *family == Family::Netdev && !sets.contains(name) {
-                continue;
-            }
             let Some(alone) = alone.sets.get(name) else {
                 continue;
             };

@@ -2,7 +2,6 @@
 //!
 //! Here rulesets are changed as they were found, broken or not: nothing is repaired on the way.
 
-use super::dataplane;
 use super::installed::installed;
 use super::names::{
     AGREE_IP6, address_bytes, buckets_map, dispatch_map, ingress_chain, mac_key, ports_chain,
@@ -207,20 +206,4 @@ fn keep_rules(wanted: &mut Ruleset, observed: &Observed) {
             }
         }
     }
-}
-
-/// The names that a healthy VIP needs in the netdev table: chains, then sets.
-pub fn names_of(vip: &Vip) -> (Vec<String>, Vec<String>) {
-    let alone = dataplane::ruleset(&[(vip.clone(), Default::default())]);
-    let netdev = alone.get(&Family::Netdev).cloned().unwrap_or_default();
-    debug_assert!(netdev.chains.contains_key(&ingress_chain(&vip.nic)));
-    debug_assert!(
-        netdev
-            .sets
-            .contains_key(&dispatch_map(&vip.nic, vip.address))
-    );
-    (
-        netdev.chains.into_keys().collect(),
-        netdev.sets.into_keys().collect(),
-    )
 }

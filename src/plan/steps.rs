@@ -189,7 +189,7 @@ pub fn steps(observed: &Observed, intent: &Intent) -> Result<Vec<Step>, Refusal>
         Intent::Take { vip, buckets } => take(observed, vip, buckets),
         Intent::Release { address, buckets } => match find(&observed.rules, *address) {
             None => Err(Refusal::Unknown(*address)),
-            Some(_) => Ok(drop_buckets(observed, *address, Some(buckets))),
+            Some(_) => Ok(release(observed, *address, buckets)),
         },
         Intent::Leave {
             address,
@@ -312,11 +312,13 @@ fn leave(
         Some(buckets) => owned_of(&observed.rules, address).without(buckets),
         None => BucketSet::default(),
     };
-    let mut steps = drop_buckets(observed, address, buckets);
+    let mut steps = Vec::new();
+    let mut rules = observed.rules.clone();
+    let wanted = without_buckets(&rules, address, buckets);
+    rules_step(&mut steps, &mut rules, wanted);
     if !left.is_empty() {
         return steps;
     }
-    let rules = without_buckets(&observed.rules, address, buckets);
     let mac = match described.as_ref().or(place) {
         Some((_, mac)) => *mac,
         None => Mac::of_group(address),
@@ -343,7 +345,7 @@ fn leave(
         }
     }
     let wanted = without_vip(&rules, address);
-    rules_step(&mut steps, &mut rules.clone(), wanted);
+    rules_step(&mut steps, &mut rules, wanted);
     steps
 }
 
@@ -389,10 +391,11 @@ fn unlocking(observed: &Observed, address: IpAddr, nic: &Nic) -> Vec<Step> {
 }
 
 /// The one transaction that makes these buckets foreign, if any of them is not.
-fn drop_buckets(observed: &Observed, address: IpAddr, buckets: Option<&BucketSet>) -> Vec<Step> {
+fn release(observed: &Observed, address: IpAddr, buckets: &BucketSet) -> Vec<Step> {
     let mut steps = Vec::new();
-    let wanted = without_buckets(&observed.rules, address, buckets);
-    rules_step(&mut steps, &mut observed.rules.clone(), wanted);
+    let mut rules = observed.rules.clone();
+    let wanted = without_buckets(&rules, address, Some(buckets));
+    rules_step(&mut steps, &mut rules, wanted);
     steps
 }
 

@@ -76,34 +76,7 @@ fn every_mode_and_layout_hashes_in_the_kernel_as_in_the_mirror() -> Result<()> {
         for layout in Layout::ALL {
             let seed = [0, 1, 0xffff_fffe][n];
             let buckets = [3, 64, 1024][n];
-            // As with a clone: all stop before the first starts with another description.
-            for node in &nodes {
-                nodectl(node, &["down", V4])?;
-                nodectl(node, &["down", V6])?;
-            }
-            for (n, node) in nodes.iter().enumerate() {
-                for vip in [V4, V6] {
-                    let (count, own) = (buckets.to_string(), own(n, 3, buckets));
-                    let (seed, mode, layout) = (seed.to_string(), mode.name(), layout.name());
-                    nodectl(
-                        node,
-                        &[
-                            "up",
-                            vip,
-                            "--buckets",
-                            &count,
-                            "--own",
-                            &own,
-                            "--seed",
-                            &seed,
-                            "--hash",
-                            mode,
-                            "--layout",
-                            layout,
-                        ],
-                    )?;
-                }
-            }
+            share(&nodes, mode, layout, seed, buckets)?;
             let hasher = hasher(mode, layout, seed);
             for vip in [V4, V6] {
                 let target = SocketAddr::new(ip(vip), PORT);
@@ -130,6 +103,28 @@ fn every_mode_and_layout_hashes_in_the_kernel_as_in_the_mirror() -> Result<()> {
         }
     }
     assert_eq!(checked, 3 * 2 * 2 * 100);
+    Ok(())
+}
+
+/// Shares both VIPs under this description, in place of any other.
+fn share(nodes: &[Node], mode: HashMode, layout: Layout, seed: u32, buckets: u16) -> Result<()> {
+    // As with a clone: all stop before the first starts with another description.
+    for node in nodes {
+        nodectl(node, &["down", V4])?;
+        nodectl(node, &["down", V6])?;
+    }
+    let (count, seed) = (buckets.to_string(), seed.to_string());
+    for (n, node) in nodes.iter().enumerate() {
+        let own = own(n, nodes.len(), buckets);
+        for vip in [V4, V6] {
+            let mut words = vec!["up", vip, "--buckets", &count, "--seed", &seed];
+            words.extend(["--hash", mode.name(), "--layout", layout.name()]);
+            if !own.is_empty() {
+                words.extend(["--own", &own]);
+            }
+            nodectl(node, &words)?;
+        }
+    }
     Ok(())
 }
 
@@ -173,22 +168,7 @@ fn judge(
 ) -> Result<std::result::Result<(), TestCaseError>> {
     let (mode, layout) = (HashMode::ALL[*mode], Layout::ALL[*layout]);
     let hasher = hasher(mode, layout, *seed);
-    for node in nodes {
-        nodectl(node, &["down", V4])?;
-        nodectl(node, &["down", V6])?;
-    }
-    let (count, seed) = (buckets.to_string(), seed.to_string());
-    for (n, node) in nodes.iter().enumerate() {
-        let own = own(n, nodes.len(), *buckets);
-        for vip in [V4, V6] {
-            let mut words = vec!["up", vip, "--buckets", &count, "--seed", &seed];
-            words.extend(["--hash", mode.name(), "--layout", layout.name()]);
-            if !own.is_empty() {
-                words.extend(["--own", &own]);
-            }
-            nodectl(node, &words)?;
-        }
-    }
+    share(nodes, mode, layout, *seed, *buckets)?;
     for vip in [V4, V6] {
         let source = |low: u16| -> IpAddr {
             let [high, low] = low.to_be_bytes();

@@ -131,8 +131,8 @@ impl fmt::Display for Layout {
     }
 }
 
-/// What of a packet may enter the hash. Protocols without ports have both ports 0; ESP has the two
-/// halves of its SPI there. (AH had them too in `ipt_CLUSTERIP`; here it has ports 0.)
+/// What of a packet may enter the hash. Protocols without ports have both ports 0; ESP and AH have
+/// the two halves of their SPI there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flow {
     /// The packet's source address.

@@ -9,6 +9,8 @@ pub mod hash;
 pub mod host;
 pub mod mac;
 pub mod nic;
+pub mod packet;
+pub mod protocol;
 pub mod ruleset;
 pub mod seed;
 pub mod vip;

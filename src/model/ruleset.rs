@@ -199,8 +199,25 @@ pub enum Expr {
         /// Where from.
         from: Reg,
     },
+    /// Loads bytes of the IPv6 fragment header (RFC 8200 §4.5), wherever among the extension headers
+    /// it stands; a packet without one ends the rule.
+    FragmentHeader {
+        /// In bytes.
+        offset: u32,
+        /// In bytes.
+        len: u32,
+        /// Where to.
+        to: Reg,
+    },
     /// Goes on only if a register holds this value.
     Equal {
+        /// The register.
+        from: Reg,
+        /// The value.
+        value: Vec<u8>,
+    },
+    /// Goes on only if a register holds another value.
+    NotEqual {
         /// The register.
         from: Reg,
         /// The value.
@@ -244,6 +261,16 @@ pub enum Expr {
         /// What to do with what was found.
         found: Found,
     },
+    /// Puts a register's value into a set or takes it out; the rule goes on whether it was there or
+    /// not, but ends where the set is full.
+    Learn {
+        /// The set.
+        set: String,
+        /// The key's register.
+        from: Reg,
+        /// What to do.
+        what: Learn,
+    },
     /// Loads a constant.
     Load {
         /// Where to.
@@ -264,10 +291,21 @@ pub enum Expr {
 pub enum Found {
     /// The set has no data: the rule goes on.
     GoOn,
+    /// The rule goes on only if it is not in the set.
+    Missing,
     /// The map's verdict is the packet's.
     Verdict,
     /// The map's value is loaded.
     Value(Reg),
+}
+
+/// What a packet does to a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Learn {
+    /// The key is in it from now on, for the set's lifetime.
+    Keep,
+    /// The key is not in it any more.
+    Forget,
 }
 
 /// A set, or a map if it has data.
@@ -290,6 +328,9 @@ pub struct SetSpec {
     pub counters: bool,
     /// The most elements that it takes. A known size gets the fixed hash table, the fastest.
     pub size: u32,
+    /// Packets put the elements in, and each ends by itself so many milliseconds later. What is in
+    /// such a set is the kernel's own affair: it is neither read nor compared.
+    pub lifetime_ms: Option<u64>,
 }
 
 /// The types of key parts, numbered as nft numbers its data types.
@@ -313,6 +354,10 @@ pub enum KeyPart {
     Mac,
     /// An interface name, 16 bytes.
     IfName,
+    /// The identification of an IPv4 datagram, two bytes.
+    Id16,
+    /// The identification of an IPv6 datagram, four bytes.
+    Id32,
     /// Anything else, by its number.
     Other(u32),
 }
@@ -366,6 +411,8 @@ impl KeyPart {
             KeyPart::Ip6 | KeyPart::IfName => 16,
             KeyPart::Protocol | KeyPart::IcmpType | KeyPart::Icmp6Type => 1,
             KeyPart::Mac => 6,
+            KeyPart::Id16 => 2,
+            KeyPart::Id32 => 4,
             KeyPart::Other(_) => 0,
         }
     }
@@ -380,6 +427,17 @@ impl SetSpec {
                 .iter()
                 .map(|part| part.width().next_multiple_of(4))
                 .sum(),
+        }
+    }
+}
+
+impl Chain {
+    /// A chain that others go to, with these rules.
+    pub fn of(rules: impl IntoIterator<Item = Rule>) -> Self {
+        Chain {
+            base: None,
+            comment: None,
+            rules: rules.into_iter().collect(),
         }
     }
 }

@@ -76,6 +76,10 @@ fn render_set(text: &mut String, name: &str, set: &Set) {
     let _ = writeln!(text, "\t{kind} {name} {{");
     let _ = writeln!(text, "\t\ttype {}{data}", key.join(" . "));
     let _ = writeln!(text, "\t\tsize {}", set.spec.size);
+    if let Some(lifetime) = set.spec.lifetime_ms {
+        let _ = writeln!(text, "\t\tflags dynamic,timeout");
+        let _ = writeln!(text, "\t\ttimeout {}ms", lifetime);
+    }
     if set.spec.counters {
         let _ = writeln!(text, "\t\tcounter");
     }
@@ -105,6 +109,7 @@ fn type_name(part: KeyPart) -> &'static str {
         KeyPart::Icmp6Type => "icmpv6_type",
         KeyPart::Mac => "ether_addr",
         KeyPart::IfName => "ifname",
+        KeyPart::Id16 | KeyPart::Id32 => "integer",
         KeyPart::Other(_) => "unknown",
     }
 }
@@ -148,7 +153,7 @@ fn key_text(part: KeyPart, bytes: &[u8]) -> String {
     match part {
         KeyPart::Number => <[u8; 4]>::try_from(bytes)
             .map_or_else(|_| hex(), |bytes| u32::from_ne_bytes(bytes).to_string()),
-        KeyPart::Bits => <[u8; 4]>::try_from(bytes)
+        KeyPart::Bits | KeyPart::Id32 => <[u8; 4]>::try_from(bytes)
             .map_or_else(|_| hex(), |bytes| u32::from_be_bytes(bytes).to_string()),
         KeyPart::Ip4 => <[u8; 4]>::try_from(bytes)
             .map_or_else(|_| hex(), |bytes| Ipv4Addr::from(bytes).to_string()),
@@ -164,6 +169,8 @@ fn key_text(part: KeyPart, bytes: &[u8]) -> String {
         }
         KeyPart::Mac => <[u8; 6]>::try_from(bytes)
             .map_or_else(|_| hex(), |bytes| crate::model::mac::Mac(bytes).to_string()),
+        KeyPart::Id16 => <[u8; 2]>::try_from(bytes)
+            .map_or_else(|_| hex(), |bytes| u16::from_be_bytes(bytes).to_string()),
         KeyPart::Other(_) => hex(),
     }
 }

@@ -4,16 +4,16 @@
 //! of VIPs, so what is not for a VIP pays one failed lookup (two where the interface carries VIPs
 //! of both families), and 64 VIPs cost what one does. Each VIP has a chain that hashes, and looks
 //! the bucket up in the VIP's own map: an element there means owned; no element means that the
-//! lookup ends the rule, and the next one drops the packet.
+//! lookup ends the rule, and the next one drops the packet. `plan::ingress` has those chains.
 //!
 //! The table `arp` and the table `ip6` make whatever leaves this host and says where the VIP is
 //! say the cluster MAC.
 
+use super::ingress;
 use super::names::*;
-use super::sentence::{ADVERTISEMENT, Ports, REG0, SOLICITATION, Sentence};
+use super::sentence::{ADVERTISEMENT, REG0, SOLICITATION, Sentence};
 use crate::model::agreement::solicited_node;
 use crate::model::bucket::BucketSet;
-use crate::model::hash::HashMode;
 use crate::model::mac::Mac;
 use crate::model::ruleset::{
     BaseChain, Chain, Data, Element, Family, Hook, KeyPart, Reg, Ruleset, Set, SetSpec, Table,
@@ -31,27 +31,9 @@ const FILTER_PRIORITY: i32 = 0;
 /// The most VIPs on an interface, and of all interfaces together.
 const MOST_VIPS: u32 = 1024;
 
-/// Protocols with ports in their first four bytes: TCP, UDP, DCCP, SCTP, UDP-Lite; ESP has its SPI
-/// there, which is hashed as if it were ports (`proto_ports_offset()`, `include/linux/net.h`).
-const PROTOCOLS_WITH_PORTS: [u8; 6] = [6, 17, 33, 132, 136, 50];
-/// ICMP errors (RFC 792, RFC 1122 §3.2.2): they concern a connection whose owner the router that
-/// sends them cannot know, and nothing answers them.
-const ICMP_ERRORS: [u8; 5] = [3, 4, 5, 11, 12];
-/// ICMPv6 errors (RFC 4443), and neighbour discovery (RFC 4861) that is sent to the VIP itself.
-const ICMP6_EVERYWHERE: [u8; 7] = [1, 2, 3, 4, 135, 136, 137];
-
-const TCP: u8 = 6;
-
 // Why rules are there, for whoever reads 'nft list ruleset' at night.
 const DISPATCH: &str = "for a VIP?";
 const ACCEPTED: &str = "or TCP is ignored that came in a multicast frame";
-const WITH_PORTS: &str = "whole packets with ports";
-const BY_BUCKET: &str = "owned buckets are in the map";
-const WITHOUT_PORTS: &str = "packets without ports: owned buckets are in the map";
-const FOREIGN: &str = "foreign: another node answers";
-const ERRORS: &str = "ICMP errors: to every node, nothing answers them";
-const ERRORS_AND_ND: &str = "ICMPv6 errors and neighbour discovery: to every node";
-const TCP_PIECE: &str = "a piece of a TCP packet: its owner cannot be told";
 const AGREED_PROBE: &str = "a node of the same description asks: silence is consent";
 const OTHER_INTERFACE: &str = "another interface must not say that the VIP is there";
 const CLUSTER_MAC: &str = "the VIP is at the cluster MAC";
@@ -81,7 +63,7 @@ fn netdev_table(vips: &[(Vip, BucketSet)]) -> Table {
     let mut table = Table::default();
     table.chains.insert(
         TO_HOST.to_owned(),
-        chain([Sentence::because(ACCEPTED).pkttype_host().accept()]),
+        Chain::of([Sentence::because(ACCEPTED).pkttype_host().accept().rule()]),
     );
     for (vip, owned) in vips {
         let base = table
@@ -124,7 +106,9 @@ fn netdev_table(vips: &[(Vip, BucketSet)]) -> Table {
 fn agree_on_ip6(table: &mut Table, vip: &Vip, address: Ipv6Addr) {
     table.chains.insert(
         AGREE_IP6.to_owned(),
-        chain([Sentence::because(AGREED_PROBE).ip6_probe_with_digest()]),
+        Chain::of([Sentence::because(AGREED_PROBE)
+            .ip6_probe_with_digest()
+            .rule()]),
     );
     let group = solicited_node(address).octets().to_vec();
     let goto = Element::new(Target::Verdict(Verdict::Goto(AGREE_IP6.to_owned())));
@@ -144,96 +128,22 @@ fn agreed(part: KeyPart) -> SetSpec {
         data: Data::None,
         counters: false,
         size: MOST_VIPS,
+        lifetime_ms: None,
     }
 }
 
-/// The VIP's own chains and its map, and the constant sets that they need.
+/// The VIP's own chains and sets, and its map.
 fn add_vip(table: &mut Table, vip: &Vip, owned: &BucketSet) {
-    let ported = vip.hasher.mode != HashMode::SourceIp;
-    let mut main = match (vip.address, ported) {
-        (IpAddr::V4(_), false) => vip4_by_source(vip),
-        (IpAddr::V4(_), true) => vip4_by_ports(vip),
-        (IpAddr::V6(_), false) => vip6_by_source(vip),
-        (IpAddr::V6(_), true) => vip6_by_ports(vip),
-    };
-    main.comment = Some(vip.written());
-    table.chains.insert(vip_chain(vip.address), main);
-    if ported {
-        let ports = chain([
-            Sentence::because(BY_BUCKET).hash(vip, Ports::InPacket),
-            Sentence::because(FOREIGN).counter_drop(),
-        ]);
-        table.chains.insert(ports_chain(vip.address), ports);
+    table.chains.extend(ingress::chains(vip));
+    for (name, set) in ingress::sets(vip) {
+        table.sets.insert(name.to_owned(), set);
     }
-    let sets: &[(&str, Set)] = match (vip.address, ported) {
-        (IpAddr::V4(_), false) => &[icmp4_set()],
-        (IpAddr::V4(_), true) => &[icmp4_set(), ports4_set()],
-        (IpAddr::V6(_), false) => &[icmp6_set()],
-        (IpAddr::V6(_), true) => &[icmp6_set(), ports6_set()],
-    };
-    for (name, set) in sets {
-        table.sets.insert((*name).to_owned(), set.clone());
-    }
-    let mut map = Set::new(verdict_map(
-        KeyPart::Number,
-        u32::from(vip.buckets.get()),
-        true,
-    ));
+    let count = u32::from(vip.buckets.get());
+    let mut map = Set::new(verdict_map(KeyPart::Number, count, true));
     for bucket in owned.iter() {
         map.elements.insert(bucket_key(bucket), owned_element());
     }
     table.sets.insert(buckets_map(vip.address), map);
-}
-
-/// Source address only: fragments and protocols make no difference, so nothing is asked first.
-fn vip4_by_source(vip: &Vip) -> Chain {
-    chain([
-        Sentence::because(BY_BUCKET).hash(vip, Ports::None),
-        Sentence::because(ERRORS).icmp4_everywhere(),
-        Sentence::because(FOREIGN).counter_drop(),
-    ])
-}
-
-/// With ports: whole packets with ports are the common case and come first, by one lookup of the
-/// fragment bits together with the protocol. All else is hashed with ports 0; a TCP packet that
-/// comes this far is a piece of one, whose owner cannot be told from it.
-fn vip4_by_ports(vip: &Vip) -> Chain {
-    chain([
-        Sentence::because(WITH_PORTS)
-            .fragment_and_protocol(REG0)
-            .in_set(PORTS_IP4, REG0)
-            .goto(&ports_chain(vip.address)),
-        Sentence::because(ERRORS).icmp4_everywhere(),
-        Sentence::because(TCP_PIECE)
-            .ip4_protocol_is(TCP, "tcp")
-            .counter_drop(),
-        Sentence::because(WITHOUT_PORTS).hash(vip, Ports::Zero),
-        Sentence::because(FOREIGN).counter_drop(),
-    ])
-}
-
-fn vip6_by_source(vip: &Vip) -> Chain {
-    chain([
-        Sentence::because(BY_BUCKET).hash(vip, Ports::None),
-        Sentence::because(ERRORS_AND_ND).icmp6_everywhere(),
-        Sentence::because(FOREIGN).counter_drop(),
-    ])
-}
-
-/// As for IPv4; a packet with extension headers or in fragments is not the common case.
-fn vip6_by_ports(vip: &Vip) -> Chain {
-    chain([
-        Sentence::because(WITH_PORTS)
-            .ip6_nexthdr(REG0)
-            .in_set(PORTS_IP6, REG0)
-            .goto(&ports_chain(vip.address)),
-        Sentence::because(ERRORS_AND_ND).icmp6_everywhere(),
-        Sentence::because(TCP_PIECE)
-            .l4proto_is(TCP, "tcp")
-            .counter_drop(),
-        Sentence::because(WITHOUT_PORTS).hash(vip, Ports::Zero),
-        Sentence::because(FOREIGN).counter_drop(),
-    ])
 }
 
 fn arp_table(vips: &[(Vip, BucketSet)]) -> Table {
@@ -269,6 +179,7 @@ fn arp_table(vips: &[(Vip, BucketSet)]) -> Table {
         data: Data::None,
         counters: false,
         size: MOST_VIPS,
+        lifetime_ms: None,
     });
     for (vip, _) in vips.iter().filter(|(vip, _)| vip.address.is_ipv4()) {
         addresses
@@ -304,6 +215,7 @@ fn mac_table(
         data: Data::Mac,
         counters: false,
         size: MOST_VIPS,
+        lifetime_ms: None,
     });
     for (vip, _) in vips.iter().filter(|(vip, _)| of_family(&vip.address)) {
         macs.elements.insert(
@@ -324,47 +236,7 @@ fn verdict_map(part: KeyPart, size: u32, counters: bool) -> SetSpec {
         data: Data::Verdict,
         counters,
         size,
-    }
-}
-
-fn constant_set(part: KeyPart, keys: impl Iterator<Item = Vec<u8>>) -> Set {
-    let elements: BTreeMap<_, _> = keys.map(|key| (key, Element::new(Target::None))).collect();
-    Set {
-        spec: SetSpec {
-            key: vec![part],
-            data: Data::None,
-            counters: false,
-            size: elements.len() as u32,
-        },
-        elements,
-    }
-}
-
-fn ports4_set() -> (&'static str, Set) {
-    let keys = PROTOCOLS_WITH_PORTS.into_iter().map(|p| vec![0, 0, 0, p]);
-    (PORTS_IP4, constant_set(KeyPart::Bits, keys))
-}
-
-fn ports6_set() -> (&'static str, Set) {
-    let keys = PROTOCOLS_WITH_PORTS.into_iter().map(|p| vec![p]);
-    (PORTS_IP6, constant_set(KeyPart::Protocol, keys))
-}
-
-fn icmp4_set() -> (&'static str, Set) {
-    let keys = ICMP_ERRORS.into_iter().map(|t| vec![t]);
-    (EVERYWHERE_IP4, constant_set(KeyPart::IcmpType, keys))
-}
-
-fn icmp6_set() -> (&'static str, Set) {
-    let keys = ICMP6_EVERYWHERE.into_iter().map(|t| vec![t]);
-    (EVERYWHERE_IP6, constant_set(KeyPart::Icmp6Type, keys))
-}
-
-fn chain<const N: usize>(sentences: [Sentence; N]) -> Chain {
-    Chain {
-        base: None,
-        comment: None,
-        rules: sentences.into_iter().map(Sentence::rule).collect(),
+        lifetime_ms: None,
     }
 }
 

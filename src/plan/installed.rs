@@ -1,7 +1,7 @@
 //! Which VIPs a ruleset has, read from the descriptions next to the rules. Pure.
 
 use super::dataplane::owned_element;
-use super::names::{bucket_of_key, buckets_map, ports_chain, vip_chain, vip_of_chain};
+use super::names::{bucket_of_key, buckets_map, chains_of, vip_chain, vip_of_chain};
 use crate::model::bucket::BucketSet;
 use crate::model::ruleset::{Count, Family, Ruleset, Table};
 use crate::model::vip::Vip;
@@ -97,7 +97,7 @@ pub fn foreign(rules: &Ruleset, address: IpAddr) -> Count {
     let Some(table) = rules.get(&Family::Netdev) else {
         return Count::default();
     };
-    let names = [vip_chain(address), ports_chain(address)];
+    let names = chains_of(address);
     let chains = names.iter().filter_map(|name| table.chains.get(name));
     let counts = chains
         .flat_map(|chain| &chain.rules)

@@ -7,8 +7,9 @@ use std::net::IpAddr;
 /// The chain that passes a packet on as one for this host. Without the packet type `host` Linux
 /// ignores TCP that came in a multicast frame, and the second lock drops it all.
 pub(super) const TO_HOST: &str = "to-host";
-pub(super) const PORTS_IP4: &str = "ports-ip4";
-pub(super) const PORTS_IP6: &str = "ports-ip6";
+/// The protocols with ports; and for IPv4 together with the bits that say that it is no fragment.
+pub(super) const PORTS: &str = "with-ports";
+pub(super) const WHOLE_WITH_PORTS_IP4: &str = "whole-with-ports-ip4";
 pub(super) const EVERYWHERE_IP4: &str = "everywhere-ip4";
 pub(super) const EVERYWHERE_IP6: &str = "everywhere-ip6";
 pub(super) const MACS: &str = "macs";
@@ -44,6 +45,24 @@ pub(super) fn vip_chain(vip: IpAddr) -> String {
 /// The name of the VIP's chain for packets with ports.
 pub(super) fn ports_chain(vip: IpAddr) -> String {
     format!("vip-{}-ports", tag(vip))
+}
+
+/// The name of the VIP's chain for fragments.
+pub(super) fn fragments_chain(vip: IpAddr) -> String {
+    format!("vip-{}-fragments", tag(vip))
+}
+
+/// All chains that the VIP can have of its own.
+pub(super) fn chains_of(vip: IpAddr) -> [String; 3] {
+    [vip_chain(vip), ports_chain(vip), fragments_chain(vip)]
+}
+
+/// The name of the set of foreign datagrams that come in fragments.
+pub(super) fn fragments_set(vip: IpAddr) -> &'static str {
+    match vip {
+        IpAddr::V4(_) => "foreign-fragments-ip4",
+        IpAddr::V6(_) => "foreign-fragments-ip6",
+    }
 }
 
 /// The name of the map of the VIP's owned buckets.

@@ -4,8 +4,7 @@
 
 use super::installed::installed;
 use super::names::{
-    AGREE_IP6, address_bytes, buckets_map, dispatch_map, ingress_chain, mac_key, ports_chain,
-    vip_chain,
+    AGREE_IP6, address_bytes, buckets_map, chains_of, dispatch_map, ingress_chain, mac_key,
 };
 use crate::model::agreement::solicited_node;
 use crate::model::host::Observed;
@@ -22,7 +21,7 @@ pub fn without_vip(rules: &Ruleset, address: IpAddr) -> Ruleset {
         .filter(|vip| vip.address != address)
         .collect();
     let mut rules = rules.clone();
-    let gone = [vip_chain(address), ports_chain(address)];
+    let gone = chains_of(address);
     if let Some(netdev) = rules.get_mut(&Family::Netdev) {
         for name in &gone {
             netdev.chains.remove(name);
@@ -121,7 +120,7 @@ fn sweep(table: &mut Table) {
     let mut used = needed;
     for rule in table.chains.values().flat_map(|chain| &chain.rules) {
         used.extend(rule.exprs.iter().filter_map(|expr| match expr {
-            Expr::Lookup { set, .. } => Some(set.clone()),
+            Expr::Lookup { set, .. } | Expr::Learn { set, .. } => Some(set.clone()),
             _ => None,
         }));
     }
@@ -141,7 +140,7 @@ fn is_vip_chain(name: &str) -> bool {
 pub fn keep_others(wanted: &mut Ruleset, observed: &Observed, vip: &Vip, known: &[IpAddr]) {
     let readable: Vec<String> = known
         .iter()
-        .flat_map(|address| [vip_chain(*address), ports_chain(*address)])
+        .flat_map(|address| chains_of(*address))
         .collect();
     let Some(found) = observed.rules.get(&Family::Netdev) else {
         return;

@@ -4,12 +4,10 @@
 use super::names::*;
 use crate::model::agreement::NONCE_OPTION;
 use crate::model::hash::{Hasher, Layout};
-use crate::model::ruleset::{Expr, Found, Header, MetaKey, Reg, Rule, Verdict};
+use crate::model::protocol::{ICMP, ICMP6};
+use crate::model::ruleset::{Expr, Found, Header, Learn, MetaKey, Reg, Rule, Verdict};
 use crate::model::vip::Vip;
 use std::net::IpAddr;
-
-const ICMP: u8 = 1;
-const ICMP6: u8 = 58;
 
 pub(super) const REG0: Reg = Reg(0);
 
@@ -18,8 +16,8 @@ pub(super) const REG0: Reg = Reg(0);
 pub(super) enum Ports {
     /// None: the mode has no ports.
     None,
-    /// Those of the packet.
-    InPacket,
+    /// What stands so many bytes behind the network header.
+    At(u32),
     /// Zeros: the packet has no ports.
     Zero,
 }
@@ -49,6 +47,7 @@ pub(super) const SOLICITATION: NeighbourDiscovery = NeighbourDiscovery {
 };
 
 /// A rule that is being written: its expressions and its words.
+#[derive(Clone)]
 pub(super) struct Sentence {
     exprs: Vec<Expr>,
     words: Vec<String>,
@@ -107,6 +106,21 @@ impl Sentence {
         })
     }
 
+    pub(super) fn not_equal(self, from: Reg, value: &[u8]) -> Self {
+        self.expr(Expr::NotEqual {
+            from,
+            value: value.to_vec(),
+        })
+    }
+
+    pub(super) fn and(self, reg: Reg, mask: &[u8]) -> Self {
+        self.expr(Expr::And {
+            from: reg,
+            to: reg,
+            mask: mask.to_vec(),
+        })
+    }
+
     pub(super) fn protocol(self, ethertype: u16) -> Self {
         self.expr(Expr::Meta {
             key: MetaKey::Protocol,
@@ -127,20 +141,26 @@ impl Sentence {
             .say("ip6 daddr")
     }
 
-    pub(super) fn ip4_protocol_is(self, protocol: u8, name: &str) -> Self {
-        self.payload(Header::Network, 9, 1, REG0)
-            .equal(REG0, &[protocol])
-            .say(format!("ip protocol {name}"))
+    /// The protocol behind the network header; for IPv6 behind all extension headers, and none if
+    /// they are malformed (then the rule ends).
+    pub(super) fn transport_protocol(self, vip: IpAddr) -> Self {
+        match vip {
+            IpAddr::V4(_) => self.payload(Header::Network, 9, 1, REG0).say("ip protocol"),
+            IpAddr::V6(_) => self
+                .expr(Expr::Meta {
+                    key: MetaKey::L4Protocol,
+                    to: REG0,
+                })
+                .say("meta l4proto"),
+        }
     }
 
-    /// The protocol behind all extension headers.
-    pub(super) fn l4proto_is(self, protocol: u8, name: &str) -> Self {
-        self.expr(Expr::Meta {
-            key: MetaKey::L4Protocol,
-            to: REG0,
-        })
-        .equal(REG0, &[protocol])
-        .say(format!("meta l4proto {name}"))
+    pub(super) fn equals(self, number: u8, name: &str) -> Self {
+        self.equal(REG0, &[number]).say(name)
+    }
+
+    pub(super) fn differs_from(self, number: u8, name: &str) -> Self {
+        self.not_equal(REG0, &[number]).say(format!("!= {name}"))
     }
 
     pub(super) fn ip6_nexthdr(self, to: Reg) -> Self {
@@ -150,16 +170,87 @@ impl Sentence {
     /// More-fragments bit, fragment offset and protocol in one load; the TTL between is masked.
     pub(super) fn fragment_and_protocol(self, to: Reg) -> Self {
         self.payload(Header::Network, 6, 4, to)
-            .expr(Expr::And {
-                from: to,
-                to,
-                mask: vec![0x3f, 0xff, 0x00, 0xff],
-            })
+            .and(to, &[0x3f, 0xff, 0x00, 0xff])
             .say("@nh,48,32 & 0x3fff00ff")
     }
 
+    /// A piece of a datagram: more fragments follow, or it is not at its beginning. (An IPv6
+    /// datagram in one piece, RFC 6946, is none.)
+    pub(super) fn fragment(self, vip: IpAddr) -> Self {
+        match vip {
+            IpAddr::V4(_) => self.fragment_bits4(0x3fff),
+            IpAddr::V6(_) => self.fragment_bits6(0xfff9),
+        }
+    }
+
+    /// A piece that is not at the beginning of its datagram.
+    pub(super) fn later_fragment(self, vip: IpAddr) -> Self {
+        match vip {
+            IpAddr::V4(_) => self.fragment_bits4(0x1fff),
+            IpAddr::V6(_) => self.fragment_bits6(0xfff8),
+        }
+    }
+
+    fn fragment_bits4(self, mask: u16) -> Self {
+        self.payload(Header::Network, 6, 2, REG0)
+            .and(REG0, &mask.to_be_bytes())
+            .not_equal(REG0, &[0, 0])
+            .say(format!("ip frag-off & {mask:#x} != 0"))
+    }
+
+    fn fragment_bits6(self, mask: u16) -> Self {
+        self.expr(Expr::FragmentHeader {
+            offset: 2,
+            len: 2,
+            to: REG0,
+        })
+        .and(REG0, &mask.to_be_bytes())
+        .not_equal(REG0, &[0, 0])
+        .say(format!("frag @16,16 & {mask:#x} != 0"))
+    }
+
+    /// What the pieces of a datagram have in common, from the first register on.
+    pub(super) fn datagram(self, vip: IpAddr) -> Self {
+        match vip {
+            IpAddr::V4(_) => self
+                .payload(Header::Network, 12, 4, Reg(0))
+                .payload(Header::Network, 16, 4, Reg(1))
+                .payload(Header::Network, 9, 1, Reg(2))
+                .payload(Header::Network, 4, 2, Reg(3)),
+            IpAddr::V6(_) => self
+                .payload(Header::Network, 8, 16, Reg(0))
+                .payload(Header::Network, 24, 16, Reg(4))
+                .expr(Expr::FragmentHeader {
+                    offset: 4,
+                    len: 4,
+                    to: Reg(8),
+                }),
+        }
+    }
+
+    /// Remembers in the set what [`Sentence::datagram`] loaded.
+    pub(super) fn keep(self, set: &str, vip: IpAddr) -> Self {
+        self.learn("update", set, vip, Learn::Keep)
+    }
+
+    /// Takes it out again.
+    pub(super) fn forget(self, set: &str, vip: IpAddr) -> Self {
+        self.learn("delete", set, vip, Learn::Forget)
+    }
+
+    fn learn(self, verb: &str, set: &str, vip: IpAddr, what: Learn) -> Self {
+        self.expr(Expr::Learn {
+            set: set.to_owned(),
+            from: REG0,
+            what,
+        })
+        .say(format!("{verb} @{set} {{ {} }}", datagram_words(vip)))
+    }
+
     pub(super) fn icmp4_everywhere(self) -> Self {
-        self.ip4_protocol_is(ICMP, "icmp")
+        self.payload(Header::Network, 9, 1, REG0)
+            .say("ip protocol")
+            .equals(ICMP, "icmp")
             .payload(Header::Transport, 0, 1, REG0)
             .say("icmp type")
             .in_set(EVERYWHERE_IP4, REG0)
@@ -167,17 +258,25 @@ impl Sentence {
     }
 
     pub(super) fn icmp6_everywhere(self) -> Self {
-        self.ip6_nexthdr(REG0)
-            .equal(REG0, &[ICMP6])
-            .say("icmpv6")
-            .payload(Header::Transport, 0, 1, REG0)
-            .say("icmpv6 type")
-            .in_set(EVERYWHERE_IP6, REG0)
-            .goto(TO_HOST)
+        self.expr(Expr::Meta {
+            key: MetaKey::L4Protocol,
+            to: REG0,
+        })
+        .say("meta l4proto")
+        .equals(ICMP6, "icmpv6")
+        .payload(Header::Transport, 0, 1, REG0)
+        .say("icmpv6 type")
+        .in_set(EVERYWHERE_IP6, REG0)
+        .goto(TO_HOST)
     }
 
     pub(super) fn in_set(self, set: &str, from: Reg) -> Self {
         self.lookup(set, from, Found::GoOn).say(format!("@{set}"))
+    }
+
+    pub(super) fn not_in_set(self, set: &str, from: Reg) -> Self {
+        self.lookup(set, from, Found::Missing)
+            .say(format!("!= @{set}"))
     }
 
     pub(super) fn vmap(self, map: &str, from: Reg) -> Self {
@@ -255,15 +354,20 @@ impl Sentence {
         for port in 0..mode.ports() as u8 {
             let to = Reg(address_words + port);
             self = match ports {
-                Ports::InPacket => self.payload(Header::Transport, 2 * u32::from(port), 2, to),
+                Ports::At(offset) => {
+                    self.payload(Header::Transport, offset + 2 * u32::from(port), 2, to)
+                }
                 Ports::Zero | Ports::None => self.expr(Expr::Load {
                     to,
                     value: vec![0; 4],
                 }),
             };
             words.push(match (ports, port) {
-                (Ports::InPacket, 0) => "th sport".to_owned(),
-                (Ports::InPacket, _) => "th dport".to_owned(),
+                (Ports::At(0), 0) => "th sport".to_owned(),
+                (Ports::At(0), _) => "th dport".to_owned(),
+                (Ports::At(offset), _) => {
+                    format!("@th,{},16", 8 * offset + 16 * u32::from(port))
+                }
                 _ => "0".to_owned(),
             });
         }
@@ -372,5 +476,13 @@ impl Sentence {
             checksum: Some(2),
         })
         .say(format!("{} map @{MACS}", nd.text))
+    }
+}
+
+/// What [`Sentence::datagram`] loads, in nft's words.
+pub(super) fn datagram_words(vip: IpAddr) -> &'static str {
+    match vip {
+        IpAddr::V4(_) => "ip saddr . ip daddr . ip protocol . ip id",
+        IpAddr::V6(_) => "ip6 saddr . ip6 daddr . frag id",
     }
 }

@@ -4,8 +4,8 @@
 use super::numbers::*;
 use super::wire::Attributes;
 use crate::model::ruleset::{
-    BaseChain, Chain, Count, Element, Expr, Family, Found, Hook, KeyPart, Rule, SetSpec, TABLE,
-    Target, Verdict,
+    BaseChain, Chain, Count, Element, Expr, Family, Found, Hook, KeyPart, Learn, Rule, SetSpec,
+    TABLE, Target, Verdict,
 };
 
 /// A chain of ours, without its rules, and its name.
@@ -94,6 +94,9 @@ pub(super) fn set(body: &[u8]) -> Option<(String, SetSpec)> {
             .nest(SET_DESC)
             .and_then(|desc| desc.u32(DESC_SIZE))
             .unwrap_or_default(),
+        lifetime_ms: attributes
+            .u64(SET_TIMEOUT)
+            .filter(|_| flags & LEARNING == LEARNING),
     };
     Some((attributes.text(SET_NAME)?, spec))
 }
@@ -199,10 +202,19 @@ fn known_expression(name: &str, data: &Attributes<'_>) -> Option<Expr> {
             }
         }
         // NFTA_CMP_SREG 1, OP 2, DATA 3
-        "cmp" if is_zero(2) => Expr::Equal {
-            from: reg(1)?,
-            value: value(3)?,
+        "cmp" => match (data.u32(2)?, reg(1)?, value(3)?) {
+            (CMP_EQ, from, value) => Expr::Equal { from, value },
+            (CMP_NEQ, from, value) => Expr::NotEqual { from, value },
+            _ => return None,
         },
+        // NFTA_EXTHDR_DREG 1, TYPE 2, OFFSET 3, LEN 4, FLAGS 5, OP 6, SREG 7
+        "exthdr" if is_zero(5) && is_zero(6) && data.get(2) == Some(&[NEXTHDR_FRAGMENT]) => {
+            Expr::FragmentHeader {
+                offset: data.u32(3)?,
+                len: data.u32(4)?,
+                to: reg(1)?,
+            }
+        }
         // NFTA_BITWISE_SREG 1, DREG 2, LEN 3, MASK 4, XOR 5, OP 6
         "bitwise" if is_zero(6) && value(5)?.iter().all(|b| *b == 0) => Expr::And {
             from: reg(1)?,
@@ -225,15 +237,33 @@ fn known_expression(name: &str, data: &Attributes<'_>) -> Option<Expr> {
             seed: data.u32(5)?,
         },
         // NFTA_LOOKUP_SET 1, SREG 2, DREG 3, SET_ID 4, FLAGS 5
-        "lookup" if is_zero(5) => Expr::Lookup {
+        "lookup" => Expr::Lookup {
             set: data.text(1)?,
             from: reg(2)?,
-            found: match data.u32(3) {
-                None => Found::GoOn,
-                Some(0) => Found::Verdict,
-                Some(number) => Found::Value(register_of(number)),
+            found: match (data.u32(5).unwrap_or_default(), data.u32(3)) {
+                (LOOKUP_INVERTED, None) => Found::Missing,
+                (0, None) => Found::GoOn,
+                (0, Some(0)) => Found::Verdict,
+                (0, Some(number)) => Found::Value(register_of(number)),
+                _ => return None,
             },
         },
+        // NFTA_DYNSET_SET_NAME 1, OP 3, SREG_KEY 4, SREG_DATA 5, TIMEOUT 6, EXPR 7, FLAGS 9,
+        // EXPRESSIONS 10
+        "dynset"
+            if data.u64(6).unwrap_or_default() == 0
+                && [5, 7, 10].iter().all(|kind| data.get(*kind).is_none()) =>
+        {
+            Expr::Learn {
+                set: data.text(1)?,
+                from: reg(4)?,
+                what: match (data.u32(3)?, data.u32(9).unwrap_or_default()) {
+                    (DYNSET_UPDATE, 0) => Learn::Keep,
+                    (DYNSET_DELETE, 0) => Learn::Forget,
+                    _ => return None,
+                },
+            }
+        }
         // NFTA_IMMEDIATE_DREG 1, DATA 2
         "immediate" => match data.u32(1)? {
             0 => Expr::Verdict(verdict(&data.nest(2)?.nest(DATA_VERDICT)?)),

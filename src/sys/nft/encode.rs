@@ -187,12 +187,13 @@ fn add_chain(batch: &mut Batch, of: Family, name: &str, chain: &Chain) {
 
 fn add_set(of: Family, name: &str, spec: &SetSpec, id: u32) -> Vec<u8> {
     let map = if spec.data == Data::None { 0 } else { FLAG_MAP };
+    let learning = spec.lifetime_ms.map_or(0, |_| LEARNING);
     let host = matches!(spec.key.as_slice(), [KeyPart::Number]);
     let byteorder = if host { 1u32 } else { 2 };
     let mut message = message(NEW_SET, of, NLM_F_CREATE)
         .text(SET_TABLE, TABLE)
         .text(SET_NAME, name)
-        .u32(SET_FLAGS, map)
+        .u32(SET_FLAGS, map | learning)
         .u32(SET_KEY_TYPE, key_type(&spec.key))
         .u32(SET_KEY_LEN, spec.key_len() as u32)
         .u32(SET_ID, id)
@@ -207,6 +208,9 @@ fn add_set(of: Family, name: &str, spec: &SetSpec, id: u32) -> Vec<u8> {
         if len > 0 {
             message = message.u32(SET_DATA_LEN, len);
         }
+    }
+    if let Some(lifetime) = spec.lifetime_ms {
+        message = message.bytes(SET_TIMEOUT, &lifetime.to_be_bytes());
     }
     if spec.counters {
         message = message.nest(SET_EXPR, counter());

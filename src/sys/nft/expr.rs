@@ -4,17 +4,18 @@
 
 #![allow(unsafe_code)]
 
-use super::numbers::{header, meta_key, register, verdict_code};
-use crate::model::ruleset::{Expr, Found, MetaKey, Reg, Verdict};
+use super::numbers::*;
+use crate::model::ruleset::{Expr, Found, Learn, MetaKey, Reg, Verdict};
 use nftnl::Rule;
 use nftnl::expr::Expression;
 use nftnl::nftnl_sys as sys;
 use std::ffi::{CStr, CString};
 use std::ptr::NonNull;
 
-/// A 32-bit attribute, bytes, or a name.
+/// A 32-bit attribute, one of eight bits, bytes, or a name.
 enum Attribute {
     Number(u32),
+    Byte(u8),
     Bytes(Vec<u8>),
     Name(CString),
 }
@@ -36,6 +37,12 @@ impl Described {
     fn number(mut self, attribute: impl Into<i64>, value: u32) -> Self {
         let attribute = attribute.into() as u16;
         self.attributes.push((attribute, Attribute::Number(value)));
+        self
+    }
+
+    fn byte(mut self, attribute: impl Into<i64>, value: u8) -> Self {
+        let attribute = attribute.into() as u16;
+        self.attributes.push((attribute, Attribute::Byte(value)));
         self
     }
 
@@ -77,6 +84,9 @@ impl Expression for Described {
                     Attribute::Number(n) => {
                         sys::nftnl_expr_set_u32(expr.as_ptr(), *attribute, *n);
                     }
+                    Attribute::Byte(n) => {
+                        sys::nftnl_expr_set_u8(expr.as_ptr(), *attribute, *n);
+                    }
                     Attribute::Bytes(bytes) => {
                         let len = bytes.len() as u32;
                         sys::nftnl_expr_set(expr.as_ptr(), *attribute, bytes.as_ptr().cast(), len);
@@ -95,8 +105,7 @@ impl Expression for Described {
 const VERDICT_REGISTER: u32 = 0;
 /// NFT_PAYLOAD_CSUM_INET.
 const CHECKSUM_INET: u32 = 1;
-/// NFT_CMP_EQ, NFT_BYTEORDER_NTOH, NFT_HASH_JENKINS.
-const CMP_EQ: u32 = 0;
+/// NFT_BYTEORDER_NTOH, NFT_HASH_JENKINS.
 const NTOH: u32 = 0;
 const JENKINS: u32 = 0;
 
@@ -134,10 +143,13 @@ pub(super) fn describe(expr: &Expr) -> Option<Described> {
         }
         Expr::Meta { key, to } => meta(*key).register(sys::NFTNL_EXPR_META_DREG, *to),
         Expr::SetMeta { key, from } => meta(*key).register(sys::NFTNL_EXPR_META_SREG, *from),
-        Expr::Equal { from, value } => Described::new(c"cmp")
-            .register(sys::NFTNL_EXPR_CMP_SREG, *from)
-            .number(sys::NFTNL_EXPR_CMP_OP, CMP_EQ)
-            .bytes(sys::NFTNL_EXPR_CMP_DATA, value),
+        Expr::FragmentHeader { offset, len, to } => Described::new(c"exthdr")
+            .register(sys::NFTNL_EXPR_EXTHDR_DREG, *to)
+            .byte(sys::NFTNL_EXPR_EXTHDR_TYPE, NEXTHDR_FRAGMENT)
+            .number(sys::NFTNL_EXPR_EXTHDR_OFFSET, *offset)
+            .number(sys::NFTNL_EXPR_EXTHDR_LEN, *len),
+        Expr::Equal { from, value } => compare(CMP_EQ, *from, value),
+        Expr::NotEqual { from, value } => compare(CMP_NEQ, *from, value),
         Expr::And { from, to, mask } => Described::new(c"bitwise")
             .register(sys::NFTNL_EXPR_BITWISE_SREG, *from)
             .register(sys::NFTNL_EXPR_BITWISE_DREG, *to)
@@ -170,10 +182,21 @@ pub(super) fn describe(expr: &Expr) -> Option<Described> {
                 .name(sys::NFTNL_EXPR_LOOKUP_SET, set);
             match found {
                 Found::GoOn => lookup,
+                Found::Missing => lookup.number(sys::NFTNL_EXPR_LOOKUP_FLAGS, LOOKUP_INVERTED),
                 Found::Verdict => lookup.number(sys::NFTNL_EXPR_LOOKUP_DREG, VERDICT_REGISTER),
                 Found::Value(to) => lookup.register(sys::NFTNL_EXPR_LOOKUP_DREG, *to),
             }
         }
+        Expr::Learn { set, from, what } => Described::new(c"dynset")
+            .register(sys::NFTNL_EXPR_DYNSET_SREG_KEY, *from)
+            .number(
+                sys::NFTNL_EXPR_DYNSET_OP,
+                match what {
+                    Learn::Keep => DYNSET_UPDATE,
+                    Learn::Forget => DYNSET_DELETE,
+                },
+            )
+            .name(sys::NFTNL_EXPR_DYNSET_SET_NAME, set),
         Expr::Load { to, value } => Described::new(c"immediate")
             .register(sys::NFTNL_EXPR_IMM_DREG, *to)
             .bytes(sys::NFTNL_EXPR_IMM_DATA, value),
@@ -189,6 +212,13 @@ pub(super) fn describe(expr: &Expr) -> Option<Described> {
         Expr::Counter => Described::new(c"counter"),
         Expr::Other(_) => return None,
     })
+}
+
+fn compare(op: u32, from: Reg, value: &[u8]) -> Described {
+    Described::new(c"cmp")
+        .register(sys::NFTNL_EXPR_CMP_SREG, from)
+        .number(sys::NFTNL_EXPR_CMP_OP, op)
+        .bytes(sys::NFTNL_EXPR_CMP_DATA, value)
 }
 
 fn meta(key: MetaKey) -> Described {

@@ -49,10 +49,13 @@ pub(super) const SET_DATA_TYPE: u16 = 6;
 pub(super) const SET_DATA_LEN: u16 = 7;
 pub(super) const SET_DESC: u16 = 9;
 pub(super) const SET_ID: u16 = 10;
+pub(super) const SET_TIMEOUT: u16 = 11;
 pub(super) const SET_USERDATA: u16 = 13;
 pub(super) const SET_EXPR: u16 = 17;
 pub(super) const DESC_SIZE: u16 = 1;
 pub(super) const FLAG_MAP: u32 = 8;
+/// NFT_SET_TIMEOUT and NFT_SET_EVAL: packets put elements in, which end by themselves.
+pub(super) const LEARNING: u32 = 0x10 | 0x20;
 
 pub(super) const ELEMENTS_TABLE: u16 = 1;
 pub(super) const ELEMENTS_SET: u16 = 2;
@@ -65,6 +68,16 @@ pub(super) const DATA_VALUE: u16 = 1;
 pub(super) const DATA_VERDICT: u16 = 2;
 pub(super) const VERDICT_CODE: u16 = 1;
 pub(super) const VERDICT_CHAIN: u16 = 2;
+
+/// NFT_CMP_EQ, NFT_CMP_NEQ, NFT_LOOKUP_F_INV.
+pub(super) const CMP_EQ: u32 = 0;
+pub(super) const CMP_NEQ: u32 = 1;
+pub(super) const LOOKUP_INVERTED: u32 = 1;
+/// NFT_DYNSET_OP_UPDATE, NFT_DYNSET_OP_DELETE.
+pub(super) const DYNSET_UPDATE: u32 = 1;
+pub(super) const DYNSET_DELETE: u32 = 2;
+/// The IPv6 fragment header (`include/net/ipv6.h`).
+pub(super) const NEXTHDR_FRAGMENT: u8 = 44;
 
 pub(super) const GEN_ID: u16 = 1;
 
@@ -143,14 +156,16 @@ pub(super) fn meta_key_of(number: u32) -> MetaKey {
 /// which see `decode`.
 const INTEGER: u32 = 4;
 
-const KEY_PARTS: [(u32, KeyPart); 9] = [
+const KEY_PARTS: [(u32, KeyPart); 11] = [
     (INTEGER, KeyPart::Bits),
     (INTEGER, KeyPart::Number),
     (7, KeyPart::Ip4),
     (8, KeyPart::Ip6),
     (9, KeyPart::Mac),
     (12, KeyPart::Protocol),
+    (13, KeyPart::Id16),
     (14, KeyPart::IcmpType),
+    (19, KeyPart::Id32),
     (29, KeyPart::Icmp6Type),
     (41, KeyPart::IfName),
 ];

@@ -316,7 +316,8 @@ impl NftSocket {
                 sets.insert(name, Set::new(spec));
             }
         })?;
-        for (name, set) in &mut table.sets {
+        let listed = |set: &Set| set.spec.lifetime_ms.is_none();
+        for (name, set) in table.sets.iter_mut().filter(|(_, set)| listed(set)) {
             let in_set = [(ELEMENTS_TABLE, TABLE), (ELEMENTS_SET, name.as_str())];
             self.dump(
                 "reading elements",

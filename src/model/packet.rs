@@ -1,0 +1,246 @@
+//! What becomes of a packet for a VIP: the mirror of `plan::ingress` in plain Rust. Pure.
+//!
+//! It reads the packet's own bytes, as the kernel does before a netdev rule sees them
+//! (`nft_set_pktinfo_ipv4_validate()`, `nft_set_pktinfo_ipv6_validate()` in
+//! `include/net/netfilter/`, `ipv6_find_hdr()` in `net/ipv6/exthdrs_core.c`), and says which bucket
+//! decides. Property tests hold it against the kernel.
+
+use super::hash::{Flow, HashMode};
+use super::protocol::{AH, ICMP, ICMP_ERRORS, ICMP6, ICMP6_EVERYWHERE, WITH_PORTS};
+use super::vip::Vip;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Who takes a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Taker {
+    /// The owner of this bucket. If the packet is the first fragment of a datagram, the later ones
+    /// go the same way.
+    Bucket(u16),
+    /// Every node: nothing answers it.
+    Everyone,
+    /// Whoever took the first fragment of this datagram.
+    FollowsFirst,
+    /// No node: its headers are malformed, so that what decides cannot be found.
+    Nobody,
+}
+
+/// What names the datagram that a fragment is a piece of, as the kernel's reassembly has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Datagram {
+    /// Its sender.
+    pub source: IpAddr,
+    /// Its identification.
+    pub id: u32,
+    /// Its protocol; 0 for IPv6, where identifications do not depend on it.
+    pub protocol: u8,
+}
+
+/// What is decided about a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Judgement {
+    /// Who takes it.
+    pub taker: Taker,
+    /// For fragments, where the hash needs ports: of which datagram.
+    pub datagram: Option<Datagram>,
+}
+
+/// Judges a packet, which begins with its IP header; `None` if it is not for the VIP.
+pub fn judge(vip: &Vip, packet: &[u8]) -> Option<Judgement> {
+    let headers = match vip.address {
+        IpAddr::V4(address) => Headers::ip4(packet, address)?,
+        IpAddr::V6(address) => Headers::ip6(packet, address)?,
+    };
+    Some(headers.judged_by(vip, packet))
+}
+
+/// What the headers say.
+struct Headers {
+    source: IpAddr,
+    /// The protocol; `None` where IPv6's extension headers are malformed.
+    protocol: Option<u8>,
+    /// Where the transport header begins; a later fragment has none.
+    transport: Option<usize>,
+    /// A fragment's datagram (unless the packet ends before it is named), and whether it is a later
+    /// one.
+    fragment: Option<(Option<Datagram>, bool)>,
+}
+
+impl Headers {
+    fn judged_by(&self, vip: &Vip, packet: &[u8]) -> Judgement {
+        let ported = vip.hasher.mode != HashMode::SourceIp;
+        let taker = match self.fragment {
+            Some((_, true)) if ported => Taker::FollowsFirst,
+            _ if self.is_for_everyone(packet) => Taker::Everyone,
+            _ if ported => self.by_ports(vip, packet),
+            _ => self.bucket(vip, [0, 0]),
+        };
+        let datagram = self.fragment.filter(|_| ported);
+        Judgement {
+            taker,
+            datagram: datagram.and_then(|(datagram, _)| datagram),
+        }
+    }
+
+    fn by_ports(&self, vip: &Vip, packet: &[u8]) -> Taker {
+        let Some(protocol) = self.protocol else {
+            return Taker::Nobody;
+        };
+        let ports_at = match protocol {
+            _ if WITH_PORTS.contains(&protocol) => 0,
+            AH => 4,
+            _ => return self.bucket(vip, [0, 0]),
+        };
+        let port = |n: usize| -> Option<u16> {
+            let at = self.transport? + ports_at + 2 * n;
+            let bytes = packet.get(at..at + 2)?;
+            Some(u16::from_be_bytes([bytes[0], bytes[1]]))
+        };
+        let ports = match vip.hasher.mode.ports() {
+            1 => port(0).map(|source| [source, 0]),
+            _ => port(0).zip(port(1)).map(<[u16; 2]>::from),
+        };
+        ports.map_or(Taker::Nobody, |ports| self.bucket(vip, ports))
+    }
+
+    fn is_for_everyone(&self, packet: &[u8]) -> bool {
+        let types: &[u8] = match (self.source, self.protocol) {
+            (IpAddr::V4(_), Some(ICMP)) => &ICMP_ERRORS,
+            (IpAddr::V6(_), Some(ICMP6)) => &ICMP6_EVERYWHERE,
+            _ => return false,
+        };
+        let found = self.transport.and_then(|at| packet.get(at));
+        found.is_some_and(|found| types.contains(found))
+    }
+
+    fn bucket(&self, vip: &Vip, [source_port, destination_port]: [u16; 2]) -> Taker {
+        let flow = Flow {
+            source: self.source,
+            source_port,
+            destination_port,
+        };
+        Taker::Bucket(vip.hasher.bucket(&flow, vip.buckets.get()))
+    }
+
+    fn ip4(packet: &[u8], vip: Ipv4Addr) -> Option<Self> {
+        let header: &[u8; 20] = packet.first_chunk()?;
+        if header[16..20] != vip.octets() {
+            return None;
+        }
+        let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
+        let transport = 4 * usize::from(header[0] & 0x0f);
+        let valid =
+            header[0] >> 4 == 4 && transport >= 20 && length <= packet.len() && length >= transport;
+        let bits = u16::from_be_bytes([header[6], header[7]]);
+        let (more, later) = (bits & 0x2000 != 0, bits & 0x1fff != 0);
+        let source = Ipv4Addr::new(header[12], header[13], header[14], header[15]).into();
+        let datagram = Datagram {
+            source,
+            id: u16::from_be_bytes([header[4], header[5]]).into(),
+            protocol: header[9],
+        };
+        Some(Headers {
+            source,
+            protocol: Some(header[9]),
+            transport: Some(transport).filter(|_| valid && !later),
+            fragment: (more || later).then_some((Some(datagram), later)),
+        })
+    }
+
+    fn ip6(packet: &[u8], vip: Ipv6Addr) -> Option<Self> {
+        let header: &[u8; 40] = packet.first_chunk()?;
+        if header[24..40] != vip.octets() {
+            return None;
+        }
+        let source: [u8; 16] = *header[8..].first_chunk()?;
+        let source = Ipv6Addr::from(source).into();
+        let length = usize::from(u16::from_be_bytes([header[4], header[5]]));
+        let valid = header[0] >> 4 == 6 && 40 + length <= packet.len();
+        let chain = Extensions::walk(packet, header[6]).filter(|_| valid);
+        let fragment = fragment_header(packet, header[6]).and_then(|found| {
+            let bits = u16::from_be_bytes([found[2], found[3]]);
+            let id = found.get(4..8).and_then(|id| id.try_into().ok());
+            let datagram = id.map(|id| Datagram {
+                source,
+                id: u32::from_be_bytes(id),
+                protocol: 0,
+            });
+            // Neither more fragments nor an offset: a whole datagram (RFC 6946).
+            (bits & 0xfff9 != 0).then_some((datagram, bits & 0xfff8 != 0))
+        });
+        Some(Headers {
+            source,
+            protocol: chain.as_ref().map(|chain| chain.protocol),
+            transport: chain.and_then(|chain| chain.transport),
+            fragment,
+        })
+    }
+}
+
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const DESTINATION: u8 = 60;
+
+/// What comes behind the extension headers; AH ends them.
+struct Extensions {
+    protocol: u8,
+    transport: Option<usize>,
+}
+
+impl Extensions {
+    fn walk(packet: &[u8], first: u8) -> Option<Self> {
+        let (mut protocol, mut at) = (first, 40);
+        loop {
+            let found = Extensions {
+                protocol,
+                transport: Some(at),
+            };
+            if !is_extension(protocol) {
+                return Some(found);
+            }
+            let header = packet.get(at..at + 2)?;
+            if protocol == AH {
+                return Some(found);
+            }
+            at += match protocol {
+                FRAGMENT => {
+                    let bits = packet.get(at + 2..at + 4)?;
+                    if u16::from_be_bytes([bits[0], bits[1]]) & 0xfff8 != 0 {
+                        // A later fragment: what it begins with is the middle of something.
+                        return (!is_extension(header[0])).then_some(Extensions {
+                            protocol: header[0],
+                            transport: None,
+                        });
+                    }
+                    8
+                }
+                ROUTING if packet.len() < at + 4 => return None,
+                _ => 8 * (usize::from(header[1]) + 1),
+            };
+            protocol = header[0];
+        }
+    }
+}
+
+/// The fragment header and what follows, at least four bytes, wherever it stands.
+fn fragment_header(packet: &[u8], first: u8) -> Option<&[u8]> {
+    let (mut next, mut at) = (first, 40);
+    while next != FRAGMENT {
+        if !is_extension(next) {
+            return None;
+        }
+        let header = packet.get(at..at + 2)?;
+        at += match next {
+            AH => 4 * (usize::from(header[1]) + 2),
+            ROUTING if packet.len() < at + 4 => return None,
+            _ => 8 * (usize::from(header[1]) + 1),
+        };
+        next = header[0];
+    }
+    packet.get(at..).filter(|header| header.len() >= 4)
+}
+
+/// `ipv6_ext_hdr()`, but for "no next header" (59), which has nothing behind it.
+fn is_extension(header: u8) -> bool {
+    [HOP_BY_HOP, ROUTING, FRAGMENT, AH, DESTINATION].contains(&header)
+}

@@ -1,0 +1,26 @@
+//! What the hash makes of IP's protocols: which carry ports, which go to every node. Pure.
+//!
+//! Numbers are IANA's; what is in place of ports is `proto_ports_offset()` of Linux
+//! (`include/linux/in.h`), by which `ipt_CLUSTERIP` went.
+
+/// Protocols with ports in their first four bytes: TCP, UDP, DCCP, SCTP, UDP-Lite. ESP has its SPI
+/// there, which is hashed as if it were ports.
+pub const WITH_PORTS: [u8; 6] = [TCP, UDP, 33, ESP, 132, 136];
+/// TCP.
+pub const TCP: u8 = 6;
+/// UDP.
+pub const UDP: u8 = 17;
+/// The encapsulating security payload (RFC 4303).
+pub const ESP: u8 = 50;
+/// The authentication header (RFC 4302): its SPI, four bytes into it, is hashed as if it were ports.
+pub const AH: u8 = 51;
+/// ICMP.
+pub const ICMP: u8 = 1;
+/// ICMPv6.
+pub const ICMP6: u8 = 58;
+
+/// ICMP errors (RFC 792, RFC 1122 §3.2.2): they concern a connection whose owner the router that
+/// sends them cannot know, and nothing answers them.
+pub const ICMP_ERRORS: [u8; 5] = [3, 4, 5, 11, 12];
+/// ICMPv6 errors (RFC 4443), and neighbour discovery (RFC 4861) that is sent to the VIP itself.
+pub const ICMP6_EVERYWHERE: [u8; 7] = [1, 2, 3, 4, 135, 136, 137];

@@ -8,6 +8,7 @@ use super::exit::{Code, Failure};
 use super::parameters::{Essentials, Parameters};
 use super::resolve::describe;
 use crate::host::apply::Manners;
+use crate::host::features::missing;
 use crate::host::lock::lock;
 use crate::host::observe::{Kernel, ObserveError};
 use crate::host::place::{Place, place};
@@ -323,14 +324,13 @@ fn of_nft(error: &NftError) -> Failure {
         error if error.is_missing_feature() => Code::Installed,
         _ => Code::Generic,
     };
-    let hint = match code {
-        Code::Installed => {
-            "; the kernel needs nf_tables with netdev, arp and ip6 families, nft_hash, and \
-             5.10 or later"
-        }
-        _ => "",
+    // The kernel's own error names a rule; what is missing under it says more.
+    let lacking = if code == Code::Installed {
+        missing()
+    } else {
+        None
     };
-    Failure::new(code, format!("{error}{hint}"))
+    Failure::new(code, lacking.unwrap_or_else(|| error.to_string()))
 }
 
 impl From<ObserveError> for Failure {

@@ -14,6 +14,7 @@ mod style;
 
 use crate::host::agreement::Disagreement;
 use crate::host::apply::StepError;
+use crate::host::features::missing;
 use crate::host::lock::LockError;
 use crate::host::observe::{Kernel, ObserveError};
 use crate::host::reach::ReachError;
@@ -122,7 +123,7 @@ impl From<ObserveError> for Failure {
             NOT_PERMITTED => "; run nodectl as root",
             _ => "",
         };
-        Failure::new(code, format!("{error}{hint}"))
+        lacking(code).unwrap_or_else(|| Failure::new(code, format!("{error}{hint}")))
     }
 }
 
@@ -157,6 +158,12 @@ impl From<ReachError> for Failure {
                 return inner.into();
             }
         };
-        Failure::new(code, error)
+        lacking(code).unwrap_or_else(|| Failure::new(code, error))
     }
+}
+
+/// Where the kernel refused what it should have: what it lacks.
+fn lacking(code: u8) -> Option<Failure> {
+    let missing = if code == UNAVAILABLE { missing() } else { None };
+    missing.map(|missing| Failure::new(UNAVAILABLE, missing))
 }

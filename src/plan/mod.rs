@@ -4,6 +4,7 @@
 pub mod before;
 pub mod dataplane;
 pub mod diff;
+pub mod features;
 pub mod health;
 mod ingress;
 pub mod installed;

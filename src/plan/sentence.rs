@@ -251,6 +251,11 @@ impl Sentence {
         self.payload(Header::Network, 9, 1, REG0)
             .say("ip protocol")
             .equals(ICMP, "icmp")
+            // In a later fragment some kernels take what comes first for the type.
+            .payload(Header::Network, 6, 2, REG0)
+            .and(REG0, &[0x1f, 0xff])
+            .equal(REG0, &[0, 0])
+            .say("ip frag-off & 0x1fff == 0")
             .payload(Header::Transport, 0, 1, REG0)
             .say("icmp type")
             .in_set(EVERYWHERE_IP4, REG0)

@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -63,7 +64,15 @@ impl Lab {
         let switch = Arc::new(Namespace::new(&format!("{name}/switch"))?);
         switch.within(|| {
             write_sysctl("net.ipv6.conf.all.disable_ipv6", "1")?;
-            write_sysctl("net.ipv6.conf.default.disable_ipv6", "1")
+            write_sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
+            // A switch does not look into packets; where this exists it would drop malformed ones.
+            for what in ["iptables", "ip6tables", "arptables"] {
+                let key = format!("bridge-nf-call-{what}");
+                if Path::new("/proc/sys/net/bridge").join(&key).exists() {
+                    write_sysctl(&format!("net.bridge.{key}"), "0")?;
+                }
+            }
+            Ok::<_, Error>(())
         })??;
         let inner = Inner {
             name: name.into(),

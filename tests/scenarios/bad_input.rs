@@ -378,14 +378,13 @@ fn validate_all_asks_the_node_at_level_10_alone_and_changes_nothing() -> Result<
         let elsewhere = primitive.clone().with("nic", "eth9");
         elsewhere.call(&node, "validate-all", 0)?.expect(0);
         let asking = |agent: Agent| agent.variable("OCF_CHECK_LEVEL", "10");
-        let before = node.run(&["ip", "addr"])?;
+        let before = state_of(&node)?;
         asking(primitive.clone())
             .call(&node, "validate-all", 0)?
             .expect(0);
         let answer = asking(elsewhere).call(&node, "validate-all", 0)?.expect(5);
         assert!(answer.reason().contains("eth9"), "{}", answer.stderr);
-        assert_eq!(node.run(&["nft", "list", "ruleset"])?, "");
-        assert_eq!(node.run(&["ip", "addr"])?, before);
+        assert_eq!(state_of(&node)?, before);
         // What runs already can be checked as well.
         let agent = Agent::new(vip, 12);
         agent.start(&node, 0)?;

@@ -244,3 +244,117 @@ fn fragment_header(packet: &[u8], first: u8) -> Option<&[u8]> {
 fn is_extension(header: u8) -> bool {
     [HOP_BY_HOP, ROUTING, FRAGMENT, AH, DESTINATION].contains(&header)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::vip::tests::{a_vip, any_vip};
+    use proptest::prelude::*;
+
+    /// An IPv4 packet from 192.0.2.1 with these fragment bits.
+    fn ip4(bits: u16, protocol: u8, payload: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0x45, 0, 0, 20 + payload.len() as u8, 0, 7];
+        packet.extend(bits.to_be_bytes());
+        packet.extend([64, protocol, 0, 0, 192, 0, 2, 1, 10, 77, 0, 99]);
+        packet.extend(payload);
+        packet
+    }
+
+    /// An IPv6 packet from 2001:db8::1 whose first next header is this.
+    fn ip6(first: u8, rest: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0x60, 0, 0, 0, 0, rest.len() as u8, first, 64];
+        for address in ["2001:db8::1", "fd77::99"] {
+            packet.extend(address.parse::<Ipv6Addr>().expect("an address").octets());
+        }
+        packet.extend(rest);
+        packet
+    }
+
+    fn bucket(vip: &Vip, source: &str, source_port: u16) -> Taker {
+        let flow = Flow {
+            source: source.parse().expect("an address"),
+            source_port,
+            destination_port: 80,
+        };
+        Taker::Bucket(vip.hasher.bucket(&flow, vip.buckets.get()))
+    }
+
+    #[test]
+    fn what_decides_by_protocol() {
+        let vip = a_vip("10.77.0.99");
+        let payload = [0x9c, 0x40, 0, 80, 0x12, 0x34, 0x56, 0x78];
+        let taker = |packet: &[u8]| judge(&vip, packet).expect("for the VIP").taker;
+        for protocol in WITH_PORTS {
+            let whole = taker(&ip4(0x4000, protocol, &payload));
+            assert_eq!(whole, bucket(&vip, "192.0.2.1", 40_000), "{protocol}");
+        }
+        let by_spi = taker(&ip4(0, AH, &payload));
+        assert_eq!(by_spi, bucket(&vip, "192.0.2.1", 0x1234));
+        let echo = taker(&ip4(0, ICMP, &[8, 0, 0, 0]));
+        assert_eq!(echo, bucket(&vip, "192.0.2.1", 0));
+        assert_eq!(taker(&ip4(0, ICMP, &[3, 4, 0, 0])), Taker::Everyone);
+        // One byte of a port, and a length that is not there.
+        assert_eq!(taker(&ip4(0, 17, &[1])), Taker::Nobody);
+        let mut longer = ip4(0, 17, &payload);
+        longer[3] += 1;
+        assert_eq!(taker(&longer), Taker::Nobody);
+        assert_eq!(judge(&a_vip("10.77.0.98"), &ip4(0, 17, &payload)), None);
+    }
+
+    #[test]
+    fn later_fragments_follow_the_first() {
+        let vip = a_vip("10.77.0.99");
+        let judged = |bits| judge(&vip, &ip4(bits, 17, &[0x9c, 0x40, 0, 80])).expect("for it");
+        let datagram = Some(Datagram {
+            source: "192.0.2.1".parse().expect("an address"),
+            id: 7,
+            protocol: 17,
+        });
+        let (first, later) = (judged(0x2000), judged(0x2001));
+        assert_eq!(first.taker, bucket(&vip, "192.0.2.1", 40_000));
+        assert_eq!(later.taker, Taker::FollowsFirst);
+        assert_eq!((first.datagram, later.datagram), (datagram, datagram));
+        assert_eq!(judged(0x4000).datagram, None);
+    }
+
+    #[test]
+    fn ports_are_found_behind_extension_headers() {
+        let vip = a_vip("fd77::99");
+        let ports = [0x9c, 0x40, 0, 80];
+        let padding = |next: u8| [next, 0, 1, 4, 0, 0, 0, 0];
+        let fragment = |bits: u8| [17, 0, 0, bits, 0, 0, 0, 7];
+        let judged = |first, rest: &[&[u8]]| judge(&vip, &ip6(first, &rest.concat())).expect("it");
+        let expected = bucket(&vip, "2001:db8::1", 40_000);
+        for (first, rest) in [
+            (17, vec![&ports[..]]),
+            (
+                HOP_BY_HOP,
+                vec![&padding(DESTINATION), &padding(17), &ports],
+            ),
+            (FRAGMENT, vec![&fragment(0), &ports]),
+            (FRAGMENT, vec![&fragment(1), &ports]),
+        ] {
+            assert_eq!(judged(first, &rest).taker, expected, "{first} {rest:?}");
+        }
+        assert_eq!(judged(FRAGMENT, &[&fragment(0), &ports]).datagram, None);
+        let later = judged(FRAGMENT, &[&fragment(8), &ports]);
+        assert_eq!(later.taker, Taker::FollowsFirst);
+        assert_eq!(judged(HOP_BY_HOP, &[&[17]]).taker, Taker::Nobody);
+    }
+
+    proptest! {
+        #[test]
+        fn judging_never_panics(vip in any_vip(), mut bytes in prop::collection::vec(any::<u8>(), 0..96)) {
+            let _ = judge(&vip, &bytes);
+            // The same for the VIP, from its address on.
+            let (at, address) = match vip.address {
+                IpAddr::V4(address) => (16, address.octets().to_vec()),
+                IpAddr::V6(address) => (24, address.octets().to_vec()),
+            };
+            if let Some(place) = bytes.get_mut(at..at + address.len()) {
+                place.copy_from_slice(&address);
+                let _ = judge(&vip, &bytes);
+            }
+        }
+    }
+}

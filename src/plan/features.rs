@@ -22,6 +22,8 @@ pub struct Feature {
 
 /// The chain and the set of these transactions.
 const PROBE: &str = "probe";
+/// What old kernels lacked, all from 5.10 on have with nf_tables itself.
+const IN_CORE: &str = "CONFIG_NF_TABLES of Linux 5.10 or later";
 /// A device that every network namespace has.
 const DEVICE: &str = "lo";
 
@@ -79,17 +81,17 @@ pub fn features() -> Vec<Feature> {
         ),
         feature(
             "counters on the elements of nf_tables maps",
-            "Linux 5.7",
+            IN_CORE,
             verdict_map(),
         ),
         feature(
             "nf_tables sets that packets fill and empty",
-            "Linux 5.4",
+            IN_CORE,
             learning(),
         ),
         feature(
             "IPv6 extension headers in nf_tables",
-            "CONFIG_NFT_EXTHDR before Linux 4.17",
+            IN_CORE,
             rule([Expr::FragmentHeader {
                 offset: 2,
                 len: 2,
@@ -98,7 +100,7 @@ pub fn features() -> Vec<Feature> {
         ),
         feature(
             "setting the packet type at ingress",
-            "Linux 4.11",
+            IN_CORE,
             rule([
                 Expr::Load {
                     to: REG0,
@@ -112,7 +114,7 @@ pub fn features() -> Vec<Feature> {
         ),
         feature(
             "changing packets with their checksums in nf_tables",
-            "Linux 4.10",
+            IN_CORE,
             rule([
                 ip4_source(),
                 Expr::Write {

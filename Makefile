@@ -5,15 +5,21 @@ DESTDIR ?=
 OCF     ?= $(PREFIX)/lib/ocf/resource.d/rust
 CARGO   ?= cargo
 
-# Building needs these; the tests, the demo and the lab need the rest.
+# Where cargo puts what it builds.
+TARGET  := $(abspath $(or $(CARGO_TARGET_DIR),target))
+
+# Building needs these; the tests, the demo and the lab need the rest; the guest some more.
 BUILD_DEPS := build-essential pkg-config libmnl-dev libnftnl-dev
 LAB_DEPS   := nftables iproute2 conntrack tcpdump strace corosync pacemaker pacemaker-cli-utils \
-              crmsh pcs resource-agents procps util-linux libcap2-bin libxml2-utils
+              crmsh pcs resource-agents procps util-linux libcap2-bin libxml2-utils iptables
+GUEST_DEPS := qemu-system-x86 kmod
 
 APT := $(if $(filter 0,$(shell id -u)),,sudo) env DEBIAN_FRONTEND=noninteractive apt-get
 
+comma := ,
+
 .DEFAULT_GOAL := help
-.PHONY: help build-deps deps missing-packages build demo test test-unprivileged test-full lint doc golden install uninstall clean
+.PHONY: help build-deps deps guest-deps missing-packages build demo test test-unprivileged test-guest test-full lint doc golden install uninstall clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -23,6 +29,9 @@ build-deps: missing-packages ## install what apt has to bring for a build (Debia
 
 deps: NEEDED := $(BUILD_DEPS) $(LAB_DEPS)
 deps: missing-packages ## the same for the tests and the demo too
+
+guest-deps: NEEDED := $(BUILD_DEPS) $(LAB_DEPS) $(GUEST_DEPS)
+guest-deps: missing-packages ## the same for the tests in the guest too
 
 missing-packages:
 	@missing=$$(dpkg-query -W -f '$${db:Status-Abbrev} $${Package}\n' $(NEEDED) 2>&1 \
@@ -36,7 +45,7 @@ build: ## the agent and nodectl, in target/release
 
 demo: deps build ## three nodes share an address; one is killed; see the share move (needs root)
 	$(CARGO) build --release --locked -p clusterip-lab
-	target/release/demo
+	$(TARGET)/release/demo
 
 test: deps ## the core: unit and property tests, and the scenarios with real packets (needs root)
 	@echo "== formatting and lints"
@@ -52,13 +61,24 @@ test-unprivileged: ## the scenarios that need no cluster, without root, in a use
 	unshare --user --map-root-user --mount --net sh -c \
 	  'mount -t tmpfs tmpfs /run && exec $(CARGO) test --locked -p clusterip-lab -- --skip cluster --test-threads=2'
 
-test-full: test ## adds what is slow: the scenarios once more without root, and many more random cases
+# cargo starts a test program by way of a runner, which here is the guest.
+IN_GUEST = $(CARGO) --config "target.'cfg(unix)'.runner = ['$(TARGET)/release/guest'$(1)]" \
+           test --release --locked -p clusterip-lab --test scenarios --
+
+test-guest: guest-deps ## the scenarios on Debian 12's kernel 6.1, in an emulated machine [ONLY=fragments]
+	$(CARGO) build --release --locked --workspace --bins
+	$(call IN_GUEST) $(or $(ONLY),--skip cluster) --test-threads=2
+	$(if $(ONLY),,$(call IN_GUEST,$(comma)'--without'$(comma)'nft_hash') lacking_kernel)
+
+test-full: test ## adds what is slow: the scenarios without root and in the guest, and many more random cases
 	@echo "== property tests, 20,000 cases each"
 	PROPTEST_CASES=20000 $(CARGO) test --release --locked -p clusterip
 	@echo "== the agent killed at every system call"
 	EVERY_SYSCALL=1 $(CARGO) test --locked -p clusterip-lab --test scenarios any_system_call
 	@echo "== scenarios in a user namespace"
 	@$(MAKE) --no-print-directory test-unprivileged
+	@echo "== scenarios on another kernel"
+	@$(MAKE) --no-print-directory test-guest
 
 lint: ## rustfmt, clippy and rustdoc, warnings are errors
 	$(CARGO) fmt --all --check
@@ -70,8 +90,8 @@ golden: ## write the reference rulesets in nft/ anew; review the diff (needs roo
 	UPDATE_GOLDEN=1 $(CARGO) test --locked -p clusterip-lab --test scenarios golden
 
 install: ## put the agent and nodectl where Pacemaker and people find them [DESTDIR=…]
-	install -D -m 0755 target/release/ocf-clusterip $(DESTDIR)$(OCF)/ClusterIP
-	install -D -m 0755 target/release/nodectl $(DESTDIR)$(PREFIX)/sbin/nodectl
+	install -D -m 0755 $(TARGET)/release/ocf-clusterip $(DESTDIR)$(OCF)/ClusterIP
+	install -D -m 0755 $(TARGET)/release/nodectl $(DESTDIR)$(PREFIX)/sbin/nodectl
 
 uninstall: ## take them away again
 	rm -f $(DESTDIR)$(OCF)/ClusterIP $(DESTDIR)$(PREFIX)/sbin/nodectl

@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::namespace::{Namespace, end, lab_binary, read_line, wait_for_line};
+use crate::wait::patient;
 use crate::{Context, Error, Result};
 
 /// The lab's own program, as a booted node has it.
@@ -137,7 +138,7 @@ impl Exec {
         });
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = start(&place, &mut command)?;
-        finish(child, self.stdin, self.deadline).context(format!("`{shown}`"))
+        finish(child, self.stdin, patient(self.deadline)).context(format!("`{shown}`"))
     }
 
     /// Starts it in the background; it ends with the returned handle, and with the test process.

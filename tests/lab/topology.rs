@@ -247,7 +247,7 @@ impl Inner {
         client.set_place(Some(place));
         // Ask for neighbours as a router does, from its own address; have ports for all the flows.
         client.sysctl("net.ipv4.conf.all.arp_announce", 2)?;
-        client.sysctl("net.ipv4.ip_local_port_range", "2048 65000")?;
+        client.sysctl("net.ipv4.ip_local_port_range", "2048 65001")?;
         // Chosen ports may be used again soon: what is tested is not the client's TIME_WAIT.
         client.sysctl("net.ipv4.tcp_tw_reuse", 1)?;
         // A local route is enough to bind in IPv4, in IPv6 it is not.

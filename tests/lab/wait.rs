@@ -2,10 +2,24 @@
 //! Nothing in the lab or in a scenario proves anything by sleeping a fixed time.
 
 use std::fmt::Display;
+use std::sync::LazyLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::{Error, Result};
+
+/// The environment variable that says how many times longer everything may take: on an emulated
+/// machine, or on one that has much else to do.
+pub const PATIENCE: &str = "LAB_PATIENCE";
+
+/// How long something may take on this machine that takes up to `usual` on a common one.
+pub fn patient(usual: Duration) -> Duration {
+    static FACTOR: LazyLock<u32> = LazyLock::new(|| {
+        let said = std::env::var(PATIENCE).unwrap_or_default();
+        said.parse().unwrap_or(1).max(1)
+    });
+    usual * *FACTOR
+}
 
 /// The answer to "is it so by now?": a `bool`, an `Option` or a `Result`.
 pub trait Awaited {
@@ -50,6 +64,7 @@ pub fn wait_until<A: Awaited>(
     timeout: Duration,
     mut ask: impl FnMut() -> A,
 ) -> Result<A::Value> {
+    let timeout = patient(timeout);
     let started = Instant::now();
     let mut pause = Duration::from_millis(2);
     loop {

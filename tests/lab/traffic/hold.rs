@@ -17,6 +17,7 @@ use super::tcp::Line;
 use super::{Failure, Flow, block_on, quantile};
 use crate::client::Client;
 use crate::namespace::enter;
+use crate::wait::patient;
 use crate::{Context, Error, Result};
 
 /// How connections are held.
@@ -262,13 +263,13 @@ async fn hold_one(
         sport: held.sport,
     };
     let patience = |_| Failure::Timeout;
-    let mut line = timeout(options.timeout, Line::connect(target, flow))
+    let mut line = timeout(patient(options.timeout), Line::connect(target, flow))
         .await
         .map_err(patience)??;
     held.sport = line.sport;
     loop {
         let asked = Instant::now();
-        let node = timeout(options.timeout, line.exchange(0))
+        let node = timeout(patient(options.timeout), line.exchange(0))
             .await
             .map_err(patience)??;
         held.latencies.push(asked.elapsed());

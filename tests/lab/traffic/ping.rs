@@ -14,6 +14,7 @@ use super::{Failure, Flow, FlowResult, Pace, Report, drive};
 use crate::Result;
 use crate::client::Client;
 use crate::frame::checksum;
+use crate::wait::patient;
 
 impl Client {
     /// Sends one echo request to `target` for each flow; a flow's port is the echo identifier.
@@ -46,7 +47,7 @@ async fn echo(target: IpAddr, flow: Flow, pace: Pace) -> FlowResult {
     };
     let started = Instant::now();
     let attempt = request_reply(target, flow.src, sport, pace.size);
-    let outcome = match timeout(pace.timeout, attempt).await {
+    let outcome = match timeout(patient(pace.timeout), attempt).await {
         Ok(Ok(())) => Ok(String::new()),
         Ok(Err(error)) => Err(error.into()),
         Err(_) => Err(Failure::Timeout),

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::{Failure, Flow, FlowResult, Pace, Report, drive, node_of, open_patiently, request};
 use crate::Result;
 use crate::client::Client;
+use crate::wait::patient;
 
 impl Client {
     /// Opens one short connection to `target` for each flow.
@@ -48,7 +49,7 @@ pub(super) async fn exchange_once(target: SocketAddr, flow: Flow, pace: Pace) ->
         }
         answer
     };
-    let outcome = timeout(pace.timeout, attempt)
+    let outcome = timeout(patient(pace.timeout), attempt)
         .await
         .unwrap_or(Err(Failure::Timeout));
     FlowResult {

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::{Failure, Flow, FlowResult, Pace, Report, drive, node_of, open_patiently, request};
 use crate::Result;
 use crate::client::Client;
+use crate::wait::patient;
 
 impl Client {
     /// Sends one datagram to `target` for each flow and waits for its answer.
@@ -38,7 +39,7 @@ pub(super) async fn ask(target: SocketAddr, flow: Flow, pace: Pace) -> FlowResul
         let length = socket.recv(&mut answer).await?;
         node_of(&String::from_utf8_lossy(&answer[..length]), &request)
     };
-    let outcome = timeout(pace.timeout, attempt)
+    let outcome = timeout(patient(pace.timeout), attempt)
         .await
         .unwrap_or(Err(Failure::Timeout));
     FlowResult {

@@ -1,0 +1,75 @@
+//! Runs a program on Debian 12's kernel: a machine of qemu's boots it over this very file system.
+//!
+//! `guest [--without MODULE]… PROGRAM ARGUMENT…` fetches the kernel package once, boots it with the
+//! machine's own root file system beneath a layer in memory, and runs the program there, with the
+//! same arguments, environment and folder. What it prints is printed here, and its exit status is
+//! this program's. So cargo can take it as a runner, and the scenarios need not know of it; those
+//! that ask find `LAB_GUEST` in their environment. Nothing on the machine is changed but the folder
+//! `guest` beside the built programs.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | `kernel` | the package: which one, fetching, unpacking, which modules need which |
+//! | `initramfs` | the first file system: this program, its libraries, a few modules, the job |
+//! | `machine` | qemu: its command line, its output, its deadline, the status that comes back |
+//! | `inside` | the other half: the guest's first process, which is this program too |
+//! | `job` | what one half tells the other |
+#![forbid(unsafe_code)]
+
+mod initramfs;
+mod inside;
+mod job;
+mod kernel;
+mod machine;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use lab::{Context, Error, Result};
+
+use crate::job::Job;
+use crate::kernel::Kernel;
+
+const USAGE: &str = "guest [--without MODULE]… PROGRAM [ARGUMENT…]";
+/// For all that the guest does; under emulation the scenarios take some 20 minutes.
+const DEADLINE: Duration = Duration::from_secs(90 * 60);
+
+fn main() -> ExitCode {
+    if std::process::id() == 1 {
+        inside::init();
+    }
+    match outside(std::env::args().skip(1)) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("guest: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn outside(words: impl Iterator<Item = String>) -> Result<u8> {
+    let mut without = Vec::new();
+    let mut words = words.peekable();
+    while words.next_if(|word| word == "--without").is_some() {
+        without.push(words.next().context(USAGE)?);
+    }
+    let argv: Vec<String> = words.collect();
+    if argv.first().is_none_or(|word| word.starts_with('-')) {
+        return Err(Error::new(USAGE));
+    }
+    let started = Instant::now();
+    let say = |line: &str| eprintln!("{:7.2} s  guest  {line}", started.elapsed().as_secs_f64());
+
+    let folder = kernel::folder()?;
+    let kernel = Kernel::get(&folder, say)?;
+    let job = Job::new(argv, &kernel, without)?;
+    let initramfs = folder.join(format!("initramfs-{}", std::process::id()));
+    std::fs::write(&initramfs, initramfs::pack(&kernel, &job)?).context(initramfs.display())?;
+    say(&format!("booting Linux {} …", kernel.release));
+    let ended = machine::run(&kernel.image, &initramfs, DEADLINE);
+    // It is of no use to anybody else, and easily made again.
+    let _ = std::fs::remove_file(&initramfs);
+    let status = ended?;
+    say(&format!("ended with status {status}"));
+    Ok(status)
+}

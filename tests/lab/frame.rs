@@ -1,5 +1,6 @@
 //! Reading Ethernet frames: who sent what to whom, as far as a witness needs to know.
-//! Only what answers a client is told: TCP, UDP and echo; no ARP, no ND, no ICMP errors.
+//! Only what answers a client is told: TCP, UDP and what is like them, IPsec, echo; no ARP, no ND,
+//! no ICMP errors.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -37,6 +38,18 @@ pub enum What {
         /// The first line of its payload, not more than 64 bytes of it.
         payload: String,
     },
+    /// A packet of SCTP or DCCP.
+    Association {
+        /// The transport's number.
+        protocol: u8,
+    },
+    /// A packet of ESP or AH; both ports are 0.
+    Sealed {
+        /// The protocol's number.
+        protocol: u8,
+        /// The security association (RFC 4301).
+        spi: u32,
+    },
     /// An echo request.
     EchoRequest {
         /// Identifier.
@@ -71,7 +84,15 @@ impl Frame {
         };
         let (sport, dport, what) = match (protocol, src) {
             (6, _) => (be16(body, 0)?, be16(body, 2)?, tcp(body)?),
-            (17, _) => (be16(body, 0)?, be16(body, 2)?, udp(body)?),
+            // UDP-Lite has its coverage where UDP has a length.
+            (17 | 136, _) => (be16(body, 0)?, be16(body, 2)?, udp(body)?),
+            (33 | 132, _) => (
+                be16(body, 0)?,
+                be16(body, 2)?,
+                What::Association { protocol },
+            ),
+            (50, _) => (0, 0, sealed(protocol, be32(body, 0)?)),
+            (51, _) => (0, 0, sealed(protocol, be32(body, 4)?)),
             (1, IpAddr::V4(_)) => (0, 0, echo(body, 8, 0)?),
             (58, IpAddr::V6(_)) => (0, 0, echo(body, 128, 129)?),
             _ => return None,
@@ -163,6 +184,10 @@ fn udp(body: &[u8]) -> Option<What> {
     Some(What::Udp {
         payload: String::from_utf8_lossy(line).into_owned(),
     })
+}
+
+fn sealed(protocol: u8, spi: u32) -> What {
+    What::Sealed { protocol, spi }
 }
 
 fn echo(body: &[u8], request: u8, reply: u8) -> Option<What> {

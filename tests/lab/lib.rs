@@ -9,7 +9,7 @@
 //! | [`topology`] | [`Lab`]: the switch, cables, addresses |
 //! | [`host`], [`node`], [`client`] | the machines and what can be done on them |
 //! | [`namespace`], [`exec`] | a namespace with its holder process; running programs in it |
-//! | [`serve`] | the server that says which node answered |
+//! | [`serve`], [`transport`] | the server that says which node answered; SCTP, DCCP, UDP-Lite |
 //! | [`traffic`] | what a client sends: TCP, UDP, echo, held connections, steady probes |
 //! | [`witness`], [`frame`] | what really was on the wire, and who answered doubly |
 //! | [`cluster`] | Corosync, Pacemaker and a fence device on the nodes; their power |
@@ -31,6 +31,7 @@ pub mod progress;
 pub mod serve;
 pub mod topology;
 pub mod traffic;
+pub mod transport;
 pub mod wait;
 pub mod witness;
 
@@ -45,5 +46,6 @@ pub use progress::Progress;
 pub use serve::Serve;
 pub use topology::Lab;
 pub use traffic::{Failure, Flow, FlowResult, HoldOptions, Pace, ProbeKind, Report};
+pub use transport::Transport;
 pub use wait::wait_until;
 pub use witness::{DoubleAnswer, Witness, Witnessed};

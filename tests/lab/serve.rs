@@ -1,4 +1,4 @@
-//! The server behind `lab serve`: says which node answered, over TCP and UDP.
+//! The server behind `lab serve`: says which node answered, over TCP, UDP and what is like them.
 //!
 //! It listens on the wildcard addresses, so a VIP added later is served too, and a UDP answer
 //! leaves from the very address that was asked. It runs as a process of its own in a node.
@@ -18,6 +18,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
+use crate::transport::Transport;
 use crate::{Context, Error, Result};
 
 /// A port to serve.
@@ -27,6 +28,8 @@ pub enum Serve {
     Tcp(u16),
     /// Datagrams.
     Udp(u16),
+    /// Associations that carry lines, or datagrams.
+    Other(Transport, u16),
 }
 
 impl fmt::Display for Serve {
@@ -34,6 +37,7 @@ impl fmt::Display for Serve {
         match self {
             Self::Tcp(port) => write!(f, "tcp:{port}"),
             Self::Udp(port) => write!(f, "udp:{port}"),
+            Self::Other(transport, port) => write!(f, "{transport}:{port}"),
         }
     }
 }
@@ -42,13 +46,18 @@ impl FromStr for Serve {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let wrong = || format!("{text:?} is no service, say tcp:PORT or udp:PORT");
+        let wrong =
+            || format!("{text:?} is no service, say tcp:PORT or udp:PORT, or sctp, dccp, udplite");
         let (kind, port) = text.split_once(':').context(wrong())?;
         let port = port.parse().context(wrong())?;
         match kind {
             "tcp" => Ok(Self::Tcp(port)),
             "udp" => Ok(Self::Udp(port)),
-            _ => Err(Error::new(wrong())),
+            _ => {
+                let mut all = Transport::ALL.into_iter();
+                let transport = all.find(|transport| transport.name() == kind);
+                Ok(Self::Other(transport.context(wrong())?, port))
+            }
         }
     }
 }
@@ -65,8 +74,19 @@ pub async fn serve(name: &str, services: &[Serve]) -> Result<()> {
                     tokio::spawn(accept(listener, name.clone()));
                 }
                 Serve::Udp(port) => {
-                    let socket = bind(domain, *port).context(doing)?;
+                    let socket = datagrams(domain).context(&doing)?;
+                    let socket = bind(&socket, domain, *port).context(doing)?;
                     tokio::spawn(answer_datagrams(socket, name.clone()));
+                }
+                Serve::Other(transport, port) => {
+                    let socket = transport.socket(domain).context(&doing)?;
+                    if *transport == Transport::UdpLite {
+                        let socket = bind(&socket, domain, *port).context(doing)?;
+                        tokio::spawn(answer_datagrams(socket, name.clone()));
+                    } else {
+                        let listener = hear(socket, domain, *port).context(doing)?;
+                        tokio::spawn(accept(listener, name.clone()));
+                    }
                 }
             }
         }
@@ -85,27 +105,37 @@ fn any(domain: Domain, port: u16) -> SocketAddr {
 
 fn listen(domain: Domain, port: u16) -> io::Result<TcpListener> {
     let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
     if domain == Domain::IPV6 {
         socket.set_only_v6(true)?;
     }
+    hear(socket, domain, port)
+}
+
+fn hear(socket: Socket, domain: Domain, port: u16) -> io::Result<TcpListener> {
+    socket.set_reuse_address(true)?;
     socket.bind(&any(domain, port).into())?;
     socket.listen(4096)?;
     TcpListener::from_std(socket.into())
 }
 
-fn bind(domain: Domain, port: u16) -> io::Result<UdpSocket> {
+fn datagrams(domain: Domain) -> io::Result<Socket> {
     let socket = Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+    if domain == Domain::IPV6 {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+fn bind(socket: &Socket, domain: Domain, port: u16) -> io::Result<UdpSocket> {
     // Only a hint: the kernel's own maximum is what an unprivileged lab gets.
     socket.set_recv_buffer_size(8 << 20)?;
     if domain == Domain::IPV4 {
-        setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+        setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?;
     } else {
-        socket.set_only_v6(true)?;
-        setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+        setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?;
     }
     socket.bind(&any(domain, port).into())?;
-    UdpSocket::from_std(socket.into())
+    UdpSocket::from_std(socket.try_clone()?.into())
 }
 
 async fn accept(listener: TcpListener, name: Arc<str>) {
@@ -119,7 +149,8 @@ async fn accept(listener: TcpListener, name: Arc<str>) {
 }
 
 async fn answer_lines(stream: TcpStream, name: Arc<str>) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+    // Only TCP has that delay; others refuse the option.
+    let _ = stream.set_nodelay(true);
     let (input, mut output) = stream.into_split();
     let mut lines = BufReader::new(input).lines();
     while let Some(line) = lines.next_line().await? {

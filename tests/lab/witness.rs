@@ -144,6 +144,13 @@ impl Witnessed {
                         .or_default()
                         .insert(frame.from);
                 }
+                What::Association { protocol } | What::Sealed { protocol, .. } => {
+                    let request = format!("protocol {protocol}");
+                    connections
+                        .entry((between, request))
+                        .or_default()
+                        .insert(frame.from);
+                }
                 What::Udp { payload } => {
                     // The lab's servers put their own name before what they were asked.
                     let asked = payload

@@ -5,6 +5,7 @@
 //! is the witness's business.
 
 mod hold;
+mod other;
 mod ping;
 mod probe;
 mod tcp;

@@ -1,0 +1,57 @@
+//! What some scenarios need of the kernel, and not every kernel has.
+//!
+//! In the guest (`make test-guest`) it has to be there: its modules are loaded, and if it is still
+//! missing the scenario fails. Elsewhere a sentence says that the scenario was skipped, and where
+//! it is not.
+
+use lab::{Error, Lab, Node, Result};
+use std::io::Write;
+
+/// Whether this is the guest, whose kernel has everything.
+pub fn in_guest() -> bool {
+    std::env::var_os("LAB_GUEST").is_some()
+}
+
+/// The module that the guest was booted without, if this is such a guest.
+pub fn missing_module() -> Option<String> {
+    std::env::var("LAB_GUEST_WITHOUT")
+        .ok()
+        .filter(|name| !name.is_empty())
+}
+
+/// Whether the kernel has something. `ask` tries it on a node of its own.
+pub fn kernel_has(
+    what: &str,
+    modules: &[&str],
+    ask: impl FnOnce(&Node) -> Result<()>,
+) -> Result<bool> {
+    let lab = Lab::new("kernel")?;
+    let node = lab.node("n1")?;
+    if in_guest() && !modules.is_empty() {
+        let load = ["modprobe", "--all"].iter().chain(modules);
+        node.run(&load.copied().collect::<Vec<_>>())?;
+    }
+    match ask(&node) {
+        Ok(()) => Ok(true),
+        Err(error) if in_guest() => Err(Error::new(format!("the guest has no {what}: {error}"))),
+        Err(_) => {
+            skip(&format!("this kernel has no {what}"));
+            Ok(false)
+        }
+    }
+}
+
+/// Tells that the running scenario is skipped, past libtest, which hides what is printed.
+pub fn skip(why: &str) {
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("a scenario").to_owned();
+    let line = format!("{name}: skipped, {why}; make test-guest runs it\n");
+    // Whoever does not read it cannot be told.
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+/// Runs lines of `ip`, in this order.
+pub fn ip_lines(host: &lab::Host, lines: &str) -> Result<()> {
+    host.exec(&["ip", "-batch", "-"]).stdin(lines).run()?;
+    Ok(())
+}

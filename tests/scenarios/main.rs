@@ -3,18 +3,21 @@
 
 mod agreement;
 mod bad_input;
+mod cables;
 mod cluster_changes;
 mod cluster_failures;
 mod cluster_sharing;
 mod cluster_support;
 mod cluster_watch;
 mod dataplane;
+mod forerunners;
 mod golden;
 mod interrupted;
 mod judged;
 mod kernel_support;
 mod lab_cluster;
 mod lab_itself;
+mod lacking_kernel;
 mod many_vips;
 mod neighbours;
 mod nodectl_input;

@@ -1,0 +1,189 @@
+//! The modules that shared an address before: `ipt_CLUSTERIP` (until Linux 6.2) and `xt_cluster`.
+//! What they hash is what this hashes, flow by flow, so that a client keeps its node.
+
+use crate::kernel_support::*;
+use crate::product::*;
+use crate::sharing::NODES;
+use clusterip::model::hash::{Flow, HashMode, Hasher, Layout};
+use lab::{Client, Lab, Node, Pace, Result};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+const FLOWS: usize = 300;
+const OTHER_VIP: &str = "10.77.0.98";
+
+type Owners = BTreeMap<lab::Flow, String>;
+
+/// Who answers each of many flows to this address.
+fn owners(client: &Client, vip: &str) -> Result<Owners> {
+    let sources = client.sources_v4(FLOWS);
+    let flows: Vec<_> = sources.into_iter().zip((20_000..).step_by(7)).collect();
+    let witness = client.witness(&[ip(vip)])?;
+    let report = client.udp(SocketAddr::new(ip(vip), PORT), flows, Pace::default())?;
+    report.expect_all_answered()?;
+    witness.finish()?.expect_no_double_answers()?;
+    Ok(report.answered())
+}
+
+/// Every flow was answered by the node that the mirror of the hash foretells.
+fn expect_foretold(owners: &Owners, nodes: usize, hasher: &Hasher) {
+    for (flow, node) in owners {
+        let key = Flow {
+            source: flow.src,
+            source_port: flow.sport,
+            destination_port: PORT,
+        };
+        let foretold = owner_of(&NODES[..nodes], nodes as u16, hasher, &key);
+        assert_eq!(*node, foretold, "{hasher:?} {flow:?}");
+    }
+}
+
+fn iptables(node: &Node, words: &str) -> Result<()> {
+    let words = ["iptables-legacy", "--wait"]
+        .into_iter()
+        .chain(words.split_whitespace());
+    node.run(&words.collect::<Vec<_>>()).map(drop)
+}
+
+fn serving(lab: &Lab, count: usize) -> Result<Vec<Node>> {
+    let nodes: Vec<Node> = NODES[..count]
+        .iter()
+        .map(|name| lab.node(name))
+        .collect::<Result<_>>()?;
+    for node in &nodes {
+        node.serve(&SERVICES)?;
+    }
+    Ok(nodes)
+}
+
+/// Shares the VIP by ipt_CLUSTERIP: it counts nodes from 1.
+fn classic(nodes: &[Node], hasher: &Hasher) -> Result<()> {
+    let (total, mode, seed) = (nodes.len(), hasher.mode.name(), hasher.seed);
+    for (n, node) in nodes.iter().enumerate() {
+        iptables(
+            node,
+            &format!(
+                "-A INPUT -d {OTHER_VIP} -i eth0 -j CLUSTERIP --new --hashmode {mode} \
+                 --clustermac 01:00:5e:7f:00:62 --total-nodes {total} --local-node {} \
+                 --hash-init {seed}",
+                n + 1
+            ),
+        )?;
+        node.run(&[
+            "ip",
+            "addr",
+            "add",
+            &format!("{OTHER_VIP}/32"),
+            "dev",
+            "eth0",
+        ])?;
+    }
+    Ok(())
+}
+
+/// Shares the VIP as this project does, a bucket for each node.
+fn ours(nodes: &[Node], hasher: &Hasher) -> Result<()> {
+    let (count, seed) = (nodes.len().to_string(), hasher.seed.to_string());
+    for (n, node) in nodes.iter().enumerate() {
+        let own = n.to_string();
+        let (mode, layout) = (hasher.mode.name(), hasher.layout.name());
+        let mut words = vec![
+            "up",
+            V4,
+            "--buckets",
+            &count,
+            "--own",
+            &own,
+            "--seed",
+            &seed,
+        ];
+        words.extend(["--hash", mode, "--layout", layout]);
+        nodectl(node, &words)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_real_clusterip_gives_every_flow_to_the_same_node() -> Result<()> {
+    let there = kernel_has("ipt_CLUSTERIP", &["ipt_CLUSTERIP"], |node| {
+        classic(
+            std::slice::from_ref(node),
+            &hasher(HashMode::SourceIp, Layout::ClusterIp, 0),
+        )
+    })?;
+    if !there {
+        return Ok(());
+    }
+    for (mode, seed, count) in [
+        (HashMode::SourceIp, 0, 3),
+        (HashMode::SourceIpSourcePort, 0, 2),
+        (HashMode::SourceIpSourcePortDestPort, 0x0bad_cafe, 3),
+    ] {
+        let lab = Lab::new("classic")?;
+        let client = lab.client("c1")?;
+        let nodes = serving(&lab, count)?;
+        let hasher = hasher(mode, Layout::ClusterIp, seed);
+        classic(&nodes, &hasher)?;
+        let before = owners(&client, OTHER_VIP)?;
+        // Not at the same time: the second lock keeps out what CLUSTERIP lets in.
+        ours(&nodes, &hasher)?;
+        let after = owners(&client, V4)?;
+        assert_eq!(before.len(), FLOWS);
+        assert_eq!(before, after, "{mode}");
+        expect_foretold(&after, count, &hasher);
+    }
+    Ok(())
+}
+
+#[test]
+fn xt_cluster_gives_every_client_to_the_same_node() -> Result<()> {
+    const SEED: u32 = 0xdead_beef;
+    let rules = |total: usize, number: usize| {
+        let matching = format!(
+            "-t mangle -A PREROUTING -i eth0 -d {OTHER_VIP} -m cluster \
+             --cluster-total-nodes {total} --cluster-local-node {number} \
+             --cluster-hash-seed {SEED:#x} -j ACCEPT"
+        );
+        let rest = format!("-t mangle -A PREROUTING -i eth0 -d {OTHER_VIP} -j DROP");
+        [matching, rest]
+    };
+    let there = kernel_has("xt_cluster", &["xt_cluster", "iptable_mangle"], |node| {
+        iptables(node, &rules(2, 1)[0])
+    })?;
+    if !there {
+        return Ok(());
+    }
+    let lab = Lab::new("xt-cluster")?;
+    let client = lab.client("c1")?;
+    let nodes = serving(&lab, NODES.len())?;
+    for (n, node) in nodes.iter().enumerate() {
+        for rule in rules(nodes.len(), n + 1) {
+            iptables(node, &rule)?;
+        }
+        node.run(&[
+            "ip",
+            "addr",
+            "add",
+            &format!("{OTHER_VIP}/32"),
+            "dev",
+            "eth0",
+        ])?;
+    }
+    // What its manual leaves to arptables: everybody says one multicast MAC.
+    let mac = "01:00:5e:7f:00:62";
+    client.run(&[
+        "ip", "neigh", "add", OTHER_VIP, "lladdr", mac, "dev", "eth0",
+    ])?;
+    let hasher = hasher(HashMode::SourceIp, Layout::Network, SEED);
+    ours(&nodes, &hasher)?;
+    let (before, after) = (owners(&client, OTHER_VIP)?, owners(&client, V4)?);
+    let by_source = |owners: Owners| -> BTreeMap<IpAddr, String> {
+        owners
+            .into_iter()
+            .map(|(flow, node)| (flow.src, node))
+            .collect()
+    };
+    expect_foretold(&after, NODES.len(), &hasher);
+    assert_eq!(by_source(before), by_source(after));
+    Ok(())
+}

@@ -21,6 +21,7 @@ mod lacking_kernel;
 mod many_vips;
 mod neighbours;
 mod nodectl_input;
+mod ocf_tools;
 mod odd_hosts;
 mod on_the_link;
 mod packets;

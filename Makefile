@@ -18,6 +18,10 @@ APT := $(if $(filter 0,$(shell id -u)),,sudo) env DEBIAN_FRONTEND=noninteractive
 
 comma := ,
 
+# Scenarios with a real cluster are in modules of their own; their names begin so.
+WITH_CLUSTER := $(basename $(notdir $(wildcard tests/scenarios/cluster_*.rs tests/scenarios/lab_cluster.rs)))
+NO_CLUSTER   := $(foreach module,$(WITH_CLUSTER),--skip $(module)::)
+
 .DEFAULT_GOAL := help
 .PHONY: help build-deps deps guest-deps missing-packages build demo test test-unprivileged test-guest test-full lint doc golden install uninstall clean
 
@@ -59,7 +63,7 @@ test: deps ## the core: unit and property tests, and the scenarios with real pac
 test-unprivileged: ## the scenarios that need no cluster, without root, in a user namespace
 	$(CARGO) build --locked --workspace --bins
 	unshare --user --map-root-user --mount --net sh -c \
-	  'mount -t tmpfs tmpfs /run && exec $(CARGO) test --locked -p clusterip-lab -- --skip cluster --test-threads=2'
+	  'mount -t tmpfs tmpfs /run && exec $(CARGO) test --locked -p clusterip-lab -- $(NO_CLUSTER) --test-threads=2'
 
 # cargo starts a test program by way of a runner, which here is the guest.
 IN_GUEST = $(CARGO) --config "target.'cfg(unix)'.runner = ['$(TARGET)/release/guest'$(1)]" \
@@ -67,7 +71,7 @@ IN_GUEST = $(CARGO) --config "target.'cfg(unix)'.runner = ['$(TARGET)/release/gu
 
 test-guest: guest-deps ## the scenarios on Debian 12's kernel 6.1, in an emulated machine [ONLY=fragments]
 	$(CARGO) build --release --locked --workspace --bins
-	$(call IN_GUEST) $(or $(ONLY),--skip cluster) --test-threads=2
+	$(call IN_GUEST) $(or $(ONLY),$(NO_CLUSTER)) --test-threads=2
 	$(if $(ONLY),,$(call IN_GUEST,$(comma)'--without'$(comma)'nft_hash') lacking_kernel)
 
 test-full: test ## adds what is slow: the scenarios without root and in the guest, and many more random cases

@@ -22,6 +22,7 @@ mod job;
 mod kernel;
 mod machine;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,8 @@ use lab::{Context, Error, Result};
 use crate::job::Job;
 use crate::kernel::Kernel;
 
+/// How an initramfs is called, before the number of the process that made it.
+const INITRAMFS: &str = "initramfs-";
 const USAGE: &str = "guest [--without MODULE]… PROGRAM [ARGUMENT…]";
 /// For all that the guest does; under emulation the scenarios take some 20 minutes.
 const DEADLINE: Duration = Duration::from_secs(90 * 60);
@@ -63,7 +66,8 @@ fn outside(words: impl Iterator<Item = String>) -> Result<u8> {
     let folder = kernel::folder()?;
     let kernel = Kernel::get(&folder, say)?;
     let job = Job::new(argv, &kernel, without)?;
-    let initramfs = folder.join(format!("initramfs-{}", std::process::id()));
+    forget_the_dead(&folder)?;
+    let initramfs = folder.join(format!("{INITRAMFS}{}", std::process::id()));
     std::fs::write(&initramfs, initramfs::pack(&kernel, &job)?).context(initramfs.display())?;
     say(&format!("booting Linux {} …", kernel.release));
     let ended = machine::run(&kernel.image, &initramfs, DEADLINE);
@@ -72,4 +76,20 @@ fn outside(words: impl Iterator<Item = String>) -> Result<u8> {
     let status = ended?;
     say(&format!("ended with status {status}"));
     Ok(status)
+}
+
+/// Removes what runs that were killed have left in the folder.
+fn forget_the_dead(folder: &Path) -> Result<()> {
+    for file in folder.read_dir().context(folder.display())? {
+        let path = file.context(folder.display())?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let Some(number) = name.strip_prefix(INITRAMFS) else {
+            continue;
+        };
+        if !Path::new("/proc").join(number).exists() {
+            // Another run may be tidying up as well.
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+    Ok(())
 }

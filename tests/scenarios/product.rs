@@ -4,6 +4,7 @@ use clusterip::model::hash::{Flow, HashMode, Hasher, Layout};
 use lab::{Host, Lab, Node, Result, Serve};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 pub const V4: &str = "10.77.0.99";
 pub const V6: &str = "fd77::99";
@@ -46,6 +47,7 @@ pub struct Agent {
 
 impl Agent {
     pub fn new(vip: &str, buckets: u16) -> Self {
+        let timeout = lab::wait::patient(Duration::from_secs(20));
         let mut agent = Agent {
             variables: BTreeMap::new(),
         };
@@ -58,7 +60,7 @@ impl Agent {
             .with("arp_count", "1")
             .meta("clone_max", &buckets.to_string())
             .meta("globally_unique", "true")
-            .meta("timeout", "20000")
+            .meta("timeout", &timeout.as_millis().to_string())
             .meta("interval", "10000")
     }
 

@@ -11,7 +11,8 @@ TARGET  := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # Building needs these; the tests, the demo and the lab need the rest; the guest some more.
 BUILD_DEPS := build-essential pkg-config libmnl-dev libnftnl-dev
 LAB_DEPS   := nftables iproute2 conntrack tcpdump strace corosync pacemaker pacemaker-cli-utils \
-              crmsh pcs resource-agents procps util-linux libcap2-bin libxml2-utils iptables
+              crmsh pcs resource-agents procps util-linux libcap2-bin libxml2-utils iptables \
+              ethtool
 GUEST_DEPS := qemu-system-x86 kmod
 
 APT := $(if $(filter 0,$(shell id -u)),,sudo) env DEBIAN_FRONTEND=noninteractive apt-get

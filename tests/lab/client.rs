@@ -78,7 +78,11 @@ impl Client {
         format!("route add local {net4} dev lo\nroute add local {net6} dev lo\n")
     }
 
-    fn networks(&self) -> (String, String) {
+    pub(crate) fn number(&self) -> u8 {
+        self.number
+    }
+
+    pub(crate) fn networks(&self) -> (String, String) {
         let k = u16::from(self.number);
         (
             format!("10.{}.0.0/16", 77 + k),

@@ -7,11 +7,13 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`topology`] | [`Lab`]: the switch, cables, addresses |
+//! | [`router`] | a client one hop further away, by a narrow cable |
 //! | [`host`], [`node`], [`client`] | the machines and what can be done on them |
 //! | [`namespace`], [`exec`] | a namespace with its holder process; running programs in it |
 //! | [`serve`], [`transport`] | the server that says which node answered; SCTP, DCCP, UDP-Lite |
 //! | [`traffic`] | what a client sends: TCP, UDP, echo, held connections, steady probes |
 //! | [`witness`], [`frame`] | what really was on the wire, and who answered doubly |
+//! | [`wire`] | frames put on a wire, or taken from it, by hand |
 //! | [`cluster`] | Corosync, Pacemaker and a fence device on the nodes; their power |
 //! | [`wait`], [`progress`], [`error`] | waiting with a deadline, telling, failing |
 //!
@@ -28,11 +30,13 @@ pub mod host;
 pub mod namespace;
 pub mod node;
 pub mod progress;
+pub mod router;
 pub mod serve;
 pub mod topology;
 pub mod traffic;
 pub mod transport;
 pub mod wait;
+pub mod wire;
 pub mod witness;
 
 pub use client::Client;
@@ -43,9 +47,11 @@ pub use host::{Host, Mac};
 pub use namespace::{built, lab_binary};
 pub use node::{Node, NodeOptions};
 pub use progress::Progress;
+pub use router::Behind;
 pub use serve::Serve;
 pub use topology::Lab;
 pub use traffic::{Failure, Flow, FlowResult, HoldOptions, Pace, ProbeKind, Report};
 pub use transport::Transport;
 pub use wait::wait_until;
+pub use wire::Wire;
 pub use witness::{DoubleAnswer, Witness, Witnessed};

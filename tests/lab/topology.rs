@@ -24,6 +24,7 @@ use crate::namespace::Namespace;
 use crate::node::{Node, NodeOptions};
 use crate::progress::Progress;
 use crate::wait::Awaited;
+use crate::wire::Wire;
 use crate::{Context, Error, Result};
 
 /// A switch with nodes and clients; everything ends when this is dropped, or its process dies.
@@ -43,6 +44,8 @@ pub(crate) struct Inner {
 enum Machine {
     Node(Node, NodeOptions),
     Client(Client),
+    /// Has no cable to the switch.
+    Far(Host),
 }
 
 impl Machine {
@@ -50,6 +53,7 @@ impl Machine {
         match self {
             Self::Node(node, _) => node,
             Self::Client(client) => client,
+            Self::Far(host) => host,
         }
     }
 }
@@ -156,6 +160,16 @@ impl Lab {
             .context("switch")
     }
 
+    /// An interface on the switch's side, to put frames on its wire.
+    pub fn switch_wire(&self, interface: &str) -> Result<Wire> {
+        self.inner.switch.within(|| Wire::to_send(interface))?
+    }
+
+    /// An interface on the switch's side, to take every frame from its wire.
+    pub fn switch_tap(&self, interface: &str) -> Result<Wire> {
+        self.inner.switch.within(|| Wire::to_receive(interface))?
+    }
+
     /// The MAC of a machine's eth0.
     pub fn mac_of(&self, name: &str) -> Result<Mac> {
         let machines = self.inner.machines();
@@ -245,6 +259,19 @@ impl Inner {
         let place = self.plug(client, false)?;
         self.set_up(client, &place, &client.routes_of_its_own())?;
         client.set_place(Some(place));
+        self.allow_any_source(client)
+    }
+
+    /// Gives a machine a namespace of its own, without a cable.
+    pub(crate) fn place_apart(&self, host: &Host) -> Result<()> {
+        host.set_place(Some(Place::Net(self.quiet_namespace(host.name())?)));
+        let machine = Machine::Far(host.clone());
+        self.machines().insert(host.name().into(), machine);
+        Ok(())
+    }
+
+    /// A client may send from any address and port of its networks.
+    pub(crate) fn allow_any_source(&self, client: &Client) -> Result<()> {
         // Ask for neighbours as a router does, from its own address; have ports for all the flows.
         client.sysctl("net.ipv4.conf.all.arp_announce", 2)?;
         client.sysctl("net.ipv4.ip_local_port_range", "2048 65001")?;
@@ -257,18 +284,7 @@ impl Inner {
     /// Makes the namespace and its cable; the port on the switch has the machine's name.
     fn plug(&self, host: &Host, macvlan: bool) -> Result<Place> {
         let name = host.name();
-        let net = Arc::new(Namespace::new(&format!("{}/{name}", self.name))?);
-        net.within(|| {
-            let quiet = ["net.ipv6.conf.all", "net.ipv6.conf.default"];
-            for conf in quiet {
-                write_sysctl(&format!("{conf}.accept_dad"), "0")?;
-                write_sysctl(&format!("{conf}.dad_transmits"), "0")?;
-                write_sysctl(&format!("{conf}.accept_ra"), "0")?;
-                write_sysctl(&format!("{conf}.router_solicitations"), "0")?;
-            }
-            write_sysctl("net.ipv4.conf.all.rp_filter", "0")?;
-            write_sysctl("net.ipv4.conf.default.rp_filter", "0")
-        })??;
+        let net = self.quiet_namespace(name)?;
         let (pid, mac) = (net.pid(), host.mac());
         let cable = if macvlan {
             // The lower device stays on the switch's side: in the node it would answer by itself.
@@ -282,6 +298,23 @@ impl Inner {
         };
         self.switch_ip(&format!("{cable}link set {name} master br0 up\n"))?;
         Ok(Place::Net(net))
+    }
+
+    /// A namespace that says nothing by itself.
+    fn quiet_namespace(&self, name: &str) -> Result<Arc<Namespace>> {
+        let net = Arc::new(Namespace::new(&format!("{}/{name}", self.name))?);
+        net.within(|| {
+            let quiet = ["net.ipv6.conf.all", "net.ipv6.conf.default"];
+            for conf in quiet {
+                write_sysctl(&format!("{conf}.accept_dad"), "0")?;
+                write_sysctl(&format!("{conf}.dad_transmits"), "0")?;
+                write_sysctl(&format!("{conf}.accept_ra"), "0")?;
+                write_sysctl(&format!("{conf}.router_solicitations"), "0")?;
+            }
+            write_sysctl("net.ipv4.conf.all.rp_filter", "0")?;
+            write_sysctl("net.ipv4.conf.default.rp_filter", "0")
+        })??;
+        Ok(net)
     }
 
     fn set_up(&self, host: &Host, place: &Place, further: &str) -> Result<()> {
@@ -301,7 +334,7 @@ impl Inner {
         let machines = self.machines();
         let nodes = machines.values().filter_map(|machine| match machine {
             Machine::Node(node, _) => Some(node.clone()),
-            Machine::Client(_) => None,
+            Machine::Client(_) | Machine::Far(_) => None,
         });
         nodes.collect()
     }

@@ -107,7 +107,13 @@ fn every_mode_and_layout_hashes_in_the_kernel_as_in_the_mirror() -> Result<()> {
 }
 
 /// Shares both VIPs under this description, in place of any other.
-fn share(nodes: &[Node], mode: HashMode, layout: Layout, seed: u32, buckets: u16) -> Result<()> {
+pub fn share(
+    nodes: &[Node],
+    mode: HashMode,
+    layout: Layout,
+    seed: u32,
+    buckets: u16,
+) -> Result<()> {
     // As with a clone: all stop before the first starts with another description.
     for node in nodes {
         nodectl(node, &["down", V4])?;

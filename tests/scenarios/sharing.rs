@@ -2,7 +2,7 @@
 
 use crate::product::*;
 use clusterip::model::hash::{Flow, HashMode, Hasher, Layout};
-use lab::frame::What;
+use lab::frame::{Frame, What};
 use lab::{Client, Context, Error, Lab, Node, NodeOptions, Pace, Report, Result, Witnessed};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -105,23 +105,48 @@ impl Sharing {
 
     /// Every frame that a VIP sent to a client came from the owner of its bucket.
     pub fn judge(&self, seen: &Witnessed) -> Result<()> {
-        for witnessed in &seen.frames {
-            let frame = &witnessed.frame;
-            let has_ports = !matches!(frame.what, What::EchoReply { .. });
-            let flow = Flow {
-                source: frame.dst.ip(),
-                source_port: if has_ports { frame.dst.port() } else { 0 },
-                destination_port: if has_ports { frame.src.port() } else { 0 },
-            };
-            let foretold = owner_of(&NODES, BUCKETS, &self.hasher, &flow);
-            let sender = seen.name(frame.from);
-            if sender != foretold {
-                let text = format!("{sender} sent what is {foretold}'s: {witnessed:?}");
-                return Err(Error::new(text));
-            }
-        }
-        seen.expect_no_double_answers()
+        judge_by(&self.hasher, seen)
     }
+}
+
+/// Every frame that a VIP sent to a client came from the node that the mirror foretells.
+pub fn judge_by(hasher: &Hasher, seen: &Witnessed) -> Result<()> {
+    for witnessed in &seen.frames {
+        let foretold = owner_of(&NODES, BUCKETS, hasher, &answered_flow(&witnessed.frame));
+        let sender = seen.name(witnessed.frame.from);
+        if sender != foretold {
+            let text = format!("{sender} sent what is {foretold}'s: {witnessed:?}");
+            return Err(Error::new(text));
+        }
+    }
+    seen.expect_no_double_answers()
+}
+
+/// The flow that a frame to a client belongs to.
+pub fn answered_flow(frame: &Frame) -> Flow {
+    let has_ports = !matches!(frame.what, What::EchoReply { .. });
+    Flow {
+        source: frame.dst.ip(),
+        source_port: if has_ports { frame.dst.port() } else { 0 },
+        destination_port: if has_ports { frame.src.port() } else { 0 },
+    }
+}
+
+/// Every answer of a report came from the node that the mirror foretells.
+pub fn expect_foretold(hasher: &Hasher, report: &Report) -> Result<()> {
+    for (flow, node) in report.answered() {
+        let flow = Flow {
+            source: flow.src,
+            source_port: flow.sport,
+            destination_port: PORT,
+        };
+        let foretold = owner_of(&NODES, BUCKETS, hasher, &flow);
+        if node != foretold {
+            let text = format!("{node} answered what is {foretold}'s: {flow:?}");
+            return Err(Error::new(text));
+        }
+    }
+    Ok(())
 }
 
 /// The instances of the n-th node.

@@ -1,0 +1,151 @@
+//! Whole packets that a middlebox cuts into pieces on their way, TCP too, with and without manners.
+
+use crate::fragments::*;
+use crate::middlebox::{Manner, Middlebox};
+use crate::product::*;
+use crate::sharing::*;
+use clusterip::model::hash::HashMode;
+use lab::{Client, Context, Lab, Node, Pace, Report, Result};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// The longest packet that the middlebox lets pass in one piece.
+const LIMIT: usize = 600;
+
+fn pace(size: usize, patience: Duration) -> Pace {
+    Pace {
+        size,
+        concurrency: 12,
+        timeout: patience,
+        abort: true,
+    }
+}
+
+/// Requests of both protocols, of this many bytes.
+fn exchange(
+    client: &Client,
+    vip: IpAddr,
+    sizes: &[usize],
+    patience: Duration,
+) -> Result<Vec<(String, Report)>> {
+    let target = SocketAddr::new(vip, PORT);
+    let mut reports = Vec::new();
+    for size in sizes {
+        let pace = pace(*size, patience);
+        let flows = client.sources_for(vip, if *size > 20_000 { 12 } else { 24 });
+        for (kind, report) in [
+            ("UDP", client.udp(target, flows.clone(), pace)?),
+            ("TCP", client.tcp(target, flows, pace)?),
+        ] {
+            reports.push((format!("{kind}, {vip}, {size} bytes"), report));
+        }
+    }
+    Ok(reports)
+}
+
+#[test]
+fn what_a_middlebox_cuts_is_answered_whole_by_the_owner() -> Result<()> {
+    let lab = Lab::new("cut")?;
+    let (nodes, client) = three(&lab)?;
+    let middlebox = Middlebox::new(&lab, &client, LIMIT)?;
+    let mut answered = 0;
+    for manner in [Manner::InOrder, Manner::Swapped] {
+        middlebox.set(manner);
+        for mode in HashMode::ALL {
+            let hasher = shared(&nodes, mode)?;
+            for vip in vips() {
+                let witness = client.witness(&[vip])?;
+                let sizes = [1_000, 8_000, 60_000];
+                for (what, report) in exchange(&client, vip, &sizes, Duration::from_secs(10))? {
+                    let what = format!("{manner:?}, {mode}, {what}");
+                    report.expect_all_answered().context(&what)?;
+                    expect_foretold(&hasher, &report).context(&what)?;
+                    answered += report.flows.len();
+                }
+                judge_by(&hasher, &witness.finish()?)?;
+            }
+        }
+    }
+    let cut = middlebox.finish()?;
+    assert!(cut > answered, "{cut} packets");
+    // A piece that overtook its first waits at all nodes until `ipfrag_time` is over, 30 s. That
+    // does no harm as long as all of them fit into `ipfrag_high_thresh`, 4 MB.
+    expect_no_reassembly_failed(&nodes)?;
+    lab.progress().say(format!(
+        "{answered} requests, {cut} packets were cut, none lost"
+    ));
+    Ok(())
+}
+
+/// Pieces do not wait long for others here.
+fn hurry(nodes: &[Node]) -> Result<()> {
+    for node in nodes {
+        node.sysctl("net.ipv4.ipfrag_time", 1)?;
+        node.sysctl("net.ipv6.ip6frag_time", 1)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn ill_cut_packets_are_answered_by_the_owner_or_not_at_all() -> Result<()> {
+    let lab = Lab::new("ill-cut")?;
+    let (nodes, client) = three(&lab)?;
+    hurry(&nodes)?;
+    let other = lab.client("c2")?;
+    let middlebox = Middlebox::new(&lab, &client, LIMIT)?;
+    let hasher = shared(&nodes, HashMode::default())?;
+    for manner in [
+        Manner::Doubled,
+        Manner::Overlapping,
+        Manner::Tiny,
+        Manner::Incomplete,
+    ] {
+        middlebox.set(manner);
+        for vip in vips() {
+            let witnesses = [client.witness(&[vip])?, other.witness(&[vip])?];
+            let (ill, well) = std::thread::scope(|scope| {
+                let well = scope.spawn(|| exchange(&other, vip, &[16, 8_000], LONG));
+                let ill = exchange(&client, vip, &[400, 8_000], Duration::from_secs(1));
+                (ill, well.join().expect("the other client did not panic"))
+            });
+            for (what, report) in well? {
+                report
+                    .expect_all_answered()
+                    .context(format!("beside {manner:?}: {what}"))?;
+                expect_foretold(&hasher, &report)?;
+            }
+            for (what, report) in ill? {
+                expect_foretold(&hasher, &report).context(&what)?;
+                let answered = report.answered().len();
+                let all = report.flows.len();
+                lab.progress()
+                    .say(format!("{manner:?}: {what}: {answered} of {all} answered"));
+                // Linux puts duplicates aside and gives up what overlaps.
+                let datagrams = what.starts_with("UDP");
+                if manner == Manner::Doubled || manner == Manner::Tiny && datagrams {
+                    report.expect_all_answered().context(&what)?;
+                }
+                if manner == Manner::Incomplete && !what.ends_with(" 400 bytes") {
+                    assert_eq!(answered, 0, "{what}");
+                }
+                if what.ends_with(" 400 bytes") && manner != Manner::Tiny {
+                    report.expect_all_answered().context(&what)?;
+                }
+            }
+            for witness in witnesses {
+                judge_by(&hasher, &witness.finish()?).context(format!("{manner:?}, {vip}"))?;
+            }
+        }
+        expect_reassembly_to_empty(&lab, &nodes)?;
+        for vip in vips() {
+            for (what, report) in exchange(&other, vip, &[16, 8_000], LONG)? {
+                let what = format!("after {manner:?}: {what}");
+                report.expect_all_answered().context(what)?;
+            }
+        }
+    }
+    middlebox.finish()?;
+    Ok(())
+}
+
+const LONG: Duration = Duration::from_secs(10);

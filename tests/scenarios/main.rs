@@ -22,6 +22,7 @@ mod lab_itself;
 mod lacking_kernel;
 mod many_vips;
 mod middlebox;
+mod moving_fragments;
 mod neighbours;
 mod nodectl_input;
 mod ocf_tools;

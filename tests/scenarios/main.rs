@@ -29,6 +29,7 @@ mod ocf_tools;
 mod odd_hosts;
 mod on_the_link;
 mod packets;
+mod path_mtu;
 mod product;
 mod raw;
 mod sharing;

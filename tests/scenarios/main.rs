@@ -31,6 +31,7 @@ mod on_the_link;
 mod packets;
 mod path_mtu;
 mod product;
+mod protocols;
 mod raw;
 mod sharing;
 mod tampering;

@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
-use lab::cluster::PATIENCE;
+use lab::cluster::{Chronicle, PATIENCE};
 use lab::traffic::Probe;
 use lab::{Error, ProbeKind, Result, Witness};
 
-use crate::chronicle::Chronicle;
 use crate::map::Map;
 use crate::screen::{Tone, WIDTH, thousands, wrap};
 use crate::story::{PORT, Stage, VICTIM, VIPS};
@@ -21,8 +20,8 @@ const ANSWER: Duration = Duration::from_secs(2);
 const SOURCES: [usize; 2] = [30, 15];
 /// How long it is watched before and after anything happens.
 const CALM: Duration = Duration::from_millis(700);
-/// A node that is there all the time.
-const SURVIVOR: &str = "n1";
+/// The nodes that are there all the time.
+const SURVIVORS: [&str; 2] = ["n1", "n3"];
 
 /// What the clients lost.
 pub struct Loss {
@@ -68,7 +67,7 @@ impl Loss {
             Duration::ZERO,
             &format!("pulled: {VICTIM} has no process, no kernel, no cable any more{role}"),
         );
-        let log = Chronicle::since(&stage.cluster, SURVIVOR, clock)?;
+        let log = Chronicle::since(&stage.cluster, &SURVIVORS, clock)?;
         busy.now(&format!("{VICTIM} is dead, and nobody has noticed"));
         let noticed = log.wait_for(&format!("Node {VICTIM} state is now lost"))?;
         screen.event(

@@ -8,12 +8,10 @@
 //! | `story` | the steps, in order, and what is wrong if anything is |
 //! | `loss` | the steps in which buckets move: a node dies, a node returns |
 //! | `map`, `crowd`, `timeline` | who owns what; shares of many connections; what a probe felt |
-//! | `chronicle` | what Pacemaker says it did, and when |
 //! | `screen` | terminal or not: colour, spinner, pictures |
 //! | `needs`, `ending` | what must be there before; that nothing is left behind, Ctrl-C too |
 #![forbid(unsafe_code)]
 
-mod chronicle;
 mod crowd;
 mod ending;
 mod loss;

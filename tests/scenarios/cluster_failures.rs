@@ -1,9 +1,9 @@
 //! Nodes are lost in four ways; Pacemaker fences them, the others take over their buckets, and
 //! nothing is answered doubly at any time.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use lab::cluster::{PATIENCE, Signal};
+use lab::cluster::{Chronicle, PATIENCE, Signal};
 use lab::{Context, Result};
 
 use crate::cluster_support::*;
@@ -43,7 +43,6 @@ fn survives(
     };
     let rest: Vec<&str> = NODES.into_iter().filter(|name| *name != lost).collect();
 
-    let marks = lengths(&rig, &rest)?;
     let watch = rig.watch()?;
     let struck = SystemTime::now();
     strike(&rig, lost)?;
@@ -55,18 +54,8 @@ fn survives(
     rig.wait_well_shared(&rest)?;
     let story = watch.finish()?;
 
-    let news: Vec<String> = rest
-        .iter()
-        .zip(&marks)
-        .map(|(name, mark)| Ok(rig.pacemaker_log(name)?.split_off(*mark)))
-        .collect::<Result<_>>()?;
-    let first = |what: &str| {
-        let lines = news.iter().flat_map(|log| log.lines());
-        let times = lines
-            .filter(|line| line.contains(what))
-            .filter_map(|line| time_of(line, struck));
-        times.min()
-    };
+    let log = Chronicle::since(&rig.cluster, &rest, struck)?;
+    let first = |what: &str| Some(struck + log.first(what)?);
     let decided = first("Initiating start operation resIP").context("nothing was started")?;
     let after = |at: SystemTime| at.duration_since(struck).unwrap_or_default().as_secs_f64();
     rig.say(format!(
@@ -92,24 +81,6 @@ fn survives(
     rig.say(story.tell(&format!("{name}, failback"), returned, None));
     story.expect_all_served_again()?;
     rig.expect_clients(rig.vip(), 500)
-}
-
-fn lengths(rig: &Rig, names: &[&str]) -> Result<Vec<usize>> {
-    let logs = names.iter().map(|name| rig.pacemaker_log(name));
-    logs.map(|log| Ok(log?.len())).collect()
-}
-
-/// When a line was logged, if that was after `since` and less than a quarter of an hour later:
-/// the log has no year and no time zone, but zones differ by whole quarters.
-fn time_of(line: &str, since: SystemTime) -> Option<SystemTime> {
-    const QUARTER: f64 = 900.0;
-    let mut clock = line.split_whitespace().nth(2)?.split(':');
-    let mut next = || clock.next()?.parse::<f64>().ok();
-    let (hours, minutes, seconds) = (next()?, next()?, next()?);
-    let logged = hours * 3600.0 + minutes * 60.0 + seconds;
-    let epoch = since.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    let gap = (logged - epoch.as_secs_f64()).rem_euclid(QUARTER);
-    Some(since + Duration::from_secs_f64(gap))
 }
 
 #[test]

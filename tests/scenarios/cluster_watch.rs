@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use lab::cluster::PATIENCE;
 use lab::traffic::{Probe, ProbeReport};
-use lab::{Client, Context, Error, Pace, ProbeKind, Result, Witness, Witnessed};
+use lab::{Client, Context, Error, FlowResult, Pace, ProbeKind, Result, Witness, Witnessed};
 
 use crate::cluster_support::*;
 
@@ -94,18 +94,14 @@ impl Story {
     /// For each bucket that missed answers after `since`: when it was last dark, as wall clock
     /// times of the first and of the answered probe after the last lost one.
     pub fn dark(&self, since: SystemTime) -> BTreeMap<u16, (SystemTime, Option<SystemTime>)> {
-        let mut dark: BTreeMap<u16, (SystemTime, Option<SystemTime>)> = BTreeMap::new();
-        for sample in &self.probes.samples {
-            let at = self.began + sample.at;
-            let bucket = self.vip.bucket(sample.result.src, sample.result.sport);
-            match (&sample.result.outcome, dark.get_mut(&bucket)) {
-                (Err(_), None) if at >= since => drop(dark.insert(bucket, (at, None))),
-                (Err(_), Some((_, again))) => *again = None,
-                (Ok(_), Some((_, again @ None))) => *again = Some(at + sample.result.rtt),
-                _ => {}
-            }
-        }
-        dark
+        let since = since.duration_since(self.began).unwrap_or_default();
+        let bucket = |result: &FlowResult| self.vip.bucket(result.src, result.sport);
+        let dark = self.probes.dark(since, bucket).into_iter();
+        dark.map(|(bucket, (from, again))| {
+            let again = again.map(|again| self.began + again);
+            (bucket, (self.began + from, again))
+        })
+        .collect()
     }
 
     /// When a node sent its last answer.

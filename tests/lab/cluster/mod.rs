@@ -2,9 +2,10 @@
 //!
 //! A node boots into mount, UTS, IPC and PID namespaces of its own on top of its network
 //! namespace; [`boot`] is what happens inside, [`fence`] the device, `crm` what Pacemaker is
-//! asked and told. Here is the power: on, off, crash, freeze.
+//! asked and told, `chronicle` what it says it did and when. Here is the power: on, off, crash, freeze.
 
 pub mod boot;
+mod chronicle;
 mod crm;
 pub mod fence;
 
@@ -19,6 +20,7 @@ pub use nix::sys::signal::Signal;
 use nix::sys::signal::kill;
 use nix::unistd::{Pid, geteuid};
 
+pub use chronicle::Chronicle;
 pub use crm::{FailedAction, Instances};
 
 use crate::exec::{Exec, LAB, Place, Running};

@@ -72,6 +72,28 @@ impl ProbeReport {
         longest
     }
 
+    /// For each group of probes (say, those of a bucket) of which some were lost at `since` or
+    /// later: when the first of them was sent, and when the answer after the last lost one came,
+    /// if one did.
+    pub fn dark<G: Ord>(
+        &self,
+        since: Duration,
+        group: impl Fn(&FlowResult) -> G,
+    ) -> BTreeMap<G, (Duration, Option<Duration>)> {
+        let mut dark: BTreeMap<G, (Duration, Option<Duration>)> = BTreeMap::new();
+        for Sample { at, result } in &self.samples {
+            match (&result.outcome, dark.get_mut(&group(result))) {
+                (Err(_), None) if *at >= since => {
+                    dark.insert(group(result), (*at, None));
+                }
+                (Err(_), Some((_, again))) => *again = None,
+                (Ok(_), Some((_, again @ None))) => *again = Some(*at + result.rtt),
+                _ => {}
+            }
+        }
+        dark
+    }
+
     /// The longest outage of any source.
     pub fn longest_outage(&self) -> Duration {
         self.outages().into_values().max().unwrap_or_default()

@@ -4,24 +4,24 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use lab::cluster::{PATIENCE, boot};
-use lab::{Cluster, Context, Result, wait_until};
-
-use crate::story::VICTIM;
+use super::{Cluster, PATIENCE, boot};
+use crate::{Context, Error, Result, wait_until};
 
 const DAY: u64 = 24 * 3600 * 1000;
 const LOG: &str = boot::LOGS[1];
 
-/// The log's clock, set to the time from which on it is read.
+/// The logs of some nodes, and the time from which on they are read.
 pub struct Chronicle<'a> {
     cluster: &'a Cluster,
+    nodes: Vec<String>,
     /// That time, in milliseconds of the nodes' day.
     began: u64,
 }
 
 impl<'a> Chronicle<'a> {
-    /// Reads from `began` on.
-    pub fn since(cluster: &'a Cluster, witness: &str, began: SystemTime) -> Result<Self> {
+    /// Reads the logs of these nodes from `began` on; they must live as long as it is asked.
+    pub fn since(cluster: &'a Cluster, nodes: &[&str], began: SystemTime) -> Result<Self> {
+        let witness = nodes.first().context("a chronicle of no node")?;
         let zone = cluster.node(witness)?.run(&["date", "+%z"])?;
         let zone: i64 = zone.trim().parse().context("read the time zone")?;
         let minutes = zone / 100 * 60 + zone % 100;
@@ -29,26 +29,27 @@ impl<'a> Chronicle<'a> {
         let local = utc.as_millis() as i64 + minutes * 60 * 1000;
         Ok(Self {
             cluster,
+            nodes: nodes.iter().map(|name| (*name).to_owned()).collect(),
             began: local.rem_euclid(DAY as i64) as u64,
         })
     }
 
-    /// Waits until a surviving node's log has a line like this; how long after the beginning.
+    /// Waits until a log has a line like this; how long after the beginning.
     pub fn wait_for(&self, pattern: &str) -> Result<Duration> {
         let what = format!("{pattern:?} in Pacemaker's log");
         let found = wait_until(&what, PATIENCE, || self.first(pattern));
         found.map_err(|error| {
             let names = self.cluster.names();
             let logs = names.iter().filter_map(|name| self.cluster.logs(name).ok());
-            lab::Error::new(format!("{error}\n{}", logs.collect::<String>()))
+            Error::new(format!("{error}\n{}", logs.collect::<String>()))
         })
     }
 
-    fn first(&self, pattern: &str) -> Option<Duration> {
-        let survivors = self.cluster.names().into_iter();
-        let lines = survivors
-            .filter(|name| name != VICTIM)
-            .filter_map(|name| self.cluster.node(&name).ok())
+    /// The first line like this in any of the logs; how long after the beginning.
+    pub fn first(&self, pattern: &str) -> Option<Duration> {
+        let nodes = self.nodes.iter();
+        let lines = nodes
+            .filter_map(|name| self.cluster.node(name).ok())
             // grep fails when there is no such line, which is an answer like others.
             .filter_map(|node| node.run(&["grep", "-hE", pattern, LOG]).ok());
         let times = lines.flat_map(|text| {

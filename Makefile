@@ -2,6 +2,8 @@
 
 PREFIX  ?= /usr
 DESTDIR ?=
+# Arguments of 'make bench', such as BENCH="--quick --skip cluster".
+BENCH   ?=
 OCF     ?= $(PREFIX)/lib/ocf/resource.d/rust
 CARGO   ?= cargo
 
@@ -24,7 +26,7 @@ WITH_CLUSTER := $(basename $(notdir $(wildcard tests/scenarios/cluster_*.rs test
 NO_CLUSTER   := $(foreach module,$(WITH_CLUSTER),--skip $(module)::)
 
 .DEFAULT_GOAL := help
-.PHONY: help build-deps deps guest-deps missing-packages build demo test test-unprivileged test-guest test-full lint doc golden install uninstall clean
+.PHONY: help build-deps deps guest-deps missing-packages build demo bench bench-record test test-unprivileged test-guest test-full lint doc golden install uninstall clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -51,6 +53,15 @@ build: ## the agent and nodectl, in target/release
 demo: deps build ## three nodes share an address; one is killed; see the share move (needs root)
 	$(CARGO) build --release --locked -p clusterip-lab
 	$(TARGET)/release/demo
+
+bench: deps build ## measure, side by side with what there is else; see docs/benchmarks.md (needs root) [BENCH=…]
+	$(CARGO) build --release --locked -p clusterip-lab
+	@$(CARGO) run --release --locked --quiet -p clusterip-lab --bin bench -- $(BENCH)
+
+bench-record: deps build # the same, into the file that docs/benchmarks.md shows
+	$(CARGO) build --release --locked -p clusterip-lab
+	$(CARGO) run --release --locked --quiet -p clusterip-lab --bin bench -- $(BENCH) > docs/benchmarks.txt.new
+	mv docs/benchmarks.txt.new docs/benchmarks.txt
 
 test: deps ## the core: unit and property tests, and the scenarios with real packets (needs root)
 	@echo "== formatting and lints"

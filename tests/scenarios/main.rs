@@ -4,6 +4,7 @@
 mod agreement;
 mod bad_input;
 mod cables;
+mod benchmark;
 mod cluster_changes;
 mod cluster_failures;
 mod cluster_sharing;

@@ -1,0 +1,94 @@
+//! The benchmark: what a packet costs a node, what an action takes, how soon a bucket is served.
+//!
+//! `make bench` runs it; docs/benchmarks.md says how it measures, how to read it, and what it
+//! cannot show. Everything is compared within one run.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | `cli` | the command line |
+//! | `packets` | the cost of one received packet, with many kinds of rules |
+//! | `operations` | start, monitor and stop, as Pacemaker calls them |
+//! | `cluster` | a real cluster: a node dies, instances move |
+//! | `stats` | medians and spreads |
+//! | `report`, `table` | the figures: for machines, for people |
+//! | `machine`, `telling` | what it runs on; progress |
+#![forbid(unsafe_code)]
+
+mod cli;
+mod cluster;
+mod machine;
+mod operations;
+mod packets;
+mod report;
+mod stats;
+mod table;
+mod telling;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use lab::{Context, Result};
+
+use crate::cli::{Cli, Part};
+use crate::machine::Machine;
+use crate::report::Report;
+use crate::telling::Telling;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let telling = Telling::new();
+    match run(&cli, &telling) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            telling.end();
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli, telling: &Telling) -> Result<()> {
+    let machine = Machine::look();
+    let mut report = Report {
+        schema: 1,
+        warnings: machine.warnings(),
+        machine,
+        packets: None,
+        operations: None,
+        cluster: None,
+    };
+    // The costs of packets first: what the other parts leave to be done must not disturb them.
+    if cli.wants(Part::Packets) {
+        let rounds = cli.rounds.unwrap_or(cli.often(100, 15));
+        let effort = packets::Effort {
+            nodes: cli.nodes,
+            vips: cli.vips,
+            packets: cli.packets as usize,
+            rounds: rounds as usize,
+            some: cli.variant.clone(),
+            hand_made: cli.rules.clone(),
+        };
+        let costs = packets::measure(&effort, telling)?;
+        report.warnings.extend(costs.warnings());
+        report.packets = Some(costs);
+    }
+    if cli.wants(Part::Operations) {
+        let effort = operations::Effort {
+            runs: cli.often(50, 5),
+            ipaddr2: cli.ipaddr2.clone(),
+        };
+        report.operations = Some(operations::measure(&effort, telling)?);
+    }
+    if cli.wants(Part::Cluster) {
+        let buckets: &[u16] = cli.often(&[12, 60], &[12]);
+        report.cluster = Some(cluster::measure(buckets, cli.often(5, 1), telling)?);
+    }
+    telling.end();
+    let text = match cli.json {
+        true => serde_json::to_string_pretty(&report).context("write the figures")? + "\n",
+        false => table::of(&report),
+    };
+    let written = std::io::stdout().lock().write_all(text.as_bytes());
+    written.context("write the figures")
+}

@@ -1,0 +1,329 @@
+//! What one received packet costs a node: many kinds of rules, side by side in one run.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | `variants` | what is measured |
+//! | `frames` | the packets |
+//! | `rules` | how a node gets the rules in question |
+//! | `stage` | a sender, a bridge, nodes |
+//! | `flood` | sending and timing, and the proof that all was received |
+
+mod flood;
+pub mod frames;
+mod rules;
+mod stage;
+pub mod variants;
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use lab::{Context, Error, Result};
+
+use self::frames::{Datagram, Piece, arp_request};
+use self::stage::Stage;
+use self::variants::{Packet, Rules, Variant};
+use crate::report::{Missing, PacketCosts, VariantCost};
+use crate::stats::Summary;
+use crate::telling::Telling;
+
+/// How much is measured.
+#[derive(Clone, Debug)]
+pub struct Effort {
+    /// Nodes of a stage.
+    pub nodes: u8,
+    /// VIPs on the interface where there are many.
+    pub vips: u16,
+    /// Packets of a slice.
+    pub packets: usize,
+    /// Slices of each variant.
+    pub rounds: usize,
+    /// Only variants with one of these words in their names, if there are any, and the floor.
+    pub some: Vec<String>,
+    /// Rules from files for nft, which are measured too.
+    pub hand_made: Vec<PathBuf>,
+}
+
+/// Packets that warm the caches before every slice.
+const WARM: usize = 64;
+
+/// A variant with its frames.
+struct Prepared {
+    variant: Variant,
+    stage: usize,
+    frames: Vec<Vec<u8>>,
+    /// What is sent before, untimed.
+    warm: Vec<Vec<u8>>,
+    elapsed: Vec<f64>,
+    thrown_away: usize,
+    sent: u64,
+    received: u64,
+}
+
+/// Measures everything.
+pub fn measure(effort: &Effort, telling: &Telling) -> Result<PacketCosts> {
+    let mut variants = variants::all(effort.vips);
+    variants.retain(|variant| effort.wants(variant));
+    for path in &effort.hand_made {
+        variants.extend(hand_made(path)?);
+    }
+    let mut wanted: Vec<Rules> = Vec::new();
+    for variant in &variants {
+        if !wanted.contains(&variant.rules) {
+            wanted.push(variant.rules.clone());
+        }
+    }
+    telling.say(format!(
+        "packets: building {} stages of {} nodes, one for each kind of rules",
+        wanted.len(),
+        effort.nodes
+    ));
+    let (mut stages, missing) = build(&wanted, effort.nodes, telling)?;
+    let mut prepared = Vec::new();
+    for variant in variants {
+        let Some(stage) = stages.iter().position(|s| *s.rules() == variant.rules) else {
+            continue;
+        };
+        let frames = compose(&variant, &stages[stage], effort.packets, 0)?;
+        prepared.push(Prepared {
+            stage,
+            warm: frames[..WARM.min(frames.len())].to_vec(),
+            frames,
+            variant,
+            elapsed: Vec::new(),
+            thrown_away: 0,
+            sent: 0,
+            received: 0,
+        });
+    }
+    telling.say(format!(
+        "packets: {} variants, {} rounds of {} packets each",
+        prepared.len(),
+        effort.rounds,
+        effort.packets
+    ));
+    // A thread of its own, for it is pinned and takes precedence.
+    std::thread::scope(|scope| {
+        let flood = scope.spawn(|| flood_all(&mut stages, &mut prepared, effort, telling));
+        match flood.join() {
+            Ok(done) => done,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })?;
+    costs(&prepared, effort, missing)
+}
+
+impl Effort {
+    fn wants(&self, variant: &Variant) -> bool {
+        if self.some.is_empty() || matches!(variant.rules, Rules::Floor | Rules::FloorAgain) {
+            return true;
+        }
+        let (rules, packet) = variant.words();
+        let name = format!("{rules}: {packet}");
+        self.some.iter().any(|word| name.contains(word.as_str()))
+    }
+}
+
+/// A developer's rules and what they are given: as for IPaddr2 with one of 16 buckets.
+fn hand_made(path: &Path) -> Result<[Variant; 2]> {
+    let shown = path.display().to_string();
+    let text = std::fs::read_to_string(path).context(&shown)?;
+    let rules = Rules::HandMade { name: shown, text };
+    let packets = [Packet::Foreign(Piece::Whole), Packet::Owned(Piece::Whole)];
+    Ok(packets.map(|packet| Variant {
+        rules: rules.clone(),
+        packet,
+    }))
+}
+
+fn build(wanted: &[Rules], nodes: u8, telling: &Telling) -> Result<(Vec<Stage>, Vec<Missing>)> {
+    let queue: Mutex<VecDeque<&Rules>> = Mutex::new(wanted.iter().collect());
+    let next = || queue.lock().ok().and_then(|mut queue| queue.pop_front());
+    let built: Mutex<Vec<Result<Stage, (Rules, Error)>>> = Mutex::default();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while let Some(rules) = next() {
+                    let stage = Stage::build(rules, nodes);
+                    let stage = stage.map_err(|error| (rules.clone(), error));
+                    if let Ok(mut built) = built.lock() {
+                        built.push(stage);
+                        telling.passing(format!("{} of {} stages", built.len(), wanted.len()));
+                    }
+                }
+            });
+        }
+    });
+    let mut stages = Vec::new();
+    let mut missing = Vec::new();
+    for stage in built.into_inner().unwrap_or_default() {
+        match stage {
+            Ok(stage) => stages.push(stage),
+            // A kernel need not have what it is compared with.
+            Err((rules @ Rules::XtCluster, why)) => missing.push(Missing {
+                what: rules.name(),
+                why: why.to_string(),
+            }),
+            Err((_, error)) => return Err(error),
+        }
+    }
+    Ok((stages, missing))
+}
+
+fn flood_all(
+    stages: &mut [Stage],
+    prepared: &mut [Prepared],
+    effort: &Effort,
+    telling: &Telling,
+) -> Result<()> {
+    let cpu = flood::pin()?;
+    // The first round only warms up.
+    for round in 0..=effort.rounds {
+        telling.passing(format!("round {round} of {}", effort.rounds));
+        for one in prepared.iter_mut() {
+            let stage = &mut stages[one.stage];
+            if one.variant.piece() != Piece::Whole {
+                one.renew(stage, effort.packets, round as u16)?;
+            }
+            let slice = flood::slice(stage, cpu, &one.warm, &one.frames)?;
+            one.thrown_away += slice.thrown_away;
+            if round > 0 {
+                one.elapsed.push(slice.elapsed.as_nanos() as f64);
+                one.sent += one.frames.len() as u64;
+                one.received += slice.received;
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Prepared {
+    /// Fragments of new datagrams: those of the last round may be remembered.
+    fn renew(&mut self, stage: &Stage, packets: usize, round: u16) -> Result<()> {
+        let first = round.wrapping_mul(packets as u16);
+        self.frames = compose(&self.variant, stage, packets, first)?;
+        let mut before = self.variant.clone();
+        // Later fragments follow their first ones.
+        before.packet = match self.variant.packet {
+            Packet::Foreign(Piece::Later) => Packet::Foreign(Piece::First),
+            Packet::Owned(Piece::Later) => Packet::Owned(Piece::First),
+            _ => return Ok(()),
+        };
+        self.warm = compose(&before, stage, packets, first)?;
+        Ok(())
+    }
+}
+
+/// The frames of a slice: as many different flows, all of the kind that the variant wants.
+fn compose(variant: &Variant, stage: &Stage, count: usize, first: u16) -> Result<Vec<Vec<u8>>> {
+    let mut frames = Vec::with_capacity(count);
+    let wanted = variant.wanted();
+    let mut candidates = 0..10_000 * count as u32;
+    while frames.len() < count {
+        let n = candidates
+            .next()
+            .context("no flows of the wanted buckets")?;
+        let (target, to) = variant.target(frames.len());
+        let port = 1024 + (n.wrapping_mul(40_503) % 60_000) as u16;
+        let source = source(target, n);
+        if wanted.is_some() && variant.rules.owns(source, port) != wanted {
+            continue;
+        }
+        if let (Packet::OtherArp, IpAddr::V4(source), IpAddr::V4(target)) =
+            (variant.packet, source, target)
+        {
+            frames.push(arp_request(stage.sender(), source, target));
+            continue;
+        }
+        let datagram = Datagram {
+            to,
+            from: stage.sender(),
+            source: (source, port),
+            target: (target, variants::PORT),
+            piece: variant.piece(),
+            identification: first.wrapping_add(frames.len() as u16),
+        };
+        frames.push(datagram.frame());
+    }
+    Ok(frames)
+}
+
+/// The n-th client of the target's family.
+fn source(target: IpAddr, n: u32) -> IpAddr {
+    match target {
+        IpAddr::V4(_) => Ipv4Addr::from(0x0a4e_0000 + (n.wrapping_mul(2_654_435_761) >> 16)).into(),
+        IpAddr::V6(_) => {
+            let low = u128::from(n.wrapping_mul(2_654_435_761));
+            Ipv6Addr::from((0xfd78_u128 << 112) + low).into()
+        }
+    }
+}
+
+fn costs(prepared: &[Prepared], effort: &Effort, missing: Vec<Missing>) -> Result<PacketCosts> {
+    let each = (effort.packets * usize::from(effort.nodes)) as f64;
+    let of = |rules: &Rules| prepared.iter().find(|one| one.variant.rules == *rules);
+    let floor = of(&Rules::Floor).context("the floor was not measured")?;
+    let again = of(&Rules::FloorAgain).context("the floor was not measured twice")?;
+    let above = |one: &Prepared| {
+        // Round by round, so that what slows a whole round down does not count.
+        let rounds = one.elapsed.iter().zip(&floor.elapsed);
+        let above: Vec<f64> = rounds.map(|(all, floor)| (all - floor) / each).collect();
+        Summary::of(&above)
+    };
+    let ours = prepared.iter().find(|one| one.variant.is_the_measure());
+    let ours = ours.map(|one| above(one).median);
+    let of_floor = Summary::of(&floor.elapsed).median;
+    let variants = prepared.iter().map(|one| {
+        let (rules, packet) = one.variant.words();
+        let figures: Vec<f64> = one.elapsed.iter().map(|all| all / each).collect();
+        VariantCost {
+            rules,
+            packet,
+            ns: Summary::of(&figures),
+            above_floor: above(one),
+            to_floor: Summary::of(&one.elapsed).median / of_floor,
+            to_ours: ours.map(|ours| above(one).median / ours),
+            thrown_away: one.thrown_away,
+            sent: one.sent,
+            received_by_each_node: one.received,
+        }
+    });
+    Ok(PacketCosts {
+        nodes: effort.nodes,
+        packets_a_slice: effort.packets,
+        rounds: effort.rounds,
+        noise: above(again),
+        variants: variants.collect(),
+        missing,
+    })
+}
+
+impl PacketCosts {
+    /// What a reader must know of these figures.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let floor = self.variants.first().map_or(0.0, |floor| floor.ns.median);
+        let Summary {
+            median,
+            lower_quartile,
+            upper_quartile,
+            ..
+        } = self.noise;
+        if median.abs() > 0.03 * floor || upper_quartile - lower_quartile > 0.2 * floor {
+            warnings.push(format!(
+                "the floor measured twice differs by {median:+.1} ns (half of the rounds: \
+                 {lower_quartile:+.1} to {upper_quartile:+.1}); differences of that size mean nothing"
+            ));
+        }
+        let thrown_away: usize = self.variants.iter().map(|one| one.thrown_away).sum();
+        let kept = self.rounds * self.variants.len();
+        if thrown_away > kept / 4 {
+            warnings.push(format!(
+                "{thrown_away} slices were disturbed and measured again, of {kept}: something else \
+                 wants the sender's CPU"
+            ));
+        }
+        warnings
+    }
+}

@@ -1,0 +1,125 @@
+//! Putting rules on a node: the product puts its own there, the peers' are written here.
+
+use std::net::IpAddr;
+
+use lab::{Context, Error, Node, Result};
+
+use super::variants::{Ours, Rules, SEED};
+
+/// All is dropped before anything else happens.
+const FLOOR: &str = "
+table netdev bench {
+  chain floor { type filter hook ingress device eth0 priority -300; policy drop; }
+}
+";
+/// Where everything ends that got so far: behind the peers' rules (mangle is -150), before routing.
+const LATE: &str = "
+table ip bench {
+  chain late { type filter hook prerouting priority -100; policy drop; }
+}
+table ip6 bench {
+  chain late { type filter hook prerouting priority -100; policy drop; }
+}
+table arp bench {
+  chain late { type filter hook input priority 10; policy drop; }
+}
+";
+
+/// Gives a node its rules.
+pub fn install(rules: &Rules, node: &Node) -> Result<()> {
+    match rules {
+        Rules::Floor | Rules::FloorAgain => return nft(node, FLOOR),
+        Rules::Nothing => {}
+        Rules::Ours(ours) => share(ours, &rules.vips(), node)?,
+        Rules::IpAddr2 { owned } => nft(node, &ipaddr2(rules.vips()[0], *owned))?,
+        Rules::XtCluster => xt_cluster(rules.vips()[0], node)?,
+        Rules::HandMade { text, .. } => nft(node, text)?,
+    }
+    nft(node, LATE)
+}
+
+/// The product's own program does it, so that what is measured is what is shipped.
+fn share(ours: &Ours, vips: &[IpAddr], node: &Node) -> Result<()> {
+    let nodectl = lab::built("nodectl")?.display().to_string();
+    let (count, seed) = (ours.buckets.to_string(), SEED.to_string());
+    let last = ours.owned.saturating_sub(1);
+    let own = format!("0-{last}");
+    for vip in vips {
+        let vip = vip.to_string();
+        let mut words = vec![nodectl.as_str(), "up", &vip, "--nic", "eth0", "--force"];
+        words.extend(["--buckets", &count, "--seed", &seed]);
+        words.extend(["--hash", ours.mode.name(), "--layout", ours.layout.name()]);
+        match ours.owned {
+            0 => {}
+            1 => words.extend(["--own", "0"]),
+            _ => words.extend(["--own", &own]),
+        }
+        node.run(&words)?;
+    }
+    Ok(())
+}
+
+/// The rules of the newest IPaddr2 (nft backend): each owned bucket's was inserted before all
+/// that were there.
+fn ipaddr2(vip: IpAddr, owned: u16) -> String {
+    let mut text = String::from(
+        "table ip peer {\n  chain prerouting { type filter hook prerouting priority mangle; }\n}\n",
+    );
+    let rule = format!("insert rule ip peer prerouting iif eth0 ip daddr {vip}");
+    text += &format!("{rule} drop\n");
+    for number in 1..=owned {
+        text += &format!(
+            "{rule} jhash ip saddr mod 16 seed {SEED:#x} offset 1 == {number} \
+             meta pkttype set host accept comment \"cip-node-{number}\"\n"
+        );
+    }
+    text
+}
+
+/// The older way, which tracks connections.
+fn xt_cluster(vip: IpAddr, node: &Node) -> Result<()> {
+    let (vip, seed) = (vip.to_string(), format!("{SEED:#x}"));
+    let rule = ["iptables", "-w", "-t", "mangle", "-A", "PREROUTING", "-d"];
+    let share = [
+        &vip,
+        "-i",
+        "eth0",
+        "-m",
+        "cluster",
+        "--cluster-total-nodes",
+        "16",
+        "--cluster-local-node",
+        "1",
+        "--cluster-hash-seed",
+        &seed,
+        "-j",
+        "ACCEPT",
+    ];
+    let rest = [&vip, "-i", "eth0", "-j", "DROP"];
+    node.run(&[&rule[..], &share].concat())?;
+    node.run(&[&rule[..], &rest].concat()).map(drop)
+}
+
+fn nft(node: &Node, text: &str) -> Result<()> {
+    let done = node.exec(&["nft", "-f", "-"]).stdin(text).run();
+    done.map(drop).context(node.name())
+}
+
+/// Fails unless the product's rules are really there, on this node.
+pub fn expect_installed(rules: &Rules, node: &Node) -> Result<()> {
+    let Rules::Ours(ours) = rules else {
+        return Ok(());
+    };
+    let nodectl = lab::built("nodectl")?.display().to_string();
+    let text = node.run(&[&nodectl, "status", "--json"])?;
+    let status: serde_json::Value = serde_json::from_str(&text).context("nodectl status")?;
+    let vips = status["vips"].as_array().map_or(0, Vec::len);
+    match vips == usize::from(ours.vips) {
+        true => Ok(()),
+        false => Err(Error::new(format!(
+            "{} should have {} VIPs: {text}",
+            node.name(),
+            ours.vips
+        ))),
+    }
+}

@@ -1,0 +1,361 @@
+//! What is measured: which rules, and which packets meet them. Pure data.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use clusterip::model::hash::{Flow, HashMode, Hasher, Layout};
+use clusterip::model::mac::Mac as ClusterMac;
+use lab::Mac;
+
+use super::frames::Piece;
+
+/// The seed of every hash in the run.
+pub const SEED: u32 = 0x3f7a_91c4;
+/// The port that packets go to.
+pub const PORT: u16 = 7000;
+/// A unicast MAC that all nodes of a stage have, so that what is sent there is every node's own.
+pub const EVERYBODY: Mac = Mac([2, 0x77, 0, 0, 0xff, 1]);
+
+/// The rules on the nodes of a stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rules {
+    /// Everything is dropped as early as nf_tables can.
+    Floor,
+    /// The same once more, on other nodes: what differs is noise.
+    FloorAgain,
+    /// Nobody's rules.
+    Nothing,
+    /// The product's.
+    Ours(Ours),
+    /// Those of the newest IPaddr2, with its first so many of 16 buckets.
+    IpAddr2 {
+        /// How many buckets the node has.
+        owned: u16,
+    },
+    /// Those of iptables' cluster match, with the first of 16 nodes' share.
+    XtCluster,
+    /// A developer's own, from a file for nft.
+    HandMade {
+        /// The file's name.
+        name: String,
+        /// What nft is given.
+        text: String,
+    },
+}
+
+/// How the product shares the address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ours {
+    /// What is hashed.
+    pub mode: HashMode,
+    /// How the address enters the hash.
+    pub layout: Layout,
+    /// IPv6 instead of IPv4.
+    pub ip6: bool,
+    /// Number of buckets.
+    pub buckets: u16,
+    /// Every node owns the first so many of them.
+    pub owned: u16,
+    /// How many VIPs share the interface.
+    pub vips: u16,
+}
+
+/// What is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packet {
+    /// To the VIP, in a bucket that is not the node's.
+    Foreign(Piece),
+    /// To the VIP, in a bucket of the node's.
+    Owned(Piece),
+    /// Foreign ones to all VIPs in turn.
+    ForeignEveryVip,
+    /// To another address of the node, over IPv4.
+    OtherIp4,
+    /// The same over IPv6.
+    OtherIp6,
+    /// An ARP request for another address.
+    OtherArp,
+}
+
+/// One line of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variant {
+    /// What the nodes have.
+    pub rules: Rules,
+    /// What they get.
+    pub packet: Packet,
+}
+
+impl Rules {
+    /// A word or a few, for a table and for machines.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Floor => "floor".into(),
+            Self::FloorAgain => "floor, again".into(),
+            Self::Nothing => "no rules".into(),
+            Self::Ours(_) => "ClusterIP".into(),
+            Self::IpAddr2 { owned: 1 } => "IPaddr2 nft, 1 of 16 buckets".into(),
+            Self::IpAddr2 { owned } => format!("IPaddr2 nft, {owned} of 16 buckets"),
+            Self::XtCluster => "xt_cluster, 1 of 16 nodes".into(),
+            Self::HandMade { name, .. } => name.clone(),
+        }
+    }
+
+    /// How packets are given to buckets: the hash, how many there are, and the owned ones.
+    fn sharing(&self) -> (Hasher, u16, u16) {
+        let (mode, layout, buckets, owned) = match self {
+            Self::Ours(ours) => (ours.mode, ours.layout, ours.buckets, ours.owned),
+            Self::IpAddr2 { owned } => (HashMode::SourceIp, Layout::Network, 16, *owned),
+            _ => (HashMode::SourceIp, Layout::Network, 16, 1),
+        };
+        let hasher = Hasher {
+            mode,
+            layout,
+            seed: SEED,
+        };
+        (hasher, buckets, owned)
+    }
+
+    /// Whether the VIP is an IPv6 address.
+    pub fn is_ip6(&self) -> bool {
+        matches!(self, Self::Ours(ours) if ours.ip6)
+    }
+
+    /// All VIPs of the stage.
+    pub fn vips(&self) -> Vec<IpAddr> {
+        let count = match self {
+            Self::Ours(ours) => ours.vips,
+            _ => 1,
+        };
+        // Between the lab's nodes and its clients there is room for a hundred.
+        let number = |n: u16| 99 + n % 100;
+        let vips = (0..count).map(|n| match self.is_ip6() {
+            false => Ipv4Addr::new(10, 77, 0, number(n) as u8).into(),
+            true => Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 0x1000 + number(n)).into(),
+        });
+        vips.collect()
+    }
+
+    /// Whether a node owns the packets of this flow, also if its ports cannot be seen; `None` if
+    /// that depends on whether they can.
+    pub fn owns(&self, source: IpAddr, port: u16) -> Option<bool> {
+        let (hasher, buckets, owned) = self.sharing();
+        let of = |source_port, destination_port| {
+            let flow = Flow {
+                source,
+                source_port,
+                destination_port,
+            };
+            hasher.bucket(&flow, buckets) < owned
+        };
+        let (seen, unseen) = (of(port, PORT), of(0, 0));
+        (seen == unseen).then_some(seen)
+    }
+}
+
+impl Variant {
+    /// The words of the table's columns: rules, packet.
+    pub fn words(&self) -> (String, String) {
+        let rules = match &self.rules {
+            Rules::Ours(ours) => {
+                let family = if ours.ip6 { "IPv6" } else { "IPv4" };
+                let layout = match ours.layout {
+                    Layout::ClusterIp => String::new(),
+                    Layout::Network => ", layout network".into(),
+                };
+                let buckets = if ours.buckets == 1 {
+                    "bucket"
+                } else {
+                    "buckets"
+                };
+                let vips = match ours.vips {
+                    1 => String::new(),
+                    many => format!(", {many} VIPs"),
+                };
+                let (mode, count) = (ours.mode, ours.buckets);
+                format!("ClusterIP {family} {mode}{layout}, {count} {buckets}{vips}")
+            }
+            other => other.name(),
+        };
+        (rules, self.packet.name().into())
+    }
+
+    /// Whether the others are told in units of this one.
+    pub fn is_the_measure(&self) -> bool {
+        let Rules::Ours(ours) = &self.rules else {
+            return false;
+        };
+        let sharing = (ours.mode, ours.layout, ours.ip6, ours.buckets, ours.vips);
+        sharing == (HashMode::SourceIp, Layout::ClusterIp, false, 16, 1)
+            && self.packet == Packet::Foreign(Piece::Whole)
+    }
+
+    /// The address and the MAC that a packet number `n` is sent to.
+    pub fn target(&self, n: usize) -> (IpAddr, Mac) {
+        match self.packet {
+            Packet::OtherIp4 | Packet::OtherArp => {
+                (Ipv4Addr::new(10, 77, 0, 250).into(), EVERYBODY)
+            }
+            Packet::OtherIp6 => (
+                Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 0x250).into(),
+                EVERYBODY,
+            ),
+            Packet::Foreign(_) | Packet::Owned(_) | Packet::ForeignEveryVip => {
+                let vips = self.rules.vips();
+                // The last one: should order matter, it is not the best one's turn.
+                let vip = match self.packet {
+                    Packet::ForeignEveryVip => vips[n % vips.len()],
+                    _ => vips[vips.len() - 1],
+                };
+                (vip, Mac(ClusterMac::of_group(vip).0))
+            }
+        }
+    }
+
+    /// What must be so of a flow that is sent: owned, foreign, or as it happens to be.
+    pub fn wanted(&self) -> Option<bool> {
+        match self.packet {
+            // The floor is the same for all, and has no buckets.
+            _ if matches!(
+                self.rules,
+                Rules::Floor | Rules::FloorAgain | Rules::Nothing
+            ) =>
+            {
+                None
+            }
+            Packet::Foreign(_) | Packet::ForeignEveryVip => Some(false),
+            Packet::Owned(_) => Some(true),
+            _ => None,
+        }
+    }
+
+    /// Which piece of a datagram is sent.
+    pub fn piece(&self) -> Piece {
+        match self.packet {
+            Packet::Foreign(piece) | Packet::Owned(piece) => piece,
+            _ => Piece::Whole,
+        }
+    }
+}
+
+impl Packet {
+    /// In words, for a table and for machines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Foreign(Piece::Whole) => "foreign",
+            Self::Foreign(Piece::First) => "foreign, first fragment",
+            Self::Foreign(Piece::Later) => "foreign, later fragment",
+            Self::Owned(Piece::Whole) => "owned",
+            Self::Owned(Piece::First) => "owned, first fragment",
+            Self::Owned(Piece::Later) => "owned, later fragment",
+            Self::ForeignEveryVip => "foreign, to all VIPs in turn",
+            Self::OtherIp4 => "not the VIP's, IPv4",
+            Self::OtherIp6 => "not the VIP's, IPv6",
+            Self::OtherArp => "not the VIP's, ARP",
+        }
+    }
+}
+
+/// All that is measured, the floor first; where there are many VIPs, there are so many.
+pub fn all(many_vips: u16) -> Vec<Variant> {
+    use HashMode::{SourceIp, SourceIpSourcePort, SourceIpSourcePortDestPort};
+    use Packet::{Foreign, ForeignEveryVip, OtherArp, OtherIp4, OtherIp6, Owned};
+    let mut all = Vec::new();
+    let mut add = |rules: Rules, packets: &[Packet]| {
+        for packet in packets {
+            let rules = rules.clone();
+            let packet = *packet;
+            all.push(Variant { rules, packet });
+        }
+    };
+    let both = [Foreign(Piece::Whole), Owned(Piece::Whole)];
+    let pieces = [
+        Foreign(Piece::First),
+        Owned(Piece::First),
+        Foreign(Piece::Later),
+        Owned(Piece::Later),
+    ];
+    let of = |mode, ip6, buckets, owned, vips| {
+        Rules::Ours(Ours {
+            mode,
+            layout: Layout::ClusterIp,
+            ip6,
+            buckets,
+            owned,
+            vips,
+        })
+    };
+
+    add(Rules::Floor, &[Foreign(Piece::Whole)]);
+    add(Rules::FloorAgain, &[Foreign(Piece::Whole)]);
+    add(Rules::Nothing, &[OtherIp4, OtherIp6, OtherArp]);
+    for mode in [SourceIp, SourceIpSourcePort] {
+        add(of(mode, false, 16, 1, 1), &both);
+        // With one bucket a node owns all or nothing.
+        add(of(mode, false, 1, 0, 1), &both[..1]);
+        add(of(mode, false, 1, 1, 1), &both[1..]);
+        for (buckets, owned) in [(12, 1), (64, 4), (1024, 64)] {
+            add(of(mode, false, buckets, owned, 1), &both);
+        }
+        add(
+            of(mode, false, 16, 1, many_vips),
+            &[both[0], ForeignEveryVip, both[1]],
+        );
+        add(of(mode, true, 16, 1, 1), &both);
+    }
+    add(of(SourceIpSourcePortDestPort, false, 16, 1, 1), &both);
+    add(of(SourceIpSourcePort, false, 16, 1, 1), &pieces);
+    add(of(SourceIpSourcePort, true, 16, 1, 1), &pieces);
+    add(
+        of(SourceIpSourcePort, false, 16, 1, 1),
+        &[OtherIp4, OtherArp],
+    );
+    add(of(SourceIpSourcePort, true, 16, 1, 1), &[OtherIp6]);
+    let network = Rules::Ours(Ours {
+        mode: SourceIp,
+        layout: Layout::Network,
+        ip6: false,
+        buckets: 16,
+        owned: 1,
+        vips: 1,
+    });
+    add(network, &both);
+    for owned in [1, 8] {
+        add(Rules::IpAddr2 { owned }, &both);
+    }
+    add(Rules::IpAddr2 { owned: 1 }, &[OtherIp4]);
+    add(Rules::XtCluster, &both);
+    add(Rules::XtCluster, &[OtherIp4]);
+    // What the same rules do stands together.
+    let order: Vec<Rules> = all.iter().map(|variant| variant.rules.clone()).collect();
+    all.sort_by_key(|variant| order.iter().position(|rules| *rules == variant.rules));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_variant_has_a_name_of_its_own() {
+        let all = all(64);
+        let names: BTreeSet<_> = all.iter().map(Variant::words).collect();
+        assert_eq!(names.len(), all.len());
+        let measures = all.iter().filter(|variant| variant.is_the_measure());
+        assert_eq!(measures.count(), 1);
+        assert_eq!(all[0].rules, Rules::Floor);
+    }
+
+    #[test]
+    fn sixty_four_vips_are_different_addresses_beside_the_machines() {
+        for variant in all(64) {
+            let vips = variant.rules.vips();
+            let different: BTreeSet<_> = vips.iter().collect();
+            assert_eq!(different.len(), vips.len());
+            for vip in vips {
+                let IpAddr::V4(vip) = vip else { continue };
+                assert!((20..=200).contains(&vip.octets()[3]), "{vip}");
+            }
+        }
+    }
+}

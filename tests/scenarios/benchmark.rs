@@ -1,0 +1,61 @@
+//! The benchmark runs, and what it tells is complete. How fast anything is does not matter here.
+
+use std::process::Command;
+
+use lab::{Context, Result};
+use serde_json::Value;
+
+/// A run with next to no packets; its JSON.
+fn few_packets(words: &[&str]) -> Result<Value> {
+    let few = "--only packets --json --nodes 2 --vips 2 --packets 64 --rounds 2".split(' ');
+    let output = Command::new(lab::built("bench")?)
+        .args(few)
+        .args(words)
+        .output();
+    let output = output.context("run the benchmark")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    serde_json::from_slice(&output.stdout).context(said)
+}
+
+#[test]
+fn every_variant_is_measured_and_every_node_has_received_all_its_packets() -> Result<()> {
+    let report = few_packets(&[])?;
+    assert_eq!(report["schema"], 1);
+    for word in ["date", "kernel", "cpu"] {
+        assert!(report["machine"][word].is_string(), "{report:#}");
+    }
+    let packets = &report["packets"];
+    let variants = packets["variants"].as_array().context("no variants")?;
+    let missing = packets["missing"].as_array().context("no list")?;
+    // A kernel need not have iptables' cluster match, with its three variants.
+    assert_eq!(variants.len() + 3 * missing.len(), 58, "{packets:#}");
+    for variant in variants {
+        assert!(variant["ns"]["median"].as_f64() > Some(0.0), "{variant:#}");
+        assert_eq!(variant["ns"]["count"], 2, "{variant:#}");
+        assert_eq!(variant["sent"], 128, "{variant:#}");
+        assert!(
+            variant["received_by_each_node"].as_u64() >= Some(128),
+            "{variant:#}"
+        );
+    }
+    assert_eq!(variants[0]["rules"], "floor");
+    assert_eq!(variants[0]["above_floor"]["median"], 0.0);
+    Ok(())
+}
+
+#[test]
+fn rules_of_a_developers_own_can_be_measured_too() -> Result<()> {
+    let text = "table ip own {\n  chain c { type filter hook prerouting priority -150; }\n}\n";
+    let path = std::env::temp_dir().join(format!("own-rules-{}.nft", std::process::id()));
+    std::fs::write(&path, text).context("write rules")?;
+    let shown = path.display().to_string();
+    let report = few_packets(&["--variant", "no rules", "--rules", &shown]);
+    std::fs::remove_file(&path).context("remove rules")?;
+    let report = report?;
+    let variants = report["packets"]["variants"].as_array().context("none")?;
+    let own = variants.iter().filter(|variant| variant["rules"] == *shown);
+    // The floor twice, three packets without rules, and what is owned and what is not.
+    assert_eq!((own.count(), variants.len()), (2, 7));
+    Ok(())
+}

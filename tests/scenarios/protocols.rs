@@ -226,9 +226,18 @@ fn tell(
             Err(error) => Err(error.to_string()),
         },
     )?;
-    assert_eq!(counted(nodes, set)?, foretold, "{vip}");
+    let counted = counted(nodes, set)?;
+    for (kind, sources) in kinds.iter().zip(sources.chunks(SOURCES)) {
+        for source in sources {
+            let takers = |all: &BTreeMap<(String, String), u64>| {
+                NODES.map(|node| all.get(&(source.to_string(), node.into())).copied())
+            };
+            let (found, foretold) = (takers(&counted), takers(&foretold));
+            assert_eq!(found, foretold, "{} from {source} to {vip}", kind.0);
+        }
+    }
     // The kernel answers UDP alone: all else has no checksum.
-    lab.wait_until("all answers", Duration::from_secs(5), || {
+    lab.wait_until("all answers", Duration::from_secs(20), || {
         match witness.frames() {
             frames if frames >= answers => Ok(()),
             frames => Err(format!("{frames} of {answers}")),

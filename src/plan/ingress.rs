@@ -7,26 +7,36 @@
 //! | `vip-…-fragments` | fragments; only where the hash needs ports |
 //!
 //! **Fragments.** Only the first of a datagram's fragments carries the ports. It is hashed like a
-//! whole packet: owned, it is accepted; foreign, it is dropped, and what names its datagram (source,
-//! destination, identification; for IPv4 the protocol too) goes into a set. A later fragment is
-//! dropped if its datagram is in the set; else it is accepted, for it may have overtaken its first.
-//! So the pieces come together at the owner alone, where the kernel reassembles them; elsewhere
-//! there is nothing that could be completed, or that would fill the memory for reassembly.
+//! whole packet: owned, it is accepted; foreign, it is dropped. What names its datagram (source,
+//! destination, identification; for IPv4 the protocol too) goes into a set of those that have begun,
+//! and into one of the foreign ones if it is, and the later fragments follow. So the pieces come
+//! together at the owner alone, where the kernel reassembles them.
+//!
+//! A fragment that overtakes its first one is let through to wait for it, on every node; but only
+//! so many at once, for where the first turns out to be foreign it fills the memory for reassembly
+//! until the kernel gives it up. Without that limit a sender whose fragments come in disorder takes
+//! all datagrams in pieces from all nodes.
 
 use super::names::*;
 use super::sentence::{Ports, REG0, Sentence, datagram_words};
 use crate::model::hash::HashMode;
-use crate::model::protocol::{AH, ICMP_ERRORS, ICMP6_EVERYWHERE, WITH_PORTS};
+use crate::model::protocol::{AH, ICMP, ICMP_ERRORS, ICMP6, ICMP6_EVERYWHERE, WITH_PORTS};
 use crate::model::ruleset::{Chain, Data, Element, KeyPart, Set, SetSpec, Target};
 use crate::model::vip::Vip;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// How long a foreign datagram is remembered after its last piece.
+/// How long a datagram is remembered after its last piece.
 const FRAGMENT_LIFETIME_MS: u64 = 3_000;
-/// The most foreign datagrams of a family that are remembered at once, some 100 bytes each. When it
-/// is full, their later fragments come through to the reassembly, which has limits of its own.
+/// The most datagrams of a family in each of the two sets, some 100 bytes each. The later fragments
+/// of what has no more room count as early ones.
 const MOST_FRAGMENTED: u32 = 65_536;
+/// How long the kernel keeps a piece whose datagram is not completed: `ipfrag_time`, `ip6frag_time`
+/// are 30 s, IPv6's own limit is 60 s (RFC 8200 §4.5).
+const EARLY_LIFETIME_MS: u64 = 30_000;
+/// The most pieces that wait for a first one at once. A frame of 1500 bytes takes some 2.3 kB of the
+/// kernel's 4 MiB for reassembly (`ipfrag_high_thresh`): this leaves almost half of it.
+const MOST_EARLY: u32 = 1_024;
 
 // Why rules are there, for whoever reads 'nft list ruleset' at night.
 const WHOLE_WITH_PORTS: &str = "whole packets with ports";
@@ -39,9 +49,11 @@ const ERRORS: &str = "ICMP errors: to every node, nothing answers them";
 const ERRORS_AND_ND: &str = "ICMPv6 errors and neighbour discovery: to every node";
 const FRAGMENT: &str = "a fragment: the first one of a datagram decides";
 const LATER_FOREIGN: &str = "its first fragment was foreign";
-const LATER: &str = "its first fragment was owned, or is still to come";
-const FORGET: &str = "a first fragment: whatever had its identification before is done";
-const FIRST_FOREIGN: &str = "foreign: the later ones follow";
+const LATER: &str = "its first fragment was not";
+const EARLY: &str = "its first fragment is still to come";
+const TOO_EARLY: &str = "too many wait for their first fragment";
+const FIRST: &str = "a first fragment: the later ones follow";
+const FIRST_FOREIGN: &str = "foreign: so are the later ones";
 
 /// The VIP's chains.
 pub(super) fn chains(vip: &Vip) -> Vec<(String, Chain)> {
@@ -65,10 +77,20 @@ fn has_ports(vip: &Vip) -> bool {
     vip.hasher.mode != HashMode::SourceIp
 }
 
-/// Source address only: fragments and protocols make no difference, so nothing is asked first.
+/// Source address only: fragments and protocols make no difference, so nothing is asked first. Most
+/// packets are foreign, and leave by the second rule: those behind it would cost a cache line more.
 fn by_source(vip: &Vip, errors: Sentence) -> Chain {
+    let (number, name) = match vip.address {
+        IpAddr::V4(_) => (ICMP, "icmp"),
+        IpAddr::V6(_) => (ICMP6, "icmpv6"),
+    };
     Chain::of([
         Sentence::because(BY_BUCKET).hash(vip, Ports::None).rule(),
+        Sentence::because(FOREIGN)
+            .transport_protocol(vip.address)
+            .differs_from(number, name)
+            .counter_drop()
+            .rule(),
         errors.rule(),
         Sentence::because(FOREIGN).counter_drop().rule(),
     ])
@@ -129,31 +151,42 @@ fn without_ports(vip: &Vip, errors: Sentence) -> [Sentence; 3] {
 }
 
 fn fragments(vip: &Vip, errors: Sentence) -> Chain {
-    let set = fragments_set(vip.address);
+    let address = vip.address;
+    let sets = fragment_sets(address);
+    let later = |why| Sentence::because(why).later_fragment(address);
     let mut rules = vec![
-        Sentence::because(LATER_FOREIGN)
-            .later_fragment(vip.address)
-            .datagram(vip.address)
-            .say(datagram_words(vip.address))
-            .in_set(set, REG0)
-            .keep(set, vip.address)
+        later(LATER_FOREIGN)
+            .datagram(address)
+            .say(datagram_words(address))
+            .in_set(sets.foreign, REG0)
+            .keep(sets.foreign, address)
             .counter_drop(),
-        Sentence::because(LATER)
-            .later_fragment(vip.address)
+        later(LATER)
+            .datagram(address)
+            .say(datagram_words(address))
+            .in_set(sets.begun, REG0)
+            .keep(sets.begun, address)
             .goto(TO_HOST),
-        Sentence::because(FORGET)
-            .datagram(vip.address)
-            .forget(set, vip.address),
+        later(EARLY)
+            .datagram(address)
+            .offset(address)
+            .keep_piece(sets.early, address)
+            .goto(TO_HOST),
+        later(TOO_EARLY).counter_drop(),
+        Sentence::because(FIRST)
+            .datagram(address)
+            .forget(sets.foreign, address)
+            .keep(sets.begun, address),
         Sentence::because(BY_BUCKET)
-            .transport_protocol(vip.address)
+            .transport_protocol(address)
             .in_set(PORTS, REG0)
             .hash(vip, Ports::At(0)),
     ];
     rules.extend(without_ports(vip, errors));
     rules.push(
         Sentence::because(FIRST_FOREIGN)
-            .datagram(vip.address)
-            .keep(set, vip.address),
+            .datagram(address)
+            .keep(sets.foreign, address),
     );
     rules.push(Sentence::because(FOREIGN).counter_drop());
     Chain::of(rules.into_iter().map(Sentence::rule))
@@ -171,10 +204,13 @@ pub(super) fn sets(vip: &Vip) -> Vec<(&'static str, Set)> {
     if !has_ports(vip) {
         return vec![errors];
     }
+    let names = fragment_sets(vip.address);
     let mut sets = vec![
         errors,
         (PORTS, constant(KeyPart::Protocol, &WITH_PORTS)),
-        (fragments_set(vip.address), foreign_datagrams(vip.address)),
+        (names.foreign, datagrams(vip.address)),
+        (names.begun, datagrams(vip.address)),
+        (names.early, pieces(vip.address)),
     ];
     if vip.address.is_ipv4() {
         // Fragment bits, TTL (masked), protocol.
@@ -184,18 +220,33 @@ pub(super) fn sets(vip: &Vip) -> Vec<(&'static str, Set)> {
     sets
 }
 
-/// The datagrams whose first fragments were foreign, by what the kernel's reassembly goes by
-/// (`struct frag_v4_compare_key`, `frag_v6_compare_key`).
-fn foreign_datagrams(vip: IpAddr) -> Set {
+/// A set of datagrams, by what the kernel's reassembly goes by (`struct frag_v4_compare_key`,
+/// `frag_v6_compare_key`).
+fn datagrams(vip: IpAddr) -> Set {
+    learnt(datagram_key(vip), MOST_FRAGMENTED, FRAGMENT_LIFETIME_MS)
+}
+
+/// A set of single fragments, by their datagrams and where in them they stand.
+fn pieces(vip: IpAddr) -> Set {
+    let mut key = datagram_key(vip);
+    key.push(KeyPart::Id16);
+    learnt(key, MOST_EARLY, EARLY_LIFETIME_MS)
+}
+
+fn datagram_key(vip: IpAddr) -> Vec<KeyPart> {
+    match vip {
+        IpAddr::V4(_) => vec![KeyPart::Ip4, KeyPart::Ip4, KeyPart::Protocol, KeyPart::Id16],
+        IpAddr::V6(_) => vec![KeyPart::Ip6, KeyPart::Ip6, KeyPart::Id32],
+    }
+}
+
+fn learnt(key: Vec<KeyPart>, size: u32, lifetime_ms: u64) -> Set {
     Set::new(SetSpec {
-        key: match vip {
-            IpAddr::V4(_) => vec![KeyPart::Ip4, KeyPart::Ip4, KeyPart::Protocol, KeyPart::Id16],
-            IpAddr::V6(_) => vec![KeyPart::Ip6, KeyPart::Ip6, KeyPart::Id32],
-        },
+        key,
         data: Data::None,
         counters: false,
-        size: MOST_FRAGMENTED,
-        lifetime_ms: Some(FRAGMENT_LIFETIME_MS),
+        size,
+        lifetime_ms: Some(lifetime_ms),
     })
 }
 

@@ -57,11 +57,26 @@ pub(super) fn chains_of(vip: IpAddr) -> [String; 3] {
     [vip_chain(vip), ports_chain(vip), fragments_chain(vip)]
 }
 
-/// The name of the set of foreign datagrams that come in fragments.
-pub(super) fn fragments_set(vip: IpAddr) -> &'static str {
+/// The names of the sets of what comes in fragments: datagrams whose first one has come, those of
+/// them whose first one was foreign, and pieces that have overtaken their first one.
+pub(super) struct FragmentSets {
+    pub(super) begun: &'static str,
+    pub(super) foreign: &'static str,
+    pub(super) early: &'static str,
+}
+
+pub(super) fn fragment_sets(vip: IpAddr) -> FragmentSets {
     match vip {
-        IpAddr::V4(_) => "foreign-fragments-ip4",
-        IpAddr::V6(_) => "foreign-fragments-ip6",
+        IpAddr::V4(_) => FragmentSets {
+            begun: "begun-fragments-ip4",
+            foreign: "foreign-fragments-ip4",
+            early: "early-fragments-ip4",
+        },
+        IpAddr::V6(_) => FragmentSets {
+            begun: "begun-fragments-ip6",
+            foreign: "foreign-fragments-ip6",
+            early: "early-fragments-ip6",
+        },
     }
 }
 

@@ -228,23 +228,49 @@ impl Sentence {
         }
     }
 
+    /// Where in its datagram a fragment stands, behind what [`Sentence::datagram`] loaded.
+    pub(super) fn offset(self, vip: IpAddr) -> Self {
+        match vip {
+            IpAddr::V4(_) => self
+                .payload(Header::Network, 6, 2, Reg(4))
+                .and(Reg(4), &[0x1f, 0xff]),
+            IpAddr::V6(_) => self
+                .expr(Expr::FragmentHeader {
+                    offset: 2,
+                    len: 2,
+                    to: Reg(9),
+                })
+                .and(Reg(9), &[0xff, 0xf8]),
+        }
+    }
+
     /// Remembers in the set what [`Sentence::datagram`] loaded.
     pub(super) fn keep(self, set: &str, vip: IpAddr) -> Self {
-        self.learn("update", set, vip, Learn::Keep)
+        self.learn("update", set, datagram_words(vip), Learn::Keep)
     }
 
     /// Takes it out again.
     pub(super) fn forget(self, set: &str, vip: IpAddr) -> Self {
-        self.learn("delete", set, vip, Learn::Forget)
+        self.learn("delete", set, datagram_words(vip), Learn::Forget)
     }
 
-    fn learn(self, verb: &str, set: &str, vip: IpAddr, what: Learn) -> Self {
+    /// Remembers what [`Sentence::datagram`] and [`Sentence::offset`] loaded; where the set is full,
+    /// the rule ends.
+    pub(super) fn keep_piece(self, set: &str, vip: IpAddr) -> Self {
+        let words = match vip {
+            IpAddr::V4(_) => format!("{} . ip frag-off & 0x1fff", datagram_words(vip)),
+            IpAddr::V6(_) => format!("{} . frag @16,16 & 0xfff8", datagram_words(vip)),
+        };
+        self.learn("update", set, &words, Learn::Keep)
+    }
+
+    fn learn(self, verb: &str, set: &str, words: &str, what: Learn) -> Self {
         self.expr(Expr::Learn {
             set: set.to_owned(),
             from: REG0,
             what,
         })
-        .say(format!("{verb} @{set} {{ {} }}", datagram_words(vip)))
+        .say(format!("{verb} @{set} {{ {words} }}"))
     }
 
     pub(super) fn icmp4_everywhere(self) -> Self {

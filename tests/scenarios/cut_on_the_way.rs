@@ -21,27 +21,34 @@ fn pace(size: usize, patience: Duration) -> Pace {
     }
 }
 
-/// Requests of both protocols, of this many bytes.
+type Reports = Vec<(String, Report)>;
+
+/// Requests of these protocols, of so many bytes each.
 fn exchange(
     client: &Client,
     vip: IpAddr,
-    sizes: &[usize],
+    requests: &[(Kind, usize)],
     patience: Duration,
-) -> Result<Vec<(String, Report)>> {
+) -> Result<Reports> {
     let target = SocketAddr::new(vip, PORT);
-    let mut reports = Vec::new();
-    for size in sizes {
+    let ask = |(kind, size): &(Kind, usize)| {
         let pace = pace(*size, patience);
         let flows = client.sources_for(vip, if *size > 20_000 { 12 } else { 24 });
-        for (kind, report) in [
-            ("UDP", client.udp(target, flows.clone(), pace)?),
-            ("TCP", client.tcp(target, flows, pace)?),
-        ] {
-            reports.push((format!("{kind}, {vip}, {size} bytes"), report));
-        }
-    }
-    Ok(reports)
+        let report = match kind {
+            Udp => client.udp(target, flows, pace)?,
+            Tcp => client.tcp(target, flows, pace)?,
+        };
+        Ok((format!("{kind:?}, {vip}, {size} bytes"), report))
+    };
+    requests.iter().map(ask).collect()
 }
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Udp,
+    Tcp,
+}
+use Kind::{Tcp, Udp};
 
 #[test]
 fn what_a_middlebox_cuts_is_answered_whole_by_the_owner() -> Result<()> {
@@ -55,8 +62,14 @@ fn what_a_middlebox_cuts_is_answered_whole_by_the_owner() -> Result<()> {
             let hasher = shared(&nodes, mode)?;
             for vip in vips() {
                 let witness = client.witness(&[vip])?;
-                let sizes = [1_000, 8_000, 60_000];
-                for (what, report) in exchange(&client, vip, &sizes, Duration::from_secs(10))? {
+                let mut requests = vec![(Udp, 1_000), (Tcp, 1_000), (Udp, 8_000), (Tcp, 8_000)];
+                requests.push((Udp, 60_000));
+                // Swapped, each segment has a piece that overtakes its first: that is too much.
+                if manner == Manner::InOrder {
+                    requests.push((Tcp, 60_000));
+                }
+                let reports = exchange(&client, vip, &requests, LONG)?;
+                for (what, report) in reports {
                     let what = format!("{manner:?}, {mode}, {what}");
                     report.expect_all_answered().context(&what)?;
                     expect_foretold(&hasher, &report).context(&what)?;
@@ -68,8 +81,6 @@ fn what_a_middlebox_cuts_is_answered_whole_by_the_owner() -> Result<()> {
     }
     let cut = middlebox.finish()?;
     assert!(cut > answered, "{cut} packets");
-    // A piece that overtook its first waits at all nodes until `ipfrag_time` is over, 30 s. That
-    // does no harm as long as all of them fit into `ipfrag_high_thresh`, 4 MB.
     expect_no_reassembly_failed(&nodes)?;
     lab.progress().say(format!(
         "{answered} requests, {cut} packets were cut, none lost"
@@ -104,17 +115,23 @@ fn ill_cut_packets_are_answered_by_the_owner_or_not_at_all() -> Result<()> {
         for vip in vips() {
             let witnesses = [client.witness(&[vip])?, other.witness(&[vip])?];
             let (ill, well) = std::thread::scope(|scope| {
-                let well = scope.spawn(|| exchange(&other, vip, &[16, 8_000], LONG));
+                let well = scope.spawn(|| exchange(&other, vip, &WELL, LONG));
                 let hopeless = [Manner::Overlapping, Manner::Incomplete].contains(&manner);
                 let patience = if hopeless {
                     Duration::from_secs(1)
                 } else {
                     LONG
                 };
-                let ill = exchange(&client, vip, &[400], LONG).and_then(|mut ill| {
-                    ill.extend(exchange(&client, vip, &[8_000], patience)?);
-                    Ok(ill)
-                });
+                let ill =
+                    exchange(&client, vip, &[(Udp, 400), (Tcp, 400)], LONG).and_then(|mut ill| {
+                        ill.extend(exchange(
+                            &client,
+                            vip,
+                            &[(Udp, 8_000), (Tcp, 8_000)],
+                            patience,
+                        )?);
+                        Ok(ill)
+                    });
                 (ill, well.join().expect("the other client did not panic"))
             });
             for (what, report) in well? {
@@ -130,7 +147,7 @@ fn ill_cut_packets_are_answered_by_the_owner_or_not_at_all() -> Result<()> {
                 lab.progress()
                     .say(format!("{manner:?}: {what}: {answered} of {all} answered"));
                 // Linux puts duplicates aside and gives up what overlaps.
-                let datagrams = what.starts_with("UDP");
+                let datagrams = what.starts_with("Udp");
                 if manner == Manner::Doubled || manner == Manner::Tiny && datagrams {
                     report.expect_all_answered().context(&what)?;
                 }
@@ -147,7 +164,7 @@ fn ill_cut_packets_are_answered_by_the_owner_or_not_at_all() -> Result<()> {
         }
         expect_reassembly_to_empty(&lab, &nodes)?;
         for vip in vips() {
-            for (what, report) in exchange(&other, vip, &[16, 8_000], LONG)? {
+            for (what, report) in exchange(&other, vip, &WELL, LONG)? {
                 let what = format!("after {manner:?}: {what}");
                 report.expect_all_answered().context(what)?;
             }
@@ -157,4 +174,64 @@ fn ill_cut_packets_are_answered_by_the_owner_or_not_at_all() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_sender_in_disorder_takes_nothing_from_others() -> Result<()> {
+    let lab = Lab::new("disorder")?;
+    let (nodes, client) = three(&lab)?;
+    let other = lab.client("c2")?;
+    let hasher = shared(&nodes, HashMode::default())?;
+    let middlebox = Middlebox::new(&lab, &client, LIMIT)?;
+    middlebox.set(Manner::Swapped);
+    for vip in vips() {
+        let target = SocketAddr::new(vip, PORT);
+        let flood = || -> Result<()> {
+            let pace = Pace {
+                size: 60_000,
+                concurrency: 24,
+                timeout: Duration::from_secs(2),
+                abort: true,
+            };
+            for _ in 0..5 {
+                client.tcp(target, client.sources_for(vip, 24), pace)?;
+            }
+            Ok(())
+        };
+        let answered = std::thread::scope(|scope| -> Result<usize> {
+            let flood = scope.spawn(flood);
+            let mut answered = 0;
+            while !flood.is_finished() {
+                let requests = [(Udp, 8_000), (Tcp, 8_000), (Udp, 60_000)];
+                for (what, report) in exchange(&other, vip, &requests, LONG)? {
+                    report.expect_all_answered().context(&what)?;
+                    expect_foretold(&hasher, &report).context(&what)?;
+                    answered += report.flows.len();
+                }
+            }
+            flood.join().expect("the sender did not panic")?;
+            Ok(answered)
+        })?;
+        lab.progress().say(format!(
+            "{answered} requests beside it over {vip}, none lost"
+        ));
+    }
+    let early = nodes[0].run(&[
+        "nft",
+        "list",
+        "set",
+        "netdev",
+        "clusterip",
+        "early-fragments-ip4",
+    ])?;
+    let waiting = early.matches("expires").count();
+    assert!(
+        waiting > 900,
+        "the sender was too slow to prove anything: {waiting} pieces wait"
+    );
+    let cut = middlebox.finish()?;
+    assert!(cut > 1_000, "{cut} packets were cut");
+    Ok(())
+}
+
 const LONG: Duration = Duration::from_secs(10);
+/// What is sent beside what is ill cut.
+const WELL: [(Kind, usize); 4] = [(Udp, 16), (Tcp, 16), (Udp, 8_000), (Tcp, 8_000)];

@@ -3,8 +3,8 @@
 
 mod agreement;
 mod bad_input;
-mod cables;
 mod benchmark;
+mod cables;
 mod cluster_changes;
 mod cluster_failures;
 mod cluster_sharing;

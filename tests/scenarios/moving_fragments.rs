@@ -112,8 +112,13 @@ fn judge_frames(hasher: &Hasher, seen: &Witnessed) -> Result<()> {
             return Err(Error::new(format!("{sender} sent {witnessed:?}")));
         }
         match &frame.what {
-            What::Tcp { flags, .. } if flags & (SYN | ACK) == SYN | ACK => {
-                let connection = (frame.dst, frame.src, witnessed.connection);
+            // By what it acknowledges: an owner of before may repeat its answer to an earlier SYN.
+            What::Tcp {
+                flags,
+                acknowledged,
+                ..
+            } if flags & (SYN | ACK) == SYN | ACK => {
+                let connection = (frame.dst, frame.src, *acknowledged);
                 accepted.entry(connection).or_default().insert(sender);
             }
             _ => {}

@@ -72,7 +72,6 @@ pub fn lock(patience: Duration) -> Result<Lock, LockError> {
         error,
     };
     let start = Instant::now();
-    let mut pause = Duration::from_millis(1);
     loop {
         let file = open(&path).map_err(failed)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -82,13 +81,19 @@ pub fn lock(patience: Duration) -> Result<Lock, LockError> {
             Err((_, nix::errno::Errno::EWOULDBLOCK | nix::errno::Errno::EINTR)) => {}
             Err((_, errno)) => return Err(failed(errno.into())),
         }
-        if start.elapsed() >= patience {
-            let waited = start.elapsed();
+        let waited = start.elapsed();
+        if waited >= patience {
             return Err(LockError::Held { path, waited });
         }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(8));
+        std::thread::sleep(pause_after(waited));
     }
+}
+
+/// How long to wait before asking again: a sixteenth of the wait so far. What takes a moment is not
+/// prolonged, and many who wait for long do not keep the processor from the one who works: 64
+/// starts at once on a slow machine never ended when all of them asked every 8 ms.
+fn pause_after(waited: Duration) -> Duration {
+    (waited / 16).clamp(Duration::from_millis(1), Duration::from_millis(64))
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -125,5 +130,17 @@ fn secure(directory: &Path) -> Result<(), LockError> {
     match found.is_dir() && ours && found.mode() & 0o022 == 0 {
         true => Ok(()),
         false => Err(LockError::Insecure(directory.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_long_asks_seldom() {
+        let pauses = [0, 10, 160, 1_000, 10_000].map(Duration::from_millis);
+        let pauses = pauses.map(|waited| pause_after(waited).as_millis());
+        assert_eq!(pauses, [1, 1, 10, 62, 64]);
     }
 }

@@ -1,6 +1,7 @@
 //! Hosts that are not as one expects: interfaces that change their names, second cables, rules that
 //! somebody else touched in ways that are easily overlooked.
 
+use crate::kernel_support::ip_lines;
 use crate::product::*;
 use lab::{Lab, Pace, Result};
 use std::net::SocketAddr;
@@ -25,7 +26,9 @@ fn a_renamed_interface_loses_the_address_before_the_rules_go() -> Result<()> {
                 &["up", V4, "--buckets", "12", "--own", "0", "--force"],
             )?),
         }
-        node.run(&["ip", "link", "set", "eth0", "name", "lan0"])?;
+        // Before Linux 6.2 only an interface that is down can be renamed.
+        let renaming = "link set eth0 down\nlink set eth0 name lan0\nlink set lan0 up\n";
+        ip_lines(&node, renaming)?;
         assert!(has(&node, V4)?);
         match by_agent {
             true => drop(agent.call(&node, "stop", 0)?.expect(0)),

@@ -26,10 +26,10 @@ use crate::model::vip::Vip;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// How long a datagram is remembered after its last piece.
+/// How long a datagram is remembered after its first piece.
 const FRAGMENT_LIFETIME_MS: u64 = 3_000;
 /// The most datagrams of a family in each of the two sets, some 100 bytes each. The later fragments
-/// of what has no more room count as early ones.
+/// of what has no more room, and those that come later still, count as early ones.
 const MOST_FRAGMENTED: u32 = 65_536;
 /// How long the kernel keeps a piece whose datagram is not completed: `ipfrag_time`, `ip6frag_time`
 /// are 30 s, IPv6's own limit is 60 s (RFC 8200 §4.5).
@@ -159,13 +159,11 @@ fn fragments(vip: &Vip, errors: Sentence) -> Chain {
             .datagram(address)
             .say(datagram_words(address))
             .in_set(sets.foreign, REG0)
-            .keep(sets.foreign, address)
             .counter_drop(),
         later(LATER)
             .datagram(address)
             .say(datagram_words(address))
             .in_set(sets.begun, REG0)
-            .keep(sets.begun, address)
             .goto(TO_HOST),
         later(EARLY)
             .datagram(address)

@@ -69,7 +69,8 @@ impl Headers {
     fn judged_by(&self, vip: &Vip, packet: &[u8]) -> Judgement {
         let ported = vip.hasher.mode != HashMode::SourceIp;
         let taker = match self.fragment {
-            Some((_, true)) if ported => Taker::FollowsFirst,
+            Some((Some(_), true)) if ported => Taker::FollowsFirst,
+            Some((None, true)) if ported => Taker::Nobody,
             _ if self.is_for_everyone(packet) => Taker::Everyone,
             _ if ported => self.by_ports(vip, packet),
             _ => self.bucket(vip, [0, 0]),

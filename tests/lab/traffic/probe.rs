@@ -14,6 +14,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::{Failure, Flow, FlowResult, Pace, block_on, tcp, udp};
 use crate::client::Client;
 use crate::namespace::enter;
+use crate::wait::patient;
 use crate::{Context, Error, Result};
 
 /// What a steady probe sends.
@@ -137,6 +138,8 @@ impl Client {
         patience: Duration,
     ) -> Result<Probe> {
         let sources: Vec<IpAddr> = sources.into_iter().collect();
+        // A machine that is slower cannot send as often either.
+        let every = patient(every);
         let net = self.place()?.net().handle()?;
         let (stop, stopped) = watch::channel(false);
         let (sender, samples) = mpsc::channel();

@@ -6,7 +6,9 @@
 //! decides. Property tests hold it against the kernel.
 
 use super::hash::{Flow, HashMode};
-use super::protocol::{AH, ICMP, ICMP_ERRORS, ICMP6, ICMP6_EVERYWHERE, WITH_PORTS};
+use super::protocol::{
+    AH, FRAGMENT_HEADER as FRAGMENT, ICMP, ICMP_ERRORS, ICMP6, ICMP6_EVERYWHERE, WITH_PORTS,
+};
 use super::vip::Vip;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -16,10 +18,13 @@ pub enum Taker {
     /// The owner of this bucket. If the packet is the first fragment of a datagram, the later ones
     /// go the same way.
     Bucket(u16),
-    /// Every node: nothing answers it.
+    /// Every node: nothing answers it, or all say the same.
     Everyone,
     /// Whoever took the first fragment of this datagram.
-    FollowsFirst,
+    FollowsFirst {
+        /// If that has not come: may it wait for it, on every node?
+        may_wait: bool,
+    },
     /// No node: its headers are malformed, so that what decides cannot be found.
     Nobody,
 }
@@ -63,13 +68,17 @@ struct Headers {
     /// A fragment's datagram (unless the packet ends before it is named), and whether it is a later
     /// one.
     fragment: Option<(Option<Datagram>, bool)>,
+    /// Nothing stands between the IP header and what it names.
+    plain: bool,
 }
 
 impl Headers {
     fn judged_by(&self, vip: &Vip, packet: &[u8]) -> Judgement {
         let ported = vip.hasher.mode != HashMode::SourceIp;
         let taker = match self.fragment {
-            Some((Some(_), true)) if ported => Taker::FollowsFirst,
+            Some((Some(_), true)) if ported => Taker::FollowsFirst {
+                may_wait: self.source.is_ipv4() || may_wait(packet),
+            },
             Some((None, true)) if ported => Taker::Nobody,
             _ if self.is_for_everyone(packet) => Taker::Everyone,
             _ if ported => self.by_ports(vip, packet),
@@ -110,7 +119,7 @@ impl Headers {
             _ => return false,
         };
         let found = self.transport.and_then(|at| packet.get(at));
-        found.is_some_and(|found| types.contains(found))
+        self.plain && self.fragment.is_none() && found.is_some_and(|found| types.contains(found))
     }
 
     fn bucket(&self, vip: &Vip, [source_port, destination_port]: [u16; 2]) -> Taker {
@@ -144,6 +153,7 @@ impl Headers {
             protocol: Some(header[9]),
             transport: Some(transport).filter(|_| valid && !later),
             fragment: (more || later).then_some((Some(datagram), later)),
+            plain: true,
         })
     }
 
@@ -173,13 +183,13 @@ impl Headers {
             protocol: chain.as_ref().map(|chain| chain.protocol),
             transport: chain.and_then(|chain| chain.transport),
             fragment,
+            plain: !is_extension(header[6]),
         })
     }
 }
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
 const DESTINATION: u8 = 60;
 
 /// What comes behind the extension headers; AH ends them.
@@ -221,6 +231,25 @@ impl Extensions {
             protocol = header[0];
         }
     }
+}
+
+/// May a later IPv6 fragment wait for its first one on every node, or would the kernel complain of
+/// it at once? That is so behind other extension headers, with nothing behind the fragment header, of
+/// a length that is no multiple of eight although more follow, and beyond the longest datagram
+/// (`ip6_frag_queue()`).
+fn may_wait(packet: &[u8]) -> bool {
+    let be16 = |at: usize| {
+        let bytes = packet.get(at..at + 2)?;
+        Some(u16::from_be_bytes([bytes[0], bytes[1]]))
+    };
+    let (Some(length), Some(bits)) = (be16(4), be16(42)) else {
+        return false;
+    };
+    let more = bits & 1 != 0;
+    packet[6] == FRAGMENT
+        && (9..=9_208).contains(&length)
+        && !(more && length & 7 != 0)
+        && bits & 0xfff8 <= 56_320
 }
 
 /// The fragment header and what follows, at least four bytes, wherever it stands.
@@ -294,6 +323,8 @@ mod tests {
         let echo = taker(&ip4(0, ICMP, &[8, 0, 0, 0]));
         assert_eq!(echo, bucket(&vip, "192.0.2.1", 0));
         assert_eq!(taker(&ip4(0, ICMP, &[3, 4, 0, 0])), Taker::Everyone);
+        let in_pieces = taker(&ip4(0x2000, ICMP, &[3, 4, 0, 0]));
+        assert_eq!(in_pieces, bucket(&vip, "192.0.2.1", 0));
         // One byte of a port, and a length that is not there.
         assert_eq!(taker(&ip4(0, 17, &[1])), Taker::Nobody);
         let mut longer = ip4(0, 17, &payload);
@@ -313,7 +344,7 @@ mod tests {
         });
         let (first, later) = (judged(0x2000), judged(0x2001));
         assert_eq!(first.taker, bucket(&vip, "192.0.2.1", 40_000));
-        assert_eq!(later.taker, Taker::FollowsFirst);
+        assert_eq!(later.taker, Taker::FollowsFirst { may_wait: true });
         assert_eq!((first.datagram, later.datagram), (datagram, datagram));
         assert_eq!(judged(0x4000).datagram, None);
     }
@@ -339,7 +370,15 @@ mod tests {
         }
         assert_eq!(judged(FRAGMENT, &[&fragment(0), &ports]).datagram, None);
         let later = judged(FRAGMENT, &[&fragment(8), &ports]);
-        assert_eq!(later.taker, Taker::FollowsFirst);
+        assert_eq!(later.taker, Taker::FollowsFirst { may_wait: true });
+        // Errors and neighbour discovery are everyone's only as they should come.
+        let solicitation = [135, 0, 0, 0];
+        assert_eq!(judged(ICMP6, &[&solicitation]).taker, Taker::Everyone);
+        let behind = judged(DESTINATION, &[&padding(ICMP6), &solicitation]);
+        assert_eq!(behind.taker, bucket(&vip, "2001:db8::1", 0));
+        // More follow, but four bytes are no multiple of eight.
+        let ill = judged(FRAGMENT, &[&fragment(9), &ports]);
+        assert_eq!(ill.taker, Taker::FollowsFirst { may_wait: false });
         assert_eq!(judged(HOP_BY_HOP, &[&[17]]).taker, Taker::Nobody);
     }
 

@@ -14,13 +14,16 @@ pub const UDP: u8 = 17;
 pub const ESP: u8 = 50;
 /// The authentication header (RFC 4302): its SPI, four bytes into it, is hashed as if it were ports.
 pub const AH: u8 = 51;
+/// The IPv6 fragment header (RFC 8200 §4.5).
+pub const FRAGMENT_HEADER: u8 = 44;
 /// ICMP.
 pub const ICMP: u8 = 1;
 /// ICMPv6.
 pub const ICMP6: u8 = 58;
 
 /// ICMP errors (RFC 792, RFC 1122 §3.2.2): they concern a connection whose owner the router that
-/// sends them cannot know, and nothing answers them.
+/// sends them cannot know, and nothing answers them. They come whole, or they are hashed.
 pub const ICMP_ERRORS: [u8; 5] = [3, 4, 5, 11, 12];
-/// ICMPv6 errors (RFC 4443), and neighbour discovery (RFC 4861) that is sent to the VIP itself.
+/// ICMPv6 errors (RFC 4443), and neighbour discovery (RFC 4861) that is sent to the VIP itself, which
+/// all nodes answer with the same cluster MAC. Behind extension headers they are hashed.
 pub const ICMP6_EVERYWHERE: [u8; 7] = [1, 2, 3, 4, 135, 136, 137];

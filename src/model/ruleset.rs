@@ -223,6 +223,25 @@ pub enum Expr {
         /// The value.
         value: Vec<u8>,
     },
+    /// Goes on only if a register's value is greater, compared byte by byte.
+    MoreThan {
+        /// The register.
+        from: Reg,
+        /// The value.
+        value: Vec<u8>,
+    },
+    /// Goes on only if a register's value is this or less, compared byte by byte.
+    AtMost {
+        /// The register.
+        from: Reg,
+        /// The value.
+        value: Vec<u8>,
+    },
+    /// Goes on for so many packets a second; those that a quiet second leaves over may come at once.
+    AtMostASecond {
+        /// The rate, and how many may come at once.
+        packets: u32,
+    },
     /// `to = from & mask`.
     And {
         /// The operand.

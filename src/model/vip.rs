@@ -12,6 +12,11 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+/// The revision of the packet rules (`plan::ingress`): which packets are hashed by what. It is part
+/// of a description, for two versions that treat a packet differently could both answer it. Whoever
+/// changes what `model::packet` says of any packet raises it.
+pub const RULES: u16 = 1;
+
 /// How all nodes get to see the VIP's packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum L2Mode {
@@ -40,7 +45,7 @@ pub enum Manager {
 
 impl Manager {
     /// The longest resource name that is kept whole: a comment in the kernel has room for 253 bytes.
-    const LONGEST: usize = 27;
+    const LONGEST: usize = 19;
 
     /// Pacemaker, by this resource. Names that are too long or that cannot be written between
     /// quotes are shortened to something that is still their own.
@@ -194,7 +199,7 @@ impl Vip {
     /// packet.
     pub fn identity(&self) -> String {
         format!(
-            "vip {} mac {} mode {} hash {} layout {} seed {:#010x} buckets {}",
+            "vip {} rules {RULES} mac {} mode {} hash {} layout {} seed {:#010x} buckets {}",
             self.address,
             self.mac,
             self.mode.name(),
@@ -264,6 +269,14 @@ impl FromStr for Vip {
                 .ok_or_else(|| format!("'{word}' is missing"))?
                 .parse()
                 .map_err(|_| format!("'{word}' has a value that is none"))
+        }
+        match take("rules").map_or(Ok(0), str::parse) {
+            Ok(RULES) => {}
+            Ok(other) => {
+                let why = format!("it is for revision {other} of the rules, and this is {RULES}");
+                return Err(wrong(why));
+            }
+            Err(_) => return Err(wrong("'rules' is no number".to_owned())),
         }
         let vip = Vip {
             address: need("vip", take("vip")).map_err(wrong)?,

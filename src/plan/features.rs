@@ -80,6 +80,11 @@ pub fn features() -> Vec<Feature> {
             ]),
         ),
         feature(
+            "limits in nf_tables",
+            "CONFIG_NFT_LIMIT, module nft_limit",
+            rule([Expr::AtMostASecond { packets: 1 }]),
+        ),
+        feature(
             "counters on the elements of nf_tables maps",
             IN_CORE,
             verdict_map(),

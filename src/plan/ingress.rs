@@ -20,11 +20,13 @@
 use super::names::*;
 use super::sentence::{Ports, REG0, Sentence, datagram_words};
 use crate::model::hash::HashMode;
-use crate::model::protocol::{AH, ICMP, ICMP_ERRORS, ICMP6, ICMP6_EVERYWHERE, WITH_PORTS};
+use crate::model::protocol::{
+    AH, FRAGMENT_HEADER, ICMP, ICMP_ERRORS, ICMP6, ICMP6_EVERYWHERE, WITH_PORTS,
+};
 use crate::model::ruleset::{Chain, Data, Element, KeyPart, Set, SetSpec, Target};
 use crate::model::vip::Vip;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// How long a datagram is remembered after its first piece.
 const FRAGMENT_LIFETIME_MS: u64 = 3_000;
@@ -34,9 +36,13 @@ const MOST_FRAGMENTED: u32 = 65_536;
 /// How long the kernel keeps a piece whose datagram is not completed: `ipfrag_time`, `ip6frag_time`
 /// are 30 s, IPv6's own limit is 60 s (RFC 8200 §4.5).
 const EARLY_LIFETIME_MS: u64 = 30_000;
-/// The most pieces that wait for a first one at once. A frame of 1500 bytes takes some 2.3 kB of the
-/// kernel's 4 MiB for reassembly (`ipfrag_high_thresh`): this leaves almost half of it.
-const MOST_EARLY: u32 = 1_024;
+/// The most pieces that wait for a first one at once. The kernel has 4 MiB for them
+/// (`ipfrag_high_thresh`), which 455 jumbo frames fill, or some 1,700 frames of 1500 bytes.
+const MOST_EARLY: u32 = 256;
+/// How often in a second a datagram is taken out of a set. What is deleted stays in its place in the
+/// hash table until the kernel collects it (`nft_rhash_gc()`, once a second), so whoever repeats one
+/// identification makes every look-up of it longer.
+const MOST_REUSED: u32 = 64;
 
 // Why rules are there, for whoever reads 'nft list ruleset' at night.
 const WHOLE_WITH_PORTS: &str = "whole packets with ports";
@@ -52,7 +58,10 @@ const LATER_FOREIGN: &str = "its first fragment was foreign";
 const LATER: &str = "its first fragment was not";
 const EARLY: &str = "its first fragment is still to come";
 const TOO_EARLY: &str = "too many wait for their first fragment";
+const COMPLAINT: &str = "too early, and every node would complain of it";
+const REUSED: &str = "an identification that comes again";
 const FIRST: &str = "a first fragment: the later ones follow";
+const NO_ROOM: &str = "foreign, and too many are: the later ones count as early";
 const FIRST_FOREIGN: &str = "foreign: so are the later ones";
 
 /// The VIP's chains.
@@ -64,9 +73,9 @@ pub(super) fn chains(vip: &Vip) -> Vec<(String, Chain)> {
     let mut chains = match has_ports(vip) {
         false => vec![(vip_chain(vip.address), by_source(vip, errors))],
         true => vec![
-            (vip_chain(vip.address), by_ports(vip, errors.clone())),
+            (vip_chain(vip.address), by_ports(vip, errors)),
             (ports_chain(vip.address), whole_with_ports(vip)),
-            (fragments_chain(vip.address), fragments(vip, errors)),
+            (fragments_chain(vip.address), fragments(vip)),
         ],
     };
     chains[0].1.comment = Some(vip.written());
@@ -121,7 +130,8 @@ fn by_ports(vip: &Vip, errors: Sentence) -> Chain {
                 .goto(&ports),
         );
     }
-    rules.extend(without_ports(vip, errors));
+    rules.push(errors);
+    rules.extend(without_ports(vip));
     rules.push(Sentence::because(FOREIGN).counter_drop());
     Chain::of(rules.into_iter().map(Sentence::rule))
 }
@@ -134,9 +144,8 @@ fn whole_with_ports(vip: &Vip) -> Chain {
 }
 
 /// What has no ports, or has something else in their place.
-fn without_ports(vip: &Vip, errors: Sentence) -> [Sentence; 3] {
+fn without_ports(vip: &Vip) -> [Sentence; 2] {
     [
-        errors,
         Sentence::because(BY_SPI)
             .transport_protocol(vip.address)
             .equals(AH, "ah")
@@ -150,10 +159,11 @@ fn without_ports(vip: &Vip, errors: Sentence) -> [Sentence; 3] {
     ]
 }
 
-fn fragments(vip: &Vip, errors: Sentence) -> Chain {
+fn fragments(vip: &Vip) -> Chain {
     let address = vip.address;
     let sets = fragment_sets(address);
     let later = |why| Sentence::because(why).later_fragment(address);
+    let datagram = |why| Sentence::because(why).datagram(address);
     let mut rules = vec![
         later(LATER_FOREIGN)
             .datagram(address)
@@ -165,29 +175,67 @@ fn fragments(vip: &Vip, errors: Sentence) -> Chain {
             .say(datagram_words(address))
             .in_set(sets.begun, REG0)
             .goto(TO_HOST),
+    ];
+    if address.is_ipv6() {
+        rules.extend(complained_of());
+    }
+    rules.extend([
         later(EARLY)
             .datagram(address)
             .offset(address)
             .keep_piece(sets.early, address)
             .goto(TO_HOST),
         later(TOO_EARLY).counter_drop(),
-        Sentence::because(FIRST)
-            .datagram(address)
-            .forget(sets.foreign, address)
-            .keep(sets.begun, address),
+        datagram(REUSED)
+            .say(datagram_words(address))
+            .in_set(sets.foreign, REG0)
+            .at_most_a_second(MOST_REUSED)
+            .forget(sets.foreign, address),
+        datagram(FIRST).keep(sets.begun, address),
         Sentence::because(BY_BUCKET)
             .transport_protocol(address)
             .in_set(PORTS, REG0)
             .hash(vip, Ports::At(0)),
-    ];
-    rules.extend(without_ports(vip, errors));
-    rules.push(
-        Sentence::because(FIRST_FOREIGN)
-            .datagram(address)
-            .keep(sets.foreign, address),
-    );
-    rules.push(Sentence::because(FOREIGN).counter_drop());
+    ]);
+    rules.extend(without_ports(vip));
+    rules.extend([
+        datagram(FIRST_FOREIGN)
+            .keep(sets.foreign, address)
+            .counter_drop(),
+        // No room among the foreign ones: then it has not begun either.
+        datagram(NO_ROOM)
+            .at_most_a_second(MOST_REUSED)
+            .forget(sets.begun, address)
+            .counter_drop(),
+        Sentence::because(FOREIGN).counter_drop(),
+    ]);
     Chain::of(rules.into_iter().map(Sentence::rule))
+}
+
+/// Later IPv6 fragments that the kernel would answer with an ICMPv6 error before the first one has
+/// come (`ip6_frag_queue()`, RFC 8200 §4.5), and that would be by every node: behind other extension
+/// headers, with nothing behind the fragment header, of a length that is no multiple of eight although
+/// more follow, or beyond the longest datagram. The last is told by two limits, for rules cannot add.
+fn complained_of() -> [Sentence; 5] {
+    const LONGEST_PIECE: u16 = 9_208;
+    const LAST_OFFSET: u16 = 65_535 - LONGEST_PIECE - 7;
+    let later = || Sentence::because(COMPLAINT).later_fragment(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    [
+        later()
+            .ip6_nexthdr(REG0)
+            .differs_from(FRAGMENT_HEADER, "ipv6-frag")
+            .counter_drop(),
+        later().ip6_length().at_most(8).counter_drop(),
+        later()
+            .ip6_more_fragments()
+            .ip6_length()
+            .and(REG0, &[0, 7])
+            .not_equal(REG0, &[0, 0])
+            .say("& 7 != 0")
+            .counter_drop(),
+        later().ip6_length().more_than(LONGEST_PIECE).counter_drop(),
+        later().ip6_offset().more_than(LAST_OFFSET).counter_drop(),
+    ]
 }
 
 /// The sets that the VIP's chains need; VIPs share them.

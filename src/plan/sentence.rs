@@ -273,32 +273,81 @@ impl Sentence {
         .say(format!("{verb} @{set} {{ {words} }}"))
     }
 
+    /// Errors that are whole: what comes in pieces is hashed, or it would wait on every node.
     pub(super) fn icmp4_everywhere(self) -> Self {
         self.payload(Header::Network, 9, 1, REG0)
             .say("ip protocol")
             .equals(ICMP, "icmp")
-            // In a later fragment some kernels take what comes first for the type.
             .payload(Header::Network, 6, 2, REG0)
-            .and(REG0, &[0x1f, 0xff])
+            .and(REG0, &[0x3f, 0xff])
             .equal(REG0, &[0, 0])
-            .say("ip frag-off & 0x1fff == 0")
+            .say("ip frag-off & 0x3fff == 0")
             .payload(Header::Transport, 0, 1, REG0)
             .say("icmp type")
             .in_set(EVERYWHERE_IP4, REG0)
             .goto(TO_HOST)
     }
 
+    /// Only what has no extension headers: options may want an answer, and so may a fragment.
     pub(super) fn icmp6_everywhere(self) -> Self {
-        self.expr(Expr::Meta {
-            key: MetaKey::L4Protocol,
+        self.ip6_nexthdr(REG0)
+            .equals(ICMP6, "icmpv6")
+            .payload(Header::Transport, 0, 1, REG0)
+            .say("icmpv6 type")
+            .in_set(EVERYWHERE_IP6, REG0)
+            .goto(TO_HOST)
+    }
+
+    /// The bytes behind the IPv6 header.
+    pub(super) fn ip6_length(self) -> Self {
+        self.payload(Header::Network, 4, 2, REG0).say("ip6 length")
+    }
+
+    /// Where in its datagram an IPv6 fragment begins, in bytes.
+    pub(super) fn ip6_offset(self) -> Self {
+        self.expr(Expr::FragmentHeader {
+            offset: 2,
+            len: 2,
             to: REG0,
         })
-        .say("meta l4proto")
-        .equals(ICMP6, "icmpv6")
-        .payload(Header::Transport, 0, 1, REG0)
-        .say("icmpv6 type")
-        .in_set(EVERYWHERE_IP6, REG0)
-        .goto(TO_HOST)
+        .and(REG0, &[0xff, 0xf8])
+        .say("frag @16,16 & 0xfff8")
+    }
+
+    /// An IPv6 fragment that is not the last of its datagram.
+    pub(super) fn ip6_more_fragments(self) -> Self {
+        self.expr(Expr::FragmentHeader {
+            offset: 2,
+            len: 2,
+            to: REG0,
+        })
+        .and(REG0, &[0, 1])
+        .not_equal(REG0, &[0, 0])
+        .say("frag more-fragments 1")
+    }
+
+    /// Goes on only if the two bytes are more than this, in network order.
+    pub(super) fn more_than(self, number: u16) -> Self {
+        self.expr(Expr::MoreThan {
+            from: REG0,
+            value: number.to_be_bytes().to_vec(),
+        })
+        .say(format!("> {number}"))
+    }
+
+    /// Goes on only if the two bytes are this or less, in network order.
+    pub(super) fn at_most(self, number: u16) -> Self {
+        self.expr(Expr::AtMost {
+            from: REG0,
+            value: number.to_be_bytes().to_vec(),
+        })
+        .say(format!("<= {number}"))
+    }
+
+    /// Goes on so many times a second, and no oftener.
+    pub(super) fn at_most_a_second(self, number: u32) -> Self {
+        self.expr(Expr::AtMostASecond { packets: number })
+            .say(format!("limit rate {number}/second burst {number} packets"))
     }
 
     pub(super) fn in_set(self, set: &str, from: Reg) -> Self {

@@ -6,7 +6,7 @@ use clusterip::host::features::missing;
 use clusterip::model::bucket::{BucketCount, BucketSet};
 use clusterip::model::hash::{Flow, HashMode, Hasher, Layout};
 use clusterip::model::mac::Mac;
-use clusterip::model::packet::{Datagram, Taker, judge};
+use clusterip::model::packet::{Taker, judge};
 use clusterip::model::vip::{L2Mode, Manager, Vip};
 use clusterip::plan::dataplane;
 use clusterip::plan::diff::changes;
@@ -112,7 +112,7 @@ fn foretold(vips: &[Shared], packets: &[Vec<u8>]) -> Tally {
     for (vip, _) in vips {
         tally.vips.insert(vip.address, Default::default());
     }
-    let mut foreign: BTreeSet<(IpAddr, Datagram)> = BTreeSet::new();
+    let (mut begun, mut foreign) = (BTreeSet::new(), BTreeSet::new());
     for packet in packets {
         let judged = vips
             .iter()
@@ -136,7 +136,11 @@ fn foretold(vips: &[Shared], packets: &[Vec<u8>]) -> Tally {
                 (true, Some(bucket).filter(|bucket| owned.contains(*bucket)))
             }
             Taker::Everyone => (true, None),
-            Taker::FollowsFirst => (!key.is_some_and(|key| foreign.contains(&key)), None),
+            Taker::FollowsFirst { may_wait } => {
+                let waits = may_wait || key.is_some_and(|key| begun.contains(&key));
+                let is_foreign = key.is_some_and(|key| foreign.contains(&key));
+                (waits && !is_foreign, None)
+            }
             Taker::Nobody => (false, None),
         };
         match passes {
@@ -146,7 +150,9 @@ fn foretold(vips: &[Shared], packets: &[Vec<u8>]) -> Tally {
         if let Some(bucket) = bucket.filter(|_| passes) {
             *buckets.entry(bucket).or_default() += 1;
         }
-        if let Some(key) = key.filter(|_| judgement.taker != Taker::FollowsFirst) {
+        let follows = matches!(judgement.taker, Taker::FollowsFirst { .. });
+        if let Some(key) = key.filter(|_| !follows) {
+            begun.insert(key);
             match passes {
                 true => foreign.remove(&key),
                 false => foreign.insert(key),
@@ -338,7 +344,13 @@ fn random_packets_are_judged_by_the_kernel_as_by_the_mirror() -> Result<()> {
         Err(other) => panic!("{other}"),
     }
     println!("judged as foretold: {seen:?}");
-    for kind in ["bucket", "everyone", "follows", "nobody"] {
+    for kind in [
+        "bucket",
+        "everyone",
+        "follows",
+        "follows, or is dropped",
+        "nobody",
+    ] {
         assert!(
             seen.get(kind).is_some_and(|count| *count > 50),
             "{kind}: {seen:?}"
@@ -373,7 +385,8 @@ fn kind(taker: Taker) -> &'static str {
     match taker {
         Taker::Bucket(_) => "bucket",
         Taker::Everyone => "everyone",
-        Taker::FollowsFirst => "follows",
+        Taker::FollowsFirst { may_wait: true } => "follows",
+        Taker::FollowsFirst { may_wait: false } => "follows, or is dropped",
         Taker::Nobody => "nobody",
     }
 }

@@ -29,6 +29,7 @@ mod nodectl_input;
 mod ocf_tools;
 mod odd_hosts;
 mod on_the_link;
+mod one_answer;
 mod packets;
 mod path_mtu;
 mod product;

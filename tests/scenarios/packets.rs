@@ -16,6 +16,8 @@ pub struct Recipe {
     /// Extension headers that stand behind the fragment header.
     behind: Vec<u8>,
     payload: Vec<u8>,
+    /// Its options ask for an answer, its routing headers are unknown.
+    loud: bool,
     damage: Damage,
 }
 
@@ -75,10 +77,10 @@ pub fn any_recipe() -> impl Strategy<Value = Recipe> {
         extensions(),
         extensions(),
         payload,
-        damage,
+        (any::<bool>(), damage),
     )
         .prop_map(
-            |((vip, source, protocol, piece), options, behind, payload, damage)| Recipe {
+            |((vip, source, protocol, piece), options, behind, payload, (loud, damage))| Recipe {
                 vip,
                 source,
                 protocol,
@@ -86,12 +88,29 @@ pub fn any_recipe() -> impl Strategy<Value = Recipe> {
                 options,
                 behind,
                 payload,
+                loud,
                 damage,
             },
         )
 }
 
 impl Recipe {
+    /// The packet from a source that no other packet has, with the header's checksum.
+    pub fn packet_from(&self, source: u16, to: IpAddr) -> Vec<u8> {
+        let mut packet = self.packet(to);
+        let at = if to.is_ipv4() { 14 } else { 22 };
+        if let Some(place) = packet.get_mut(at..at + 2) {
+            place.copy_from_slice(&source.to_be_bytes());
+        }
+        let header = 4 * usize::from(packet[0] & 0x0f);
+        if to.is_ipv4() && header >= 20 && packet.len() >= header {
+            packet[10..12].fill(0);
+            let sum = lab::frame::checksum(&packet[..header]);
+            packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        }
+        packet
+    }
+
     /// The packet, from its IP header on.
     pub fn packet(&self, to: IpAddr) -> Vec<u8> {
         let mut packet = match to {
@@ -162,7 +181,11 @@ impl Recipe {
                 }
                 // AH counts in words of four bytes: 12 of them.
                 51 => rest.extend([next, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]),
-                // Padding, RFC 8200 §4.2; for a routing header no segments are left.
+                // An unknown routing header with a segment left; an unknown option whose first bits
+                // say "discard, and answer" (RFC 8200 §4.2, §4.4).
+                43 if self.loud => rest.extend([next, 0, 77, 1, 0, 0, 0, 0]),
+                _ if self.loud => rest.extend([next, 0, 0x9e, 4, 0, 0, 0, 0]),
+                // Padding; for a routing header no segments are left.
                 _ => rest.extend([next, 0, 1, 0, 0, 0, 0, 0]),
             }
         }

@@ -224,7 +224,6 @@ fn esp_is_shared_by_its_spi() -> Result<()> {
 }
 
 #[test]
-#[ignore = "waits for the rule that hashes AH by its SPI"]
 fn ah_is_shared_by_its_spi() -> Result<()> {
     match AH.is_there()? {
         true => shares_by_spi(AH),

@@ -205,8 +205,18 @@ fn known_expression(name: &str, data: &Attributes<'_>) -> Option<Expr> {
         "cmp" => match (data.u32(2)?, reg(1)?, value(3)?) {
             (CMP_EQ, from, value) => Expr::Equal { from, value },
             (CMP_NEQ, from, value) => Expr::NotEqual { from, value },
+            (CMP_GT, from, value) => Expr::MoreThan { from, value },
+            (CMP_LTE, from, value) => Expr::AtMost { from, value },
             _ => return None,
         },
+        // NFTA_LIMIT_RATE 1, UNIT 2, BURST 3, TYPE 4, FLAGS 5
+        "limit" if data.u64(2) == Some(1) && is_zero(4) && is_zero(5) => {
+            let (rate, burst) = (data.u64(1)?, data.u32(3)?);
+            match u64::from(burst) == rate {
+                true => Expr::AtMostASecond { packets: burst },
+                false => return None,
+            }
+        }
         // NFTA_EXTHDR_DREG 1, TYPE 2, OFFSET 3, LEN 4, FLAGS 5, OP 6, SREG 7
         "exthdr" if is_zero(5) && is_zero(6) && data.get(2) == Some(&[NEXTHDR_FRAGMENT]) => {
             Expr::FragmentHeader {

@@ -12,9 +12,10 @@ use nftnl::nftnl_sys as sys;
 use std::ffi::{CStr, CString};
 use std::ptr::NonNull;
 
-/// A 32-bit attribute, one of eight bits, bytes, or a name.
+/// An attribute of 32, 64 or eight bits, bytes, or a name.
 enum Attribute {
     Number(u32),
+    Wide(u64),
     Byte(u8),
     Bytes(Vec<u8>),
     Name(CString),
@@ -43,6 +44,12 @@ impl Described {
     fn byte(mut self, attribute: impl Into<i64>, value: u8) -> Self {
         let attribute = attribute.into() as u16;
         self.attributes.push((attribute, Attribute::Byte(value)));
+        self
+    }
+
+    fn wide(mut self, attribute: impl Into<i64>, value: u64) -> Self {
+        let attribute = attribute.into() as u16;
+        self.attributes.push((attribute, Attribute::Wide(value)));
         self
     }
 
@@ -83,6 +90,9 @@ impl Expression for Described {
                 match value {
                     Attribute::Number(n) => {
                         sys::nftnl_expr_set_u32(expr.as_ptr(), *attribute, *n);
+                    }
+                    Attribute::Wide(n) => {
+                        sys::nftnl_expr_set_u64(expr.as_ptr(), *attribute, *n);
                     }
                     Attribute::Byte(n) => {
                         sys::nftnl_expr_set_u8(expr.as_ptr(), *attribute, *n);
@@ -150,6 +160,13 @@ pub(super) fn describe(expr: &Expr) -> Option<Described> {
             .number(sys::NFTNL_EXPR_EXTHDR_LEN, *len),
         Expr::Equal { from, value } => compare(CMP_EQ, *from, value),
         Expr::NotEqual { from, value } => compare(CMP_NEQ, *from, value),
+        Expr::MoreThan { from, value } => compare(CMP_GT, *from, value),
+        Expr::AtMost { from, value } => compare(CMP_LTE, *from, value),
+        Expr::AtMostASecond { packets } => Described::new(c"limit")
+            .wide(sys::NFTNL_EXPR_LIMIT_RATE, u64::from(*packets))
+            .wide(sys::NFTNL_EXPR_LIMIT_UNIT, 1)
+            .number(sys::NFTNL_EXPR_LIMIT_BURST, *packets)
+            .number(sys::NFTNL_EXPR_LIMIT_TYPE, LIMIT_PACKETS),
         Expr::And { from, to, mask } => Described::new(c"bitwise")
             .register(sys::NFTNL_EXPR_BITWISE_SREG, *from)
             .register(sys::NFTNL_EXPR_BITWISE_DREG, *to)

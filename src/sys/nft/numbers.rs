@@ -69,9 +69,12 @@ pub(super) const DATA_VERDICT: u16 = 2;
 pub(super) const VERDICT_CODE: u16 = 1;
 pub(super) const VERDICT_CHAIN: u16 = 2;
 
-/// NFT_CMP_EQ, NFT_CMP_NEQ, NFT_LOOKUP_F_INV.
+/// NFT_CMP_EQ, NFT_CMP_NEQ, NFT_CMP_LTE, NFT_CMP_GT, NFT_LOOKUP_F_INV, NFT_LIMIT_PKTS.
 pub(super) const CMP_EQ: u32 = 0;
 pub(super) const CMP_NEQ: u32 = 1;
+pub(super) const CMP_LTE: u32 = 3;
+pub(super) const CMP_GT: u32 = 4;
+pub(super) const LIMIT_PACKETS: u32 = 0;
 pub(super) const LOOKUP_INVERTED: u32 = 1;
 /// NFT_DYNSET_OP_UPDATE, NFT_DYNSET_OP_DELETE.
 pub(super) const DYNSET_UPDATE: u32 = 1;

@@ -123,7 +123,7 @@ impl From<ObserveError> for Failure {
             NOT_PERMITTED => "; run nodectl as root",
             _ => "",
         };
-        lacking(code).unwrap_or_else(|| Failure::new(code, format!("{error}{hint}")))
+        lacking(code, &error).unwrap_or_else(|| Failure::new(code, format!("{error}{hint}")))
     }
 }
 
@@ -158,12 +158,12 @@ impl From<ReachError> for Failure {
                 return inner.into();
             }
         };
-        lacking(code).unwrap_or_else(|| Failure::new(code, error))
+        lacking(code, &error).unwrap_or_else(|| Failure::new(code, error))
     }
 }
 
 /// Where the kernel refused what it should have: what it lacks.
-fn lacking(code: u8) -> Option<Failure> {
+fn lacking(code: u8, error: &impl fmt::Display) -> Option<Failure> {
     let missing = if code == UNAVAILABLE { missing() } else { None };
-    missing.map(|missing| Failure::new(UNAVAILABLE, missing))
+    missing.map(|missing| Failure::new(UNAVAILABLE, format!("{missing}; {error}")))
 }

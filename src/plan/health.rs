@@ -7,10 +7,12 @@ use super::names::{bucket_of_key, buckets_map};
 use super::steps::{fits, with_vip};
 use crate::model::bucket::BucketSet;
 use crate::model::host::{NicState, Observed};
-use crate::model::ruleset::{Chain, Data, Element, Family, Rule, Ruleset, Set, Target, Verdict};
+use crate::model::ruleset::{
+    Chain, Data, Element, Family, KeyPart, Rule, Ruleset, Set, Target, Verdict,
+};
 use crate::model::vip::Vip;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A piece of a VIP that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -221,7 +223,11 @@ fn rule_pieces(rules: &Ruleset, wording: &Ruleset, vip: &Vip) -> Pieces {
             let piece = format!("map {} {name}", family.name());
             pieces.insert(piece, format!("{:?}", set.spec));
             for (key, element) in elements_of(set, alone, *name == buckets_map(vip.address)) {
-                let piece = format!("element {} {name} {}", family.name(), key_text(key));
+                let piece = format!(
+                    "element {} {name} {}",
+                    family.name(),
+                    key_text(&set.spec.key, key)
+                );
                 pieces.insert(piece, element_text(element));
             }
         }
@@ -241,17 +247,20 @@ fn elements_of<'a>(
         .filter(move |(key, _)| whole || alone.elements.contains_key(*key))
 }
 
-fn key_text(key: &[u8]) -> String {
-    let hex: Vec<String> = key.iter().map(|byte| format!("{byte:02x}")).collect();
-    match (key.len(), bucket_of_key(key)) {
-        (4, _) => {
-            std::net::Ipv4Addr::from(<[u8; 4]>::try_from(key).unwrap_or_default()).to_string()
-        }
-        (16, _) => {
-            std::net::Ipv6Addr::from(<[u8; 16]>::try_from(key).unwrap_or_default()).to_string()
-        }
-        (20 | 32, _) => key_text(&key[16..]),
-        _ => hex.join(":"),
+/// A key for people: its address, where it has one.
+fn key_text(parts: &[KeyPart], key: &[u8]) -> String {
+    let hex = |bytes: &[u8]| {
+        let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        hex.join(":")
+    };
+    match (parts, key) {
+        ([KeyPart::Number], key) => bucket_of_key(key).map_or_else(|| hex(key), |n| n.to_string()),
+        ([.., KeyPart::Ip4], &[.., a, b, c, d]) => Ipv4Addr::new(a, b, c, d).to_string(),
+        ([.., KeyPart::Ip6], key) => match key.last_chunk::<16>() {
+            Some(bytes) => Ipv6Addr::from(*bytes).to_string(),
+            None => hex(key),
+        },
+        _ => hex(key),
     }
 }
 

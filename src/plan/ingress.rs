@@ -17,8 +17,9 @@
 //! until the kernel gives it up. Without that limit a sender whose fragments come in disorder takes
 //! all datagrams in pieces from all nodes.
 
+use super::fragment_words::datagram_words;
 use super::names::*;
-use super::sentence::{Ports, REG0, Sentence, datagram_words};
+use super::sentence::{Ports, REG0, Sentence};
 use crate::model::hash::HashMode;
 use crate::model::protocol::{
     AH, FRAGMENT_HEADER, ICMP, ICMP_ERRORS, ICMP6, ICMP6_EVERYWHERE, WITH_PORTS,

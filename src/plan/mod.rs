@@ -5,6 +5,7 @@ pub mod before;
 pub mod dataplane;
 pub mod diff;
 pub mod features;
+mod fragment_words;
 pub mod health;
 mod ingress;
 pub mod installed;

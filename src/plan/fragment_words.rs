@@ -1,0 +1,167 @@
+//! The vocabulary's words about fragments: what is one, what it is a piece of, and the sets that
+//! remember it. Pure.
+
+use super::sentence::{REG0, Sentence};
+use crate::model::ruleset::{Expr, Header, Learn, Reg};
+use std::net::IpAddr;
+
+impl Sentence {
+    /// A piece of a datagram: more fragments follow, or it is not at its beginning. (An IPv6
+    /// datagram in one piece, RFC 6946, is none.)
+    pub(super) fn fragment(self, vip: IpAddr) -> Self {
+        match vip {
+            IpAddr::V4(_) => self.fragment_bits4(0x3fff),
+            IpAddr::V6(_) => self.fragment_bits6(0xfff9),
+        }
+    }
+
+    /// A piece that is not at the beginning of its datagram.
+    pub(super) fn later_fragment(self, vip: IpAddr) -> Self {
+        match vip {
+            IpAddr::V4(_) => self.fragment_bits4(0x1fff),
+            IpAddr::V6(_) => self.fragment_bits6(0xfff8),
+        }
+    }
+
+    fn fragment_bits4(self, mask: u16) -> Self {
+        self.payload(Header::Network, 6, 2, REG0)
+            .and(REG0, &mask.to_be_bytes())
+            .not_equal(REG0, &[0, 0])
+            .say(format!("ip frag-off & {mask:#x} != 0"))
+    }
+
+    fn fragment_bits6(self, mask: u16) -> Self {
+        self.expr(Expr::FragmentHeader {
+            offset: 2,
+            len: 2,
+            to: REG0,
+        })
+        .and(REG0, &mask.to_be_bytes())
+        .not_equal(REG0, &[0, 0])
+        .say(format!("frag @16,16 & {mask:#x} != 0"))
+    }
+
+    /// What the pieces of a datagram have in common, from the first register on.
+    pub(super) fn datagram(self, vip: IpAddr) -> Self {
+        match vip {
+            IpAddr::V4(_) => self
+                .payload(Header::Network, 12, 4, Reg(0))
+                .payload(Header::Network, 16, 4, Reg(1))
+                .payload(Header::Network, 9, 1, Reg(2))
+                .payload(Header::Network, 4, 2, Reg(3)),
+            IpAddr::V6(_) => self
+                .payload(Header::Network, 8, 16, Reg(0))
+                .payload(Header::Network, 24, 16, Reg(4))
+                .expr(Expr::FragmentHeader {
+                    offset: 4,
+                    len: 4,
+                    to: Reg(8),
+                }),
+        }
+    }
+
+    /// Where in its datagram a fragment stands, behind what [`Sentence::datagram`] loaded.
+    pub(super) fn offset(self, vip: IpAddr) -> Self {
+        match vip {
+            IpAddr::V4(_) => self
+                .payload(Header::Network, 6, 2, Reg(4))
+                .and(Reg(4), &[0x1f, 0xff]),
+            IpAddr::V6(_) => self
+                .expr(Expr::FragmentHeader {
+                    offset: 2,
+                    len: 2,
+                    to: Reg(9),
+                })
+                .and(Reg(9), &[0xff, 0xf8]),
+        }
+    }
+
+    /// Remembers in the set what [`Sentence::datagram`] loaded.
+    pub(super) fn keep(self, set: &str, vip: IpAddr) -> Self {
+        self.learn("update", set, datagram_words(vip), Learn::Keep)
+    }
+
+    /// Takes it out again.
+    pub(super) fn forget(self, set: &str, vip: IpAddr) -> Self {
+        self.learn("delete", set, datagram_words(vip), Learn::Forget)
+    }
+
+    /// Remembers what [`Sentence::datagram`] and [`Sentence::offset`] loaded; where the set is full,
+    /// the rule ends.
+    pub(super) fn keep_piece(self, set: &str, vip: IpAddr) -> Self {
+        let words = match vip {
+            IpAddr::V4(_) => format!("{} . ip frag-off & 0x1fff", datagram_words(vip)),
+            IpAddr::V6(_) => format!("{} . frag @16,16 & 0xfff8", datagram_words(vip)),
+        };
+        self.learn("update", set, &words, Learn::Keep)
+    }
+
+    fn learn(self, verb: &str, set: &str, words: &str, what: Learn) -> Self {
+        self.expr(Expr::Learn {
+            set: set.to_owned(),
+            from: REG0,
+            what,
+        })
+        .say(format!("{verb} @{set} {{ {words} }}"))
+    }
+
+    /// The bytes behind the IPv6 header.
+    pub(super) fn ip6_length(self) -> Self {
+        self.payload(Header::Network, 4, 2, REG0).say("ip6 length")
+    }
+
+    /// Where in its datagram an IPv6 fragment begins, in bytes.
+    pub(super) fn ip6_offset(self) -> Self {
+        self.expr(Expr::FragmentHeader {
+            offset: 2,
+            len: 2,
+            to: REG0,
+        })
+        .and(REG0, &[0xff, 0xf8])
+        .say("frag @16,16 & 0xfff8")
+    }
+
+    /// An IPv6 fragment that is not the last of its datagram.
+    pub(super) fn ip6_more_fragments(self) -> Self {
+        self.expr(Expr::FragmentHeader {
+            offset: 2,
+            len: 2,
+            to: REG0,
+        })
+        .and(REG0, &[0, 1])
+        .not_equal(REG0, &[0, 0])
+        .say("frag more-fragments 1")
+    }
+
+    /// Goes on only if the two bytes are more than this, in network order.
+    pub(super) fn more_than(self, number: u16) -> Self {
+        self.expr(Expr::MoreThan {
+            from: REG0,
+            value: number.to_be_bytes().to_vec(),
+        })
+        .say(format!("> {number}"))
+    }
+
+    /// Goes on only if the two bytes are this or less, in network order.
+    pub(super) fn at_most(self, number: u16) -> Self {
+        self.expr(Expr::AtMost {
+            from: REG0,
+            value: number.to_be_bytes().to_vec(),
+        })
+        .say(format!("<= {number}"))
+    }
+
+    /// Goes on so many times a second, and no oftener.
+    pub(super) fn at_most_a_second(self, number: u32) -> Self {
+        self.expr(Expr::AtMostASecond { packets: number })
+            .say(format!("limit rate {number}/second burst {number} packets"))
+    }
+}
+
+/// What [`Sentence::datagram`] loads, in nft's words.
+pub(super) fn datagram_words(vip: IpAddr) -> &'static str {
+    match vip {
+        IpAddr::V4(_) => "ip saddr . ip daddr . ip protocol . ip id",
+        IpAddr::V6(_) => "ip6 saddr . ip6 daddr . frag id",
+    }
+}

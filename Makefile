@@ -83,7 +83,7 @@ IN_GUEST = $(CARGO) --config "target.'cfg(unix)'.runner = ['$(TARGET)/release/gu
 
 test-guest: guest-deps ## the scenarios on Debian 12's kernel 6.1, in an emulated machine [ONLY=fragments]
 	$(CARGO) build --release --locked --workspace --bins
-	$(call IN_GUEST) $(or $(ONLY),$(NO_CLUSTER)) --test-threads=2
+	$(call IN_GUEST) $(or $(ONLY),$(NO_CLUSTER)) --test-threads=1
 	$(if $(ONLY),,$(call IN_GUEST,$(comma)'--without'$(comma)'nft_hash') lacking_kernel)
 
 test-full: test ## adds what is slow: the scenarios without root and in the guest, and many more random cases

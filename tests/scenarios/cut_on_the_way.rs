@@ -224,7 +224,7 @@ fn a_sender_in_disorder_takes_nothing_from_others() -> Result<()> {
     ])?;
     let waiting = early.matches("expires").count();
     assert!(
-        waiting > 900,
+        waiting >= 256,
         "the sender was too slow to prove anything: {waiting} pieces wait"
     );
     let cut = middlebox.finish()?;

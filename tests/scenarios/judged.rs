@@ -352,7 +352,7 @@ fn random_packets_are_judged_by_the_kernel_as_by_the_mirror() -> Result<()> {
         "nobody",
     ] {
         assert!(
-            seen.get(kind).is_some_and(|count| *count > 50),
+            seen.get(kind).is_some_and(|count| *count >= 20),
             "{kind}: {seen:?}"
         );
     }

@@ -19,7 +19,11 @@ fn a_start_says_that_the_kernel_cannot_hash() -> Result<()> {
         let answer = agent.call(&node, "start", 0)?;
         // OCF_ERR_INSTALLED: this node cannot, another one may.
         let answer = answer.expect(5);
-        assert!(answer.reason().contains("hash"), "{}", answer.stderr);
+        assert!(
+            answer.reason().contains("module nft_hash"),
+            "{}",
+            answer.stderr
+        );
         // What cannot run here is not running, and need not be stopped.
         agent
             .clone()

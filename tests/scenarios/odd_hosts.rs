@@ -124,7 +124,7 @@ fn a_description_that_cannot_be_read_is_not_nothing() -> Result<()> {
     }
     // The chain of a, but with another comment.
     let listed = node.run(&["nft", "list", "ruleset"])?;
-    assert!(listed.contains("comment \"vip 10.77.0.99 mac"));
+    assert!(listed.contains("comment \"vip 10.77.0.99 rules 1 mac"));
     let script = "delete element netdev clusterip ip4-eth0 { 10.77.0.99 }
         flush chain netdev clusterip vip-10.77.0.99
         delete chain netdev clusterip vip-10.77.0.99

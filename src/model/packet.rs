@@ -7,7 +7,8 @@
 
 use super::hash::{Flow, HashMode};
 use super::protocol::{
-    AH, FRAGMENT_HEADER as FRAGMENT, ICMP, ICMP_ERRORS, ICMP6, ICMP6_EVERYWHERE, WITH_PORTS,
+    AH, FRAGMENT_HEADER as FRAGMENT, ICMP, ICMP_ERRORS, ICMP6, ICMP6_EVERYWHERE, LAST_EARLY_OFFSET,
+    LONGEST_EARLY, WITH_PORTS,
 };
 use super::vip::Vip;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -247,9 +248,9 @@ fn may_wait(packet: &[u8]) -> bool {
     };
     let more = bits & 1 != 0;
     packet[6] == FRAGMENT
-        && (9..=9_208).contains(&length)
+        && (9..=LONGEST_EARLY).contains(&length)
         && !(more && length & 7 != 0)
-        && bits & 0xfff8 <= 56_320
+        && bits & 0xfff8 <= LAST_EARLY_OFFSET
 }
 
 /// The fragment header and what follows, at least four bytes, wherever it stands.

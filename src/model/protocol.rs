@@ -16,6 +16,11 @@ pub const ESP: u8 = 50;
 pub const AH: u8 = 51;
 /// The IPv6 fragment header (RFC 8200 §4.5).
 pub const FRAGMENT_HEADER: u8 = 44;
+/// The longest IPv6 fragment, in bytes behind the IPv6 header, and the last offset, that may wait for
+/// the first one of their datagram: together they are no more than a datagram may be long.
+pub const LONGEST_EARLY: u16 = 9_208;
+/// See [`LONGEST_EARLY`]; a multiple of eight.
+pub const LAST_EARLY_OFFSET: u16 = 65_535 - LONGEST_EARLY - 7;
 /// ICMP.
 pub const ICMP: u8 = 1;
 /// ICMPv6.

@@ -209,31 +209,12 @@ pub enum Expr {
         /// Where to.
         to: Reg,
     },
-    /// Goes on only if a register holds this value.
-    Equal {
+    /// Goes on only if a register compares so with this value, byte by byte.
+    Compare {
         /// The register.
         from: Reg,
-        /// The value.
-        value: Vec<u8>,
-    },
-    /// Goes on only if a register holds another value.
-    NotEqual {
-        /// The register.
-        from: Reg,
-        /// The value.
-        value: Vec<u8>,
-    },
-    /// Goes on only if a register's value is greater, compared byte by byte.
-    MoreThan {
-        /// The register.
-        from: Reg,
-        /// The value.
-        value: Vec<u8>,
-    },
-    /// Goes on only if a register's value is this or less, compared byte by byte.
-    AtMost {
-        /// The register.
-        from: Reg,
+        /// How.
+        how: Comparison,
         /// The value.
         value: Vec<u8>,
     },
@@ -316,6 +297,19 @@ pub enum Found {
     Verdict,
     /// The map's value is loaded.
     Value(Reg),
+}
+
+/// How a register compares with a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    /// It is the value.
+    Equal,
+    /// It is another.
+    NotEqual,
+    /// It is the value or less.
+    AtMost,
+    /// It is more.
+    MoreThan,
 }
 
 /// What a packet does to a set.
@@ -438,6 +432,17 @@ impl KeyPart {
 }
 
 impl SetSpec {
+    /// A set that only rules change, without counters.
+    pub fn new(key: Vec<KeyPart>, data: Data, size: u32) -> Self {
+        SetSpec {
+            key,
+            data,
+            counters: false,
+            size,
+            lifetime_ms: None,
+        }
+    }
+
     /// The length of a key in bytes: parts of a concatenation are padded to four bytes each.
     pub fn key_len(&self) -> usize {
         match self.key.as_slice() {

@@ -123,13 +123,7 @@ fn agree_on_ip6(table: &mut Table, vip: &Vip, address: Ipv6Addr) {
 
 /// The set of probes that need no answer: the digest, then the VIP.
 fn agreed(part: KeyPart) -> SetSpec {
-    SetSpec {
-        key: vec![KeyPart::Mac, part],
-        data: Data::None,
-        counters: false,
-        size: MOST_VIPS,
-        lifetime_ms: None,
-    }
+    SetSpec::new(vec![KeyPart::Mac, part], Data::None, MOST_VIPS)
 }
 
 /// The VIP's own chains and sets, and its map.
@@ -174,13 +168,7 @@ fn arp_table(vips: &[(Vip, BucketSet)]) -> Table {
             .insert(agreed_key(vip), Element::new(Target::None));
     }
     table.sets.insert(AGREED.to_owned(), set);
-    let mut addresses = Set::new(SetSpec {
-        key: vec![KeyPart::Ip4],
-        data: Data::None,
-        counters: false,
-        size: MOST_VIPS,
-        lifetime_ms: None,
-    });
+    let mut addresses = Set::new(SetSpec::new(vec![KeyPart::Ip4], Data::None, MOST_VIPS));
     for (vip, _) in vips.iter().filter(|(vip, _)| vip.address.is_ipv4()) {
         addresses
             .elements
@@ -210,13 +198,8 @@ fn mac_table(
     part: KeyPart,
     of_family: fn(&IpAddr) -> bool,
 ) -> Table {
-    let mut macs = Set::new(SetSpec {
-        key: vec![KeyPart::IfName, part],
-        data: Data::Mac,
-        counters: false,
-        size: MOST_VIPS,
-        lifetime_ms: None,
-    });
+    let key = vec![KeyPart::IfName, part];
+    let mut macs = Set::new(SetSpec::new(key, Data::Mac, MOST_VIPS));
     for (vip, _) in vips.iter().filter(|(vip, _)| of_family(&vip.address)) {
         macs.elements.insert(
             mac_key(&vip.nic, vip.address),
@@ -232,11 +215,8 @@ fn mac_table(
 
 fn verdict_map(part: KeyPart, size: u32, counters: bool) -> SetSpec {
     SetSpec {
-        key: vec![part],
-        data: Data::Verdict,
         counters,
-        size,
-        lifetime_ms: None,
+        ..SetSpec::new(vec![part], Data::Verdict, size)
     }
 }
 

@@ -159,11 +159,8 @@ fn rule(exprs: impl IntoIterator<Item = Expr>) -> Vec<Change> {
 
 fn verdict_map() -> Vec<Change> {
     let spec = SetSpec {
-        key: vec![KeyPart::Number],
-        data: Data::Verdict,
         counters: true,
-        size: 12,
-        lifetime_ms: None,
+        ..SetSpec::new(vec![KeyPart::Number], Data::Verdict, 12)
     };
     let drop = Element::new(Target::Verdict(Verdict::Drop));
     let elements = BTreeMap::from([(vec![0; 4], drop)]);
@@ -189,11 +186,8 @@ fn verdict_map() -> Vec<Change> {
 
 fn learning() -> Vec<Change> {
     let spec = SetSpec {
-        key: vec![KeyPart::Ip4],
-        data: Data::None,
-        counters: false,
-        size: 16,
         lifetime_ms: Some(1000),
+        ..SetSpec::new(vec![KeyPart::Ip4], Data::None, 16)
     };
     let learn = |what| Expr::Learn {
         set: PROBE.to_owned(),

@@ -2,43 +2,47 @@
 //! remember it. Pure.
 
 use super::sentence::{REG0, Sentence};
-use crate::model::ruleset::{Expr, Header, Learn, Reg};
+use crate::model::ruleset::{Comparison, Expr, Header, Learn, Reg};
 use std::net::IpAddr;
 
 impl Sentence {
     /// A piece of a datagram: more fragments follow, or it is not at its beginning. (An IPv6
     /// datagram in one piece, RFC 6946, is none.)
     pub(super) fn fragment(self, vip: IpAddr) -> Self {
-        match vip {
-            IpAddr::V4(_) => self.fragment_bits4(0x3fff),
-            IpAddr::V6(_) => self.fragment_bits6(0xfff9),
-        }
+        self.any_of_bits(vip, 0x3fff, 0xfff9)
     }
 
     /// A piece that is not at the beginning of its datagram.
     pub(super) fn later_fragment(self, vip: IpAddr) -> Self {
-        match vip {
-            IpAddr::V4(_) => self.fragment_bits4(0x1fff),
-            IpAddr::V6(_) => self.fragment_bits6(0xfff8),
-        }
+        self.any_of_bits(vip, 0x1fff, 0xfff8)
     }
 
-    fn fragment_bits4(self, mask: u16) -> Self {
-        self.payload(Header::Network, 6, 2, REG0)
-            .and(REG0, &mask.to_be_bytes())
-            .not_equal(REG0, &[0, 0])
-            .say(format!("ip frag-off & {mask:#x} != 0"))
+    fn any_of_bits(self, vip: IpAddr, mask4: u16, mask6: u16) -> Self {
+        let loaded = match vip {
+            IpAddr::V4(_) => self
+                .fragment_bits4(mask4, REG0)
+                .say(format!("ip frag-off & {mask4:#x} != 0")),
+            IpAddr::V6(_) => self
+                .fragment_bits6(mask6, REG0)
+                .say(format!("frag @16,16 & {mask6:#x} != 0")),
+        };
+        loaded.not_equal(REG0, &[0, 0])
     }
 
-    fn fragment_bits6(self, mask: u16) -> Self {
+    /// Loads these bits of the IPv4 header's flags and fragment offset.
+    pub(super) fn fragment_bits4(self, mask: u16, to: Reg) -> Self {
+        self.payload(Header::Network, 6, 2, to)
+            .and(to, &mask.to_be_bytes())
+    }
+
+    /// Loads these bits of the IPv6 fragment header's offset and flags.
+    fn fragment_bits6(self, mask: u16, to: Reg) -> Self {
         self.expr(Expr::FragmentHeader {
             offset: 2,
             len: 2,
-            to: REG0,
+            to,
         })
-        .and(REG0, &mask.to_be_bytes())
-        .not_equal(REG0, &[0, 0])
-        .say(format!("frag @16,16 & {mask:#x} != 0"))
+        .and(to, &mask.to_be_bytes())
     }
 
     /// What the pieces of a datagram have in common, from the first register on.
@@ -60,19 +64,18 @@ impl Sentence {
         }
     }
 
+    /// Goes on only if the set has the datagram.
+    pub(super) fn datagram_in(self, set: &str, vip: IpAddr) -> Self {
+        self.datagram(vip)
+            .say(datagram_words(vip))
+            .in_set(set, REG0)
+    }
+
     /// Where in its datagram a fragment stands, behind what [`Sentence::datagram`] loaded.
     pub(super) fn offset(self, vip: IpAddr) -> Self {
         match vip {
-            IpAddr::V4(_) => self
-                .payload(Header::Network, 6, 2, Reg(4))
-                .and(Reg(4), &[0x1f, 0xff]),
-            IpAddr::V6(_) => self
-                .expr(Expr::FragmentHeader {
-                    offset: 2,
-                    len: 2,
-                    to: Reg(9),
-                })
-                .and(Reg(9), &[0xff, 0xf8]),
+            IpAddr::V4(_) => self.fragment_bits4(0x1fff, Reg(4)),
+            IpAddr::V6(_) => self.fragment_bits6(0xfff8, Reg(9)),
         }
     }
 
@@ -112,43 +115,27 @@ impl Sentence {
 
     /// Where in its datagram an IPv6 fragment begins, in bytes.
     pub(super) fn ip6_offset(self) -> Self {
-        self.expr(Expr::FragmentHeader {
-            offset: 2,
-            len: 2,
-            to: REG0,
-        })
-        .and(REG0, &[0xff, 0xf8])
-        .say("frag @16,16 & 0xfff8")
+        self.fragment_bits6(0xfff8, REG0)
+            .say("frag @16,16 & 0xfff8")
     }
 
     /// An IPv6 fragment that is not the last of its datagram.
     pub(super) fn ip6_more_fragments(self) -> Self {
-        self.expr(Expr::FragmentHeader {
-            offset: 2,
-            len: 2,
-            to: REG0,
-        })
-        .and(REG0, &[0, 1])
-        .not_equal(REG0, &[0, 0])
-        .say("frag more-fragments 1")
+        self.fragment_bits6(1, REG0)
+            .not_equal(REG0, &[0, 0])
+            .say("frag more-fragments 1")
     }
 
     /// Goes on only if the two bytes are more than this, in network order.
     pub(super) fn more_than(self, number: u16) -> Self {
-        self.expr(Expr::MoreThan {
-            from: REG0,
-            value: number.to_be_bytes().to_vec(),
-        })
-        .say(format!("> {number}"))
+        self.compare(REG0, Comparison::MoreThan, &number.to_be_bytes())
+            .say(format!("> {number}"))
     }
 
     /// Goes on only if the two bytes are this or less, in network order.
     pub(super) fn at_most(self, number: u16) -> Self {
-        self.expr(Expr::AtMost {
-            from: REG0,
-            value: number.to_be_bytes().to_vec(),
-        })
-        .say(format!("<= {number}"))
+        self.compare(REG0, Comparison::AtMost, &number.to_be_bytes())
+            .say(format!("<= {number}"))
     }
 
     /// Goes on so many times a second, and no oftener.
@@ -159,7 +146,7 @@ impl Sentence {
 }
 
 /// What [`Sentence::datagram`] loads, in nft's words.
-pub(super) fn datagram_words(vip: IpAddr) -> &'static str {
+fn datagram_words(vip: IpAddr) -> &'static str {
     match vip {
         IpAddr::V4(_) => "ip saddr . ip daddr . ip protocol . ip id",
         IpAddr::V6(_) => "ip6 saddr . ip6 daddr . frag id",

@@ -17,17 +17,17 @@
 //! until the kernel gives it up. Without that limit a sender whose fragments come in disorder takes
 //! all datagrams in pieces from all nodes.
 
-use super::fragment_words::datagram_words;
 use super::names::*;
 use super::sentence::{Ports, REG0, Sentence};
 use crate::model::hash::HashMode;
 use crate::model::protocol::{
-    AH, FRAGMENT_HEADER, ICMP, ICMP_ERRORS, ICMP6, ICMP6_EVERYWHERE, WITH_PORTS,
+    AH, FRAGMENT_HEADER, ICMP, ICMP_ERRORS, ICMP6, ICMP6_EVERYWHERE, LAST_EARLY_OFFSET,
+    LONGEST_EARLY, WITH_PORTS,
 };
 use crate::model::ruleset::{Chain, Data, Element, KeyPart, Set, SetSpec, Target};
 use crate::model::vip::Vip;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 /// How long a datagram is remembered after its first piece.
 const FRAGMENT_LIFETIME_MS: u64 = 3_000;
@@ -167,18 +167,12 @@ fn fragments(vip: &Vip) -> Chain {
     let datagram = |why| Sentence::because(why).datagram(address);
     let mut rules = vec![
         later(LATER_FOREIGN)
-            .datagram(address)
-            .say(datagram_words(address))
-            .in_set(sets.foreign, REG0)
+            .datagram_in(sets.foreign, address)
             .counter_drop(),
-        later(LATER)
-            .datagram(address)
-            .say(datagram_words(address))
-            .in_set(sets.begun, REG0)
-            .goto(TO_HOST),
+        later(LATER).datagram_in(sets.begun, address).goto(TO_HOST),
     ];
     if address.is_ipv6() {
-        rules.extend(complained_of());
+        rules.extend(complained_of(address));
     }
     rules.extend([
         later(EARLY)
@@ -187,9 +181,8 @@ fn fragments(vip: &Vip) -> Chain {
             .keep_piece(sets.early, address)
             .goto(TO_HOST),
         later(TOO_EARLY).counter_drop(),
-        datagram(REUSED)
-            .say(datagram_words(address))
-            .in_set(sets.foreign, REG0)
+        Sentence::because(REUSED)
+            .datagram_in(sets.foreign, address)
             .at_most_a_second(MOST_REUSED)
             .forget(sets.foreign, address),
         datagram(FIRST).keep(sets.begun, address),
@@ -217,10 +210,8 @@ fn fragments(vip: &Vip) -> Chain {
 /// come (`ip6_frag_queue()`, RFC 8200 §4.5), and that would be by every node: behind other extension
 /// headers, with nothing behind the fragment header, of a length that is no multiple of eight although
 /// more follow, or beyond the longest datagram. The last is told by two limits, for rules cannot add.
-fn complained_of() -> [Sentence; 5] {
-    const LONGEST_PIECE: u16 = 9_208;
-    const LAST_OFFSET: u16 = 65_535 - LONGEST_PIECE - 7;
-    let later = || Sentence::because(COMPLAINT).later_fragment(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+fn complained_of(vip: IpAddr) -> [Sentence; 5] {
+    let later = || Sentence::because(COMPLAINT).later_fragment(vip);
     [
         later()
             .ip6_nexthdr(REG0)
@@ -234,8 +225,11 @@ fn complained_of() -> [Sentence; 5] {
             .not_equal(REG0, &[0, 0])
             .say("& 7 != 0")
             .counter_drop(),
-        later().ip6_length().more_than(LONGEST_PIECE).counter_drop(),
-        later().ip6_offset().more_than(LAST_OFFSET).counter_drop(),
+        later().ip6_length().more_than(LONGEST_EARLY).counter_drop(),
+        later()
+            .ip6_offset()
+            .more_than(LAST_EARLY_OFFSET)
+            .counter_drop(),
     ]
 }
 
@@ -289,11 +283,8 @@ fn datagram_key(vip: IpAddr) -> Vec<KeyPart> {
 
 fn learnt(key: Vec<KeyPart>, size: u32, lifetime_ms: u64) -> Set {
     Set::new(SetSpec {
-        key,
-        data: Data::None,
-        counters: false,
-        size,
         lifetime_ms: Some(lifetime_ms),
+        ..SetSpec::new(key, Data::None, size)
     })
 }
 
@@ -305,13 +296,7 @@ fn constant_set(part: KeyPart, keys: impl IntoIterator<Item = Vec<u8>>) -> Set {
     let keys = keys.into_iter();
     let elements: BTreeMap<_, _> = keys.map(|key| (key, Element::new(Target::None))).collect();
     Set {
-        spec: SetSpec {
-            key: vec![part],
-            data: Data::None,
-            counters: false,
-            size: elements.len() as u32,
-            lifetime_ms: None,
-        },
+        spec: SetSpec::new(vec![part], Data::None, elements.len() as u32),
         elements,
     }
 }

@@ -5,7 +5,7 @@ use super::names::*;
 use crate::model::agreement::NONCE_OPTION;
 use crate::model::hash::{Hasher, Layout};
 use crate::model::protocol::{ICMP, ICMP6};
-use crate::model::ruleset::{Expr, Found, Header, MetaKey, Reg, Rule, Verdict};
+use crate::model::ruleset::{Comparison, Expr, Found, Header, MetaKey, Reg, Rule, Verdict};
 use crate::model::vip::Vip;
 use std::net::IpAddr;
 
@@ -100,15 +100,17 @@ impl Sentence {
     }
 
     pub(super) fn equal(self, from: Reg, value: &[u8]) -> Self {
-        self.expr(Expr::Equal {
-            from,
-            value: value.to_vec(),
-        })
+        self.compare(from, Comparison::Equal, value)
     }
 
     pub(super) fn not_equal(self, from: Reg, value: &[u8]) -> Self {
-        self.expr(Expr::NotEqual {
+        self.compare(from, Comparison::NotEqual, value)
+    }
+
+    pub(super) fn compare(self, from: Reg, how: Comparison, value: &[u8]) -> Self {
+        self.expr(Expr::Compare {
             from,
+            how,
             value: value.to_vec(),
         })
     }
@@ -179,8 +181,7 @@ impl Sentence {
         self.payload(Header::Network, 9, 1, REG0)
             .say("ip protocol")
             .equals(ICMP, "icmp")
-            .payload(Header::Network, 6, 2, REG0)
-            .and(REG0, &[0x3f, 0xff])
+            .fragment_bits4(0x3fff, REG0)
             .equal(REG0, &[0, 0])
             .say("ip frag-off & 0x3fff == 0")
             .payload(Header::Transport, 0, 1, REG0)

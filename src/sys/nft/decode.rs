@@ -202,12 +202,10 @@ fn known_expression(name: &str, data: &Attributes<'_>) -> Option<Expr> {
             }
         }
         // NFTA_CMP_SREG 1, OP 2, DATA 3
-        "cmp" => match (data.u32(2)?, reg(1)?, value(3)?) {
-            (CMP_EQ, from, value) => Expr::Equal { from, value },
-            (CMP_NEQ, from, value) => Expr::NotEqual { from, value },
-            (CMP_GT, from, value) => Expr::MoreThan { from, value },
-            (CMP_LTE, from, value) => Expr::AtMost { from, value },
-            _ => return None,
+        "cmp" => Expr::Compare {
+            from: reg(1)?,
+            how: comparison_of(data.u32(2)?)?,
+            value: value(3)?,
         },
         // NFTA_LIMIT_RATE 1, UNIT 2, BURST 3, TYPE 4, FLAGS 5
         "limit" if data.u64(2) == Some(1) && is_zero(4) && is_zero(5) => {

@@ -158,10 +158,10 @@ pub(super) fn describe(expr: &Expr) -> Option<Described> {
             .byte(sys::NFTNL_EXPR_EXTHDR_TYPE, NEXTHDR_FRAGMENT)
             .number(sys::NFTNL_EXPR_EXTHDR_OFFSET, *offset)
             .number(sys::NFTNL_EXPR_EXTHDR_LEN, *len),
-        Expr::Equal { from, value } => compare(CMP_EQ, *from, value),
-        Expr::NotEqual { from, value } => compare(CMP_NEQ, *from, value),
-        Expr::MoreThan { from, value } => compare(CMP_GT, *from, value),
-        Expr::AtMost { from, value } => compare(CMP_LTE, *from, value),
+        Expr::Compare { from, how, value } => Described::new(c"cmp")
+            .register(sys::NFTNL_EXPR_CMP_SREG, *from)
+            .number(sys::NFTNL_EXPR_CMP_OP, comparison(*how))
+            .bytes(sys::NFTNL_EXPR_CMP_DATA, value),
         Expr::AtMostASecond { packets } => Described::new(c"limit")
             .wide(sys::NFTNL_EXPR_LIMIT_RATE, u64::from(*packets))
             .wide(sys::NFTNL_EXPR_LIMIT_UNIT, 1)
@@ -229,13 +229,6 @@ pub(super) fn describe(expr: &Expr) -> Option<Described> {
         Expr::Counter => Described::new(c"counter"),
         Expr::Other(_) => return None,
     })
-}
-
-fn compare(op: u32, from: Reg, value: &[u8]) -> Described {
-    Described::new(c"cmp")
-        .register(sys::NFTNL_EXPR_CMP_SREG, from)
-        .number(sys::NFTNL_EXPR_CMP_OP, op)
-        .bytes(sys::NFTNL_EXPR_CMP_DATA, value)
 }
 
 fn meta(key: MetaKey) -> Described {

@@ -1,6 +1,8 @@
 //! The numbers of `include/uapi/linux/netfilter/nf_tables.h` that encoding and decoding share.
 
-use crate::model::ruleset::{Data, Family, Header, Hook, KeyPart, MetaKey, Reg, Verdict};
+use crate::model::ruleset::{
+    Comparison, Data, Family, Header, Hook, KeyPart, MetaKey, Reg, Verdict,
+};
 
 pub(super) const NEW_TABLE: u8 = 0;
 pub(super) const NEW_CHAIN: u8 = 3;
@@ -69,13 +71,9 @@ pub(super) const DATA_VERDICT: u16 = 2;
 pub(super) const VERDICT_CODE: u16 = 1;
 pub(super) const VERDICT_CHAIN: u16 = 2;
 
-/// NFT_CMP_EQ, NFT_CMP_NEQ, NFT_CMP_LTE, NFT_CMP_GT, NFT_LOOKUP_F_INV, NFT_LIMIT_PKTS.
-pub(super) const CMP_EQ: u32 = 0;
-pub(super) const CMP_NEQ: u32 = 1;
-pub(super) const CMP_LTE: u32 = 3;
-pub(super) const CMP_GT: u32 = 4;
-pub(super) const LIMIT_PACKETS: u32 = 0;
+/// NFT_LOOKUP_F_INV, NFT_LIMIT_PKTS.
 pub(super) const LOOKUP_INVERTED: u32 = 1;
+pub(super) const LIMIT_PACKETS: u32 = 0;
 /// NFT_DYNSET_OP_UPDATE, NFT_DYNSET_OP_DELETE.
 pub(super) const DYNSET_UPDATE: u32 = 1;
 pub(super) const DYNSET_DELETE: u32 = 2;
@@ -132,6 +130,24 @@ pub(super) fn header_of(number: u32) -> Header {
         2 => Header::Transport,
         other => Header::Other(other),
     }
+}
+
+/// NFT_CMP_EQ, NFT_CMP_NEQ, NFT_CMP_LTE, NFT_CMP_GT.
+const COMPARISONS: [(u32, Comparison); 4] = [
+    (0, Comparison::Equal),
+    (1, Comparison::NotEqual),
+    (3, Comparison::AtMost),
+    (4, Comparison::MoreThan),
+];
+
+pub(super) fn comparison(how: Comparison) -> u32 {
+    let known = COMPARISONS.iter().find(|(_, known)| *known == how);
+    known.map_or(u32::MAX, |(number, _)| *number)
+}
+
+pub(super) fn comparison_of(number: u32) -> Option<Comparison> {
+    let known = COMPARISONS.iter().find(|(known, _)| *known == number);
+    known.map(|(_, how)| *how)
 }
 
 const META_KEYS: [(u32, MetaKey); 4] = [

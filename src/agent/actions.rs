@@ -325,12 +325,13 @@ fn of_nft(error: &NftError) -> Failure {
         _ => Code::Generic,
     };
     // The kernel's own error names a rule; what is missing under it says more.
-    let lacking = if code == Code::Installed {
-        missing()
-    } else {
-        None
-    };
-    Failure::new(code, lacking.unwrap_or_else(|| error.to_string()))
+    match (code == Code::Installed).then(missing).flatten() {
+        Some(lacking) => {
+            warn!("{error}");
+            Failure::new(code, lacking)
+        }
+        None => Failure::new(code, error),
+    }
 }
 
 impl From<ObserveError> for Failure {

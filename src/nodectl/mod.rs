@@ -164,6 +164,6 @@ impl From<ReachError> for Failure {
 
 /// Where the kernel refused what it should have: what it lacks.
 fn lacking(code: u8, error: &impl fmt::Display) -> Option<Failure> {
-    let missing = if code == UNAVAILABLE { missing() } else { None };
+    let missing = (code == UNAVAILABLE).then(missing).flatten();
     missing.map(|missing| Failure::new(UNAVAILABLE, format!("{missing}; {error}")))
 }

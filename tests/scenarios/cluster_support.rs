@@ -74,11 +74,7 @@ clone {} {resource} \
 
     /// The bucket of a flow with ports.
     pub fn bucket(&self, source: IpAddr, port: u16) -> u16 {
-        let flow = Flow {
-            source,
-            source_port: port,
-            destination_port: PORT,
-        };
+        let flow = flow_from(source, port);
         self.hasher.bucket(&flow, self.buckets)
     }
 

@@ -65,13 +65,7 @@ fn every_mode_and_layout_hashes_in_the_kernel_as_in_the_mirror() -> Result<()> {
     let lab = Lab::new("modes")?;
     let client = lab.client("c1")?;
     let mut checked = 0;
-    let nodes: Vec<_> = NODES
-        .iter()
-        .map(|name| lab.node(name))
-        .collect::<Result<_>>()?;
-    for node in &nodes {
-        node.serve(&SERVICES)?;
-    }
+    let nodes = serving(&lab, &NODES)?;
     for (n, mode) in HashMode::ALL.into_iter().enumerate() {
         for layout in Layout::ALL {
             let seed = [0, 1, 0xffff_fffe][n];
@@ -86,11 +80,7 @@ fn every_mode_and_layout_hashes_in_the_kernel_as_in_the_mirror() -> Result<()> {
                 let report = client.udp(target, flows, Pace::default())?;
                 report.expect_all_answered()?;
                 for (flow, node) in report.answered() {
-                    let flow = Flow {
-                        source: flow.src,
-                        source_port: flow.sport,
-                        destination_port: PORT,
-                    };
+                    let flow = flow_from(flow.src, flow.sport);
                     assert_eq!(
                         node,
                         owner_of(&NODES, buckets, &hasher, &flow),
@@ -141,13 +131,7 @@ type Case = (usize, usize, u32, u16, BTreeSet<(u16, u16)>);
 fn random_flows_hash_in_the_kernel_as_in_the_mirror() -> Result<()> {
     let lab = Lab::new("random")?;
     let client = lab.client("c1")?;
-    let nodes: Vec<_> = NODES
-        .iter()
-        .map(|name| lab.node(name))
-        .collect::<Result<_>>()?;
-    for node in &nodes {
-        node.serve(&SERVICES)?;
-    }
+    let nodes = serving(&lab, &NODES)?;
     let flows = prop::collection::btree_set((any::<u16>(), 1024u16..), 40);
     let cases = (0usize..3, 0usize..2, any::<u32>(), 1u16..=1024, flows);
     let mut runner = TestRunner::new(Config {
@@ -191,11 +175,7 @@ fn judge(
         let report = client.udp(target, sent, Pace::default())?;
         report.expect_all_answered()?;
         for (flow, node) in report.answered() {
-            let flow = Flow {
-                source: flow.src,
-                source_port: flow.sport,
-                destination_port: PORT,
-            };
+            let flow = flow_from(flow.src, flow.sport);
             let foretold = owner_of(&NODES, *buckets, &hasher, &flow);
             if node != foretold {
                 let text = format!("{node} answered instead of {foretold}: {flow:?}");

@@ -4,7 +4,7 @@
 use crate::kernel_support::*;
 use crate::product::*;
 use crate::sharing::NODES;
-use clusterip::model::hash::{Flow, HashMode, Hasher, Layout};
+use clusterip::model::hash::{HashMode, Hasher, Layout};
 use lab::{Client, Lab, Node, Pace, Result};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -28,11 +28,7 @@ fn owners(client: &Client, vip: &str) -> Result<Owners> {
 /// Every flow was answered by the node that the mirror of the hash foretells.
 fn expect_foretold(owners: &Owners, nodes: usize, hasher: &Hasher) {
     for (flow, node) in owners {
-        let key = Flow {
-            source: flow.src,
-            source_port: flow.sport,
-            destination_port: PORT,
-        };
+        let key = flow_from(flow.src, flow.sport);
         let foretold = owner_of(&NODES[..nodes], nodes as u16, hasher, &key);
         assert_eq!(*node, foretold, "{hasher:?} {flow:?}");
     }
@@ -45,15 +41,11 @@ fn iptables(node: &Node, words: &str) -> Result<()> {
     node.run(&words.collect::<Vec<_>>()).map(drop)
 }
 
-fn serving(lab: &Lab, count: usize) -> Result<Vec<Node>> {
-    let nodes: Vec<Node> = NODES[..count]
-        .iter()
-        .map(|name| lab.node(name))
-        .collect::<Result<_>>()?;
-    for node in &nodes {
-        node.serve(&SERVICES)?;
-    }
-    Ok(nodes)
+/// What forerunners leave to their agent.
+fn hold_other_vip(node: &Node) -> Result<()> {
+    let address = format!("{OTHER_VIP}/32");
+    node.run(&["ip", "addr", "add", &address, "dev", "eth0"])
+        .map(drop)
 }
 
 /// Shares the VIP by ipt_CLUSTERIP: it counts nodes from 1.
@@ -69,14 +61,7 @@ fn classic(nodes: &[Node], hasher: &Hasher) -> Result<()> {
                 n + 1
             ),
         )?;
-        node.run(&[
-            "ip",
-            "addr",
-            "add",
-            &format!("{OTHER_VIP}/32"),
-            "dev",
-            "eth0",
-        ])?;
+        hold_other_vip(node)?;
     }
     Ok(())
 }
@@ -121,7 +106,7 @@ fn the_real_clusterip_gives_every_flow_to_the_same_node() -> Result<()> {
     ] {
         let lab = Lab::new("classic")?;
         let client = lab.client("c1")?;
-        let nodes = serving(&lab, count)?;
+        let nodes = serving(&lab, &NODES[..count])?;
         let hasher = hasher(mode, Layout::ClusterIp, seed);
         classic(&nodes, &hasher)?;
         let before = owners(&client, OTHER_VIP)?;
@@ -155,19 +140,12 @@ fn xt_cluster_gives_every_client_to_the_same_node() -> Result<()> {
     }
     let lab = Lab::new("xt-cluster")?;
     let client = lab.client("c1")?;
-    let nodes = serving(&lab, NODES.len())?;
+    let nodes = serving(&lab, &NODES)?;
     for (n, node) in nodes.iter().enumerate() {
         for rule in rules(nodes.len(), n + 1) {
             iptables(node, &rule)?;
         }
-        node.run(&[
-            "ip",
-            "addr",
-            "add",
-            &format!("{OTHER_VIP}/32"),
-            "dev",
-            "eth0",
-        ])?;
+        hold_other_vip(node)?;
     }
     // What its manual leaves to arptables: everybody says one multicast MAC.
     let mac = "01:00:5e:7f:00:62";

@@ -5,7 +5,7 @@ use crate::dataplane::share;
 use crate::product::*;
 use crate::raw::*;
 use crate::sharing::*;
-use clusterip::model::hash::{Flow, HashMode, Hasher, Layout};
+use clusterip::model::hash::{HashMode, Hasher, Layout};
 use lab::{Client, Context, Error, Host, Lab, Node, Pace, Result};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -14,14 +14,7 @@ pub const SEED: u32 = 0x0f2a_9e37;
 
 /// Three nodes that serve, and a client.
 pub fn three(lab: &Lab) -> Result<(Vec<Node>, Client)> {
-    let nodes: Vec<Node> = NODES
-        .iter()
-        .map(|name| lab.node(name))
-        .collect::<Result<_>>()?;
-    for node in &nodes {
-        node.serve(&SERVICES)?;
-    }
-    Ok((nodes, lab.client("c1")?))
+    Ok((serving(lab, &NODES)?, lab.client("c1")?))
 }
 
 /// Shares both VIPs in this mode; how they are hashed then.
@@ -150,11 +143,7 @@ fn a_first_fragment_forgets_what_had_its_identification_before() -> Result<()> {
         let witness = client.witness(&[vip])?;
         let source = client.sources_for(vip, 1)[0];
         let owner = |sport: u16| {
-            let flow = Flow {
-                source,
-                source_port: sport,
-                destination_port: PORT,
-            };
+            let flow = flow_from(source, sport);
             owner_of(&NODES, BUCKETS, &hasher, &flow)
         };
         let mut expected = 0;

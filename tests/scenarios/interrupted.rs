@@ -1,7 +1,7 @@
 //! Actions that are interrupted, and actions that run all at once.
 
 use crate::product::*;
-use clusterip::model::hash::{Flow, HashMode, Layout};
+use clusterip::model::hash::{HashMode, Layout};
 use clusterip::model::seed::derived_seed;
 use lab::{Client, Lab, Node, Pace, Result};
 use std::collections::BTreeSet;
@@ -72,11 +72,7 @@ fn check_nobody_answers_for_others(
     };
     let report = client.udp(target, flows, pace)?;
     for (flow, node) in report.answered() {
-        let flow = Flow {
-            source: flow.src,
-            source_port: flow.sport,
-            destination_port: PORT,
-        };
+        let flow = flow_from(flow.src, flow.sport);
         let bucket = hasher.bucket(&flow, BUCKETS);
         let own = allowed.iter().find(|(name, _)| *name == node);
         assert!(

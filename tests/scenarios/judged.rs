@@ -2,12 +2,13 @@
 //! judged by the kernel as the mirror (`clusterip::model::packet`) foretells.
 
 use crate::packets::{Recipe, any_recipe};
+use crate::product::*;
 use clusterip::host::features::missing;
-use clusterip::model::bucket::{BucketCount, BucketSet};
+use clusterip::model::bucket::BucketSet;
 use clusterip::model::hash::{Flow, HashMode, Hasher, Layout};
 use clusterip::model::mac::Mac;
 use clusterip::model::packet::{Taker, judge};
-use clusterip::model::vip::{L2Mode, Manager, Vip};
+use clusterip::model::vip::Vip;
 use clusterip::plan::dataplane;
 use clusterip::plan::diff::changes;
 use clusterip::plan::features::features;
@@ -53,19 +54,7 @@ fn any_vips() -> impl Strategy<Value = Vec<Shared>> {
                 true => [10, 77, 0, 90 + n as u8].into(),
                 false => [0xfd77, 0, 0, 0, 0, 0, 0, 0x90 + n as u16].into(),
             };
-            let vip = Vip {
-                address,
-                prefix: if is_ip4 { 24 } else { 64 },
-                nic: "eth0".parse().expect("a name"),
-                mac: Mac::of_group(address),
-                mode: L2Mode::Multicast,
-                hasher,
-                buckets: BucketCount::new(buckets.into()).expect("in range"),
-                label: None,
-                noprefixroute: false,
-                lock: true,
-                manager: Manager::Manual,
-            };
+            let vip = described(address, hasher, buckets);
             let owned = (0..buckets).filter(|bucket| (coin >> (bucket % 64)) & 1 == 1);
             (vip, owned.collect())
         })

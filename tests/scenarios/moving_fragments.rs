@@ -4,7 +4,7 @@ use crate::fragments::*;
 use crate::middlebox::Middlebox;
 use crate::product::*;
 use crate::sharing::*;
-use clusterip::model::hash::{Flow, HashMode, Hasher};
+use clusterip::model::hash::{HashMode, Hasher};
 use lab::frame::{ACK, SYN, What};
 use lab::{Client, Context, Error, FlowResult, Lab, Node, Pace, Report, Result, Witnessed};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,11 +17,7 @@ const MOVING: [u16; 3] = [0, 4, 8];
 const TIMES: usize = 4;
 
 fn bucket(hasher: &Hasher, src: IpAddr, sport: u16) -> u16 {
-    let flow = Flow {
-        source: src,
-        source_port: sport,
-        destination_port: PORT,
-    };
+    let flow = flow_from(src, sport);
     hasher.bucket(&flow, BUCKETS)
 }
 

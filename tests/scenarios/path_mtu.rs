@@ -26,13 +26,7 @@ fn learnt(node: &Node, client: IpAddr) -> Result<Option<u16>> {
 #[test]
 fn every_node_learns_the_path_mtu_of_its_connections() -> Result<()> {
     let lab = Lab::new("pmtu")?;
-    let nodes: Vec<Node> = NODES
-        .iter()
-        .map(|name| lab.node(name))
-        .collect::<Result<_>>()?;
-    for node in &nodes {
-        node.serve(&SERVICES)?;
-    }
+    let nodes = serving(&lab, &NODES)?;
     let behind = lab.client_behind_router("c1", NARROW)?;
     let pace = Pace {
         size: 1_000_000,

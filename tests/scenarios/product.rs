@@ -1,6 +1,9 @@
 //! The product as its users call it: the agent with an environment, nodectl with arguments.
 
+use clusterip::model::bucket::BucketCount;
 use clusterip::model::hash::{Flow, HashMode, Hasher, Layout};
+use clusterip::model::mac::Mac;
+use clusterip::model::vip::{L2Mode, Manager, Vip};
 use lab::{Host, Lab, Node, Result, Serve};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -166,6 +169,44 @@ pub fn nodectl_fails(host: &Host, args: &[&str]) -> Result<(i32, String)> {
 pub fn status(host: &Host) -> Result<serde_json::Value> {
     let text = nodectl(host, &["status", "--json"])?;
     Ok(serde_json::from_str(&text).expect("status --json prints JSON"))
+}
+
+/// These nodes, serving, and without a VIP.
+pub fn serving(lab: &Lab, names: &[&str]) -> Result<Vec<Node>> {
+    let nodes: Vec<Node> = names
+        .iter()
+        .map(|name| lab.node(name))
+        .collect::<Result<_>>()?;
+    for node in &nodes {
+        node.serve(&SERVICES)?;
+    }
+    Ok(nodes)
+}
+
+/// A flow to the port that is served.
+pub fn flow_from(source: IpAddr, source_port: u16) -> Flow {
+    Flow {
+        source,
+        source_port,
+        destination_port: PORT,
+    }
+}
+
+/// The description of a VIP as nodectl makes it.
+pub fn described(address: IpAddr, hasher: Hasher, buckets: u16) -> Vip {
+    Vip {
+        address,
+        prefix: if address.is_ipv4() { 24 } else { 64 },
+        nic: "eth0".parse().expect("a name"),
+        mac: Mac::of_group(address),
+        mode: L2Mode::Multicast,
+        hasher,
+        buckets: BucketCount::new(buckets.into()).expect("a number of buckets"),
+        label: None,
+        noprefixroute: false,
+        lock: true,
+        manager: Manager::Manual,
+    }
 }
 
 /// Nodes that serve and share both VIPs, each with every third bucket (of three nodes).

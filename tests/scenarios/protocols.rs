@@ -5,11 +5,8 @@ use crate::fragments::*;
 use crate::product::*;
 use crate::raw::*;
 use crate::sharing::*;
-use clusterip::model::bucket::BucketCount;
 use clusterip::model::hash::{HashMode, Hasher};
-use clusterip::model::mac::Mac;
 use clusterip::model::packet::{Taker, judge};
-use clusterip::model::vip::{L2Mode, Manager, Vip};
 use lab::{Client, Context, Lab, Node, Result};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -21,6 +18,7 @@ const SOURCES: usize = 30;
 type Payload = fn(IpAddr, IpAddr, u16) -> Vec<u8>;
 
 /// A kind of packets: its name, its protocol or first extension header, IPv4's options.
+#[derive(Clone, Copy)]
 struct Kind(&'static str, u8, &'static [u8], Payload);
 
 const HOP_BY_HOP: u8 = 0;
@@ -31,9 +29,8 @@ const DESTINATION: u8 = 60;
 /// "Router alert", and padding.
 const OPTIONS: [u8; 8] = [0x94, 4, 0, 0, 1, 1, 1, 0];
 
-const KINDS4: [Kind; 12] = [
-    Kind("UDP", UDP, &[], datagram),
-    Kind("UDP behind options", UDP, &OPTIONS, datagram),
+/// The same over both families.
+const TRANSPORTS: [Kind; 7] = [
     Kind("TCP SYN", 6, &[], tcp),
     Kind("SCTP INIT", 132, &[], sctp),
     Kind("DCCP", 33, &[], ports),
@@ -41,47 +38,55 @@ const KINDS4: [Kind; 12] = [
     Kind("ESP", 50, &[], ports),
     Kind("AH", 51, &[], ah),
     Kind("GRE", 47, &[], ports),
-    Kind("unknown", 253, &OPTIONS, ports),
-    Kind("echo request", 1, &[], |_, _, port| icmp([8, 0], port)),
-    Kind("unreachable", 1, &[], |_, _, port| icmp([3, 1], port)),
 ];
 
-const KINDS6: [Kind; 16] = [
-    Kind("UDP", UDP, &[], datagram),
-    Kind("UDP, hop-by-hop", HOP_BY_HOP, &[], |from, to, port| {
-        behind(&[], from, to, port)
-    }),
-    Kind("UDP, destination", DESTINATION, &[], |from, to, port| {
-        behind(&[], from, to, port)
-    }),
-    Kind("UDP, routing", ROUTING, &[], |from, to, port| {
-        behind(&[], from, to, port)
-    }),
-    Kind("UDP, all three", HOP_BY_HOP, &[], |from, to, port| {
-        behind(&[DESTINATION, ROUTING], from, to, port)
-    }),
-    Kind("UDP, lone fragment", FRAGMENT, &[], |from, to, port| {
-        let header = fragment_header(UDP, 0, false, port.into());
-        [&header[..], &datagram(from, to, port)].concat()
-    }),
-    Kind("TCP SYN", 6, &[], tcp),
-    Kind("SCTP INIT", 132, &[], sctp),
-    Kind("DCCP", 33, &[], ports),
-    Kind("UDP-Lite", 136, &[], ports),
-    Kind("ESP", 50, &[], ports),
-    Kind("AH", 51, &[], ah),
-    Kind("GRE", 47, &[], ports),
-    Kind("unknown", 253, &[], ports),
-    Kind("echo request", 58, &[], |_, _, port| icmp([128, 0], port)),
-    Kind("too big", 58, &[], |_, _, port| icmp([2, 0], port)),
-];
+fn kinds4() -> Vec<Kind> {
+    let before = [
+        Kind("UDP", UDP, &[], datagram),
+        Kind("UDP behind options", UDP, &OPTIONS, datagram),
+    ];
+    let behind = [
+        Kind("unknown", 253, &OPTIONS, ports),
+        Kind("echo request", 1, &[], |_, _, port| icmp([8, 0], port)),
+        Kind("unreachable", 1, &[], |_, _, port| icmp([3, 1], port)),
+    ];
+    [&before[..], &TRANSPORTS, &behind].concat()
+}
+
+fn kinds6() -> Vec<Kind> {
+    let before = [
+        Kind("UDP", UDP, &[], datagram),
+        Kind("UDP, hop-by-hop", HOP_BY_HOP, &[], |from, to, port| {
+            extended(&[], from, to, port)
+        }),
+        Kind("UDP, destination", DESTINATION, &[], |from, to, port| {
+            extended(&[], from, to, port)
+        }),
+        Kind("UDP, routing", ROUTING, &[], |from, to, port| {
+            extended(&[], from, to, port)
+        }),
+        Kind("UDP, all three", HOP_BY_HOP, &[], |from, to, port| {
+            extended(&[DESTINATION, ROUTING], from, to, port)
+        }),
+        Kind("UDP, lone fragment", FRAGMENT, &[], |from, to, port| {
+            let header = fragment_header(UDP, 0, false, port.into());
+            [&header[..], &datagram(from, to, port)].concat()
+        }),
+    ];
+    let behind = [
+        Kind("unknown", 253, &[], ports),
+        Kind("echo request", 58, &[], |_, _, port| icmp([128, 0], port)),
+        Kind("too big", 58, &[], |_, _, port| icmp([2, 0], port)),
+    ];
+    [&before[..], &TRANSPORTS, &behind].concat()
+}
 
 fn datagram(from: IpAddr, to: IpAddr, port: u16) -> Vec<u8> {
     udp(from, to, [port, PORT], format!("from{from}").as_bytes())
 }
 
 /// UDP behind extension headers; the first one's number stands before, `then` are the others.
-fn behind(then: &[u8], from: IpAddr, to: IpAddr, port: u16) -> Vec<u8> {
+fn extended(then: &[u8], from: IpAddr, to: IpAddr, port: u16) -> Vec<u8> {
     let mut bytes = Vec::new();
     for next in then.iter().chain(&[UDP]) {
         // As options: padding. As a routing header: type 1, of which nothing is left.
@@ -155,23 +160,6 @@ fn counted(nodes: &[Node], set: &str) -> Result<BTreeMap<(String, String), u64>>
     Ok(counts)
 }
 
-/// The description that `shared` installs, as far as it decides.
-fn description(vip: IpAddr, hasher: Hasher) -> Vip {
-    Vip {
-        address: vip,
-        prefix: 24,
-        nic: "eth0".parse().expect("a name"),
-        mac: Mac::of_group(vip),
-        mode: L2Mode::Multicast,
-        hasher,
-        buckets: BucketCount::new(BUCKETS.into()).expect("a number of buckets"),
-        label: None,
-        noprefixroute: false,
-        lock: true,
-        manager: Manager::Manual,
-    }
-}
-
 /// What the n-th source sends of a kind.
 fn packet(kind: &Kind, vip: IpAddr, source: IpAddr) -> Vec<u8> {
     let Kind(_, protocol, options, payload) = kind;
@@ -191,7 +179,7 @@ fn tell(
     (vip, kinds, set): (IpAddr, &[Kind], &str),
     hasher: Hasher,
 ) -> Result<Vec<[usize; 3]>> {
-    let vip_described = description(vip, hasher);
+    let vip_described = described(vip, hasher, BUCKETS);
     let mac = if vip.is_ipv4() { MAC4 } else { MAC6 };
     let sender = Sender::new(client, mac)?;
     let witness = client.witness(&[vip])?;
@@ -263,10 +251,7 @@ fn every_protocol_is_taken_by_the_node_that_the_mirror_foretells() -> Result<()>
         }
     }";
     client.exec(&["nft", "-f", "-"]).stdin(quiet).run()?;
-    for (vip, kinds, set) in [
-        (ip(V4), &KINDS4[..], "seen4"),
-        (ip(V6), &KINDS6[..], "seen6"),
-    ] {
+    for (vip, kinds, set) in [(ip(V4), kinds4(), "seen4"), (ip(V6), kinds6(), "seen6")] {
         let mut columns = Vec::new();
         for mode in HashMode::ALL {
             let hasher = shared(&nodes, mode)?;
@@ -274,7 +259,7 @@ fn every_protocol_is_taken_by_the_node_that_the_mirror_foretells() -> Result<()>
                 let again = format!("table netdev watch\ndelete table netdev watch\n{COUNTERS}");
                 node.exec(&["nft", "-f", "-"]).stdin(again).run()?;
             }
-            columns.push(tell(&lab, (&nodes, &client), (vip, kinds, set), hasher)?);
+            columns.push(tell(&lab, (&nodes, &client), (vip, &kinds, set), hasher)?);
         }
         let head = HashMode::ALL.map(|mode| format!("{mode:>30}")).concat();
         println!("{:24}{head}", format!("taken by n1/n2/n3: {vip}"));

@@ -135,11 +135,7 @@ pub fn answered_flow(frame: &Frame) -> Flow {
 /// Every answer of a report came from the node that the mirror foretells.
 pub fn expect_foretold(hasher: &Hasher, report: &Report) -> Result<()> {
     for (flow, node) in report.answered() {
-        let flow = Flow {
-            source: flow.src,
-            source_port: flow.sport,
-            destination_port: PORT,
-        };
+        let flow = flow_from(flow.src, flow.sport);
         let foretold = owner_of(&NODES, BUCKETS, hasher, &flow);
         if node != foretold {
             let text = format!("{node} answered what is {foretold}'s: {flow:?}");

@@ -14,3 +14,4 @@ pub mod protocol;
 pub mod ruleset;
 pub mod seed;
 pub mod vip;
+mod written;

@@ -30,7 +30,7 @@ pub enum Taker {
     Nobody,
 }
 
-/// What names the datagram that a fragment is a piece of, as the kernel's reassembly has it.
+/// What names the datagram that a fragment is of, as the kernel's reassembly has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Datagram {
     /// Its sender.

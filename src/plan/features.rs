@@ -1,4 +1,4 @@
-//! What our rules need of a kernel, piece by piece: each a transaction that a kernel with the piece
+//! What our rules need of a kernel, feature by feature: each a transaction that a kernel with it
 //! accepts, and one without refuses. They are only ever checked, never kept. Pure.
 
 use super::sentence::REG0;
@@ -27,7 +27,7 @@ const IN_CORE: &str = "CONFIG_NF_TABLES of Linux 5.10 or later";
 /// A device that every network namespace has.
 const DEVICE: &str = "lo";
 
-/// Everything, the more basic first.
+/// Everything, the more basic first, and last what VIPs of one address family alone need.
 pub fn features() -> Vec<Feature> {
     let base = |family, hook, priority| {
         let base = Some(BaseChain { hook, priority });
@@ -50,16 +50,6 @@ pub fn features() -> Vec<Feature> {
             "nf_tables chains at ingress of an interface",
             "CONFIG_NF_TABLES_NETDEV, CONFIG_NETFILTER_INGRESS",
             base(Family::Netdev, Hook::Ingress(DEVICE.to_owned()), -300),
-        ),
-        feature(
-            "nf_tables chains for ARP",
-            "CONFIG_NF_TABLES_ARP",
-            base(Family::Arp, Hook::ArpOutput, 0),
-        ),
-        feature(
-            "nf_tables chains for IPv6",
-            "CONFIG_NF_TABLES_IPV6",
-            base(Family::Ip6, Hook::Ip6Output, 0),
         ),
         feature(
             "jhash in nf_tables",
@@ -130,6 +120,16 @@ pub fn features() -> Vec<Feature> {
                     checksum: Some(2),
                 },
             ]),
+        ),
+        feature(
+            "nf_tables chains for ARP",
+            "CONFIG_NF_TABLES_ARP",
+            base(Family::Arp, Hook::ArpOutput, 0),
+        ),
+        feature(
+            "nf_tables chains for IPv6",
+            "CONFIG_NF_TABLES_IPV6",
+            base(Family::Ip6, Hook::Ip6Output, 0),
         ),
     ]
 }

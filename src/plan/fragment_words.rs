@@ -1,4 +1,4 @@
-//! The vocabulary's words about fragments: what is one, what it is a piece of, and the sets that
+//! The vocabulary's words about fragments: what is one, of which datagram, and the sets that
 //! remember it. Pure.
 
 use super::sentence::{REG0, Sentence};
@@ -6,13 +6,13 @@ use crate::model::ruleset::{Comparison, Expr, Header, Learn, Reg};
 use std::net::IpAddr;
 
 impl Sentence {
-    /// A piece of a datagram: more fragments follow, or it is not at its beginning. (An IPv6
-    /// datagram in one piece, RFC 6946, is none.)
+    /// A fragment of a datagram: more fragments follow, or it is not at its beginning. (An IPv6
+    /// datagram in one fragment, RFC 6946, is none.)
     pub(super) fn fragment(self, vip: IpAddr) -> Self {
         self.any_of_bits(vip, 0x3fff, 0xfff9)
     }
 
-    /// A piece that is not at the beginning of its datagram.
+    /// A fragment that is not at the beginning of its datagram.
     pub(super) fn later_fragment(self, vip: IpAddr) -> Self {
         self.any_of_bits(vip, 0x1fff, 0xfff8)
     }
@@ -45,7 +45,7 @@ impl Sentence {
         .and(to, &mask.to_be_bytes())
     }
 
-    /// What the pieces of a datagram have in common, from the first register on.
+    /// What the fragments of a datagram have in common, from the first register on.
     pub(super) fn datagram(self, vip: IpAddr) -> Self {
         match vip {
             IpAddr::V4(_) => self
@@ -91,7 +91,7 @@ impl Sentence {
 
     /// Remembers what [`Sentence::datagram`] and [`Sentence::offset`] loaded; where the set is full,
     /// the rule ends.
-    pub(super) fn keep_piece(self, set: &str, vip: IpAddr) -> Self {
+    pub(super) fn keep_fragment(self, set: &str, vip: IpAddr) -> Self {
         let words = match vip {
             IpAddr::V4(_) => format!("{} . ip frag-off & 0x1fff", datagram_words(vip)),
             IpAddr::V6(_) => format!("{} . frag @16,16 & 0xfff8", datagram_words(vip)),

@@ -9,13 +9,13 @@
 //! **Fragments.** Only the first of a datagram's fragments carries the ports. It is hashed like a
 //! whole packet: owned, it is accepted; foreign, it is dropped. What names its datagram (source,
 //! destination, identification; for IPv4 the protocol too) goes into a set of those that have begun,
-//! and into one of the foreign ones if it is, and the later fragments follow. So the pieces come
+//! and into one of the foreign ones if it is, and the later fragments follow. So the fragments come
 //! together at the owner alone, where the kernel reassembles them.
 //!
 //! A fragment that overtakes its first one is let through to wait for it, on every node; but only
 //! so many at once, for where the first turns out to be foreign it fills the memory for reassembly
 //! until the kernel gives it up. Without that limit a sender whose fragments come in disorder takes
-//! all datagrams in pieces from all nodes.
+//! all fragmented datagrams from all nodes.
 
 use super::names::*;
 use super::sentence::{Ports, REG0, Sentence};
@@ -29,15 +29,15 @@ use crate::model::vip::Vip;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// How long a datagram is remembered after its first piece.
+/// How long a datagram is remembered after its first fragment.
 const FRAGMENT_LIFETIME_MS: u64 = 3_000;
 /// The most datagrams of a family in each of the two sets, some 100 bytes each. The later fragments
 /// of what has no more room, and those that come later still, count as early ones.
 const MOST_FRAGMENTED: u32 = 65_536;
-/// How long the kernel keeps a piece whose datagram is not completed: `ipfrag_time`, `ip6frag_time`
+/// How long the kernel keeps a fragment whose datagram is not completed: `ipfrag_time`, `ip6frag_time`
 /// are 30 s, IPv6's own limit is 60 s (RFC 8200 §4.5).
 const EARLY_LIFETIME_MS: u64 = 30_000;
-/// The most pieces that wait for a first one at once. The kernel has 4 MiB for them
+/// The most fragments that wait for a first one at once. The kernel has 4 MiB for them
 /// (`ipfrag_high_thresh`), which 455 jumbo frames fill, or some 1,700 frames of 1500 bytes.
 const MOST_EARLY: u32 = 256;
 /// How often in a second a datagram is taken out of a set. What is deleted stays in its place in the
@@ -178,7 +178,7 @@ fn fragments(vip: &Vip) -> Chain {
         later(EARLY)
             .datagram(address)
             .offset(address)
-            .keep_piece(sets.early, address)
+            .keep_fragment(sets.early, address)
             .goto(TO_HOST),
         later(TOO_EARLY).counter_drop(),
         Sentence::because(REUSED)
@@ -251,7 +251,7 @@ pub(super) fn sets(vip: &Vip) -> Vec<(&'static str, Set)> {
         (PORTS, constant(KeyPart::Protocol, &WITH_PORTS)),
         (names.foreign, datagrams(vip.address)),
         (names.begun, datagrams(vip.address)),
-        (names.early, pieces(vip.address)),
+        (names.early, fragments_that_wait(vip.address)),
     ];
     if vip.address.is_ipv4() {
         // Fragment bits, TTL (masked), protocol.
@@ -268,7 +268,7 @@ fn datagrams(vip: IpAddr) -> Set {
 }
 
 /// A set of single fragments, by their datagrams and where in them they stand.
-fn pieces(vip: IpAddr) -> Set {
+fn fragments_that_wait(vip: IpAddr) -> Set {
     let mut key = datagram_key(vip);
     key.push(KeyPart::Id16);
     learnt(key, MOST_EARLY, EARLY_LIFETIME_MS)

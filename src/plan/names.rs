@@ -58,7 +58,7 @@ pub(super) fn chains_of(vip: IpAddr) -> [String; 3] {
 }
 
 /// The names of the sets of what comes in fragments: datagrams whose first one has come, those of
-/// them whose first one was foreign, and pieces that have overtaken their first one.
+/// them whose first one was foreign, and fragments that have overtaken their first one.
 pub(super) struct FragmentSets {
     pub(super) begun: &'static str,
     pub(super) foreign: &'static str,

@@ -176,7 +176,7 @@ impl Sentence {
             .say("@nh,48,32 & 0x3fff00ff")
     }
 
-    /// Errors that are whole: what comes in pieces is hashed, or it would wait on every node.
+    /// Errors that are whole: what is fragmented is hashed, or it would wait on every node.
     pub(super) fn icmp4_everywhere(self) -> Self {
         self.payload(Header::Network, 9, 1, REG0)
             .say("ip protocol")

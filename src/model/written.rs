@@ -1,0 +1,185 @@
+//! How a VIP's description is written next to its rules in the kernel, and read back. Pure.
+//!
+//! It is one line of `word value` pairs, the comment of the VIP's chain: the project's only record,
+//! which the kernel keeps. Its first half is the identity, which all nodes must share.
+
+use super::hash::Hasher;
+use super::vip::{L2Mode, Manager, RULES, Vip, VipError};
+use std::str::FromStr;
+
+impl Vip {
+    /// Where this description, which is installed, differs from one that is asked for.
+    pub fn differences(&self, asked: &Vip) -> String {
+        let (here, there) = (self.written(), asked.written());
+        let pairs = |text: &str| -> Vec<(String, String)> {
+            let words: Vec<&str> = text.split(' ').collect();
+            let pair = |pair: &[&str]| (pair[0].to_owned(), pair[1].to_owned());
+            words.chunks_exact(2).map(pair).collect()
+        };
+        let (here, there) = (pairs(&here), pairs(&there));
+        let value = |pairs: &[(String, String)], word: &str| {
+            let found = pairs.iter().find(|(name, _)| name == word);
+            found.map_or("not set".to_owned(), |(_, value)| value.clone())
+        };
+        let mut names: Vec<&String> = here.iter().chain(&there).map(|(name, _)| name).collect();
+        names.dedup();
+        let mut words: Vec<String> = Vec::new();
+        for name in names {
+            let (found, wanted) = (value(&here, name), value(&there, name));
+            let text = format!("{name} {found}, asked for {wanted}");
+            if found != wanted && !words.contains(&text) {
+                words.push(text);
+            }
+        }
+        words.join("; ")
+    }
+
+    /// What all nodes must share, one line: two nodes whose lines differ could answer the same
+    /// packet.
+    pub fn identity(&self) -> String {
+        format!(
+            "vip {} rules {RULES} mac {} mode {} hash {} layout {} seed {:#010x} buckets {}",
+            self.address,
+            self.mac,
+            self.mode.name(),
+            self.hasher.mode,
+            self.hasher.layout,
+            self.hasher.seed,
+            self.buckets
+        )
+    }
+
+    /// The blake3 digest of [`Vip::identity`], 16 hex digits: equal on all nodes, or two of them
+    /// hash differently.
+    pub fn digest(&self) -> String {
+        blake3::hash(self.identity().as_bytes()).to_hex()[..16].to_owned()
+    }
+
+    /// The digest's first six bytes, as they stand in a probe (`model::agreement`).
+    pub fn probe_digest(&self) -> [u8; 6] {
+        let digest = blake3::hash(self.identity().as_bytes());
+        let [a, b, c, d, e, f, ..] = *digest.as_bytes();
+        [a, b, c, d, e, f]
+    }
+
+    /// The whole description, as it is written next to the rules. Read back by `parse`.
+    pub fn written(&self) -> String {
+        let mut text = format!(
+            "{} prefix {} nic {}",
+            self.identity(),
+            self.prefix,
+            self.nic
+        );
+        if let Some(label) = &self.label {
+            text += &format!(" label {label}");
+        }
+        if self.noprefixroute {
+            text += " route none";
+        }
+        if !self.lock {
+            text += " lock none";
+        }
+        text + &format!(" by {}", self.manager)
+    }
+}
+
+impl FromStr for Vip {
+    type Err = VipError;
+
+    /// Reads [`Vip::written`] back.
+    fn from_str(text: &str) -> Result<Self, VipError> {
+        let wrong = |why: String| VipError::Written {
+            text: text.to_owned(),
+            why,
+        };
+        let mut pairs = std::collections::BTreeMap::new();
+        let mut words = text.split(' ');
+        while let Some(word) = words.next() {
+            let value = words
+                .next()
+                .ok_or_else(|| wrong(format!("'{word}' has no value")))?;
+            if pairs.insert(word, value).is_some() {
+                return Err(wrong(format!("'{word}' stands there twice")));
+            }
+        }
+        let mut take = |word: &'static str| pairs.remove(word);
+        fn need<T: FromStr>(word: &'static str, value: Option<&str>) -> Result<T, String> {
+            value
+                .ok_or_else(|| format!("'{word}' is missing"))?
+                .parse()
+                .map_err(|_| format!("'{word}' has a value that is none"))
+        }
+        match take("rules").map_or(Ok(0), str::parse) {
+            Ok(RULES) => {}
+            Ok(other) => {
+                let why = format!("it is for revision {other} of the rules, and this is {RULES}");
+                return Err(wrong(why));
+            }
+            Err(_) => return Err(wrong("'rules' is no number".to_owned())),
+        }
+        let vip = Vip {
+            address: need("vip", take("vip")).map_err(wrong)?,
+            prefix: need("prefix", take("prefix")).map_err(wrong)?,
+            nic: need("nic", take("nic")).map_err(wrong)?,
+            mac: need("mac", take("mac")).map_err(wrong)?,
+            mode: match take("mode") {
+                Some("multicast") => L2Mode::Multicast,
+                _ => return Err(wrong("'mode' is missing or unknown".to_owned())),
+            },
+            hasher: Hasher {
+                mode: need("hash", take("hash")).map_err(wrong)?,
+                layout: need("layout", take("layout")).map_err(wrong)?,
+                seed: take("seed")
+                    .and_then(|seed| seed.strip_prefix("0x"))
+                    .and_then(|seed| u32::from_str_radix(seed, 16).ok())
+                    .ok_or_else(|| wrong("'seed' is missing or no number".to_owned()))?,
+            },
+            buckets: need("buckets", take("buckets")).map_err(wrong)?,
+            label: take("label").map(str::to_owned),
+            noprefixroute: take("route") == Some("none"),
+            lock: take("lock") != Some("none"),
+            manager: match take("by").map(|by| by.split_once(':').unwrap_or((by, ""))) {
+                Some(("manual", "")) => Manager::Manual,
+                Some(("pacemaker", resource)) => Manager::Pacemaker(resource.to_owned()),
+                _ => return Err(wrong("'by' is missing or unknown".to_owned())),
+            },
+        };
+        match pairs.keys().next() {
+            Some(word) => Err(wrong(format!("'{word}' means nothing here"))),
+            None => vip.validate().map(|()| vip),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::vip::tests::{a_vip, any_vip};
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn descriptions_survive_being_written(vip in any_vip()) {
+            vip.validate().expect("valid");
+            let written = vip.written();
+            prop_assert!(written.len() <= 253, "{} is too long for the kernel", written);
+            prop_assert_eq!(written.parse::<Vip>(), Ok(vip));
+        }
+
+        #[test]
+        fn reading_never_panics(text in "\\PC*") {
+            let _ = text.parse::<Vip>();
+        }
+    }
+
+    #[test]
+    fn nothing_but_the_identity_is_digested() {
+        let mut vip = a_vip("10.77.0.99");
+        let digest = vip.digest();
+        vip.nic = "bond0".parse().expect("a name");
+        vip.manager = Manager::pacemaker("web");
+        assert_eq!(vip.digest(), digest);
+        vip.hasher.seed = 1;
+        assert_ne!(vip.digest(), digest);
+    }
+}

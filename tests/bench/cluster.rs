@@ -27,7 +27,7 @@ const EVERY: Duration = Duration::from_millis(30);
 const SOURCES: usize = 60;
 /// How long a request waits for its answer.
 const ANSWER: Duration = Duration::from_secs(2);
-/// How long it is watched before and after.
+/// How long it is watched before and after: a stretch of time is what is measured here.
 const CALM: Duration = Duration::from_millis(500);
 
 /// What happens, and the line of Pacemaker's log with which its transition begins.

@@ -61,6 +61,8 @@ pub struct VariantCost {
     pub to_ours: Option<f64>,
     /// Slices that were thrown away because something else ran in between.
     pub thrown_away: usize,
+    /// Slices that were counted although they were disturbed, for there was no better one.
+    pub disturbed: usize,
     /// Packets sent in all timed slices.
     pub sent: u64,
     /// Packets that each node received of them.
@@ -118,4 +120,113 @@ pub struct Missing {
     pub what: String,
     /// Why, as a sentence.
     pub why: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json, to_value};
+
+    use super::*;
+
+    fn summary(median: f64) -> Summary {
+        Summary::of(&[median])
+    }
+
+    fn summed_up(median: f64) -> Value {
+        json!({
+            "median": median, "lower_quartile": median, "upper_quartile": median,
+            "uncertainty": 0.0, "range": [median, median], "count": 1
+        })
+    }
+
+    fn missing() -> Vec<Missing> {
+        vec![Missing {
+            what: "a peer".into(),
+            why: "it is not here".into(),
+        }]
+    }
+
+    /// What docs/benchmarks.md promises to programs.
+    #[test]
+    fn the_json_is_schema_1() {
+        let report = Report {
+            schema: 1,
+            machine: Machine {
+                date: "2026-01-31".into(),
+                kernel: "6.18".into(),
+                cpu: "some CPU".into(),
+                cpus: 2,
+                load: 0.5,
+            },
+            warnings: vec!["a sentence".into()],
+            packets: Some(PacketCosts {
+                nodes: 16,
+                packets_a_slice: 512,
+                rounds: 100,
+                noise: summary(1.5),
+                variants: vec![VariantCost {
+                    rules: "floor".into(),
+                    packet: "foreign".into(),
+                    ns: summary(700.0),
+                    above_floor: summary(0.0),
+                    to_floor: 1.0,
+                    to_ours: None,
+                    thrown_away: 3,
+                    disturbed: 1,
+                    sent: 51_200,
+                    received_by_each_node: 51_201,
+                }],
+                missing: missing(),
+            }),
+            operations: Some(Operations {
+                empty_process_ms: summary(1.0),
+                operations: vec![OperationCost {
+                    agent: "an agent".into(),
+                    action: "start".into(),
+                    ms: summary(4.0),
+                    to_ours: Some(1.0),
+                }],
+                missing: missing(),
+            }),
+            cluster: Some(vec![MoveCost {
+                event: "node killed".into(),
+                nodes: 3,
+                buckets: 12,
+                moved: 4.0,
+                event_to_served_s: summary(4.5),
+                decision_to_served_s: summary(0.25),
+                longest_dark_s: summary(4.0),
+            }]),
+        };
+        let missing = json!([{"what": "a peer", "why": "it is not here"}]);
+        let expected = json!({
+            "schema": 1,
+            "machine": {
+                "date": "2026-01-31", "kernel": "6.18", "cpu": "some CPU", "cpus": 2, "load": 0.5
+            },
+            "warnings": ["a sentence"],
+            "packets": {
+                "nodes": 16, "packets_a_slice": 512, "rounds": 100, "noise": summed_up(1.5),
+                "variants": [{
+                    "rules": "floor", "packet": "foreign", "ns": summed_up(700.0),
+                    "above_floor": summed_up(0.0), "to_floor": 1.0, "thrown_away": 3,
+                    "disturbed": 1, "sent": 51_200, "received_by_each_node": 51_201
+                }],
+                "missing": missing
+            },
+            "operations": {
+                "empty_process_ms": summed_up(1.0),
+                "operations": [{
+                    "agent": "an agent", "action": "start", "ms": summed_up(4.0), "to_ours": 1.0
+                }],
+                "missing": missing
+            },
+            "cluster": [{
+                "event": "node killed", "nodes": 3, "buckets": 12, "moved": 4.0,
+                "event_to_served_s": summed_up(4.5), "decision_to_served_s": summed_up(0.25),
+                "longest_dark_s": summed_up(4.0)
+            }]
+        });
+        assert_eq!(to_value(&report).expect("JSON"), expected);
+    }
 }

@@ -53,5 +53,5 @@ pub use topology::Lab;
 pub use traffic::{Failure, Flow, FlowResult, HoldOptions, Pace, ProbeKind, Report};
 pub use transport::Transport;
 pub use wait::wait_until;
-pub use wire::Wire;
+pub use wire::{Wire, pin_to_last_cpu};
 pub use witness::{DoubleAnswer, Witness, Witnessed};

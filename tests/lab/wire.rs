@@ -1,6 +1,6 @@
 //! A wire to put frames on, and to take frames from, one interface at a time.
 //!
-//! For what no socket of the kernel would send: pieces of packets, unknown protocols. What is in a
+//! For what no socket of the kernel would send: fragments, unknown protocols. What is in a
 //! frame is not known here; whoever only wants to know who answered asks a [`crate::Witness`].
 
 use std::io::IoSliceMut;
@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::socket::{
     ControlMessageOwned, LinkAddr, MsgFlags, bind, recvmsg, sendto, setsockopt, sockopt,
 };
+use nix::unistd::Pid;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::host::Host;
@@ -24,6 +26,20 @@ const EVERY_PROTOCOL: u16 = 0x0003;
 pub struct Wire {
     socket: Socket,
     interface: LinkAddr,
+}
+
+/// Keeps the calling thread on the last CPU that it may use; that CPU's number. What one CPU sends
+/// arrives in the order in which it was sent, and is received on that CPU.
+pub fn pin_to_last_cpu() -> Result<usize> {
+    let this = Pid::from_raw(0);
+    let allowed = sched_getaffinity(this).context("ask for the CPUs")?;
+    let mut cpus = (0..CpuSet::count()).rev();
+    let cpu = cpus.find(|cpu| allowed.is_set(*cpu).unwrap_or(false));
+    let cpu = cpu.context("no CPU")?;
+    let mut one = CpuSet::new();
+    one.set(cpu).context("choose a CPU")?;
+    sched_setaffinity(this, &one).context("stay on a CPU")?;
+    Ok(cpu)
 }
 
 impl Host {

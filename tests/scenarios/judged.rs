@@ -14,10 +14,7 @@ use clusterip::plan::diff::changes;
 use clusterip::plan::features::features;
 use clusterip::plan::installed::{counts, foreign, installed};
 use clusterip::sys::nft::{NftError, NftSocket};
-use clusterip::sys::packet::PacketSocket;
 use lab::{Client, Context, Error, Lab, Node, Result, wait_until};
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 use std::collections::{BTreeMap, BTreeSet};
@@ -222,23 +219,15 @@ fn tally(node: &Node, vips: &[Shared]) -> Result<Tally> {
 
 /// Sends the packets, one behind the other on one CPU, so that they arrive in this order.
 fn inject(client: &Client, packets: &[(Mac, Vec<u8>)]) -> Result<()> {
-    client.within(|| -> Result<()> {
-        let this = Pid::from_raw(0);
-        let allowed = sched_getaffinity(this).context("ask for the CPUs")?;
-        let cpu = (0..CpuSet::count()).find(|cpu| allowed.is_set(*cpu).unwrap_or(false));
-        let mut one = CpuSet::new();
-        one.set(cpu.context("no CPU")?).context("choose a CPU")?;
-        sched_setaffinity(this, &one).context("stay on a CPU")?;
-        let index = nix::net::if_::if_nametoindex("eth0").context("find eth0")?;
-        let said = |error: clusterip::sys::packet::PacketError| Error::new(error.to_string());
-        let socket = PacketSocket::open(index).map_err(said)?;
+    let wire = client.wire("eth0")?;
+    client.within(|| {
+        lab::pin_to_last_cpu()?;
         for (to, packet) in packets {
             let ethertype: [u8; 2] = match packet.first().map(|byte| byte >> 4) {
                 Some(6) => [0x86, 0xdd],
                 _ => [0x08, 0x00],
             };
-            let frame = [&to.0[..], &SENDER.0, &ethertype, packet].concat();
-            socket.send(&frame).map_err(said)?;
+            wire.send(&[&to.0[..], &SENDER.0, &ethertype, packet].concat())?;
         }
         Ok(())
     })?

@@ -1,5 +1,6 @@
 //! Path-MTU discovery for the connections of every node: a router that is not the client says
-//! "fragmentation needed", and cannot know who is meant. There is no witness: without root it misses some of so much.
+//! "fragmentation needed", and cannot know who is meant. There is no witness: without root it
+//! misses some of so much.
 
 use crate::fragments::*;
 use crate::product::*;

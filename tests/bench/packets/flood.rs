@@ -10,18 +10,14 @@ use std::io::IoSlice;
 use std::time::{Duration, Instant};
 
 use lab::{Context, Error, Result};
-use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::socket::{LinkAddr, MsgFlags, MultiHeaders, sendmmsg};
-use nix::unistd::{Pid, gettid};
+use nix::unistd::gettid;
 
 use super::stage::Stage;
 
 /// Frames of one system call.
 const AT_ONCE: usize = 64;
-/// How often a slice is sent again before what disturbs it is accepted.
-const TRIES: usize = 8;
-
 /// How long the CPU is left to others between slices.
 const BREATH: Duration = Duration::from_micros(500);
 
@@ -33,19 +29,16 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Slice {
     /// All of it.
     pub elapsed: Duration,
-    /// Slices that had to be thrown away before it, for something else ran in between.
-    pub thrown_away: usize,
+    /// Something else ran in between, or was received.
+    pub disturbed: bool,
     /// What each node has received of it.
     pub received: u64,
 }
 
-/// Pins the calling thread to the last CPU, and asks for precedence on it; the CPU's number.
+/// Pins the calling thread to the last CPU that it may use, and asks for precedence on it; the
+/// CPU's number.
 pub fn pin() -> Result<usize> {
-    let cpus = std::thread::available_parallelism().context("count CPUs")?;
-    let cpu = cpus.get() - 1;
-    let mut set = CpuSet::new();
-    set.set(cpu).context("choose a CPU")?;
-    sched_setaffinity(Pid::from_raw(0), &set).context("pin the sender to a CPU")?;
+    let cpu = lab::pin_to_last_cpu()?;
     // Without the right to it the run is only more often disturbed, which is seen and told.
     let _ = std::process::Command::new("chrt")
         .args(["--fifo", "--pid", "1", &gettid().to_string()])
@@ -53,30 +46,11 @@ pub fn pin() -> Result<usize> {
     Ok(cpu)
 }
 
-/// Sends `warm` untimed and `frames` timed, and sees to it that nothing else was measured.
+/// Sends `warm` untimed and `frames` timed, and looks whether all of it and nothing else was
+/// measured.
 pub fn slice(stage: &mut Stage, cpu: usize, warm: &[Vec<u8>], frames: &[Vec<u8>]) -> Result<Slice> {
-    let mut thrown_away = 0;
-    loop {
-        // The rest of the machine has a turn as well.
-        std::thread::sleep(BREATH);
-        let (elapsed, disturbed, received) = once(stage, cpu, warm, frames)?;
-        if !disturbed || thrown_away == TRIES {
-            return Ok(Slice {
-                elapsed,
-                thrown_away,
-                received,
-            });
-        }
-        thrown_away += 1;
-    }
-}
-
-fn once(
-    stage: &mut Stage,
-    cpu: usize,
-    warm: &[Vec<u8>],
-    frames: &[Vec<u8>],
-) -> Result<(Duration, bool, u64)> {
+    // The rest of the machine has a turn as well.
+    std::thread::sleep(BREATH);
     send(stage, warm)?;
     let before = Counters::read(stage, cpu)?;
     let began = Instant::now();
@@ -99,7 +73,11 @@ fn once(
         after = Counters::read(stage, cpu)?;
     }
     disturbed |= after.most(&before) > sent || after.dropped != before.dropped;
-    Ok((elapsed, disturbed, after.least(&before)))
+    Ok(Slice {
+        elapsed,
+        disturbed,
+        received: after.least(&before),
+    })
 }
 
 /// Why the cost of these packets cannot be told.

@@ -10,14 +10,14 @@ const PAYLOAD: usize = 64;
 const UDP: u8 = 17;
 /// IPv6's fragment header (RFC 8200 §4.5).
 const FRAGMENT: u8 = 44;
-/// Where the second piece of a datagram begins, in units of eight bytes.
-const SECOND_PIECE: u16 = 9;
+/// Where the second fragment of a datagram begins, in units of eight bytes.
+const SECOND: u16 = 9;
 
-/// Which piece of a datagram a frame carries.
+/// Which fragment of a datagram a frame carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Piece {
-    /// All of it.
-    Whole,
+pub enum Fragment {
+    /// None: all of it.
+    None,
     /// The first fragment, which has the ports.
     First,
     /// A later fragment, which has not.
@@ -35,9 +35,9 @@ pub struct Datagram {
     pub source: (IpAddr, u16),
     /// Destination address and port.
     pub target: (IpAddr, u16),
-    /// What of it is sent.
-    pub piece: Piece,
-    /// What pieces of one datagram have in common.
+    /// Which fragment of it is sent.
+    pub fragment: Fragment,
+    /// What fragments of one datagram have in common.
     pub identification: u16,
 }
 
@@ -55,10 +55,10 @@ impl Datagram {
     fn over_ip4(&self, source: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
         // A checksum of 0 says that there is none, as if the card had checked it.
         let body = self.body(0);
-        let fragment: u16 = match self.piece {
-            Piece::Whole => 0x4000,
-            Piece::First => 0x2000,
-            Piece::Later => SECOND_PIECE,
+        let fragment: u16 = match self.fragment {
+            Fragment::None => 0x4000,
+            Fragment::First => 0x2000,
+            Fragment::Later => SECOND,
         };
         let mut header = vec![0x45, 0];
         header.extend(((20 + body.len()) as u16).to_be_bytes());
@@ -90,10 +90,10 @@ impl Datagram {
     }
 
     fn fragment_header(&self) -> Vec<u8> {
-        let place: u16 = match self.piece {
-            Piece::Whole => return Vec::new(),
-            Piece::First => 1,
-            Piece::Later => SECOND_PIECE << 3,
+        let place: u16 = match self.fragment {
+            Fragment::None => return Vec::new(),
+            Fragment::First => 1,
+            Fragment::Later => SECOND << 3,
         };
         let mut header = vec![UDP, 0];
         header.extend(place.to_be_bytes());
@@ -103,9 +103,9 @@ impl Datagram {
 
     /// What follows the IP headers: the datagram, or as many bytes of what comes after it.
     fn body(&self, sum: u16) -> Vec<u8> {
-        match self.piece {
-            Piece::Later => vec![0xb5; 8 + PAYLOAD],
-            Piece::Whole | Piece::First => self.datagram(sum),
+        match self.fragment {
+            Fragment::Later => vec![0xb5; 8 + PAYLOAD],
+            Fragment::None | Fragment::First => self.datagram(sum),
         }
     }
 
@@ -148,13 +148,13 @@ mod tests {
     use super::*;
     use lab::frame::{Frame, What};
 
-    fn datagram(source: &str, target: &str, piece: Piece) -> Datagram {
+    fn datagram(source: &str, target: &str, fragment: Fragment) -> Datagram {
         Datagram {
             to: Mac([1, 0, 0x5e, 0x7f, 0, 99]),
             from: Mac([2; 6]),
             source: (source.parse().expect("an address"), 4711),
             target: (target.parse().expect("an address"), 7000),
-            piece,
+            fragment,
             identification: 5,
         }
     }
@@ -162,21 +162,21 @@ mod tests {
     #[test]
     fn a_frame_is_read_as_what_was_meant() {
         for (source, target) in [("10.78.0.1", "10.77.0.99"), ("fd78::1", "fd77::99")] {
-            for piece in [Piece::Whole, Piece::First] {
-                let sent = datagram(source, target, piece);
+            for fragment in [Fragment::None, Fragment::First] {
+                let sent = datagram(source, target, fragment);
                 let read = Frame::read(&sent.frame()).expect("a frame that counts");
                 assert_eq!((read.src.ip(), read.src.port()), sent.source);
                 assert_eq!((read.dst.ip(), read.dst.port()), sent.target);
                 assert!(matches!(read.what, What::Udp { .. }));
             }
-            let later = datagram(source, target, Piece::Later).frame();
+            let later = datagram(source, target, Fragment::Later).frame();
             assert_eq!(Frame::read(&later), None, "a later fragment has no ports");
         }
     }
 
     #[test]
     fn an_ip4_header_has_its_checksum() {
-        let frame = datagram("10.78.0.1", "10.77.0.99", Piece::Whole).frame();
+        let frame = datagram("10.78.0.1", "10.77.0.99", Fragment::None).frame();
         assert_eq!(checksum(&frame[14..34]), 0);
     }
 }

@@ -21,7 +21,7 @@ use std::sync::Mutex;
 
 use lab::{Context, Error, Result};
 
-use self::frames::{Datagram, Piece, arp_request};
+use self::frames::{Datagram, Fragment, arp_request};
 use self::stage::Stage;
 use self::variants::{Packet, Rules, Variant};
 use crate::report::{Missing, PacketCosts, VariantCost};
@@ -47,6 +47,8 @@ pub struct Effort {
 
 /// Packets that warm the caches before every slice.
 const WARM: usize = 64;
+/// How often a slice is measured again before one that was disturbed is taken.
+const TRIES: usize = 8;
 
 /// A variant with its frames.
 struct Prepared {
@@ -56,7 +58,11 @@ struct Prepared {
     /// What is sent before, untimed.
     warm: Vec<Vec<u8>>,
     elapsed: Vec<f64>,
+    /// The identification of the next datagram that comes in fragments.
+    identification: u16,
     thrown_away: usize,
+    /// Slices that were taken although they were disturbed.
+    disturbed: usize,
     sent: u64,
     received: u64,
 }
@@ -92,7 +98,9 @@ pub fn measure(effort: &Effort, telling: &Telling) -> Result<PacketCosts> {
             frames,
             variant,
             elapsed: Vec::new(),
+            identification: 0,
             thrown_away: 0,
+            disturbed: 0,
             sent: 0,
             received: 0,
         });
@@ -130,7 +138,10 @@ fn hand_made(path: &Path) -> Result<[Variant; 2]> {
     let shown = path.display().to_string();
     let text = std::fs::read_to_string(path).context(&shown)?;
     let rules = Rules::HandMade { name: shown, text };
-    let packets = [Packet::Foreign(Piece::Whole), Packet::Owned(Piece::Whole)];
+    let packets = [
+        Packet::Foreign(Fragment::None),
+        Packet::Owned(Fragment::None),
+    ];
     Ok(packets.map(|packet| Variant {
         rules: rules.clone(),
         packet,
@@ -182,14 +193,11 @@ fn flood_all(
     for round in 0..=effort.rounds {
         telling.passing(format!("round {round} of {}", effort.rounds));
         for one in prepared.iter_mut() {
-            let stage = &mut stages[one.stage];
-            if one.variant.piece() != Piece::Whole {
-                one.renew(stage, effort.packets, round as u16)?;
-            }
-            let slice = flood::slice(stage, cpu, &one.warm, &one.frames)?;
-            one.thrown_away += slice.thrown_away;
+            let (slice, thrown_away) = one.measure(&mut stages[one.stage], cpu)?;
+            one.thrown_away += thrown_away;
             if round > 0 {
                 one.elapsed.push(slice.elapsed.as_nanos() as f64);
+                one.disturbed += usize::from(slice.disturbed);
                 one.sent += one.frames.len() as u64;
                 one.received += slice.received;
             }
@@ -199,18 +207,33 @@ fn flood_all(
 }
 
 impl Prepared {
-    /// Fragments of new datagrams: those of the last round may be remembered.
-    fn renew(&mut self, stage: &Stage, packets: usize, round: u16) -> Result<()> {
-        let first = round.wrapping_mul(packets as u16);
-        self.frames = compose(&self.variant, stage, packets, first)?;
+    /// A slice that nothing disturbed, if there is one, and how many were thrown away before it.
+    fn measure(&mut self, stage: &mut Stage, cpu: usize) -> Result<(flood::Slice, usize)> {
+        for thrown_away in 0.. {
+            if self.variant.fragment() != Fragment::None {
+                self.renew(stage)?;
+            }
+            let slice = flood::slice(stage, cpu, &self.warm, &self.frames)?;
+            if !slice.disturbed || thrown_away == TRIES {
+                return Ok((slice, thrown_away));
+            }
+        }
+        unreachable!("the last try returns")
+    }
+
+    /// Fragments of new datagrams: those of the last slice may be remembered.
+    fn renew(&mut self, stage: &Stage) -> Result<()> {
+        let (count, first) = (self.frames.len(), self.identification);
+        self.identification = first.wrapping_add(count as u16);
+        self.frames = compose(&self.variant, stage, count, first)?;
         let mut before = self.variant.clone();
         // Later fragments follow their first ones.
         before.packet = match self.variant.packet {
-            Packet::Foreign(Piece::Later) => Packet::Foreign(Piece::First),
-            Packet::Owned(Piece::Later) => Packet::Owned(Piece::First),
+            Packet::Foreign(Fragment::Later) => Packet::Foreign(Fragment::First),
+            Packet::Owned(Fragment::Later) => Packet::Owned(Fragment::First),
             _ => return Ok(()),
         };
-        self.warm = compose(&before, stage, packets, first)?;
+        self.warm = compose(&before, stage, count, first)?;
         Ok(())
     }
 }
@@ -241,7 +264,7 @@ fn compose(variant: &Variant, stage: &Stage, count: usize, first: u16) -> Result
             from: stage.sender(),
             source: (source, port),
             target: (target, variants::PORT),
-            piece: variant.piece(),
+            fragment: variant.fragment(),
             identification: first.wrapping_add(frames.len() as u16),
         };
         frames.push(datagram.frame());
@@ -285,6 +308,7 @@ fn costs(prepared: &[Prepared], effort: &Effort, missing: Vec<Missing>) -> Resul
             to_floor: Summary::of(&one.elapsed).median / of_floor,
             to_ours: ours.map(|ours| above(one).median / ours),
             thrown_away: one.thrown_away,
+            disturbed: one.disturbed,
             sent: one.sent,
             received_by_each_node: one.received,
         }
@@ -322,6 +346,14 @@ impl PacketCosts {
             warnings.push(format!(
                 "{thrown_away} slices were disturbed and measured again, of {kept}: something else \
                  wants the sender's CPU"
+            ));
+        }
+        let disturbed: usize = self.variants.iter().map(|one| one.disturbed).sum();
+        if disturbed > 0 {
+            warnings.push(format!(
+                "{disturbed} slices, of {kept}, are counted although they were disturbed {} times \
+                 in a row",
+                TRIES + 1
             ));
         }
         warnings

@@ -6,7 +6,7 @@ use clusterip::model::hash::{Flow, HashMode, Hasher, Layout};
 use clusterip::model::mac::Mac as ClusterMac;
 use lab::Mac;
 
-use super::frames::Piece;
+use super::frames::Fragment;
 
 /// The seed of every hash in the run.
 pub const SEED: u32 = 0x3f7a_91c4;
@@ -63,9 +63,9 @@ pub struct Ours {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packet {
     /// To the VIP, in a bucket that is not the node's.
-    Foreign(Piece),
+    Foreign(Fragment),
     /// To the VIP, in a bucket of the node's.
-    Owned(Piece),
+    Owned(Fragment),
     /// Foreign ones to all VIPs in turn.
     ForeignEveryVip,
     /// To another address of the node, over IPv4.
@@ -186,7 +186,7 @@ impl Variant {
         };
         let sharing = (ours.mode, ours.layout, ours.ip6, ours.buckets, ours.vips);
         sharing == (HashMode::SourceIp, Layout::ClusterIp, false, 16, 1)
-            && self.packet == Packet::Foreign(Piece::Whole)
+            && self.packet == Packet::Foreign(Fragment::None)
     }
 
     /// The address and the MAC that a packet number `n` is sent to.
@@ -228,11 +228,11 @@ impl Variant {
         }
     }
 
-    /// Which piece of a datagram is sent.
-    pub fn piece(&self) -> Piece {
+    /// Which fragment of a datagram is sent.
+    pub fn fragment(&self) -> Fragment {
         match self.packet {
-            Packet::Foreign(piece) | Packet::Owned(piece) => piece,
-            _ => Piece::Whole,
+            Packet::Foreign(fragment) | Packet::Owned(fragment) => fragment,
+            _ => Fragment::None,
         }
     }
 }
@@ -241,12 +241,12 @@ impl Packet {
     /// In words, for a table and for machines.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Foreign(Piece::Whole) => "foreign",
-            Self::Foreign(Piece::First) => "foreign, first fragment",
-            Self::Foreign(Piece::Later) => "foreign, later fragment",
-            Self::Owned(Piece::Whole) => "owned",
-            Self::Owned(Piece::First) => "owned, first fragment",
-            Self::Owned(Piece::Later) => "owned, later fragment",
+            Self::Foreign(Fragment::None) => "foreign",
+            Self::Foreign(Fragment::First) => "foreign, first fragment",
+            Self::Foreign(Fragment::Later) => "foreign, later fragment",
+            Self::Owned(Fragment::None) => "owned",
+            Self::Owned(Fragment::First) => "owned, first fragment",
+            Self::Owned(Fragment::Later) => "owned, later fragment",
             Self::ForeignEveryVip => "foreign, to all VIPs in turn",
             Self::OtherIp4 => "not the VIP's, IPv4",
             Self::OtherIp6 => "not the VIP's, IPv6",
@@ -267,12 +267,12 @@ pub fn all(many_vips: u16) -> Vec<Variant> {
             all.push(Variant { rules, packet });
         }
     };
-    let both = [Foreign(Piece::Whole), Owned(Piece::Whole)];
-    let pieces = [
-        Foreign(Piece::First),
-        Owned(Piece::First),
-        Foreign(Piece::Later),
-        Owned(Piece::Later),
+    let both = [Foreign(Fragment::None), Owned(Fragment::None)];
+    let fragments = [
+        Foreign(Fragment::First),
+        Owned(Fragment::First),
+        Foreign(Fragment::Later),
+        Owned(Fragment::Later),
     ];
     let of = |mode, ip6, buckets, owned, vips| {
         Rules::Ours(Ours {
@@ -285,8 +285,8 @@ pub fn all(many_vips: u16) -> Vec<Variant> {
         })
     };
 
-    add(Rules::Floor, &[Foreign(Piece::Whole)]);
-    add(Rules::FloorAgain, &[Foreign(Piece::Whole)]);
+    add(Rules::Floor, &[Foreign(Fragment::None)]);
+    add(Rules::FloorAgain, &[Foreign(Fragment::None)]);
     add(Rules::Nothing, &[OtherIp4, OtherIp6, OtherArp]);
     for mode in [SourceIp, SourceIpSourcePort] {
         add(of(mode, false, 16, 1, 1), &both);
@@ -303,8 +303,8 @@ pub fn all(many_vips: u16) -> Vec<Variant> {
         add(of(mode, true, 16, 1, 1), &both);
     }
     add(of(SourceIpSourcePortDestPort, false, 16, 1, 1), &both);
-    add(of(SourceIpSourcePort, false, 16, 1, 1), &pieces);
-    add(of(SourceIpSourcePort, true, 16, 1, 1), &pieces);
+    add(of(SourceIpSourcePort, false, 16, 1, 1), &fragments);
+    add(of(SourceIpSourcePort, true, 16, 1, 1), &fragments);
     add(
         of(SourceIpSourcePort, false, 16, 1, 1),
         &[OtherIp4, OtherArp],

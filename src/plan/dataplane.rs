@@ -1,8 +1,8 @@
 //! What the kernel is told for a VIP: the rules and maps, as values. Pure.
 //!
 //! An interface has one base chain at netdev ingress. It looks the destination address up in a map
-//! of VIPs, so what is not for a VIP pays one failed lookup (two where the interface carries VIPs
-//! of both families), and 64 VIPs cost what one does. Each VIP has a chain that hashes, and looks
+//! of VIPs of its family, so what is not for a VIP pays one failed lookup, and 64 VIPs cost what one
+//! does. Each VIP has a chain that hashes, and looks
 //! the bucket up in the VIP's own map: an element there means owned; no element means that the
 //! lookup ends the rule, and the next one drops the packet. `plan::ingress` has those chains.
 //!
@@ -34,6 +34,7 @@ const MOST_VIPS: u32 = 1024;
 // Why rules are there, for whoever reads 'nft list ruleset' at night.
 const DISPATCH: &str = "for a VIP?";
 const ACCEPTED: &str = "or TCP is ignored that came in a multicast frame";
+const AS_IT_CAME: &str = "to this node alone, or to another, which a promiscuous node sees too";
 const AGREED_PROBE: &str = "a node of the same description asks: silence is consent";
 const OTHER_INTERFACE: &str = "another interface must not say that the VIP is there";
 const CLUSTER_MAC: &str = "the VIP is at the cluster MAC";
@@ -63,7 +64,14 @@ fn netdev_table(vips: &[(Vip, BucketSet)]) -> Table {
     let mut table = Table::default();
     table.chains.insert(
         TO_HOST.to_owned(),
-        Chain::of([Sentence::because(ACCEPTED).pkttype_host().accept().rule()]),
+        Chain::of([
+            Sentence::because(ACCEPTED)
+                .pkttype_multicast()
+                .pkttype_host()
+                .accept()
+                .rule(),
+            Sentence::because(AS_IT_CAME).accept().rule(),
+        ]),
     );
     for (vip, owned) in vips {
         let base = table

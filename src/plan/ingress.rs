@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `vip-…` | every packet for the VIP; its comment is the description |
 //! | `vip-…-ports` | whole packets with ports, by the shortest way |
-//! | `vip-…-fragments` | fragments; only where the hash needs ports |
+//! | `vip-…-fragments` | first fragments; only where the hash needs ports |
+//! | `vip-…-later` | later ones |
 //!
 //! **Fragments.** Only the first of a datagram's fragments carries the ports. It is hashed like a
 //! whole packet: owned, it is accepted; foreign, it is dropped. What names its datagram (source,
@@ -31,12 +32,16 @@ use std::net::IpAddr;
 
 /// How long a datagram is remembered after its first fragment.
 const FRAGMENT_LIFETIME_MS: u64 = 3_000;
-/// The most datagrams of a family in each of the two sets, some 100 bytes each. The later fragments
-/// of what has no more room, and those that come later still, count as early ones.
-const MOST_FRAGMENTED: u32 = 65_536;
-/// How long the kernel keeps a fragment whose datagram is not completed: `ipfrag_time`, `ip6frag_time`
-/// are 30 s, IPv6's own limit is 60 s (RFC 8200 §4.5).
-const EARLY_LIFETIME_MS: u64 = 30_000;
+/// The most datagrams of a family that have begun, some 100 bytes each. The later fragments of what has
+/// no more room, and those that come later still, count as early ones.
+const MOST_BEGUN: u32 = 65_536;
+/// The most foreign ones. All of them have begun, but the kernel collects what has ended once a second
+/// from each set by itself; what has begun must never be foreign without having room here.
+const MOST_FOREIGN: u32 = 2 * MOST_BEGUN;
+/// How long the kernel keeps a fragment whose datagram is not completed: `IP_FRAG_TIME` and
+/// `IPV6_FRAG_TIMEOUT`, the usual values of `ipfrag_time` and `ip6frag_time`.
+const EARLY_LIFETIME_IP4_MS: u64 = 30_000;
+const EARLY_LIFETIME_IP6_MS: u64 = 60_000;
 /// The most fragments that wait for a first one at once. The kernel has 4 MiB for them
 /// (`ipfrag_high_thresh`), which 455 jumbo frames fill, or some 1,700 frames of 1500 bytes.
 const MOST_EARLY: u32 = 256;
@@ -55,6 +60,7 @@ const FOREIGN: &str = "foreign: another node answers";
 const ERRORS: &str = "ICMP errors: to every node, nothing answers them";
 const ERRORS_AND_ND: &str = "ICMPv6 errors and neighbour discovery: to every node";
 const FRAGMENT: &str = "a fragment: the first one of a datagram decides";
+const LATER_FRAGMENT: &str = "the others follow it";
 const LATER_FOREIGN: &str = "its first fragment was foreign";
 const LATER: &str = "its first fragment was not";
 const EARLY: &str = "its first fragment is still to come";
@@ -62,7 +68,7 @@ const TOO_EARLY: &str = "too many wait for their first fragment";
 const COMPLAINT: &str = "too early, and every node would complain of it";
 const REUSED: &str = "an identification that comes again";
 const FIRST: &str = "a first fragment: the later ones follow";
-const NO_ROOM: &str = "foreign, and too many are: the later ones count as early";
+const NO_ROOM: &str = "foreign, and no room to say so: the later ones count as early";
 const FIRST_FOREIGN: &str = "foreign: so are the later ones";
 
 /// The VIP's chains.
@@ -76,7 +82,8 @@ pub(super) fn chains(vip: &Vip) -> Vec<(String, Chain)> {
         true => vec![
             (vip_chain(vip.address), by_ports(vip, errors)),
             (ports_chain(vip.address), whole_with_ports(vip)),
-            (fragments_chain(vip.address), fragments(vip)),
+            (fragments_chain(vip.address), first_fragments(vip)),
+            (later_chain(vip.address), later_fragments(vip.address)),
         ],
     };
     chains[0].1.comment = Some(vip.written());
@@ -160,27 +167,15 @@ fn without_ports(vip: &Vip) -> [Sentence; 2] {
     ]
 }
 
-fn fragments(vip: &Vip) -> Chain {
+/// The first fragment of a datagram decides, and says so in the sets.
+fn first_fragments(vip: &Vip) -> Chain {
     let address = vip.address;
     let sets = fragment_sets(address);
-    let later = |why| Sentence::because(why).later_fragment(address);
     let datagram = |why| Sentence::because(why).datagram(address);
     let mut rules = vec![
-        later(LATER_FOREIGN)
-            .datagram_in(sets.foreign, address)
-            .counter_drop(),
-        later(LATER).datagram_in(sets.begun, address).goto(TO_HOST),
-    ];
-    if address.is_ipv6() {
-        rules.extend(complained_of(address));
-    }
-    rules.extend([
-        later(EARLY)
-            .datagram(address)
-            .offset(address)
-            .keep_fragment(sets.early, address)
-            .goto(TO_HOST),
-        later(TOO_EARLY).counter_drop(),
+        Sentence::because(LATER_FRAGMENT)
+            .later_fragment(address)
+            .goto(&later_chain(address)),
         Sentence::because(REUSED)
             .datagram_in(sets.foreign, address)
             .at_most_a_second(MOST_REUSED)
@@ -190,13 +185,14 @@ fn fragments(vip: &Vip) -> Chain {
             .transport_protocol(address)
             .in_set(PORTS, REG0)
             .hash(vip, Ports::At(0)),
-    ]);
+    ];
     rules.extend(without_ports(vip));
     rules.extend([
-        datagram(FIRST_FOREIGN)
+        Sentence::because(FIRST_FOREIGN)
+            .datagram_in(sets.begun, address)
             .keep(sets.foreign, address)
             .counter_drop(),
-        // No room among the foreign ones: then it has not begun either.
+        // Then it must not have begun either.
         datagram(NO_ROOM)
             .at_most_a_second(MOST_REUSED)
             .forget(sets.begun, address)
@@ -206,12 +202,38 @@ fn fragments(vip: &Vip) -> Chain {
     Chain::of(rules.into_iter().map(Sentence::rule))
 }
 
+/// The later ones go by what the first one said, or wait for it.
+fn later_fragments(vip: IpAddr) -> Chain {
+    let sets = fragment_sets(vip);
+    let mut rules = vec![
+        Sentence::because(LATER_FOREIGN)
+            .datagram_in(sets.foreign, vip)
+            .counter_drop(),
+        Sentence::because(LATER)
+            .datagram_in(sets.begun, vip)
+            .goto(TO_HOST),
+    ];
+    if vip.is_ipv6() {
+        rules.extend(complained_of());
+    }
+    rules.extend([
+        Sentence::because(EARLY)
+            .datagram(vip)
+            .offset(vip)
+            .keep_fragment(sets.early, vip)
+            .goto(TO_HOST),
+        Sentence::because(TOO_EARLY).counter_drop(),
+    ]);
+    Chain::of(rules.into_iter().map(Sentence::rule))
+}
+
 /// Later IPv6 fragments that the kernel would answer with an ICMPv6 error before the first one has
 /// come (`ip6_frag_queue()`, RFC 8200 §4.5), and that would be by every node: behind other extension
-/// headers, with nothing behind the fragment header, of a length that is no multiple of eight although
-/// more follow, or beyond the longest datagram. The last is told by two limits, for rules cannot add.
-fn complained_of(vip: IpAddr) -> [Sentence; 5] {
-    let later = || Sentence::because(COMPLAINT).later_fragment(vip);
+/// headers, shorter than the fragment header (or as long: with nothing behind it), of a length that is
+/// no multiple of eight although more follow, or beyond the longest datagram. The last is told by two
+/// limits, for rules cannot add.
+fn complained_of() -> [Sentence; 5] {
+    let later = || Sentence::because(COMPLAINT);
     [
         later()
             .ip6_nexthdr(REG0)
@@ -249,8 +271,8 @@ pub(super) fn sets(vip: &Vip) -> Vec<(&'static str, Set)> {
     let mut sets = vec![
         errors,
         (PORTS, constant(KeyPart::Protocol, &WITH_PORTS)),
-        (names.foreign, datagrams(vip.address)),
-        (names.begun, datagrams(vip.address)),
+        (names.foreign, datagrams(vip.address, MOST_FOREIGN)),
+        (names.begun, datagrams(vip.address, MOST_BEGUN)),
         (names.early, fragments_that_wait(vip.address)),
     ];
     if vip.address.is_ipv4() {
@@ -263,15 +285,19 @@ pub(super) fn sets(vip: &Vip) -> Vec<(&'static str, Set)> {
 
 /// A set of datagrams, by what the kernel's reassembly goes by (`struct frag_v4_compare_key`,
 /// `frag_v6_compare_key`).
-fn datagrams(vip: IpAddr) -> Set {
-    learnt(datagram_key(vip), MOST_FRAGMENTED, FRAGMENT_LIFETIME_MS)
+fn datagrams(vip: IpAddr, most: u32) -> Set {
+    learnt(datagram_key(vip), most, FRAGMENT_LIFETIME_MS)
 }
 
 /// A set of single fragments, by their datagrams and where in them they stand.
 fn fragments_that_wait(vip: IpAddr) -> Set {
     let mut key = datagram_key(vip);
     key.push(KeyPart::Id16);
-    learnt(key, MOST_EARLY, EARLY_LIFETIME_MS)
+    let lifetime = match vip {
+        IpAddr::V4(_) => EARLY_LIFETIME_IP4_MS,
+        IpAddr::V6(_) => EARLY_LIFETIME_IP6_MS,
+    };
+    learnt(key, MOST_EARLY, lifetime)
 }
 
 fn datagram_key(vip: IpAddr) -> Vec<KeyPart> {

@@ -52,9 +52,19 @@ pub(super) fn fragments_chain(vip: IpAddr) -> String {
     format!("vip-{}-fragments", tag(vip))
 }
 
+/// The name of the VIP's chain for fragments that are not the first of their datagrams.
+pub(super) fn later_chain(vip: IpAddr) -> String {
+    format!("vip-{}-later", tag(vip))
+}
+
 /// All chains that the VIP can have of its own.
-pub(super) fn chains_of(vip: IpAddr) -> [String; 3] {
-    [vip_chain(vip), ports_chain(vip), fragments_chain(vip)]
+pub(super) fn chains_of(vip: IpAddr) -> [String; 4] {
+    [
+        vip_chain(vip),
+        ports_chain(vip),
+        fragments_chain(vip),
+        later_chain(vip),
+    ]
 }
 
 /// The names of the sets of what comes in fragments: datagrams whose first one has come, those of

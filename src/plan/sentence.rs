@@ -245,6 +245,16 @@ impl Sentence {
             .say("counter drop")
     }
 
+    /// It came in a multicast frame (PACKET_MULTICAST).
+    pub(super) fn pkttype_multicast(self) -> Self {
+        self.expr(Expr::Meta {
+            key: MetaKey::PacketType,
+            to: REG0,
+        })
+        .equal(REG0, &[2])
+        .say("meta pkttype multicast")
+    }
+
     pub(super) fn pkttype_host(self) -> Self {
         self.expr(Expr::Load {
             to: REG0,

@@ -6,9 +6,10 @@ use crate::product::*;
 use crate::raw::*;
 use crate::sharing::*;
 use clusterip::model::hash::{HashMode, Hasher, Layout};
+use lab::frame::checksum;
 use lab::{Client, Context, Error, Host, Lab, Node, Pace, Result};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub const SEED: u32 = 0x0f2a_9e37;
 
@@ -28,6 +29,8 @@ pub fn shared(nodes: &[Node], mode: HashMode) -> Result<Hasher> {
 pub struct Reassembly {
     /// Datagrams that were given up (RFC 4293), IPv4 and IPv6.
     pub fails: [u64; 2],
+    /// Fragments that came as far as the reassembly.
+    pub needed: [u64; 2],
     /// Datagrams put together.
     pub done: [u64; 2],
     /// Bytes that wait for more.
@@ -56,6 +59,7 @@ impl Reassembly {
         };
         Ok(Reassembly {
             fails: [ip4("ReasmFails")?, after("Ip6ReasmFails", 1)?],
+            needed: [ip4("ReasmReqds")?, after("Ip6ReasmReqds", 1)?],
             done: [ip4("ReasmOKs")?, after("Ip6ReasmOKs", 1)?],
             memory: [after("FRAG:", 4)?, after("FRAG6:", 4)?],
             tracked: number(text.lines().last())?,
@@ -104,6 +108,7 @@ fn datagrams_of_any_size_are_answered_whole_by_the_owner() -> Result<()> {
         done = [done[0] + found.done[0], done[1] + found.done[1]];
         let clean = Reassembly {
             done: found.done,
+            needed: found.needed,
             ..Reassembly::default()
         };
         assert_eq!(found, clean, "{}", node.name());
@@ -176,6 +181,77 @@ fn a_first_fragment_forgets_what_had_its_identification_before() -> Result<()> {
         judge_by(&hasher, &witness.finish()?)?;
     }
     Ok(())
+}
+
+/// How long after its first fragment a datagram is remembered, with a margin.
+const REMEMBERED: Duration = Duration::from_millis(2500);
+
+#[test]
+fn later_fragments_of_others_stay_out_when_all_sets_are_full() -> Result<()> {
+    // More than the set takes of those that have begun.
+    const FLOOD: u32 = 70_000;
+    let lab = Lab::new("full-sets")?;
+    let (nodes, client) = three(&lab)?;
+    let hasher = shared(&nodes, HashMode::default())?;
+    for (n, (vip, mac)) in [(ip(V4), MAC4), (ip(V6), MAC6)].into_iter().enumerate() {
+        let sender = Sender::new(&client, mac)?;
+        let sources = client.sources_for(vip, 2);
+        let port_of = |node: &str, source: IpAddr| {
+            let owned =
+                |port: &u16| owner_of(&NODES, BUCKETS, &hasher, &flow_from(source, *port)) == node;
+            (3000..).find(owned).context("a port of each node")
+        };
+        let text = "-".repeat(100);
+        let of = |node, source| -> Result<_> {
+            Ok(in_two(source, vip, port_of(node, source)?, 7, &text))
+        };
+        // A datagram begins at n1. Then so many begin there that are foreign that no set has room;
+        // and then the first one begins anew, and is n2's.
+        let [first, _] = of("n1", sources[0])?;
+        let [second, later] = of("n2", sources[0])?;
+        let [other, _] = of("n2", sources[1])?;
+        let began = Instant::now();
+        sender.send(&first)?;
+        for number in 0..FLOOD {
+            // An IPv4 identification has 16 bits.
+            let packet = if number < 60_000 { &other } else { &second };
+            sender.send(&numbered(packet, number))?;
+        }
+        sender.send(&second)?;
+        if began.elapsed() > REMEMBERED {
+            let took = began.elapsed().as_secs_f64();
+            lab.progress()
+                .say(format!("{vip}: {took:.1} s is too slow to fill the sets"));
+            continue;
+        }
+        let before = Reassembly::of(&nodes[0])?.needed[n];
+        sender.send(&later)?;
+        // What follows it on the same wire is seen in the answers' counters, so it has come too.
+        let report = client.udp(
+            SocketAddr::new(vip, PORT),
+            client.sources_for(vip, 60),
+            Pace::default(),
+        )?;
+        report.expect_all_answered()?;
+        let after = Reassembly::of(&nodes[0])?.needed[n];
+        assert_eq!(after, before, "{vip}: n1 keeps what is n2's");
+    }
+    Ok(())
+}
+
+/// The same fragment with another identification.
+fn numbered(packet: &[u8], number: u32) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    match packet[0] >> 4 {
+        4 => {
+            packet[4..6].copy_from_slice(&(1000 + number as u16 % 60_000).to_be_bytes());
+            packet[10..12].copy_from_slice(&[0; 2]);
+            let sum = checksum(&packet[..20]).to_be_bytes();
+            packet[10..12].copy_from_slice(&sum);
+        }
+        _ => packet[44..48].copy_from_slice(&(1000 + number).to_be_bytes()),
+    }
+    packet
 }
 
 /// Fails unless the memory of every node's reassembly is empty in the end.

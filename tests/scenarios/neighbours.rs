@@ -2,6 +2,7 @@
 //! marks, connection tracking; ICMP errors reach whoever they concern.
 
 use crate::product::*;
+use crate::raw::{Sender, UDP, ip4, ip6, udp};
 use crate::sharing::*;
 use lab::{Lab, Node, NodeOptions, Pace, Result};
 use std::io::{BufRead, BufReader, Write};
@@ -281,6 +282,47 @@ fn an_icmp_error_reaches_every_node_and_nobody_answers_it() -> Result<()> {
         for name in sent {
             assert_eq!(snmp(node, name)?, 0, "{name} of {}", node.name());
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_was_meant_for_another_host_is_not_taken_by_a_promiscuous_node() -> Result<()> {
+    let lab = Lab::new("promiscuous")?;
+    let client = lab.client("c1")?;
+    let sharing = Sharing::new(&lab, NodeOptions::default())?;
+    for node in &sharing.nodes {
+        node.run(&["ip", "link", "set", "eth0", "promisc", "on"])?;
+    }
+    for (vip, mac) in [(ip(V4), MAC4), (ip(V6), MAC6)] {
+        let witness = client.witness(&[vip])?;
+        let datagram = |source, port| {
+            let payload = udp(source, vip, [port, PORT], b"to whom?");
+            match (source, vip) {
+                (IpAddr::V4(source), IpAddr::V4(vip)) => {
+                    ip4([source, vip], (0, 0), UDP, &[], &payload)
+                }
+                (IpAddr::V6(source), IpAddr::V6(vip)) => ip6([source, vip], UDP, &payload),
+                _ => unreachable!("of one family"),
+            }
+        };
+        let source = client.sources_for(vip, 1)[0];
+        // The switch knows nobody of this MAC, and floods.
+        let elsewhere = Sender::new(&client, "02:00:00:00:00:99")?;
+        let here = Sender::new(&client, mac)?;
+        for port in 2000..2030 {
+            elsewhere.send(&datagram(source, port))?;
+        }
+        // By the time that these are answered, so are those before them.
+        for port in 3000..3030 {
+            here.send(&datagram(source, port))?;
+        }
+        let answered = lab.wait_until("30 answers", PATIENT, || match witness.frames() {
+            frames if frames >= 30 => Ok(frames),
+            frames => Err(format!("{frames}")),
+        })?;
+        assert_eq!(answered, 30, "{vip}");
+        witness.finish()?;
     }
     Ok(())
 }

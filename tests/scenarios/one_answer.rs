@@ -82,8 +82,9 @@ fn no_packet_whatsoever_is_answered_by_two_nodes() -> Result<()> {
     let mut names = BTreeMap::new();
     for node in &nodes {
         names.insert(node.mac(), node.name());
-        node.sysctl("net.ipv4.icmp_ratelimit", 0)?;
-        node.sysctl("net.ipv6.icmp.ratelimit", 0)?;
+        // No message is subject to any limit, neither a peer's nor that of all.
+        node.sysctl("net.ipv4.icmp_ratemask", 0)?;
+        node.sysctl("net.ipv6.icmp.ratemask", "")?;
         // What never becomes whole is given up, and complained of, soon.
         node.sysctl("net.ipv4.ipfrag_time", 1)?;
         node.sysctl("net.ipv6.ip6frag_time", 1)?;

@@ -58,8 +58,6 @@ struct Prepared {
     /// What is sent before, untimed.
     warm: Vec<Vec<u8>>,
     elapsed: Vec<f64>,
-    /// The identification of the next datagram that comes in fragments.
-    identification: u16,
     thrown_away: usize,
     /// Slices that were taken although they were disturbed.
     disturbed: usize,
@@ -98,7 +96,6 @@ pub fn measure(effort: &Effort, telling: &Telling) -> Result<PacketCosts> {
             frames,
             variant,
             elapsed: Vec::new(),
-            identification: 0,
             thrown_away: 0,
             disturbed: 0,
             sent: 0,
@@ -203,10 +200,47 @@ fn flood_all(
             }
         }
     }
+    telling.passing("what the rules make of the packets");
+    for one in prepared.iter_mut() {
+        one.verify(&mut stages[one.stage], cpu)?;
+    }
     Ok(())
 }
 
 impl Prepared {
+    /// Fails unless the rules let pass what the variant's name says, and nothing else.
+    fn verify(&mut self, stage: &mut Stage, cpu: usize) -> Result<()> {
+        let Some(passes) = self.variant.passes() else {
+            return Ok(());
+        };
+        for _ in 0..=TRIES {
+            let before = stage.passed()?;
+            let (slice, again) = self.measure(stage, cpu)?;
+            if slice.disturbed || again > 0 {
+                continue;
+            }
+            let sent = (self.warm.len() + self.frames.len()) as u64;
+            let expected = if passes { sent } else { 0 };
+            for (node, (after, before)) in stage.passed()?.iter().zip(&before).enumerate() {
+                let passed = after - before;
+                if passed != expected {
+                    let (rules, packet) = self.variant.words();
+                    return Err(Error::new(format!(
+                        "'{rules}': of {sent} packets '{packet}' node {} let {passed} pass instead \
+                         of {expected}: the figure would be another packet's",
+                        node + 1
+                    )));
+                }
+            }
+            return Ok(());
+        }
+        let (rules, packet) = self.variant.words();
+        Err(Error::new(format!(
+            "'{rules}': no slice of packets '{packet}' went undisturbed, so it cannot be told what \
+             became of them"
+        )))
+    }
+
     /// A slice that nothing disturbed, if there is one, and how many were thrown away before it.
     fn measure(&mut self, stage: &mut Stage, cpu: usize) -> Result<(flood::Slice, usize)> {
         for thrown_away in 0.. {
@@ -222,9 +256,9 @@ impl Prepared {
     }
 
     /// Fragments of new datagrams: those of the last slice may be remembered.
-    fn renew(&mut self, stage: &Stage) -> Result<()> {
-        let (count, first) = (self.frames.len(), self.identification);
-        self.identification = first.wrapping_add(count as u16);
+    fn renew(&mut self, stage: &mut Stage) -> Result<()> {
+        let count = self.frames.len();
+        let first = stage.identifications(count);
         self.frames = compose(&self.variant, stage, count, first)?;
         let mut before = self.variant.clone();
         // Later fragments follow their first ones.
@@ -285,18 +319,27 @@ fn source(target: IpAddr, n: u32) -> IpAddr {
 
 fn costs(prepared: &[Prepared], effort: &Effort, missing: Vec<Missing>) -> Result<PacketCosts> {
     let each = (effort.packets * usize::from(effort.nodes)) as f64;
-    let of = |rules: &Rules| prepared.iter().find(|one| one.variant.rules == *rules);
-    let floor = of(&Rules::Floor).context("the floor was not measured")?;
-    let again = of(&Rules::FloorAgain).context("the floor was not measured twice")?;
+    let floors = prepared
+        .iter()
+        .filter(|one| one.variant.rules == Rules::Floor);
+    let floors: Vec<&Prepared> = floors.collect();
+    let floor = |one: &Prepared| {
+        let mut fitting = floors.iter();
+        let fits = |floor: &&&Prepared| floor.variant.packet == one.variant.floor();
+        fitting.find(fits).map_or(&[][..], |floor| &floor.elapsed)
+    };
+    let again = prepared
+        .iter()
+        .find(|one| one.variant.rules == Rules::FloorAgain);
+    let again = again.context("the floor was not measured twice")?;
     let above = |one: &Prepared| {
         // Round by round, so that what slows a whole round down does not count.
-        let rounds = one.elapsed.iter().zip(&floor.elapsed);
+        let rounds = one.elapsed.iter().zip(floor(one));
         let above: Vec<f64> = rounds.map(|(all, floor)| (all - floor) / each).collect();
         Summary::of(&above)
     };
     let ours = prepared.iter().find(|one| one.variant.is_the_measure());
     let ours = ours.map(|one| above(one).median);
-    let of_floor = Summary::of(&floor.elapsed).median;
     let variants = prepared.iter().map(|one| {
         let (rules, packet) = one.variant.words();
         let figures: Vec<f64> = one.elapsed.iter().map(|all| all / each).collect();
@@ -305,7 +348,7 @@ fn costs(prepared: &[Prepared], effort: &Effort, missing: Vec<Missing>) -> Resul
             packet,
             ns: Summary::of(&figures),
             above_floor: above(one),
-            to_floor: Summary::of(&one.elapsed).median / of_floor,
+            to_floor: Summary::of(&one.elapsed).median / Summary::of(floor(one)).median,
             to_ours: ours.map(|ours| above(one).median / ours),
             thrown_away: one.thrown_away,
             disturbed: one.disturbed,

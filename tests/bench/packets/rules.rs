@@ -15,13 +15,16 @@ table netdev bench {
 /// Where everything ends that got so far: behind the peers' rules (mangle is -150), before routing.
 const LATE: &str = "
 table ip bench {
-  chain late { type filter hook prerouting priority -100; policy drop; }
+  chain late { type filter hook prerouting priority -100; counter name passed drop; }
+  counter passed { }
 }
 table ip6 bench {
-  chain late { type filter hook prerouting priority -100; policy drop; }
+  chain late { type filter hook prerouting priority -100; counter name passed drop; }
+  counter passed { }
 }
 table arp bench {
-  chain late { type filter hook input priority 10; policy drop; }
+  chain late { type filter hook input priority 10; counter name passed drop; }
+  counter passed { }
 }
 ";
 
@@ -103,6 +106,17 @@ fn xt_cluster(vip: IpAddr, node: &Node) -> Result<()> {
 fn nft(node: &Node, text: &str) -> Result<()> {
     let done = node.exec(&["nft", "-f", "-"]).stdin(text).run();
     done.map(drop).context(node.name())
+}
+
+/// How many packets have come as far as where everything ends, on this node.
+pub fn passed(node: &Node) -> Result<u64> {
+    let text = node.run(&["nft", "-j", "list", "counters"])?;
+    let listed: serde_json::Value = serde_json::from_str(&text).context("nft's counters")?;
+    let objects = listed["nftables"].as_array().into_iter().flatten();
+    let counters = objects.filter(|object| object["counter"]["name"] == "passed");
+    Ok(counters
+        .filter_map(|object| object["counter"]["packets"].as_u64())
+        .sum())
 }
 
 /// Fails unless the product's rules are really there, on this node.

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use lab::{Context, Error, Host, Lab, Mac, Result};
+use lab::{Context, Error, Host, Lab, Mac, Node, Result};
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{AddressFamily, LinkAddr, SockFlag, SockType, bind, socket};
 
@@ -20,6 +20,9 @@ pub struct Stage {
     socket: OwnedFd,
     sender: Mac,
     counters: Vec<File>,
+    /// The identification of the next datagram that comes in fragments.
+    identification: u16,
+    nodes: Vec<Node>,
     _lab: Lab,
 }
 
@@ -38,6 +41,7 @@ impl Stage {
             "net.bridge.bridge-nf-call-ip6tables=0",
         ])?;
         let mut counters = Vec::new();
+        let mut built = Vec::new();
         for number in 1..=nodes {
             let name = format!("n{number}");
             let node = lab.node(&name)?;
@@ -49,6 +53,7 @@ impl Stage {
             let mac = EVERYBODY.to_string();
             node.run(&["ip", "link", "set", "eth0", "address", &mac])?;
             counters.push(counter(&node)?);
+            built.push(node);
         }
         let client = lab.client("c1")?;
         let socket = client.within(open)??;
@@ -57,6 +62,8 @@ impl Stage {
             socket,
             sender: client.mac(),
             counters,
+            identification: 0,
+            nodes: built,
             _lab: lab,
         })
     }
@@ -74,6 +81,18 @@ impl Stage {
     /// The sender's MAC.
     pub fn sender(&self) -> Mac {
         self.sender
+    }
+
+    /// The first of so many identifications that no datagram of this stage had lately.
+    pub fn identifications(&mut self, count: usize) -> u16 {
+        let first = self.identification;
+        self.identification = first.wrapping_add(count as u16);
+        first
+    }
+
+    /// How many packets each node has let pass so far.
+    pub fn passed(&self) -> Result<Vec<u64>> {
+        self.nodes.iter().map(rules::passed).collect()
     }
 
     /// How many packets each node has received so far.

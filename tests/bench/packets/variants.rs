@@ -12,6 +12,7 @@ use super::frames::Fragment;
 pub const SEED: u32 = 0x3f7a_91c4;
 /// The port that packets go to.
 pub const PORT: u16 = 7000;
+
 /// A unicast MAC that all nodes of a stage have, so that what is sent there is every node's own.
 pub const EVERYBODY: Mac = Mac([2, 0x77, 0, 0, 0xff, 1]);
 
@@ -228,6 +229,26 @@ impl Variant {
         }
     }
 
+    /// The packet whose floor is this one's. The switch itself gets what is sent to a multicast MAC,
+    /// which is a part of the time, and what is sent to a unicast one it does not.
+    pub fn floor(&self) -> Packet {
+        match self.packet {
+            Packet::OtherIp4 | Packet::OtherIp6 => Packet::OtherIp4,
+            _ => Packet::Foreign(Fragment::None),
+        }
+    }
+
+    /// Whether the rules let the packet pass; of a developer's own nobody knows.
+    pub fn passes(&self) -> Option<bool> {
+        match (&self.rules, self.packet) {
+            (Rules::HandMade { .. }, _) => None,
+            (Rules::Floor | Rules::FloorAgain, _) => Some(false),
+            (Rules::Nothing, _) => Some(true),
+            (_, Packet::Foreign(_) | Packet::ForeignEveryVip) => Some(false),
+            _ => Some(true),
+        }
+    }
+
     /// Which fragment of a datagram is sent.
     pub fn fragment(&self) -> Fragment {
         match self.packet {
@@ -285,7 +306,7 @@ pub fn all(many_vips: u16) -> Vec<Variant> {
         })
     };
 
-    add(Rules::Floor, &[Foreign(Fragment::None)]);
+    add(Rules::Floor, &[Foreign(Fragment::None), OtherIp4]);
     add(Rules::FloorAgain, &[Foreign(Fragment::None)]);
     add(Rules::Nothing, &[OtherIp4, OtherIp6, OtherArp]);
     for mode in [SourceIp, SourceIpSourcePort] {

@@ -171,7 +171,6 @@ fn without_ports(vip: &Vip) -> [Sentence; 2] {
 fn first_fragments(vip: &Vip) -> Chain {
     let address = vip.address;
     let sets = fragment_sets(address);
-    let datagram = |why| Sentence::because(why).datagram(address);
     let mut rules = vec![
         Sentence::because(LATER_FRAGMENT)
             .later_fragment(address)
@@ -180,7 +179,9 @@ fn first_fragments(vip: &Vip) -> Chain {
             .datagram_in(sets.foreign, address)
             .at_most_a_second(MOST_REUSED)
             .forget(sets.foreign, address),
-        datagram(FIRST).keep(sets.begun, address),
+        Sentence::because(FIRST)
+            .datagram(address)
+            .keep(sets.begun, address),
         Sentence::because(BY_BUCKET)
             .transport_protocol(address)
             .in_set(PORTS, REG0)
@@ -193,7 +194,8 @@ fn first_fragments(vip: &Vip) -> Chain {
             .keep(sets.foreign, address)
             .counter_drop(),
         // Then it must not have begun either.
-        datagram(NO_ROOM)
+        Sentence::because(NO_ROOM)
+            .datagram_in(sets.begun, address)
             .at_most_a_second(MOST_REUSED)
             .forget(sets.begun, address)
             .counter_drop(),

@@ -59,6 +59,17 @@ pub fn judge(vip: &Vip, packet: &[u8]) -> Option<Judgement> {
     Some(headers.judged_by(vip, packet))
 }
 
+/// Do an IPv6 packet's extension headers promise more than there is? Then kernels differ: Linux 6.18
+/// hashes what they say comes behind them, as [`judge`] does, and 6.1 drops it. The stack itself has
+/// no answer to such a packet.
+pub fn is_torn(packet: &[u8]) -> bool {
+    let ip6 = packet.first().is_some_and(|byte| byte >> 4 == 6);
+    let chain = packet.get(6).filter(|_| ip6);
+    let chain = chain.and_then(|first| Extensions::walk(packet, *first));
+    let transport = chain.and_then(|chain| chain.transport);
+    transport.is_some_and(|at| at > packet.len())
+}
+
 /// What the headers say.
 struct Headers {
     source: IpAddr,
@@ -308,6 +319,24 @@ mod tests {
             destination_port: 80,
         };
         Taker::Bucket(vip.hasher.bucket(&flow, vip.buckets.get()))
+    }
+
+    #[test]
+    fn a_torn_packet_ends_within_its_extension_headers() {
+        let options = |length| [17, length, 0, 0, 0, 0, 0, 0, 0x9c, 0x40, 0, 80];
+        for (first, length, torn) in [
+            (60, 0, false),
+            (60, 1, true),
+            (43, 10, true),
+            (17, 9, false),
+        ] {
+            assert_eq!(
+                is_torn(&ip6(first, &options(length))),
+                torn,
+                "{first} {length}"
+            );
+        }
+        assert!(!is_torn(&ip4(0, 17, &[])) && !is_torn(&[]));
     }
 
     #[test]

@@ -213,31 +213,28 @@ impl Prepared {
         let Some(passes) = self.variant.passes() else {
             return Ok(());
         };
+        let mut seen = Vec::new();
+        let mut expected = 0;
+        // Something else may be received meanwhile, once in a while.
         for _ in 0..=TRIES {
             let before = stage.passed()?;
-            let (slice, again) = self.measure(stage, cpu)?;
-            if slice.disturbed || again > 0 {
-                continue;
+            if self.variant.fragment() != Fragment::None {
+                self.renew(stage)?;
             }
+            flood::slice(stage, cpu, &self.warm, &self.frames)?;
+            let after = stage.passed()?;
             let sent = (self.warm.len() + self.frames.len()) as u64;
-            let expected = if passes { sent } else { 0 };
-            for (node, (after, before)) in stage.passed()?.iter().zip(&before).enumerate() {
-                let passed = after - before;
-                if passed != expected {
-                    let (rules, packet) = self.variant.words();
-                    return Err(Error::new(format!(
-                        "'{rules}': of {sent} packets '{packet}' node {} let {passed} pass instead \
-                         of {expected}: the figure would be another packet's",
-                        node + 1
-                    )));
-                }
+            expected = if passes { sent } else { 0 };
+            let passed = after.iter().zip(&before);
+            seen = passed.map(|(after, before)| after - before).collect();
+            if seen.iter().all(|passed| *passed == expected) {
+                return Ok(());
             }
-            return Ok(());
         }
         let (rules, packet) = self.variant.words();
         Err(Error::new(format!(
-            "'{rules}': no slice of packets '{packet}' went undisturbed, so it cannot be told what \
-             became of them"
+            "'{rules}': of the packets '{packet}' the nodes let {seen:?} pass, instead of {expected} \
+             each: the figure would be another packet's"
         )))
     }
 

@@ -4,6 +4,7 @@
 //! batches, a borrowed file descriptor), `mcast` (two ioctls), `packet` (a packet socket) and
 //! `process` (fork).
 
+pub mod connections;
 pub mod errno;
 pub mod mcast;
 pub mod netns;

@@ -1,0 +1,377 @@
+//! The TCP connections that this network namespace has to an address: its sockets
+//! (`net/ipv4/inet_diag.c`), and where it translates addresses, the connections that it passes on to
+//! containers (`net/netfilter/nf_conntrack_netlink.c`).
+//!
+//! Connection tracking is only asked where it is in use already: the question would load its module.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use netlink_packet_core::NlasIterator;
+use netlink_sys::Socket;
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_SOCK_DIAG};
+use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
+use nix::sys::time::{TimeVal, TimeValLike};
+
+use super::errno;
+
+/// A TCP connection of this namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connection {
+    /// Who began it.
+    pub client: SocketAddr,
+    /// The port that it was begun to.
+    pub port: u16,
+    /// It has not ended: it is neither in TIME-WAIT nor closed.
+    pub alive: bool,
+}
+
+/// The connections could not be listed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot list {what}: {}", errno::io_words(.source))]
+pub struct ConnectionsError {
+    /// Which.
+    pub what: &'static str,
+    /// The system call's error.
+    pub source: io::Error,
+}
+
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const SOCK_DESTROY: u16 = 21;
+/// The length of a `struct inet_diag_sockid`.
+const SOCKET_ID: usize = 48;
+/// INET_DIAG_REQ_BYTECODE and INET_DIAG_BC_S_COND: the kernel leaves out other local addresses.
+const REQUEST_BYTECODE: u16 = 1;
+const SOURCE_CONDITION: u8 = 7;
+/// TCP_ESTABLISHED to TCP_TIME_WAIT, TCP_CLOSE_WAIT, TCP_LAST_ACK, TCP_CLOSING, and TCP_NEW_SYN_RECV,
+/// the half-open ones.
+const STATES: u32 = 0b1_1011_0111_1110;
+const TIME_WAIT: u8 = 6;
+const TCP: u8 = 6;
+
+/// `(NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_GET`.
+const CONNTRACK_GET: u16 = 0x0101;
+/// Where it stands how many connections this namespace tracks.
+const TRACKED: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
+/// IPS_DST_NAT: the destination is translated.
+const TRANSLATED: u32 = 1 << 5;
+/// TCP_CONNTRACK_SYN_SENT to TCP_CONNTRACK_LAST_ACK.
+const TRACKED_ALIVE: std::ops::RangeInclusive<u8> = 1..=6;
+
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const HEADER: usize = 16;
+/// The kernel fills at most 32 KiB of a dump at once.
+const BUFFER: usize = 64 * 1024;
+/// No answer takes longer; this only keeps a fault from blocking for ever.
+const PATIENCE_S: i64 = 10;
+
+/// Every connection to this address.
+///
+/// # Errors
+/// [`ConnectionsError`] if the kernel cannot be asked (without `CONFIG_INET_DIAG`, ENOENT).
+pub fn to(address: IpAddr) -> Result<Vec<Connection>, ConnectionsError> {
+    let mut all = Vec::new();
+    for family in families(address) {
+        let asked = dump(
+            NETLINK_SOCK_DIAG,
+            &sockets(*family as u8, address),
+            |body| {
+                all.extend(
+                    socket(body)
+                        .filter(|(local, _)| *local == address)
+                        .map(|(_, c)| c),
+                );
+            },
+        );
+        asked.map_err(|source| ConnectionsError {
+            what: "TCP sockets",
+            source,
+        })?;
+    }
+    if tracks() {
+        let family = if address.is_ipv4() {
+            libc::AF_INET
+        } else {
+            libc::AF_INET6
+        };
+        let asked = dump(NETLINK_NETFILTER, &tracked(family as u8), |body| {
+            all.extend(
+                translated(body)
+                    .filter(|(to, _)| *to == address)
+                    .map(|(_, c)| c),
+            );
+        });
+        asked.map_err(|source| ConnectionsError {
+            what: "tracked connections",
+            source,
+        })?;
+    }
+    Ok(all)
+}
+
+/// Ends the sockets of these connections to an address, as if their programs had: each sends a reset.
+/// How many it were; connections that are passed on are not among them.
+///
+/// # Errors
+/// [`ConnectionsError`] if the kernel cannot be asked (without `CONFIG_INET_DIAG_DESTROY`, EOPNOTSUPP).
+pub fn abort(
+    address: IpAddr,
+    which: impl Fn(&Connection) -> bool,
+) -> Result<usize, ConnectionsError> {
+    let failed = |source| ConnectionsError {
+        what: "TCP sockets to be ended",
+        source,
+    };
+    let mut found = Vec::new();
+    for family in families(address) {
+        let asked = dump(
+            NETLINK_SOCK_DIAG,
+            &sockets(*family as u8, address),
+            |body| {
+                let ours = socket(body).filter(|(local, c)| *local == address && which(c));
+                if ours.is_some()
+                    && let Some(id) = body.get(4..4 + SOCKET_ID)
+                {
+                    found.push((*family as u8, id.to_vec()));
+                }
+            },
+        );
+        asked.map_err(failed)?;
+    }
+    let (mut ended, mut wrong) = (0, None);
+    for (family, id) in found {
+        let mut body = vec![family, TCP, 0, 0];
+        body.extend(STATES.to_ne_bytes());
+        body.extend(id);
+        let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
+        match dump(
+            NETLINK_SOCK_DIAG,
+            &message_of(SOCK_DESTROY, flags, &body),
+            |_| {},
+        ) {
+            Ok(()) => ended += 1,
+            // It has ended meanwhile.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+            // The others are none the worse for it.
+            Err(error) => wrong = Some(error),
+        }
+    }
+    wrong.map_or(Ok(ended), |error| Err(failed(error)))
+}
+
+/// The families of sockets that take connections to an address.
+fn families(address: IpAddr) -> &'static [i32] {
+    match address {
+        // Sockets of both families take connections to an IPv4 address.
+        IpAddr::V4(_) => &[libc::AF_INET, libc::AF_INET6],
+        IpAddr::V6(_) => &[libc::AF_INET6],
+    }
+}
+
+/// Does this namespace track any connections?
+fn tracks() -> bool {
+    let count = std::fs::read_to_string(TRACKED).unwrap_or_default();
+    !matches!(count.trim(), "" | "0")
+}
+
+fn request(kind: u16, body: &[u8]) -> Vec<u8> {
+    message_of(kind, (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16, body)
+}
+
+fn message_of(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
+    let mut bytes = ((HEADER + body.len()) as u32).to_ne_bytes().to_vec();
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(flags.to_ne_bytes());
+    // Sequence number and port: one question a socket.
+    bytes.extend([0; 8]);
+    bytes.extend(body);
+    bytes
+}
+
+/// A `struct inet_diag_req_v2`, and a filter for the local address.
+fn sockets(family: u8, address: IpAddr) -> Vec<u8> {
+    let mut body = vec![family, TCP, 0, 0];
+    body.extend(STATES.to_ne_bytes());
+    body.extend([0; 48]);
+    let (of, octets) = match address {
+        IpAddr::V4(v4) => (libc::AF_INET, v4.octets().to_vec()),
+        IpAddr::V6(v6) => (libc::AF_INET6, v6.octets().to_vec()),
+    };
+    // struct inet_diag_bc_op: code, where to go on if so, and if not: behind the end is "no".
+    let length = 12 + octets.len();
+    let mut code = vec![SOURCE_CONDITION, length as u8];
+    code.extend((length as u16 + 4).to_ne_bytes());
+    // struct inet_diag_hostcond: family, prefix length, port (any).
+    code.extend([of as u8, 8 * octets.len() as u8, 0, 0]);
+    code.extend((-1i32).to_ne_bytes());
+    code.extend(octets);
+    body.extend((code.len() as u16 + 4).to_ne_bytes());
+    body.extend(REQUEST_BYTECODE.to_ne_bytes());
+    body.extend(code);
+    request(SOCK_DIAG_BY_FAMILY, &body)
+}
+
+/// A `struct inet_diag_msg`: the local address, and the connection.
+fn socket(body: &[u8]) -> Option<(IpAddr, Connection)> {
+    let (family, state) = (*body.first()?, *body.get(1)?);
+    let port = |at: usize| Some(u16::from_be_bytes(body.get(at..at + 2)?.try_into().ok()?));
+    let address = |at: usize| {
+        let octets: [u8; 16] = body.get(at..at + 16)?.try_into().ok()?;
+        Some(match i32::from(family) {
+            libc::AF_INET => Ipv4Addr::from(*octets.first_chunk::<4>()?).into(),
+            _ => Ipv6Addr::from(octets).to_canonical(),
+        })
+    };
+    let client = SocketAddr::new(address(24)?, port(6)?);
+    let connection = Connection {
+        client,
+        port: port(4)?,
+        alive: state != TIME_WAIT,
+    };
+    Some((address(8)?, connection))
+}
+
+/// A `struct nfgenmsg`, and a filter for what is translated (CTA_STATUS, CTA_STATUS_MASK), which older
+/// kernels pass over.
+fn tracked(family: u8) -> Vec<u8> {
+    let mut body = vec![family, 0, 0, 0];
+    for kind in [3u16, 26] {
+        body.extend(8u16.to_ne_bytes());
+        body.extend(kind.to_ne_bytes());
+        body.extend(TRANSLATED.to_be_bytes());
+    }
+    request(CONNTRACK_GET, &body)
+}
+
+/// A tracked connection whose destination is translated: the destination that it had before, and the
+/// connection.
+fn translated(body: &[u8]) -> Option<(IpAddr, Connection)> {
+    let all = body.get(4..)?;
+    let status = attribute(all, 3)?;
+    let status = u32::from_be_bytes(status.try_into().ok()?);
+    // CTA_TUPLE_ORIG, CTA_TUPLE_IP, CTA_TUPLE_PROTO.
+    let tuple = attribute(all, 1)?;
+    let (addresses, protocol) = (attribute(tuple, 1)?, attribute(tuple, 2)?);
+    if status & TRANSLATED == 0 || attribute(protocol, 1)? != [TCP] {
+        return None;
+    }
+    let port = |kind| {
+        Some(u16::from_be_bytes(
+            attribute(protocol, kind)?.try_into().ok()?,
+        ))
+    };
+    let address = |v4, v6| {
+        let found = attribute(addresses, v4).or_else(|| attribute(addresses, v6))?;
+        match found.len() {
+            4 => Some(IpAddr::from(<[u8; 4]>::try_from(found).ok()?)),
+            _ => Some(IpAddr::from(<[u8; 16]>::try_from(found).ok()?)),
+        }
+    };
+    // CTA_PROTOINFO, CTA_PROTOINFO_TCP, CTA_PROTOINFO_TCP_STATE.
+    let state = attribute(all, 4)
+        .and_then(|info| attribute(info, 1))
+        .and_then(|tcp| attribute(tcp, 1))
+        .and_then(|state| state.first().copied());
+    let connection = Connection {
+        client: SocketAddr::new(address(1, 3)?, port(2)?),
+        port: port(3)?,
+        alive: state.is_some_and(|state| TRACKED_ALIVE.contains(&state)),
+    };
+    Some((address(2, 4)?, connection))
+}
+
+/// The value of an attribute of this kind.
+fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
+    let mut all = NlasIterator::new(bytes).filter_map(Result::ok);
+    let found = all.find(|attribute| attribute.kind() & 0x3fff == kind)?;
+    let value = found.value().len();
+    // The iterator's value does not live as long as the bytes that it is in.
+    let at = found.value().as_ptr() as usize - bytes.as_ptr() as usize;
+    bytes.get(at..at + value)
+}
+
+/// Asks, and hands each answer's body to `each`.
+fn dump(protocol: isize, request: &[u8], mut each: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut socket = Socket::new(protocol)?;
+    setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(PATIENCE_S)).map_err(io::Error::from)?;
+    socket.bind_auto()?;
+    socket.send(request, 0)?;
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let length = match socket.recv(&mut &mut buffer[..], 0) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            received => received?,
+        };
+        let mut rest = buffer.get(..length).unwrap_or_default();
+        while let Some((kind, body, next)) = message(rest) {
+            match kind {
+                // A dump that failed on its way says so at its end.
+                NLMSG_DONE | NLMSG_ERROR => {
+                    let code = body
+                        .first_chunk::<4>()
+                        .map_or(0, |code| i32::from_ne_bytes(*code));
+                    return match code {
+                        0 => Ok(()),
+                        code => Err(io::Error::from_raw_os_error(code.saturating_neg())),
+                    };
+                }
+                _ => each(body),
+            }
+            rest = next;
+        }
+    }
+}
+
+/// The first message: its kind, its body, and what follows it.
+fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    let length = u32::from_ne_bytes(*bytes.first_chunk()?) as usize;
+    let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
+    let body = bytes.get(HEADER..length)?;
+    let next = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    Some((kind, body, next))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::net::{TcpListener, TcpStream};
+
+    proptest! {
+        #[test]
+        fn whatever_the_kernel_says_is_no_panic(bytes: Vec<u8>) {
+            let _ = (socket(&bytes), translated(&bytes), message(&bytes));
+        }
+    }
+
+    #[test]
+    fn connections_are_found_by_their_local_address() {
+        let bind = |address: &str| TcpListener::bind(address).expect("a port");
+        for (listener, local) in [
+            (bind("127.0.0.1:0"), "127.0.0.1"),
+            (bind("[::1]:0"), "::1"),
+            (bind("[::]:0"), "127.0.0.1"),
+        ] {
+            let port = listener.local_addr().expect("an address").port();
+            let local: IpAddr = local.parse().expect("an address");
+            let client = TcpStream::connect((local, port)).expect("a connection");
+            let mine = client.local_addr().expect("an address");
+            let found = to(local).expect("sockets");
+            let connection = Connection {
+                client: mine,
+                port,
+                alive: true,
+            };
+            assert_eq!(
+                found.iter().filter(|c| **c == connection).count(),
+                1,
+                "{found:?}"
+            );
+            // The listener itself is no connection.
+            assert!(!found.iter().any(|c| c.client.port() == 0));
+            drop((client, listener));
+        }
+        assert_eq!(to([192, 0, 2, 1].into()).expect("none"), vec![]);
+    }
+}

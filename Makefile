@@ -107,10 +107,11 @@ golden: ## write the reference rulesets in nft/ anew; review the diff (needs roo
 
 install: ## put the agent and nodectl where Pacemaker and people find them [DESTDIR=…]
 	install -D -m 0755 $(TARGET)/release/ocf-clusterip $(DESTDIR)$(OCF)/ClusterIP
+	install -D -m 0755 $(TARGET)/release/ocf-clusterip-drain $(DESTDIR)$(OCF)/ClusterIPDrain
 	install -D -m 0755 $(TARGET)/release/nodectl $(DESTDIR)$(PREFIX)/sbin/nodectl
 
 uninstall: ## take them away again
-	rm -f $(DESTDIR)$(OCF)/ClusterIP $(DESTDIR)$(PREFIX)/sbin/nodectl
+	rm -f $(DESTDIR)$(OCF)/ClusterIP $(DESTDIR)$(OCF)/ClusterIPDrain $(DESTDIR)$(PREFIX)/sbin/nodectl
 
 clean: ## remove what was built
 	$(CARGO) clean

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`agent`] | the resource agent: Pacemaker's words for what the rest does |
 //! | [`nodectl`] | the same for people at a terminal, one file a verb |
+//! | [`pacemaker`] | what Pacemaker knows of who did what, read by its own program |
 //! | [`host`] | the thin shell: lock, look, plan, do, look again |
 //! | [`plan`] | pure: what should be, what is, and the ordered way from one to the other |
 //! | [`sys`] | the kernel's interfaces, without policy; all `unsafe` is here |
@@ -20,5 +21,6 @@ pub mod host;
 pub mod logging;
 pub mod model;
 pub mod nodectl;
+pub mod pacemaker;
 pub mod plan;
 pub mod sys;

@@ -3,6 +3,7 @@
 //! A stop that fails means that the node is fenced, so stop never fails for what is configured
 //! badly or not there; it fails only if something that can answer packets is still there.
 
+use super::adoption;
 use super::environment::Environment;
 use super::exit::{Code, Failure};
 use super::parameters::{Essentials, Parameters};
@@ -13,9 +14,10 @@ use crate::host::lock::lock;
 use crate::host::observe::{Kernel, ObserveError};
 use crate::host::place::{Place, place};
 use crate::host::reach::{ReachError, Reached, reach};
+use crate::host::sweeper::sweep_later;
 use crate::model::bucket::{BucketCount, BucketSet};
 use crate::model::vip::Vip;
-use crate::plan::installed::find;
+use crate::plan::installed::{find, phases_of};
 use crate::plan::steps::{Intent, Refusal, Step, steps};
 use crate::sys::netns::{self, NetnsError};
 use crate::sys::nft::NftError;
@@ -50,8 +52,13 @@ pub fn start(env: &Environment) -> Result<(), Failure> {
     let intent = Intent::Take {
         vip: vip.clone(),
         buckets: BucketSet::one(instance.bucket),
+        adopt_ms: Some(1000 * u64::from(parameters.drain_s)),
     };
     let done = take(env, &mut kernel, &intent, &parameters)?;
+    let moved = done.iter().any(|step| matches!(step, Step::Rules(_)));
+    if moved && parameters.drain_s > 0 {
+        adoption::settle_later(env, vip.address, instance.bucket, parameters.drain_s);
+    }
     let came_up = done
         .iter()
         .any(|step| matches!(step, Step::AddAddress { .. }));
@@ -138,11 +145,13 @@ fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<
     };
     // An instance with a number beyond all buckets is an orphan that owns none.
     let buckets = u16::try_from(number).map(BucketSet::one);
-    let intent = Intent::Leave {
+    let leave = |drain_ms| Intent::Leave {
         address: ip,
-        buckets: Some(buckets.unwrap_or_default()),
+        buckets: Some(buckets.clone().unwrap_or_default()),
+        drain_ms,
         place: essentials.nic.clone().map(|nic| (nic, essentials.mac)),
     };
+    let intent = leave(1000 * u64::from(essentials.drain_s));
     if let Some(found) = find(&observed.rules, ip)
         && found.vip.manager != essentials.manager
     {
@@ -160,9 +169,20 @@ fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<
         }
         lock => lock?,
     };
-    let Reached { done, observed } = reach(&mut kernel, &intent, Manners::default())?;
-    if !done.is_empty() {
-        info!("bucket {number} of {ip} is foreign here now");
+    let reached = match reach(&mut kernel, &intent, Manners::default()) {
+        // Connections are worth no fencing.
+        Err(error) if essentials.drain_s > 0 => {
+            warn!("the connections of bucket {number} of {ip} are cut: {error}");
+            reach(&mut kernel, &leave(0), Manners::default())
+        }
+        reached => reached,
+    };
+    let Reached { done, observed } = reached?;
+    let left = phases_of(&observed.rules, ip);
+    match buckets.map(|buckets| buckets.iter().any(|bucket| left.leaving().contains(bucket))) {
+        Ok(true) => info!("bucket {number} of {ip} leaves; its connections stay until they end"),
+        _ if !done.is_empty() => info!("bucket {number} of {ip} is foreign here now"),
+        _ => {}
     }
     let gone = |step: &Step| matches!(step, Step::DeleteAddress { .. });
     if done.iter().any(gone) {
@@ -170,9 +190,13 @@ fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<
     }
     if !done.is_empty() {
         kernel.nft.close_elsewhere();
-        if observed.rules.is_empty() {
-            lock.remove();
+        match observed.rules.is_empty() {
+            true => lock.remove(),
+            false => drop(lock),
         }
+    }
+    if !left.leaving().is_empty() {
+        sweep_later();
     }
     Ok(())
 }
@@ -222,7 +246,14 @@ pub fn validate_all(env: &Environment) -> Result<(), Failure> {
 fn try_rules(kernel: &mut Kernel, vip: Vip) -> Result<(), Failure> {
     let (observed, generation) = kernel.observe(Some(&vip.nic), Some(vip.address))?;
     let buckets = BucketSet::one(0);
-    let todo = match steps(&observed, &Intent::Take { vip, buckets }) {
+    let todo = match steps(
+        &observed,
+        &Intent::Take {
+            vip,
+            buckets,
+            adopt_ms: None,
+        },
+    ) {
         // A running VIP with another description proves that the kernel can.
         Err(Refusal::OtherDescription { .. }) => return Ok(()),
         todo => todo.map_err(ReachError::Refused)?,

@@ -34,6 +34,16 @@ impl Environment {
             .filter(|value| !value.is_empty())
     }
 
+    /// The instance's name as Pacemaker's history has it, such as `resIP:3`.
+    pub fn instance_name(&self) -> &str {
+        self.get("OCF_RESOURCE_INSTANCE").unwrap_or_default()
+    }
+
+    /// This node's name in the cluster.
+    pub fn node(&self) -> Option<&str> {
+        self.meta("on_node")
+    }
+
     fn meta(&self, name: &str) -> Option<&str> {
         self.get(&format!("OCF_RESKEY_CRM_meta_{name}"))
     }

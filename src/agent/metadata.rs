@@ -37,7 +37,7 @@ const fn parameter(
     }
 }
 
-const PARAMETERS: [Described; 16] = [
+const PARAMETERS: [Described; 17] = [
     Described {
         required: true,
         unique: true,
@@ -114,6 +114,18 @@ const PARAMETERS: [Described; 16] = [
         "1 to 1024, equal to the clone's clone-max, which is the default. Several buckets a node \
          (12 for three nodes) spread a dead node's share evenly.",
     ),
+    Described {
+        reloadable: true,
+        ..parameter(
+            "drain_timeout",
+            "time",
+            Some("300s"),
+            "How long connections may stay with a node whose bucket leaves",
+            "0 to 86400 seconds. When a bucket moves to another living node, its TCP connections stay \
+             where they are until they end, at most so long; new ones go to the other node at once. \
+             0 cuts them. The same on all nodes.",
+        )
+    },
     parameter(
         "noprefixroute",
         "boolean",

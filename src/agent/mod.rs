@@ -4,9 +4,12 @@
 //! buckets are moved: parameters become a `Vip` and an `Intent`, results become exit codes.
 
 pub mod actions;
+pub mod adoption;
 pub mod environment;
 pub mod exit;
+pub mod gate;
 pub mod metadata;
 pub mod monitor;
 pub mod parameters;
+pub mod report;
 pub mod resolve;

@@ -2,8 +2,10 @@
 //!
 //! Running means that the kernel's map has the instance's bucket. The number of buckets is the
 //! kernel's: Pacemaker leaves running monitors with the `clone-max` of the time at which they were
-//! started. Nothing is locked and nothing is changed.
+//! started. Nothing is locked and nothing is changed, but for one thing: a bucket that is adopted is
+//! owned as soon as nobody drains it any more.
 
+use super::adoption;
 use super::environment::Environment;
 use super::exit::{Code, Failure};
 use super::parameters::{Essentials, Parameters};
@@ -11,10 +13,11 @@ use super::resolve::describe;
 use crate::host::observe::{Kernel, ObserveError};
 use crate::host::place::Place;
 use crate::model::host::Observed;
+use crate::model::phase::Phase;
 use crate::model::ruleset::Family;
 use crate::model::vip::Vip;
 use crate::plan::health::{Drift, MISSING, drift};
-use crate::plan::installed::{find, is_unreadable};
+use crate::plan::installed::{find, is_unreadable, phases_of};
 
 /// The most pieces that an exit reason names.
 const NAMED: usize = 3;
@@ -40,7 +43,20 @@ pub fn monitor(env: &Environment) -> Result<(), Failure> {
         Err(error) if absent(&error) => return Err(Failure::not_running()),
         observed => observed.map_err(|error| generic(&error))?.0,
     };
-    judge(env, &essentials, number, &observed)
+    judge(env, &essentials, number, &observed)?;
+    let Ok(bucket) = u16::try_from(number) else {
+        return Ok(());
+    };
+    let phases = phases_of(&observed.rules, essentials.ip);
+    if env.is_probe() {
+        return Ok(());
+    }
+    if phases.of(bucket) == Phase::Adopting {
+        adoption::settle(&mut kernel, env, essentials.ip, bucket, essentials.drain_s);
+    } else if phases.adopting_rules && phases.adopting.is_empty() {
+        adoption::tidy(&mut kernel, essentials.ip);
+    }
+    Ok(())
 }
 
 /// The judgement on what was found. Pure.
@@ -81,7 +97,7 @@ fn judge(
             found.vip.manager, essentials.manager
         ));
     }
-    let owned = u16::try_from(number).is_ok_and(|bucket| found.owned.contains(bucket));
+    let owned = u16::try_from(number).is_ok_and(|bucket| found.phases.owned.contains(bucket));
     if !owned {
         return not_here(format!(
             "bucket {number} of {ip} is not served: its element is gone from the map of buckets"
@@ -91,7 +107,7 @@ fn judge(
     let generic = |failure: Failure| Failure::new(Code::Generic, failure.reason);
     let parameters = Parameters::read(env).map_err(generic)?;
     let expected = expected(&parameters, &found.vip)?;
-    if expected != found.vip {
+    if !expected.is_like(&found.vip) {
         return Err(Failure::new(
             Code::Generic,
             format!(

@@ -7,7 +7,7 @@ use crate::model::bucket::BucketCount;
 use crate::model::hash::{HashMode, Hasher, Layout};
 use crate::model::mac::Mac;
 use crate::model::seed::{derived_seed, parse_seed};
-use crate::model::vip::{Manager, Nic, check_address, longest_prefix};
+use crate::model::vip::{LONGEST_DRAIN_S, Manager, Nic, check_address, longest_prefix};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -89,6 +89,8 @@ pub struct Parameters {
     pub network_namespace: Option<String>,
     /// `arp_count` and `arp_interval`.
     pub announcements: Announcements,
+    /// `drain_timeout`, in seconds.
+    pub drain_s: u32,
     /// The resource.
     pub manager: Manager,
     /// Parameters that were given and are ignored, with the reason.
@@ -107,8 +109,31 @@ pub struct Essentials {
     pub mac: Mac,
     /// `network_namespace`.
     pub network_namespace: Option<String>,
+    /// `drain_timeout` in seconds if it can be read, or the default.
+    pub drain_s: u32,
     /// The resource.
     pub manager: Manager,
+}
+
+/// How long connections may stay if nothing is said, in seconds.
+pub const DRAIN_S: u32 = 300;
+
+/// A time in seconds, as Pacemaker writes it: 300, 300s or 5min.
+pub fn parse_drain(text: &str) -> Option<u32> {
+    let (number, factor) = match text.trim_end_matches(|c: char| c.is_ascii_alphabetic()) {
+        number if number.len() == text.len() => (number, 1),
+        number => match &text[number.len()..] {
+            "s" | "sec" => (number, 1),
+            "m" | "min" => (number, 60),
+            "h" | "hr" => (number, 3600),
+            _ => return None,
+        },
+    };
+    let plain = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    let seconds = plain
+        .then(|| number.parse::<u32>().ok())??
+        .checked_mul(factor)?;
+    (seconds <= LONGEST_DRAIN_S).then_some(seconds)
 }
 
 impl Essentials {
@@ -121,6 +146,10 @@ impl Essentials {
             nic: env.parameter("nic").and_then(|nic| nic.parse().ok()),
             mac: mac.unwrap_or_else(|| Mac::of_group(ip)),
             network_namespace: env.parameter("network_namespace").map(str::to_owned),
+            drain_s: env
+                .parameter("drain_timeout")
+                .and_then(parse_drain)
+                .unwrap_or(DRAIN_S),
             manager: Manager::pacemaker(env.resource()),
         })
     }
@@ -209,6 +238,15 @@ impl Parameters {
             count: number("arp_count", 5)?,
             interval: Duration::from_millis(number("arp_interval", 200)?.into()),
         };
+        let drain_s = match env.parameter("drain_timeout") {
+            None => DRAIN_S,
+            Some(text) => parse_drain(text).ok_or_else(|| {
+                wrong(format!(
+                    "drain_timeout=\"{text}\" is no time from 0 to {LONGEST_DRAIN_S} seconds; write \
+                     300, 300s or 5min"
+                ))
+            })?,
+        };
         let network_namespace = typed("network_namespace");
         if let Some(name) = &network_namespace
             && (name.contains('/') || name == "." || name == "..")
@@ -237,6 +275,7 @@ impl Parameters {
             conflict_detection: flag("conflict_detection", true),
             network_namespace,
             announcements,
+            drain_s,
             manager: Manager::pacemaker(env.resource()),
             ignored: IGNORED
                 .into_iter()

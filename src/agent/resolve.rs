@@ -29,6 +29,7 @@ pub fn describe(
         buckets,
         noprefixroute: parameters.noprefixroute,
         lock: parameters.lock,
+        drain_s: parameters.drain_s,
         manager: parameters.manager.clone(),
     };
     match vip.validate() {

@@ -2,10 +2,11 @@
 
 use super::agreement::{Disagreement, agree};
 use super::announce::{Announcements, announce};
-use super::observe::Kernel;
+use super::observe::{Kernel, flow_of};
 use crate::model::host::Observed;
 use crate::model::vip::Nic;
 use crate::plan::steps::Step;
+use crate::sys::connections::{Connection, abort};
 use crate::sys::mcast::{self, McastError};
 use crate::sys::nft::NftError;
 use crate::sys::route::{Family, NewAddress, RouteError, lost_with};
@@ -78,6 +79,27 @@ pub fn apply(
             new.label = vip.label.clone();
             new.noprefixroute = *noprefixroute;
             kernel.route.add_address(&new)?;
+        }
+        Step::Abort(address, flows) => {
+            let stale = |connection: &Connection| flows.contains(&flow_of(connection));
+            // A kernel that cannot do that leaves them to themselves.
+            if let Err(error) = abort(*address, stale) {
+                warn!("{error}");
+            }
+        }
+        // It is the caller who looks, for what is planned hangs on it.
+        Step::Look(..) => {}
+        Step::Lifetime {
+            nic,
+            address,
+            prefix,
+            valid_s,
+            noprefixroute,
+        } => {
+            let mut new = NewAddress::new(index(nic)?.index, *address, *prefix);
+            new.valid_s = *valid_s;
+            new.noprefixroute = *noprefixroute;
+            kernel.route.replace_address(&new)?;
         }
         Step::DeleteAddress {
             nic,

@@ -62,11 +62,23 @@ pub enum LockError {
     Namespace(#[from] netns::NetnsError),
 }
 
-/// Waits for the lock of this network namespace, at most as long as `patience`.
-pub fn lock(patience: Duration) -> Result<Lock, LockError> {
+/// The right to be the only sweeper of this network namespace, if there is none.
+pub fn try_sweeper() -> Option<Lock> {
+    let path = path("sweeper").ok()?;
+    let file = Flock::lock(open(&path).ok()?, FlockArg::LockExclusiveNonblock).ok()?;
+    is_still(&file, &path).then_some(Lock { _file: file, path })
+}
+
+/// The path of a lock of this network namespace.
+fn path(what: &str) -> Result<PathBuf, LockError> {
     let directory = Path::new(DIRECTORY);
     secure(directory)?;
-    let path = directory.join(format!("net-{}.lock", netns::current_id()?));
+    Ok(directory.join(format!("{what}-{}.lock", netns::current_id()?)))
+}
+
+/// Waits for the lock of this network namespace, at most as long as `patience`.
+pub fn lock(patience: Duration) -> Result<Lock, LockError> {
+    let path = path("net")?;
     let failed = |error| LockError::Open {
         path: path.clone(),
         error,

@@ -8,3 +8,4 @@ pub mod lock;
 pub mod observe;
 pub mod place;
 pub mod reach;
+pub mod sweeper;

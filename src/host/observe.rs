@@ -1,12 +1,17 @@
 //! Looking at the host: our tables, and the interfaces that matter to our VIPs.
 
-use crate::model::host::{Held, NicState, Observed};
+use crate::model::hash::Flow;
+use crate::model::host::{Connection, Held, NicState, Observed};
 use crate::model::mac::Mac;
+use crate::model::ruleset::Family;
 use crate::model::vip::Nic;
-use crate::plan::installed::{addresses, installed};
+use crate::plan::installed::{addresses, find, installed};
+use crate::plan::leaving::flow_of_bytes;
+use crate::plan::names::flows_set;
+use crate::sys::connections::{self, ConnectionsError};
 use crate::sys::mcast::{self, McastError};
 use crate::sys::nft::{NftError, NftSocket};
-use crate::sys::route::{Address, Family, Link, RouteError, RouteSocket};
+use crate::sys::route::{self, Address, Link, RouteError, RouteSocket};
 use crate::sys::sysctl::{self, Key, SysctlError, SysctlPath};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -26,6 +31,9 @@ pub enum ObserveError {
     /// The second lock.
     #[error(transparent)]
     Sysctl(#[from] SysctlError),
+    /// TCP connections.
+    #[error(transparent)]
+    Connections(#[from] ConnectionsError),
 }
 
 /// The sockets through which the host is looked at and changed.
@@ -88,6 +96,49 @@ impl Kernel {
         observed.rules = snapshot.rules;
         Ok((observed, snapshot.generation))
     }
+
+    /// The node's TCP connections to a VIP that come in by its interface: none from the node itself, nor
+    /// from networks that another interface is connected to, such as containers'.
+    pub fn connections(
+        &mut self,
+        observed: &Observed,
+        vip: IpAddr,
+    ) -> Result<Vec<Connection>, ObserveError> {
+        let own = self.route.addresses(None, None)?;
+        let own: BTreeSet<IpAddr> = own.into_iter().map(|held| held.addr).collect();
+        let nic = find(&observed.rules, vip).map(|found| found.vip.nic);
+        let nic = nic.and_then(|nic| observed.nics.get(nic.as_str()));
+        let index = nic.map(|state| state.index);
+        let networks = self.route.connected_routes(route::Family::of(&vip))?;
+        let elsewhere = |client: IpAddr| {
+            let reached = networks.iter().filter(|net| net.contains(client));
+            let best = reached.max_by_key(|net| net.prefix);
+            best.is_some_and(|net| index.is_some_and(|index| net.oif != index))
+        };
+        let all = connections::to(vip)?.into_iter();
+        Ok(all
+            .filter(|found| !own.contains(&found.client.ip()) && !elsewhere(found.client.ip()))
+            .map(|found| Connection {
+                flow: flow_of(&found),
+                alive: found.alive,
+            })
+            .collect())
+    }
+
+    /// The flows that stay while buckets of a VIP leave.
+    pub fn flows(&mut self, vip: IpAddr) -> Result<Vec<Flow>, ObserveError> {
+        let keys = self.nft.keys(Family::Netdev, &flows_set(vip))?;
+        Ok(keys.iter().filter_map(|key| flow_of_bytes(key)).collect())
+    }
+}
+
+/// What of a connection enters the hash.
+pub fn flow_of(found: &connections::Connection) -> Flow {
+    Flow {
+        source: found.client.ip(),
+        source_port: found.client.port(),
+        destination_port: found.port,
+    }
 }
 
 fn state_of(link: &Link, all: &[Address]) -> Result<NicState, ObserveError> {
@@ -100,6 +151,7 @@ fn state_of(link: &Link, all: &[Address]) -> Result<NicState, ObserveError> {
         secondary: address.secondary,
         deprecated: address.deprecated,
         unusable: address.tentative || address.dad_failed,
+        valid_s: address.valid_s,
     });
     let memberships = mcast::memberships(&link.name)?;
     let by_hand = memberships.iter().filter(|membership| membership.global);
@@ -110,13 +162,13 @@ fn state_of(link: &Link, all: &[Address]) -> Result<NicState, ObserveError> {
         carrier: link.carrier,
         addresses: held.collect(),
         memberships: by_hand.map(|membership| Mac(membership.mac)).collect(),
-        lock_ip4: locked(&link.name, Family::V4)?,
-        lock_ip6: locked(&link.name, Family::V6)?,
+        lock_ip4: locked(&link.name, route::Family::V4)?,
+        lock_ip6: locked(&link.name, route::Family::V6)?,
     })
 }
 
 /// The second lock of an interface; `None` where the family is switched off.
-fn locked(nic: &str, family: Family) -> Result<Option<bool>, SysctlError> {
+fn locked(nic: &str, family: route::Family) -> Result<Option<bool>, SysctlError> {
     let path = SysctlPath::new(family, nic, Key::DropUnicastInL2Multicast)?;
     Ok(sysctl::read(&path)?.map(|value| value != 0))
 }

@@ -9,10 +9,10 @@ use super::apply::{Manners, StepError, apply};
 use super::observe::{Kernel, ObserveError};
 use crate::model::host::Observed;
 use crate::model::vip::Nic;
-use crate::plan::steps::{Intent, Refusal, Step, steps};
+use crate::plan::steps::{Intent, Look, Refusal, Step, steps};
 use crate::sys::nft::NftError;
 use std::net::IpAddr;
-use tracing::debug;
+use tracing::{debug, warn};
 
 /// How often it is tried again when others change rules at the same time; each round takes about a
 /// millisecond.
@@ -69,9 +69,12 @@ pub fn reach(
     manners: Manners,
 ) -> Result<Reached, ReachError> {
     let mut done = Vec::new();
+    let mut looked = Observed::default();
     for _ in 0..ROUNDS {
-        let (observed, mut generation) =
+        let (mut observed, mut generation) =
             kernel.observe(nic_of(intent), Some(address_of(intent)))?;
+        observed.connections = looked.connections.clone();
+        observed.flows = looked.flows.clone();
         let mut todo = steps(&observed, intent)?;
         // Nobody is asked the same twice, and the answer takes so long that all is read anew.
         todo.retain(|step| !matches!(step, Step::Agree(..)) || !done.contains(step));
@@ -88,12 +91,31 @@ pub fn reach(
             match apply(kernel, &observed, &step, &mut generation, manners) {
                 Ok(()) => {
                     let asked = matches!(step, Step::Agree(..));
-                    done.push(step);
+                    match step {
+                        Step::Look(vip, what) => {
+                            let seen = look(kernel, &observed, vip, what, &mut looked);
+                            match (seen, intent) {
+                                // Nobody is kept from serving because of what he served before.
+                                (Err(error), Intent::Take { .. }) => {
+                                    warn!("{error}");
+                                    looked.connections = Some(Vec::new());
+                                    looked.flows = Some(Vec::new());
+                                }
+                                (seen, _) => seen?,
+                            }
+                            break;
+                        }
+                        step => done.push(step),
+                    }
                     if asked {
                         break;
                     }
                 }
-                Err(StepError::Nft(NftError::Outdated)) if errors.is_empty() => break,
+                Err(StepError::Nft(NftError::Outdated)) if errors.is_empty() => {
+                    // A flow may have gone by itself.
+                    looked.flows = None;
+                    break;
+                }
                 Err(error) => {
                     let leaving = matches!(intent, Intent::Leave { .. });
                     errors.push(error);
@@ -110,10 +132,28 @@ pub fn reach(
     Err(ReachError::Restless(ROUNDS))
 }
 
+/// Looks at what may be very much.
+fn look(
+    kernel: &mut Kernel,
+    observed: &Observed,
+    vip: IpAddr,
+    what: Look,
+    looked: &mut Observed,
+) -> Result<(), ObserveError> {
+    match what {
+        Look::Connections => looked.connections = Some(kernel.connections(observed, vip)?),
+        Look::Flows => looked.flows = Some(kernel.flows(vip)?),
+    }
+    Ok(())
+}
+
 fn address_of(intent: &Intent) -> IpAddr {
     match intent {
         Intent::Take { vip, .. } => vip.address,
-        Intent::Release { address, .. } | Intent::Leave { address, .. } => *address,
+        Intent::Release { address, .. }
+        | Intent::Leave { address, .. }
+        | Intent::Adopted { address, .. }
+        | Intent::Settle { address } => *address,
     }
 }
 
@@ -121,6 +161,6 @@ fn nic_of(intent: &Intent) -> Option<&Nic> {
     match intent {
         Intent::Take { vip, .. } => Some(&vip.nic),
         Intent::Leave { place, .. } => place.as_ref().map(|(nic, _)| nic),
-        Intent::Release { .. } => None,
+        Intent::Release { .. } | Intent::Adopted { .. } | Intent::Settle { .. } => None,
     }
 }

@@ -48,25 +48,6 @@ impl fmt::Display for BucketCount {
     }
 }
 
-/// What this node does with the packets of a bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Phase {
-    /// This node answers them.
-    Owned,
-    /// Another node does; here they are dropped.
-    Foreign,
-}
-
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Phase::Owned => "owned",
-            Phase::Foreign => "foreign",
-        })
-    }
-}
-
 /// A set of buckets, written as `0,3-5`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BucketSet(BTreeSet<u16>);

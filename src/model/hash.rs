@@ -133,7 +133,7 @@ impl fmt::Display for Layout {
 
 /// What of a packet may enter the hash. Protocols without ports have both ports 0; ESP and AH have
 /// the two halves of their SPI there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Flow {
     /// The packet's source address.
     pub source: IpAddr,

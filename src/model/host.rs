@@ -1,5 +1,6 @@
 //! What was found on this host, as far as VIPs are concerned. Pure data; `host::observe` fills it.
 
+use super::hash::Flow;
 use super::mac::Mac;
 use super::ruleset::Ruleset;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,20 @@ pub struct Observed {
     pub rules: Ruleset,
     /// The interfaces that were looked at, by name. One that is not here does not exist.
     pub nics: BTreeMap<String, NicState>,
+    /// The node's TCP connections to the VIP in question, if they were asked for.
+    pub connections: Option<Vec<Connection>>,
+    /// The flows that the VIP's set of them has, if they were asked for.
+    pub flows: Option<Vec<Flow>>,
+}
+
+/// A TCP connection to a VIP, as this node has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Connection {
+    /// Whose it is, and to which port.
+    pub flow: Flow,
+    /// Is anything left to be said? A connection in TIME-WAIT only keeps its ports from being used
+    /// again too soon.
+    pub alive: bool,
 }
 
 /// An interface.
@@ -52,6 +67,8 @@ pub struct Held {
     pub deprecated: bool,
     /// IPv6: is it not (yet, or any more) usable?
     pub unusable: bool,
+    /// In how many seconds the kernel removes it, if it does.
+    pub valid_s: Option<u32>,
 }
 
 impl NicState {
@@ -93,6 +110,25 @@ impl NicState {
     pub fn comes_first(&self, held: &Held) -> bool {
         let behind = |other: &&Held| other.secondary && other.prefix == held.prefix;
         !held.secondary && self.neighbours(held).any(|other| behind(&other))
+    }
+
+    /// Has another IPv6 address of the same network brought the route to it?
+    pub fn has_neighbour_address(&self, held: &Held) -> bool {
+        let IpAddr::V6(address) = held.address else {
+            return false;
+        };
+        let shift = 128 - u32::from(held.prefix.min(128));
+        let network = |bits: u128| bits.checked_shr(shift).unwrap_or_default();
+        self.addresses.iter().any(|other| match other.address {
+            IpAddr::V6(v6) => {
+                v6 != address
+                    && other.prefix == held.prefix
+                    && !other.noprefixroute
+                    && other.valid_s.is_none()
+                    && network(v6.to_bits()) == network(address.to_bits())
+            }
+            IpAddr::V4(_) => false,
+        })
     }
 
     /// The other IPv4 addresses whose networks this address is in.

@@ -10,6 +10,7 @@ pub mod host;
 pub mod mac;
 pub mod nic;
 pub mod packet;
+pub mod phase;
 pub mod protocol;
 pub mod ruleset;
 pub mod seed;

@@ -18,19 +18,22 @@ pub enum Family {
     Netdev,
     /// ARP.
     Arp,
+    /// IPv4.
+    Ip4,
     /// IPv6.
     Ip6,
 }
 
 impl Family {
     /// Every family that we use.
-    pub const ALL: [Family; 3] = [Family::Netdev, Family::Arp, Family::Ip6];
+    pub const ALL: [Family; 4] = [Family::Netdev, Family::Arp, Family::Ip4, Family::Ip6];
 
     /// Its name in nft's syntax.
     pub fn name(self) -> &'static str {
         match self {
             Family::Netdev => "netdev",
             Family::Arp => "arp",
+            Family::Ip4 => "ip",
             Family::Ip6 => "ip6",
         }
     }
@@ -81,6 +84,10 @@ pub enum Hook {
     ArpOutput,
     /// IPv6 packets that this host sends.
     Ip6Output,
+    /// IPv4 or IPv6 packets that come in, before anything is translated.
+    Before,
+    /// IPv4 or IPv6 packets that go out, after everything was translated.
+    After,
     /// A hook (and device) that is none of ours.
     Other(String),
 }
@@ -341,9 +348,21 @@ pub struct SetSpec {
     pub counters: bool,
     /// The most elements that it takes. A known size gets the fixed hash table, the fastest.
     pub size: u32,
-    /// Packets put the elements in, and each ends by itself so many milliseconds later. What is in
-    /// such a set is the kernel's own affair: it is neither read nor compared.
-    pub lifetime_ms: Option<u64>,
+    /// How elements end.
+    pub lifetime: Lifetime,
+}
+
+/// How the elements of a set end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// They stay until they are deleted.
+    Endless,
+    /// Each ends by itself, after a time of its own.
+    Each,
+    /// Packets put them in or take them out; without a time of its own an element ends so many
+    /// milliseconds after its last packet. What is in such a set is neither compared nor read with
+    /// the rest: there may be very much.
+    Learnt(u64),
 }
 
 /// The types of key parts, numbered as nft numbers its data types.
@@ -367,10 +386,12 @@ pub enum KeyPart {
     Mac,
     /// An interface name, 16 bytes.
     IfName,
-    /// The identification of an IPv4 datagram, two bytes.
-    Id16,
-    /// The identification of an IPv6 datagram, four bytes.
-    Id32,
+    /// Two bytes as they stand in the packet, which nft lists as a port: a port, the identification of
+    /// an IPv4 datagram.
+    Short,
+    /// Four bytes as they stand in the packet, which nft lists as a mark: a sequence number, the
+    /// identification of an IPv6 datagram.
+    Long,
     /// Anything else, by its number.
     Other(u32),
 }
@@ -395,6 +416,9 @@ pub struct Element {
     pub target: Target,
     /// What its counter shows, if it was read from the kernel.
     pub count: Option<Count>,
+    /// In how many milliseconds it ends by itself, if it does. Time goes on, so two elements that
+    /// differ in this are equal.
+    pub left_ms: Option<u64>,
 }
 
 impl PartialEq for Element {
@@ -424,8 +448,8 @@ impl KeyPart {
             KeyPart::Ip6 | KeyPart::IfName => 16,
             KeyPart::Protocol | KeyPart::IcmpType | KeyPart::Icmp6Type => 1,
             KeyPart::Mac => 6,
-            KeyPart::Id16 => 2,
-            KeyPart::Id32 => 4,
+            KeyPart::Short => 2,
+            KeyPart::Long => 4,
             KeyPart::Other(_) => 0,
         }
     }
@@ -439,7 +463,7 @@ impl SetSpec {
             data,
             counters: false,
             size,
-            lifetime_ms: None,
+            lifetime: Lifetime::Endless,
         }
     }
 
@@ -452,6 +476,16 @@ impl SetSpec {
                 .map(|part| part.width().next_multiple_of(4))
                 .sum(),
         }
+    }
+}
+
+impl Rule {
+    /// Does it look anything up in one of these sets, or change them?
+    pub fn uses(&self, sets: &[String]) -> bool {
+        self.exprs.iter().any(|expr| match expr {
+            Expr::Lookup { set, .. } | Expr::Learn { set, .. } => sets.contains(set),
+            _ => false,
+        })
     }
 }
 
@@ -482,6 +516,15 @@ impl Element {
         Element {
             target,
             count: None,
+            left_ms: None,
+        }
+    }
+
+    /// The same, but it ends by itself after so many milliseconds.
+    pub fn ending(self, left_ms: u64) -> Self {
+        Element {
+            left_ms: Some(left_ms),
+            ..self
         }
     }
 }

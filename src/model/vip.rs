@@ -41,7 +41,7 @@ pub enum Manager {
 
 impl Manager {
     /// The longest resource name that is kept whole: a comment in the kernel has room for 253 bytes.
-    const LONGEST: usize = 19;
+    const LONGEST: usize = 17;
 
     /// Pacemaker, by this resource. Names that are too long or that cannot be written between
     /// quotes are shortened to something that is still their own.
@@ -91,6 +91,8 @@ pub struct Vip {
     /// The second lock: unicast packets in multicast frames are dropped unless the rules vouch
     /// for them.
     pub lock: bool,
+    /// For how many seconds the connections of a bucket that leaves may stay; 0 cuts them.
+    pub drain_s: u32,
     /// Who put it here.
     pub manager: Manager,
 }
@@ -125,6 +127,9 @@ pub enum VipError {
         "ff:ff:ff:ff:ff:ff is the broadcast MAC; use a multicast MAC such as 01:00:5e:7f:00:63"
     )]
     BroadcastMac,
+    /// A time that is too long.
+    #[error("connections cannot stay for {0} seconds; use 0 to {LONGEST_DRAIN_S}")]
+    Drain(u32),
     /// A label that the kernel would not take.
     #[error("'{0}' is no address label: {1}")]
     Label(String, &'static str),
@@ -138,7 +143,20 @@ pub enum VipError {
     },
 }
 
+/// The longest time for which connections may stay, in seconds.
+pub const LONGEST_DRAIN_S: u32 = 86_400;
+
 impl Vip {
+    /// Is it the same but for what only matters when a bucket leaves?
+    pub fn is_like(&self, other: &Vip) -> bool {
+        let drain_s = self.drain_s;
+        *self
+            == Vip {
+                drain_s,
+                ..other.clone()
+            }
+    }
+
     /// Checks what the types alone cannot say.
     pub fn validate(&self) -> Result<(), VipError> {
         check_address(self.address)?;
@@ -158,6 +176,9 @@ impl Vip {
         }
         if !self.mac.is_multicast() {
             return Err(VipError::UnicastMac(self.mac));
+        }
+        if self.drain_s > LONGEST_DRAIN_S {
+            return Err(VipError::Drain(self.drain_s));
         }
         match &self.label {
             Some(label) => check_label(label, &self.nic, self.address),
@@ -261,10 +282,11 @@ pub(crate) mod tests {
             any::<[u8; 6]>(),
             1u64..=1024,
             any::<[bool; 4]>(),
+            0..=LONGEST_DRAIN_S,
             "[a-zA-Z0-9_.:-]{1,80}",
         );
         (prop_oneof![v4, v6], hasher, rest).prop_map(
-            |(address, hasher, (prefix, mut mac, buckets, [a, b, c, d], resource))| {
+            |(address, hasher, (prefix, mut mac, buckets, [a, b, c, d], seconds, resource))| {
                 mac[0] = (mac[0] | 1) & 0x7f;
                 // In a short prefix of many zeros or ones it could be the network's.
                 let prefix = match super::unfit_in_network(address, prefix) {
@@ -282,6 +304,7 @@ pub(crate) mod tests {
                     label: (a && address.is_ipv4()).then(|| "eth0:web-1".to_owned()),
                     noprefixroute: b,
                     lock: c,
+                    drain_s: seconds,
                     manager: match d {
                         true => Manager::Manual,
                         false => Manager::pacemaker(&resource),
@@ -309,6 +332,7 @@ pub(crate) mod tests {
             label: None,
             noprefixroute: false,
             lock: true,
+            drain_s: 0,
             manager: Manager::Manual,
         }
     }

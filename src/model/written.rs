@@ -79,7 +79,13 @@ impl Vip {
         if !self.lock {
             text += " lock none";
         }
-        text + &format!(" by {}", self.manager)
+        if self.drain_s > 0 {
+            text += &format!(" drain {}", self.drain_s);
+        }
+        match &self.manager {
+            Manager::Manual => text,
+            Manager::Pacemaker(resource) => text + &format!(" by {resource}"),
+        }
     }
 }
 
@@ -138,10 +144,13 @@ impl FromStr for Vip {
             label: take("label").map(str::to_owned),
             noprefixroute: take("route") == Some("none"),
             lock: take("lock") != Some("none"),
-            manager: match take("by").map(|by| by.split_once(':').unwrap_or((by, ""))) {
-                Some(("manual", "")) => Manager::Manual,
-                Some(("pacemaker", resource)) => Manager::Pacemaker(resource.to_owned()),
-                _ => return Err(wrong("'by' is missing or unknown".to_owned())),
+            drain_s: match take("drain") {
+                None => 0,
+                drain => need("drain", drain).map_err(wrong)?,
+            },
+            manager: match take("by") {
+                None => Manager::Manual,
+                Some(resource) => Manager::Pacemaker(resource.to_owned()),
             },
         };
         match pairs.keys().next() {

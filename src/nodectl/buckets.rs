@@ -3,10 +3,11 @@
 use super::cli::OfVip;
 use super::style::Style;
 use super::{Failure, SCHEMA, json, known, look};
-use crate::model::bucket::Phase;
-use crate::model::host::Observed;
+use crate::model::host::{Connection, Observed};
+use crate::model::phase::Phase;
 use crate::plan::installed::{Installed, counts};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 #[derive(Serialize)]
@@ -22,21 +23,26 @@ struct Bucket {
     phase: Phase,
     packets: u64,
     bytes: u64,
+    /// TCP connections that are left, of a bucket that leaves.
+    connections: Option<usize>,
+    /// In how many seconds the phase ends by itself.
+    deadline_s: Option<u64>,
 }
 
 /// The phase of a bucket on this node.
 pub(super) fn phase(found: &Installed, bucket: u16) -> Phase {
-    match found.owned.contains(bucket) {
-        true => Phase::Owned,
-        false => Phase::Foreign,
-    }
+    found.phases.of(bucket)
 }
 
 /// `nodectl buckets`.
 pub fn buckets(args: &OfVip) -> Result<String, Failure> {
-    let (_, observed) = look()?;
+    let (mut kernel, observed) = look()?;
     let found = known(&observed, args.vip)?;
-    let buckets = rows(&observed, &found);
+    let connections = match found.phases.leaving().is_empty() {
+        true => Vec::new(),
+        false => kernel.connections(&observed, args.vip)?,
+    };
+    let buckets = rows(&observed, &found, &connections);
     if args.json {
         return json(&Buckets {
             schema: SCHEMA,
@@ -47,8 +53,15 @@ pub fn buckets(args: &OfVip) -> Result<String, Failure> {
     Ok(table(&buckets, Style::of_stdout()))
 }
 
-fn rows(observed: &Observed, found: &Installed) -> Vec<Bucket> {
+fn rows(observed: &Observed, found: &Installed, connections: &[Connection]) -> Vec<Bucket> {
     let counts = counts(&observed.rules, found.vip.address);
+    let count_of = found.vip.buckets.get();
+    let mut alive: BTreeMap<u16, usize> = BTreeMap::new();
+    for connection in connections.iter().filter(|connection| connection.alive) {
+        let bucket = found.vip.hasher.bucket(&connection.flow, count_of);
+        *alive.entry(bucket).or_default() += 1;
+    }
+    let leaving = found.phases.leaving();
     let all = found.vip.buckets.all();
     all.map(|bucket| {
         let count = counts.get(&bucket).copied().unwrap_or_default();
@@ -57,6 +70,10 @@ fn rows(observed: &Observed, found: &Installed) -> Vec<Bucket> {
             phase: phase(found, bucket),
             packets: count.packets,
             bytes: count.bytes,
+            connections: leaving
+                .contains(bucket)
+                .then(|| alive.get(&bucket).copied().unwrap_or_default()),
+            deadline_s: found.phases.left_ms(bucket).map(|left| left.div_ceil(1000)),
         }
     })
     .collect()
@@ -64,20 +81,27 @@ fn rows(observed: &Observed, found: &Installed) -> Vec<Bucket> {
 
 fn table(rows: &[Bucket], style: Style) -> String {
     let mut text = format!(
-        "{:>6}  {:<8} {:>14} {:>16}\n",
-        "bucket", "phase", "packets", "bytes"
+        "{:>6}  {:<8} {:>14} {:>16} {:>12} {:>8}\n",
+        "bucket", "phase", "packets", "bytes", "connections", "ends in"
     );
     for row in rows {
         let phase = format!("{:<8}", row.phase);
         let phase = match row.phase {
-            Phase::Owned => style.good(&phase),
+            Phase::Owned | Phase::Adopting => style.good(&phase),
+            Phase::Closing | Phase::Draining => style.name(&phase),
             Phase::Foreign => phase,
         };
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "{:>6}  {phase} {:>14} {:>16}",
-            row.bucket, row.packets, row.bytes
+            "{:>6}  {phase} {:>14} {:>16} {:>12} {:>8}",
+            row.bucket,
+            row.packets,
+            row.bytes,
+            row.connections
+                .map_or(String::new(), |left| left.to_string()),
+            row.deadline_s
+                .map_or(String::new(), |left| format!("{left} s"))
         );
     }
     text

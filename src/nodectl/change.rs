@@ -1,6 +1,6 @@
-//! `up`, `down`, `take` and `release`.
+//! `up`, `down`, `take` and `release`; `drain` has the rest.
 
-use super::cli::{Describe, Down, Move, Up};
+use super::cli::{Describe, Down, Move, Release, Take, Up};
 use super::{DATA, Failure, NOT_PERMITTED, known, look};
 use crate::host::announce::Announcements;
 use crate::host::apply::Manners;
@@ -8,13 +8,14 @@ use crate::host::lock::{Lock, lock};
 use crate::host::observe::Kernel;
 use crate::host::place::{PlaceError, place};
 use crate::host::reach::{Reached, reach};
+use crate::host::sweeper::sweep_later;
 use crate::model::bucket::BucketSet;
 use crate::model::hash::Hasher;
 use crate::model::host::Observed;
 use crate::model::mac::Mac;
 use crate::model::seed::derived_seed;
 use crate::model::vip::{L2Mode, Manager, Vip};
-use crate::plan::installed::{Installed, find};
+use crate::plan::installed::{Installed, find, phases_of};
 use crate::plan::steps::Intent;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -45,7 +46,8 @@ pub fn up(args: &Up) -> Result<String, Failure> {
             Vip { manager, ..vip }
         }
     };
-    let taken = take_buckets(&mut kernel, vip, buckets, args.force);
+    let adopt_s = vip.drain_s;
+    let taken = take_buckets(&mut kernel, vip, buckets, adopt_s, args.force);
     if taken.is_err() && !was_here {
         // What did not come up as a whole does not stay; the error is what matters.
         let _ = leave(&mut kernel, address);
@@ -54,24 +56,55 @@ pub fn up(args: &Up) -> Result<String, Failure> {
 }
 
 /// `nodectl take`.
-pub fn take(args: &Move) -> Result<String, Failure> {
+pub fn take(args: &Take) -> Result<String, Failure> {
     let (_lock, mut kernel) = begin()?;
-    let found = changeable(&mut kernel, args.vip, args.force)?;
-    within(&args.buckets, &found.vip)?;
-    take_buckets(&mut kernel, found.vip, args.buckets.clone(), args.force)
+    let Move {
+        vip,
+        buckets,
+        force,
+    } = &args.buckets;
+    let found = changeable(&mut kernel, *vip, *force)?;
+    within(buckets, &found.vip)?;
+    let adopt_s = args.adopt.unwrap_or(found.vip.drain_s);
+    take_buckets(&mut kernel, found.vip, buckets.clone(), adopt_s, *force)
 }
 
 /// `nodectl release`.
-pub fn release(args: &Move) -> Result<String, Failure> {
-    let (_lock, mut kernel) = begin()?;
-    let found = changeable(&mut kernel, args.vip, args.force)?;
-    within(&args.buckets, &found.vip)?;
+pub fn release(args: &Release) -> Result<String, Failure> {
+    let (lock, mut kernel) = begin()?;
+    let Move {
+        vip,
+        buckets,
+        force,
+    } = &args.buckets;
+    let found = changeable(&mut kernel, *vip, *force)?;
+    within(buckets, &found.vip)?;
+    let drain_s = if args.now { 0 } else { found.vip.drain_s };
+    leave_buckets(lock, &mut kernel, *vip, buckets.clone(), drain_s)
+}
+
+/// Buckets leave, their connections within so many seconds.
+pub(super) fn leave_buckets(
+    lock: Lock,
+    kernel: &mut Kernel,
+    address: IpAddr,
+    buckets: BucketSet,
+    drain_s: u32,
+) -> Result<String, Failure> {
     let intent = Intent::Release {
-        address: args.vip,
-        buckets: args.buckets.clone(),
+        address,
+        buckets,
+        drain_ms: 1000 * u64::from(drain_s),
     };
-    let reached = reach(&mut kernel, &intent, manners(false))?;
-    summary(&reached.observed, args.vip)
+    let reached = reach(kernel, &intent, manners(false))?;
+    drop(lock);
+    if !phases_of(&reached.observed.rules, address)
+        .leaving()
+        .is_empty()
+    {
+        sweep_later();
+    }
+    summary(&reached.observed, address)
 }
 
 /// `nodectl down`. A VIP whose rules are gone is known by its address and its membership.
@@ -95,6 +128,7 @@ fn leave(kernel: &mut Kernel, address: IpAddr) -> Result<Reached, Failure> {
     let intent = Intent::Leave {
         address,
         buckets: None,
+        drain_ms: 0,
         place: None,
     };
     Ok(reach(kernel, &intent, manners(false))?)
@@ -127,6 +161,7 @@ pub(super) fn described(
         label: None,
         noprefixroute: false,
         lock: true,
+        drain_s: args.drain_s,
         manager: Manager::Manual,
     };
     match vip.validate() {
@@ -141,20 +176,25 @@ pub(super) fn within(buckets: &BucketSet, vip: &Vip) -> Result<(), Failure> {
         .map_err(|error| Failure::new(DATA, error))
 }
 
-fn begin() -> Result<(Lock, Kernel), Failure> {
+pub(super) fn begin() -> Result<(Lock, Kernel), Failure> {
     // Without the privilege the lock's directory may not even exist: say what is really wrong.
     let (kernel, _) = look()?;
     Ok((lock(PATIENCE)?, kernel))
 }
 
-fn take_buckets(
+pub(super) fn take_buckets(
     kernel: &mut Kernel,
     vip: Vip,
     buckets: BucketSet,
+    adopt_s: u32,
     force: bool,
 ) -> Result<String, Failure> {
     let address = vip.address;
-    let intent = Intent::Take { vip, buckets };
+    let intent = Intent::Take {
+        vip,
+        buckets,
+        adopt_ms: Some(1000 * u64::from(adopt_s)),
+    };
     let reached = reach(kernel, &intent, manners(force))?;
     summary(&reached.observed, address)
 }
@@ -167,7 +207,11 @@ fn manners(force: bool) -> Manners {
     }
 }
 
-fn changeable(kernel: &mut Kernel, vip: IpAddr, force: bool) -> Result<Installed, Failure> {
+pub(super) fn changeable(
+    kernel: &mut Kernel,
+    vip: IpAddr,
+    force: bool,
+) -> Result<Installed, Failure> {
     let (observed, _) = kernel.observe(None, None)?;
     let found = known(&observed, vip)?;
     require_manual(&found, force)?;
@@ -189,9 +233,14 @@ fn require_manual(found: &Installed, force: bool) -> Result<(), Failure> {
 }
 
 fn summary(observed: &Observed, vip: IpAddr) -> Result<String, Failure> {
-    let Installed { vip, owned } = known(observed, vip)?;
+    let Installed { vip, phases } = known(observed, vip)?;
+    let leaving = phases.leaving();
+    let draining = match leaving.is_empty() {
+        true => String::new(),
+        false => format!(", draining {leaving}"),
+    };
     Ok(format!(
-        "{}/{} on {}: owned here {owned} of {} buckets\n",
-        vip.address, vip.prefix, vip.nic, vip.buckets
+        "{}/{} on {}: owned here {} of {} buckets{draining}\n",
+        vip.address, vip.prefix, vip.nic, phases.owned, vip.buckets
     ))
 }

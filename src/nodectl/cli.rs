@@ -15,7 +15,7 @@ use std::str::FromStr;
 #[command(name = "nodectl", version, max_term_width = 100)]
 #[command(
     after_help = "Exit codes: 0 done, 64 usage, 65 bad data, 69 the kernel lacks something, \
-                        71 the kernel refused, 77 not permitted."
+                        71 the kernel refused, 75 not yet, 77 not permitted."
 )]
 pub struct Cli {
     /// What to do.
@@ -31,9 +31,15 @@ pub enum Verb {
     /// Take a VIP off this node
     Down(Down),
     /// Own more buckets of a VIP
-    Take(Move),
-    /// Own fewer buckets of a VIP
-    Release(Move),
+    Take(Take),
+    /// Own fewer buckets of a VIP; its connections may stay, if it has a drain time-out
+    Release(Release),
+    /// Let buckets leave whose connections stay until they end
+    Drain(Drain),
+    /// Own buckets again that are still draining here
+    Undrain(Move),
+    /// Wait until nothing drains here any more
+    WaitDrained(WaitDrained),
     /// Show the VIPs of this node, their buckets and their health
     Status(Show),
     /// Show every bucket of a VIP with what it has received
@@ -42,6 +48,49 @@ pub enum Verb {
     Owner(Owner),
     /// Print the rules that are installed, or that 'up' would install, in nft's syntax
     Ruleset(Ruleset),
+}
+
+/// Arguments of `take`.
+#[derive(Debug, Args)]
+pub struct Take {
+    /// Which buckets
+    #[command(flatten)]
+    pub buckets: Move,
+    /// For how many seconds another node may go on draining them [default: the VIP's drain time-out]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=86_400))]
+    pub adopt: Option<u32>,
+}
+
+/// Arguments of `release`.
+#[derive(Debug, Args)]
+pub struct Release {
+    /// Which buckets
+    #[command(flatten)]
+    pub buckets: Move,
+    /// Cut the connections of the buckets
+    #[arg(long)]
+    pub now: bool,
+}
+
+/// Arguments of `drain`.
+#[derive(Debug, Args)]
+pub struct Drain {
+    /// Which buckets
+    #[command(flatten)]
+    pub buckets: Move,
+    /// How long connections may stay, in seconds [default: the VIP's drain time-out, or 300]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub timeout: Option<u32>,
+}
+
+/// Arguments of `wait-drained`.
+#[derive(Debug, Args)]
+pub struct WaitDrained {
+    /// The shared address
+    pub vip: IpAddr,
+    /// Give up after so many seconds [default: wait as long as it takes]
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u32>,
 }
 
 /// The description of a VIP.
@@ -65,6 +114,9 @@ pub struct Describe {
     /// The cluster MAC, a multicast one [default: follows from the VIP]
     #[arg(long)]
     pub mac: Option<Mac>,
+    /// For how many seconds the connections of a bucket that leaves may stay; 0 cuts them
+    #[arg(long = "drain-timeout", value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=86_400))]
+    pub drain_s: u32,
 }
 
 /// Arguments of `up`.
@@ -93,7 +145,7 @@ pub struct Down {
     pub force: bool,
 }
 
-/// Arguments of `take` and `release`.
+/// Arguments of `undrain`, and which buckets others mean.
 #[derive(Debug, Args)]
 pub struct Move {
     /// The shared address

@@ -1,12 +1,13 @@
 //! nodectl: look at and move buckets by hand, without Pacemaker. One file a verb.
 //!
 //! Exit codes (`sysexits.h`): 0 done, also when there was nothing to do; 64 usage; 65 bad data (an
-//! unknown VIP, another description); 69 the kernel lacks something; 71 the kernel refused; 77 not
-//! permitted.
+//! unknown VIP, another description); 69 the kernel lacks something; 71 the kernel refused; 75 not
+//! yet (`wait-drained`); 77 not permitted.
 
 mod buckets;
 mod change;
 pub mod cli;
+mod drain;
 mod owner;
 mod ruleset;
 mod status;
@@ -37,6 +38,8 @@ pub const DATA: u8 = 65;
 pub const UNAVAILABLE: u8 = 69;
 /// EX_OSERR.
 pub const REFUSED: u8 = 71;
+/// EX_TEMPFAIL.
+pub const LATER: u8 = 75;
 /// EX_NOPERM.
 pub const NOT_PERMITTED: u8 = 77;
 
@@ -65,6 +68,9 @@ pub fn run(cli: &Cli) -> Result<String, Failure> {
         Verb::Down(args) => change::down(args),
         Verb::Take(args) => change::take(args),
         Verb::Release(args) => change::release(args),
+        Verb::Drain(args) => drain::drain(args),
+        Verb::Undrain(args) => drain::undrain(args),
+        Verb::WaitDrained(args) => drain::wait_drained(args),
         Verb::Status(args) => status::status(args),
         Verb::Buckets(args) => buckets::buckets(args),
         Verb::Owner(args) => owner::owner(args),
@@ -117,6 +123,7 @@ impl From<ObserveError> for Failure {
             ObserveError::Nft(nft) => code_of_nft(nft),
             ObserveError::Route(route) => code_of_errno(route.errno()),
             ObserveError::Mcast(mcast) => code_of_errno(mcast.errno()),
+            ObserveError::Connections(_) => REFUSED,
             ObserveError::Sysctl(sysctl) => code_of_errno(sysctl.errno()),
         };
         let hint = match code {

@@ -3,8 +3,8 @@
 use super::buckets::phase;
 use super::cli::Owner;
 use super::{DATA, Failure, SCHEMA, USAGE, json, known, look};
-use crate::model::bucket::Phase;
 use crate::model::hash::{Flow, HashMode};
+use crate::model::phase::Phase;
 use serde::Serialize;
 
 #[derive(Serialize)]

@@ -7,8 +7,9 @@ use super::change::{described, within};
 use super::cli::{Describe, Ruleset as Arguments};
 use super::{Failure, look};
 use crate::model::host::Observed;
+use crate::model::phase::Phases;
 use crate::model::ruleset::{
-    Chain, Data, Element, Hook, KeyPart, Rule, Ruleset, Set, TABLE, Target, Verdict,
+    Chain, Data, Element, Hook, KeyPart, Lifetime, Rule, Ruleset, Set, TABLE, Target, Verdict,
 };
 use crate::plan::before::remember_before;
 use crate::plan::dataplane;
@@ -22,7 +23,7 @@ pub fn ruleset(args: &Arguments) -> Result<String, Failure> {
     let (mut kernel, observed) = look()?;
     let (Some(vip), Some(buckets)) = (args.vip, args.buckets) else {
         let known = installed(&observed.rules).into_iter();
-        let vips: Vec<_> = known.map(|known| (known.vip, known.owned)).collect();
+        let vips: Vec<_> = known.map(|known| (known.vip, known.phases)).collect();
         let words = dataplane::ruleset(&vips);
         return Ok(render(&observed.rules, &words));
     };
@@ -33,11 +34,12 @@ pub fn ruleset(args: &Arguments) -> Result<String, Failure> {
         layout: args.layout,
         seed: args.seed,
         mac: args.mac,
+        drain_s: 0,
     };
     let vip = described(&mut kernel, vip.address, vip.prefix, &describe)?;
     let own = args.own.clone().unwrap_or_default();
     within(&own, &vip)?;
-    let mut rules = dataplane::ruleset(&[(vip, own)]);
+    let mut rules = dataplane::ruleset(&[(vip, Phases::owning(own))]);
     remember_before(&mut rules, &Observed::default());
     Ok(render(&rules, &rules))
 }
@@ -76,9 +78,15 @@ fn render_set(text: &mut String, name: &str, set: &Set) {
     let _ = writeln!(text, "\t{kind} {name} {{");
     let _ = writeln!(text, "\t\ttype {}{data}", key.join(" . "));
     let _ = writeln!(text, "\t\tsize {}", set.spec.size);
-    if let Some(lifetime) = set.spec.lifetime_ms {
-        let _ = writeln!(text, "\t\tflags dynamic,timeout");
-        let _ = writeln!(text, "\t\ttimeout {}ms", lifetime);
+    match set.spec.lifetime {
+        Lifetime::Endless => {}
+        Lifetime::Each => {
+            let _ = writeln!(text, "\t\tflags timeout");
+        }
+        Lifetime::Learnt(lifetime) => {
+            let _ = writeln!(text, "\t\tflags dynamic,timeout");
+            let _ = writeln!(text, "\t\ttimeout {lifetime}ms");
+        }
     }
     if set.spec.counters {
         let _ = writeln!(text, "\t\tcounter");
@@ -109,7 +117,7 @@ fn type_name(part: KeyPart) -> &'static str {
         KeyPart::Icmp6Type => "icmpv6_type",
         KeyPart::Mac => "ether_addr",
         KeyPart::IfName => "ifname",
-        KeyPart::Id16 | KeyPart::Id32 => "integer",
+        KeyPart::Short | KeyPart::Long => "integer",
         KeyPart::Other(_) => "unknown",
     }
 }
@@ -153,7 +161,7 @@ fn key_text(part: KeyPart, bytes: &[u8]) -> String {
     match part {
         KeyPart::Number => <[u8; 4]>::try_from(bytes)
             .map_or_else(|_| hex(), |bytes| u32::from_ne_bytes(bytes).to_string()),
-        KeyPart::Bits | KeyPart::Id32 => <[u8; 4]>::try_from(bytes)
+        KeyPart::Bits | KeyPart::Long => <[u8; 4]>::try_from(bytes)
             .map_or_else(|_| hex(), |bytes| u32::from_be_bytes(bytes).to_string()),
         KeyPart::Ip4 => <[u8; 4]>::try_from(bytes)
             .map_or_else(|_| hex(), |bytes| Ipv4Addr::from(bytes).to_string()),
@@ -169,7 +177,7 @@ fn key_text(part: KeyPart, bytes: &[u8]) -> String {
         }
         KeyPart::Mac => <[u8; 6]>::try_from(bytes)
             .map_or_else(|_| hex(), |bytes| crate::model::mac::Mac(bytes).to_string()),
-        KeyPart::Id16 => <[u8; 2]>::try_from(bytes)
+        KeyPart::Short => <[u8; 2]>::try_from(bytes)
             .map_or_else(|_| hex(), |bytes| u16::from_be_bytes(bytes).to_string()),
         KeyPart::Other(_) => hex(),
     }
@@ -194,6 +202,8 @@ fn render_chain(text: &mut String, name: &str, chain: &Chain, words: Option<&Cha
             Hook::Ingress(device) => format!("ingress device \"{device}\""),
             Hook::ArpInput => "input".to_owned(),
             Hook::ArpOutput | Hook::Ip6Output => "output".to_owned(),
+            Hook::Before => "prerouting".to_owned(),
+            Hook::After => "postrouting".to_owned(),
             Hook::Other(what) => what.clone(),
         };
         let _ = writeln!(

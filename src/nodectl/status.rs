@@ -4,6 +4,7 @@ use super::cli::Show;
 use super::style::Style;
 use super::{Failure, SCHEMA, json, look};
 use crate::model::host::Observed;
+use crate::model::phase::Phase;
 use crate::plan::health::{Drift, drift};
 use crate::plan::installed::{Installed, addresses, foreign, installed, is_unreadable};
 use serde::Serialize;
@@ -64,7 +65,7 @@ pub fn status(args: &Show) -> Result<String, Failure> {
     Ok(screens.join("\n"))
 }
 
-fn describe(observed: &Observed, Installed { vip, owned }: &Installed) -> VipStatus {
+fn describe(observed: &Observed, Installed { vip, phases }: &Installed) -> VipStatus {
     let drift = drift(observed, vip, true);
     VipStatus {
         vip: vip.address.to_string(),
@@ -75,9 +76,9 @@ fn describe(observed: &Observed, Installed { vip, owned }: &Installed) -> VipSta
         layout: vip.hasher.layout.name(),
         seed: vip.hasher.seed,
         buckets: vip.buckets.get(),
-        owned: owned.iter().collect(),
-        draining: Vec::new(),
-        adopting: Vec::new(),
+        owned: phases.owned.iter().collect(),
+        draining: phases.leaving().iter().collect(),
+        adopting: phases.adopting.keys().copied().collect(),
         foreign_packets: foreign(&observed.rules, vip.address).packets,
         manager: vip.manager.to_string(),
         healthy: drift.is_empty(),
@@ -87,7 +88,8 @@ fn describe(observed: &Observed, Installed { vip, owned }: &Installed) -> VipSta
 }
 
 fn screen(observed: &Observed, found: &Installed, style: Style) -> String {
-    let Installed { vip, owned } = found;
+    let Installed { vip, phases } = found;
+    let owned = &phases.owned;
     let drift = drift(observed, vip, true);
     let health = match drift.is_empty() {
         true => style.good("healthy"),
@@ -96,7 +98,12 @@ fn screen(observed: &Observed, found: &Installed, style: Style) -> String {
     let strip: String = vip
         .buckets
         .all()
-        .map(|bucket| if owned.contains(bucket) { '#' } else { '.' })
+        .map(|bucket| match phases.of(bucket) {
+            Phase::Owned => '#',
+            Phase::Adopting => 'a',
+            Phase::Closing | Phase::Draining => 'd',
+            Phase::Foreign => '.',
+        })
         .collect();
     let hasher = &vip.hasher;
     let mut text = String::new();

@@ -9,12 +9,14 @@
 //! The table `arp` and the table `ip6` make whatever leaves this host and says where the VIP is
 //! say the cluster MAC.
 
+use super::adopting;
 use super::ingress;
+use super::leaving;
 use super::names::*;
 use super::sentence::{ADVERTISEMENT, REG0, SOLICITATION, Sentence};
 use crate::model::agreement::solicited_node;
-use crate::model::bucket::BucketSet;
 use crate::model::mac::Mac;
+use crate::model::phase::Phases;
 use crate::model::ruleset::{
     BaseChain, Chain, Data, Element, Family, Hook, KeyPart, Reg, Ruleset, Set, SetSpec, Table,
     Target, Verdict,
@@ -45,7 +47,7 @@ pub fn owned_element() -> Element {
 }
 
 /// Everything that the kernel is to be told for these VIPs and the buckets that each owns here.
-pub fn ruleset(vips: &[(Vip, BucketSet)]) -> Ruleset {
+pub fn ruleset(vips: &[(Vip, Phases)]) -> Ruleset {
     let mut rules = Ruleset::new();
     if vips.is_empty() {
         return rules;
@@ -57,10 +59,11 @@ pub fn ruleset(vips: &[(Vip, BucketSet)]) -> Ruleset {
     if vips.iter().any(|(vip, _)| vip.address.is_ipv6()) {
         rules.insert(Family::Ip6, ip6_table(vips));
     }
+    adopting::add(&mut rules, vips);
     rules
 }
 
-fn netdev_table(vips: &[(Vip, BucketSet)]) -> Table {
+fn netdev_table(vips: &[(Vip, Phases)]) -> Table {
     let mut table = Table::default();
     table.chains.insert(
         TO_HOST.to_owned(),
@@ -73,7 +76,7 @@ fn netdev_table(vips: &[(Vip, BucketSet)]) -> Table {
             Sentence::because(AS_IT_CAME).accept().rule(),
         ]),
     );
-    for (vip, owned) in vips {
+    for (vip, phases) in vips {
         let base = table
             .chains
             .entry(ingress_chain(&vip.nic))
@@ -102,7 +105,7 @@ fn netdev_table(vips: &[(Vip, BucketSet)]) -> Table {
                 address_bytes(vip.address),
                 Element::new(Target::Verdict(Verdict::Goto(vip_chain(vip.address)))),
             );
-        add_vip(&mut table, vip, owned);
+        add_vip(&mut table, vip, phases);
         if let IpAddr::V6(address) = vip.address {
             agree_on_ip6(&mut table, vip, address);
         }
@@ -135,20 +138,21 @@ fn agreed(part: KeyPart) -> SetSpec {
 }
 
 /// The VIP's own chains and sets, and its map.
-fn add_vip(table: &mut Table, vip: &Vip, owned: &BucketSet) {
-    table.chains.extend(ingress::chains(vip));
+fn add_vip(table: &mut Table, vip: &Vip, phases: &Phases) {
+    table.chains.extend(ingress::chains(vip, phases));
+    table.sets.extend(leaving::sets(vip, phases));
     for (name, set) in ingress::sets(vip) {
         table.sets.insert(name.to_owned(), set);
     }
     let count = u32::from(vip.buckets.get());
     let mut map = Set::new(verdict_map(KeyPart::Number, count, true));
-    for bucket in owned.iter() {
+    for bucket in phases.owned.iter() {
         map.elements.insert(bucket_key(bucket), owned_element());
     }
     table.sets.insert(buckets_map(vip.address), map);
 }
 
-fn arp_table(vips: &[(Vip, BucketSet)]) -> Table {
+fn arp_table(vips: &[(Vip, Phases)]) -> Table {
     let mut base = base_chain(Hook::ArpOutput, FILTER_PRIORITY);
     base.rules.push(
         Sentence::because(CLUSTER_MAC)
@@ -186,7 +190,7 @@ fn arp_table(vips: &[(Vip, BucketSet)]) -> Table {
     table
 }
 
-fn ip6_table(vips: &[(Vip, BucketSet)]) -> Table {
+fn ip6_table(vips: &[(Vip, Phases)]) -> Table {
     let mut base = base_chain(Hook::Ip6Output, FILTER_PRIORITY);
     for nd in [&ADVERTISEMENT, &SOLICITATION] {
         let rule = Sentence::because(CLUSTER_MAC)
@@ -201,7 +205,7 @@ fn ip6_table(vips: &[(Vip, BucketSet)]) -> Table {
 
 /// A table with one base chain and the map from (interface, VIP) to the cluster MAC.
 fn mac_table(
-    vips: &[(Vip, BucketSet)],
+    vips: &[(Vip, Phases)],
     base: Chain,
     part: KeyPart,
     of_family: fn(&IpAddr) -> bool,

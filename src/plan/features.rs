@@ -4,8 +4,8 @@
 use super::sentence::REG0;
 use crate::model::change::Change;
 use crate::model::ruleset::{
-    BaseChain, Chain, Data, Element, Expr, Family, Found, Header, Hook, KeyPart, Learn, MetaKey,
-    Rule, SetSpec, Target, Verdict,
+    BaseChain, Chain, Data, Element, Expr, Family, Found, Header, Hook, KeyPart, Learn, Lifetime,
+    MetaKey, Rule, SetSpec, Target, Verdict,
 };
 use std::collections::BTreeMap;
 
@@ -85,6 +85,11 @@ pub fn features() -> Vec<Feature> {
             learning(),
         ),
         feature(
+            "elements of nf_tables maps that end by themselves",
+            IN_CORE,
+            ending_map(),
+        ),
+        feature(
             "IPv6 extension headers in nf_tables",
             IN_CORE,
             rule([Expr::FragmentHeader {
@@ -125,6 +130,11 @@ pub fn features() -> Vec<Feature> {
             "nf_tables chains for ARP",
             "CONFIG_NF_TABLES_ARP",
             base(Family::Arp, Hook::ArpOutput, 0),
+        ),
+        feature(
+            "nf_tables chains for IPv4",
+            "CONFIG_NF_TABLES_IPV4",
+            base(Family::Ip4, Hook::After, 0),
         ),
         feature(
             "nf_tables chains for IPv6",
@@ -184,9 +194,26 @@ fn verdict_map() -> Vec<Change> {
     changes
 }
 
+fn ending_map() -> Vec<Change> {
+    let spec = SetSpec {
+        lifetime: Lifetime::Each,
+        ..SetSpec::new(vec![KeyPart::Number], Data::Verdict, 12)
+    };
+    let drop = Element::new(Target::Verdict(Verdict::Drop)).ending(1000);
+    let elements = BTreeMap::from([(vec![0; 4], drop)]);
+    let mut changes = with_set(spec.clone(), [ip4_source()]);
+    changes.push(Change::AddElements(
+        Family::Netdev,
+        PROBE.to_owned(),
+        spec,
+        elements,
+    ));
+    changes
+}
+
 fn learning() -> Vec<Change> {
     let spec = SetSpec {
-        lifetime_ms: Some(1000),
+        lifetime: Lifetime::Learnt(1000),
         ..SetSpec::new(vec![KeyPart::Ip4], Data::None, 16)
     };
     let learn = |what| Expr::Learn {

@@ -81,12 +81,12 @@ impl Sentence {
 
     /// Remembers in the set what [`Sentence::datagram`] loaded.
     pub(super) fn keep(self, set: &str, vip: IpAddr) -> Self {
-        self.learn("update", set, datagram_words(vip), Learn::Keep)
+        self.learn(set, Learn::Keep, datagram_words(vip))
     }
 
     /// Takes it out again.
     pub(super) fn forget(self, set: &str, vip: IpAddr) -> Self {
-        self.learn("delete", set, datagram_words(vip), Learn::Forget)
+        self.learn(set, Learn::Forget, datagram_words(vip))
     }
 
     /// Remembers what [`Sentence::datagram`] and [`Sentence::offset`] loaded; where the set is full,
@@ -96,16 +96,7 @@ impl Sentence {
             IpAddr::V4(_) => format!("{} . ip frag-off & 0x1fff", datagram_words(vip)),
             IpAddr::V6(_) => format!("{} . frag @16,16 & 0xfff8", datagram_words(vip)),
         };
-        self.learn("update", set, &words, Learn::Keep)
-    }
-
-    fn learn(self, verb: &str, set: &str, words: &str, what: Learn) -> Self {
-        self.expr(Expr::Learn {
-            set: set.to_owned(),
-            from: REG0,
-            what,
-        })
-        .say(format!("{verb} @{set} {{ {words} }}"))
+        self.learn(set, Learn::Keep, &words)
     }
 
     /// The bytes behind the IPv6 header.

@@ -2,10 +2,9 @@
 //! the same words; where the two texts differ there is drift, and the piece has a name. Pure.
 
 use super::dataplane::{self, needs_membership};
-use super::installed::{installed, owned_of};
+use super::installed::{installed, phases_of};
 use super::names::{bucket_of_key, buckets_map};
 use super::steps::{fits, with_vip};
-use crate::model::bucket::BucketSet;
 use crate::model::host::{NicState, Observed};
 use crate::model::ruleset::{
     Chain, Data, Element, Family, KeyPart, Rule, Ruleset, Set, Target, Verdict,
@@ -72,8 +71,8 @@ fn digest(pieces: &Pieces) -> blake3::Hash {
 
 /// What should be there of this VIP, given the others on the host.
 fn expected(observed: &Observed, vip: &Vip) -> Pieces {
-    let owned = owned_of(&observed.rules, vip.address);
-    let rules = with_vip(observed, vip, &owned);
+    let phases = phases_of(&observed.rules, vip.address);
+    let rules = with_vip(observed, vip, &phases);
 
     let mut pieces = rule_pieces(&rules, &rules, vip);
     pieces.insert(nic_piece(vip), nic_text(true, true).to_owned());
@@ -90,9 +89,9 @@ fn expected(observed: &Observed, vip: &Vip) -> Pieces {
 
 /// What is there of it.
 fn found(observed: &Observed, vip: &Vip, strict_link: bool) -> Pieces {
-    let mut all = vec![(vip.clone(), BucketSet::default())];
+    let mut all = vec![(vip.clone(), phases_of(&observed.rules, vip.address))];
     let others = installed(&observed.rules).into_iter();
-    all.extend(others.map(|known| (known.vip, known.owned)));
+    all.extend(others.map(|known| (known.vip, known.phases)));
     let wording = dataplane::ruleset(&all);
     let mut pieces = rule_pieces(&observed.rules, &wording, vip);
     for (name, state) in &observed.nics {
@@ -195,7 +194,8 @@ fn lock_piece(vip: &Vip) -> String {
 /// The pieces of a ruleset that the VIP needs. Known rules are worded as in `wording`.
 fn rule_pieces(rules: &Ruleset, wording: &Ruleset, vip: &Vip) -> Pieces {
     let mut pieces = Pieces::new();
-    let alone = dataplane::ruleset(&[(vip.clone(), BucketSet::default())]);
+    let phases = phases_of(rules, vip.address);
+    let alone = dataplane::ruleset(&[(vip.clone(), phases)]);
     for (family, alone) in &alone {
         let Some(table) = rules.get(family) else {
             continue;

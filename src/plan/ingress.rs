@@ -18,14 +18,16 @@
 //! until the kernel gives it up. Without that limit a sender whose fragments come in disorder takes
 //! all fragmented datagrams from all nodes.
 
+use super::leaving;
 use super::names::*;
 use super::sentence::{Ports, REG0, Sentence};
 use crate::model::hash::HashMode;
+use crate::model::phase::Phases;
 use crate::model::protocol::{
     AH, FRAGMENT_HEADER, ICMP, ICMP_ERRORS, ICMP6, ICMP6_EVERYWHERE, LAST_EARLY_OFFSET,
     LONGEST_EARLY, WITH_PORTS,
 };
-use crate::model::ruleset::{Chain, Data, Element, KeyPart, Set, SetSpec, Target};
+use crate::model::ruleset::{Chain, Data, Element, KeyPart, Lifetime, Set, SetSpec, Target};
 use crate::model::vip::Vip;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -72,45 +74,48 @@ const NO_ROOM: &str = "foreign, and no room to say so: the later ones count as e
 const FIRST_FOREIGN: &str = "foreign: so are the later ones";
 
 /// The VIP's chains.
-pub(super) fn chains(vip: &Vip) -> Vec<(String, Chain)> {
+pub(super) fn chains(vip: &Vip, phases: &Phases) -> Vec<(String, Chain)> {
     let errors = match vip.address {
         IpAddr::V4(_) => Sentence::because(ERRORS).icmp4_everywhere(),
         IpAddr::V6(_) => Sentence::because(ERRORS_AND_ND).icmp6_everywhere(),
     };
     let mut chains = match has_ports(vip) {
-        false => vec![(vip_chain(vip.address), by_source(vip, errors))],
+        false => vec![(vip_chain(vip.address), by_source(vip, phases, errors))],
         true => vec![
             (vip_chain(vip.address), by_ports(vip, errors)),
-            (ports_chain(vip.address), whole_with_ports(vip)),
-            (fragments_chain(vip.address), first_fragments(vip)),
+            (ports_chain(vip.address), whole_with_ports(vip, phases)),
+            (fragments_chain(vip.address), first_fragments(vip, phases)),
             (later_chain(vip.address), later_fragments(vip.address)),
         ],
     };
     chains[0].1.comment = Some(vip.written());
+    chains.extend(leaving::chains(vip, phases));
     chains
 }
 
-fn has_ports(vip: &Vip) -> bool {
+/// Do ports enter the hash?
+pub(super) fn has_ports(vip: &Vip) -> bool {
     vip.hasher.mode != HashMode::SourceIp
 }
 
 /// Source address only: fragments and protocols make no difference, so nothing is asked first. Most
 /// packets are foreign, and leave by the second rule: those behind it would cost a cache line more.
-fn by_source(vip: &Vip, errors: Sentence) -> Chain {
+fn by_source(vip: &Vip, phases: &Phases, errors: Sentence) -> Chain {
     let (number, name) = match vip.address {
         IpAddr::V4(_) => (ICMP, "icmp"),
         IpAddr::V6(_) => (ICMP6, "icmpv6"),
     };
-    Chain::of([
-        Sentence::because(BY_BUCKET).hash(vip, Ports::None).rule(),
+    let mut rules = vec![Sentence::because(BY_BUCKET).hash(vip, Ports::None)];
+    rules.extend(leaving::rule(vip, phases, Ports::None));
+    rules.extend([
         Sentence::because(FOREIGN)
             .transport_protocol(vip.address)
             .differs_from(number, name)
-            .counter_drop()
-            .rule(),
-        errors.rule(),
-        Sentence::because(FOREIGN).counter_drop().rule(),
-    ])
+            .counter_drop(),
+        errors,
+        Sentence::because(FOREIGN).counter_drop(),
+    ]);
+    Chain::of(rules.into_iter().map(Sentence::rule))
 }
 
 /// With ports: whole packets with ports are the common case and come first, by one lookup (for IPv4
@@ -144,11 +149,11 @@ fn by_ports(vip: &Vip, errors: Sentence) -> Chain {
     Chain::of(rules.into_iter().map(Sentence::rule))
 }
 
-fn whole_with_ports(vip: &Vip) -> Chain {
-    Chain::of([
-        Sentence::because(BY_BUCKET).hash(vip, Ports::At(0)).rule(),
-        Sentence::because(FOREIGN).counter_drop().rule(),
-    ])
+fn whole_with_ports(vip: &Vip, phases: &Phases) -> Chain {
+    let mut rules = vec![Sentence::because(BY_BUCKET).hash(vip, Ports::At(0))];
+    rules.extend(leaving::rule(vip, phases, Ports::At(0)));
+    rules.push(Sentence::because(FOREIGN).counter_drop());
+    Chain::of(rules.into_iter().map(Sentence::rule))
 }
 
 /// What has no ports, or has something else in their place.
@@ -168,7 +173,7 @@ fn without_ports(vip: &Vip) -> [Sentence; 2] {
 }
 
 /// The first fragment of a datagram decides, and says so in the sets.
-fn first_fragments(vip: &Vip) -> Chain {
+fn first_fragments(vip: &Vip, phases: &Phases) -> Chain {
     let address = vip.address;
     let sets = fragment_sets(address);
     let mut rules = vec![
@@ -187,6 +192,7 @@ fn first_fragments(vip: &Vip) -> Chain {
             .in_set(PORTS, REG0)
             .hash(vip, Ports::At(0)),
     ];
+    rules.extend(leaving::rule(vip, phases, Ports::At(0)));
     rules.extend(without_ports(vip));
     rules.extend([
         Sentence::because(FIRST_FOREIGN)
@@ -294,7 +300,7 @@ fn datagrams(vip: IpAddr, most: u32) -> Set {
 /// A set of single fragments, by their datagrams and where in them they stand.
 fn fragments_that_wait(vip: IpAddr) -> Set {
     let mut key = datagram_key(vip);
-    key.push(KeyPart::Id16);
+    key.push(KeyPart::Short);
     let lifetime = match vip {
         IpAddr::V4(_) => EARLY_LIFETIME_IP4_MS,
         IpAddr::V6(_) => EARLY_LIFETIME_IP6_MS,
@@ -304,14 +310,19 @@ fn fragments_that_wait(vip: IpAddr) -> Set {
 
 fn datagram_key(vip: IpAddr) -> Vec<KeyPart> {
     match vip {
-        IpAddr::V4(_) => vec![KeyPart::Ip4, KeyPart::Ip4, KeyPart::Protocol, KeyPart::Id16],
-        IpAddr::V6(_) => vec![KeyPart::Ip6, KeyPart::Ip6, KeyPart::Id32],
+        IpAddr::V4(_) => vec![
+            KeyPart::Ip4,
+            KeyPart::Ip4,
+            KeyPart::Protocol,
+            KeyPart::Short,
+        ],
+        IpAddr::V6(_) => vec![KeyPart::Ip6, KeyPart::Ip6, KeyPart::Long],
     }
 }
 
 fn learnt(key: Vec<KeyPart>, size: u32, lifetime_ms: u64) -> Set {
     Set::new(SetSpec {
-        lifetime_ms: Some(lifetime_ms),
+        lifetime: Lifetime::Learnt(lifetime_ms),
         ..SetSpec::new(key, Data::None, size)
     })
 }

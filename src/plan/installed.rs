@@ -1,8 +1,10 @@
 //! Which VIPs a ruleset has, read from the descriptions next to the rules. Pure.
 
 use super::dataplane::owned_element;
-use super::names::{bucket_of_key, buckets_map, chains_of, vip_chain, vip_of_chain};
+use super::names::{bucket_of_key, buckets_map, chains_of, leaving_map, vip_chain, vip_of_chain};
+use super::{adopting, leaving};
 use crate::model::bucket::BucketSet;
+use crate::model::phase::Phases;
 use crate::model::ruleset::{Count, Family, Ruleset, Table};
 use crate::model::vip::Vip;
 use std::collections::BTreeMap;
@@ -13,8 +15,8 @@ use std::net::IpAddr;
 pub struct Installed {
     /// Its description.
     pub vip: Vip,
-    /// Its owned buckets.
-    pub owned: BucketSet,
+    /// Its buckets' phases.
+    pub phases: Phases,
 }
 
 /// All VIPs whose descriptions can be read, in the order of their chains' names.
@@ -27,7 +29,7 @@ pub fn installed(rules: &Ruleset) -> Vec<Installed> {
         .filter_map(|(name, chain)| {
             let vip: Vip = chain.comment.as_ref()?.parse().ok()?;
             (*name == vip_chain(vip.address)).then(|| Installed {
-                owned: owned(table, vip.address),
+                phases: phases_of(rules, vip.address),
                 vip,
             })
         })
@@ -40,7 +42,7 @@ pub fn find(rules: &Ruleset, address: IpAddr) -> Option<Installed> {
     let comment = table.chains.get(&vip_chain(address))?.comment.as_ref()?;
     let vip: Vip = comment.parse().ok()?;
     (vip.address == address).then(|| Installed {
-        owned: owned(table, address),
+        phases: phases_of(rules, address),
         vip,
     })
 }
@@ -64,10 +66,18 @@ pub fn others_unreadable(rules: &Ruleset, address: IpAddr) -> bool {
     others.any(|other| other != address && is_unreadable(rules, other))
 }
 
-/// The buckets that are owned according to the VIP's map, whether its description can be read or not.
-pub fn owned_of(rules: &Ruleset, address: IpAddr) -> BucketSet {
-    let table = rules.get(&Family::Netdev);
-    table.map(|table| owned(table, address)).unwrap_or_default()
+/// The buckets' phases according to the VIP's maps, whether its description can be read or not.
+pub fn phases_of(rules: &Ruleset, address: IpAddr) -> Phases {
+    let Some(table) = rules.get(&Family::Netdev) else {
+        return Phases::default();
+    };
+    let mut phases = Phases::owning(owned(table, address));
+    if let Some(map) = table.sets.get(&leaving_map(address)) {
+        phases.leaving_rules = true;
+        leaving::read(map, address, &mut phases);
+    }
+    adopting::read(rules, address, &mut phases);
+    phases
 }
 
 fn owned(table: &Table, address: IpAddr) -> BucketSet {

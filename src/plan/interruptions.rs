@@ -26,6 +26,7 @@ fn fresh_host() -> Observed {
         secondary: false,
         deprecated: false,
         unusable: false,
+        valid_s: None,
     };
     let eth0 = NicState {
         index: 2,
@@ -58,7 +59,7 @@ fn apply(host: &mut Observed, step: &Step) -> Result<(), String> {
     let nic_of = |nic: &str| nic.to_owned();
     match step {
         Step::Rules(changes) => return apply_changes(&mut host.rules, changes),
-        Step::Agree(..) | Step::Announce(_) => {}
+        Step::Agree(..) | Step::Announce(_) | Step::Look(..) | Step::Abort(..) => {}
         Step::Lock { nic, family, on } => {
             let state = host.nics.get_mut(&nic_of(nic.as_str())).ok_or("nic")?;
             match family {
@@ -87,7 +88,19 @@ fn apply(host: &mut Observed, step: &Step) -> Result<(), String> {
                 secondary: vip.address.is_ipv4(),
                 deprecated: vip.address.is_ipv6(),
                 unusable: false,
+                valid_s: None,
             });
+        }
+        Step::Lifetime {
+            nic,
+            address,
+            valid_s,
+            ..
+        } => {
+            let state = host.nics.get_mut(nic.as_str()).ok_or("nic")?;
+            let mut held = state.addresses.iter_mut();
+            let held = held.find(|held| held.address == *address);
+            held.ok_or("no address to limit")?.valid_s = *valid_s;
         }
         Step::DeleteAddress { nic, address, .. } => {
             let state = host.nics.get_mut(&nic_of(nic.as_str())).ok_or("nic")?;
@@ -184,14 +197,20 @@ fn intent(action: &Action) -> Intent {
     let vip = vips()[action.vip].clone();
     let buckets = BucketSet::one(action.bucket);
     match action.kind {
-        0 | 1 => Intent::Take { vip, buckets },
+        0 | 1 => Intent::Take {
+            vip,
+            buckets,
+            adopt_ms: None,
+        },
         2 => Intent::Release {
             address: vip.address,
             buckets,
+            drain_ms: 0,
         },
         _ => Intent::Leave {
             address: vip.address,
             buckets: Some(buckets),
+            drain_ms: 0,
             place: Some((vip.nic, vip.mac)),
         },
     }
@@ -214,7 +233,7 @@ proptest! {
                 // Interrupted: the bucket is owned or it is not.
                 (_, 0) => {
                     let found = find(&host.rules, vips()[action.vip].address);
-                    match found.is_some_and(|found| found.owned.contains(action.bucket)) {
+                    match found.is_some_and(|found| found.phases.owned.contains(action.bucket)) {
                         true => owned.insert(key),
                         false => owned.remove(&key),
                     };
@@ -223,7 +242,7 @@ proptest! {
             }
             // Nothing but what was taken is owned, and all that was taken is.
             for (n, vip) in vips().iter().enumerate() {
-                let found = find(&host.rules, vip.address).map(|found| found.owned);
+                let found = find(&host.rules, vip.address).map(|found| found.phases.owned);
                 let found: Vec<_> = found.iter().flat_map(BucketSet::iter).map(|b| (n, b)).collect();
                 let wanted: Vec<_> = owned.iter().filter(|(vip, _)| *vip == n).copied().collect();
                 prop_assert_eq!(found, wanted);
@@ -231,14 +250,14 @@ proptest! {
         }
         // Taking repairs whatever the interruptions left.
         for vip in vips() {
-            let intent = Intent::Take { vip: vip.clone(), buckets: BucketSet::one(0) };
+            let intent = Intent::Take { vip: vip.clone(), buckets: BucketSet::one(0), adopt_ms: None };
             prop_assert!(go(&mut host, &intent, 99).map_err(TestCaseError::fail)? > 0);
             prop_assert_eq!(drift(&host, &vip, true), vec![]);
         }
         prop_assert_eq!(installed(&host.rules).len(), 4);
         // And leaving leaves no trace.
         for vip in vips() {
-            let intent = Intent::Leave { address: vip.address, buckets: None, place: None };
+            let intent = Intent::Leave { address: vip.address, buckets: None, drain_ms: 0, place: None };
             prop_assert!(go(&mut host, &intent, 99).map_err(TestCaseError::fail)? > 0);
         }
         prop_assert_eq!(host, fresh_host());
@@ -252,7 +271,7 @@ proptest! {
         let mut nodes = [fresh_host(), fresh_host(), fresh_host()];
         let owners = |nodes: &[Observed; 3], bucket| {
             let owns = |host: &&Observed| {
-                find(&host.rules, vip.address).is_some_and(|found| found.owned.contains(bucket))
+                find(&host.rules, vip.address).is_some_and(|found| found.phases.owned.contains(bucket))
             };
             nodes.iter().filter(owns).count()
         };
@@ -262,13 +281,14 @@ proptest! {
                 let leave = Intent::Leave {
                     address: vip.address,
                     buckets: Some(BucketSet::one(bucket)),
+                    drain_ms: 0,
                     place: None,
                 };
                 if go(node, &leave, budget + 1).map_err(TestCaseError::fail)? == 0 {
                     *node = fresh_host();
                 }
             }
-            let take = Intent::Take { vip: vip.clone(), buckets: BucketSet::one(bucket) };
+            let take = Intent::Take { vip: vip.clone(), buckets: BucketSet::one(bucket), adopt_ms: None };
             go(&mut nodes[to], &take, budget).map_err(TestCaseError::fail)?;
             for bucket in 0..6 {
                 prop_assert!(owners(&nodes, bucket) <= 1);
@@ -284,6 +304,7 @@ fn another_description_is_refused_while_buckets_are_held() {
     let take = |vip: &Vip| Intent::Take {
         vip: vip.clone(),
         buckets: BucketSet::one(1),
+        adopt_ms: None,
     };
     assert!(go(&mut host, &take(&vip), 99).expect("works") > 0);
     let before = host.clone();
@@ -308,6 +329,7 @@ fn another_description_is_refused_while_buckets_are_held() {
     let release = Intent::Release {
         address: vip.address,
         buckets: BucketSet::one(1),
+        drain_ms: 0,
     };
     go(&mut host, &release, 99).expect("works");
     let mut other = vip.clone();
@@ -325,6 +347,7 @@ fn a_nodes_own_address_is_never_taken_over() {
         let take = Intent::Take {
             vip: vip.clone(),
             buckets: BucketSet::one(1),
+            adopt_ms: None,
         };
         let refused = steps(&host, &take).expect_err("refused");
         assert!(matches!(refused, Refusal::OwnAddress { .. }), "{refused}");
@@ -332,6 +355,7 @@ fn a_nodes_own_address_is_never_taken_over() {
         let leave = Intent::Leave {
             address: vip.address,
             buckets: Some(BucketSet::one(1)),
+            drain_ms: 0,
             place: Some((vip.nic, vip.mac)),
         };
         assert_eq!(steps(&host, &leave), Ok(vec![]));

@@ -1,14 +1,18 @@
 //! From what is asked and what is found to what is to be done, in order. Pure: everything here is
 //! data in, data out, and tested without a kernel.
 
+mod adopting;
 pub mod before;
+mod connection_words;
 pub mod dataplane;
 pub mod diff;
 pub mod features;
 mod fragment_words;
+mod going;
 pub mod health;
 mod ingress;
 pub mod installed;
+pub mod leaving;
 pub mod names;
 pub mod removal;
 mod sentence;
@@ -16,3 +20,5 @@ pub mod steps;
 
 #[cfg(test)]
 mod interruptions;
+#[cfg(test)]
+mod moves;

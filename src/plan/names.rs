@@ -57,14 +57,41 @@ pub(super) fn later_chain(vip: IpAddr) -> String {
     format!("vip-{}-later", tag(vip))
 }
 
+/// The name of the VIP's chain for TCP in closing buckets.
+pub(super) fn closing_chain(vip: IpAddr) -> String {
+    format!("vip-{}-closing", tag(vip))
+}
+
+/// The name of the VIP's chain for TCP in draining buckets.
+pub(super) fn draining_chain(vip: IpAddr) -> String {
+    format!("vip-{}-draining", tag(vip))
+}
+
 /// All chains that the VIP can have of its own.
-pub(super) fn chains_of(vip: IpAddr) -> [String; 4] {
+pub(super) fn chains_of(vip: IpAddr) -> [String; 6] {
     [
         vip_chain(vip),
         ports_chain(vip),
         fragments_chain(vip),
         later_chain(vip),
+        closing_chain(vip),
+        draining_chain(vip),
     ]
+}
+
+/// The name of the map of the VIP's buckets that leave.
+pub(super) fn leaving_map(vip: IpAddr) -> String {
+    format!("leaving-{}", tag(vip))
+}
+
+/// The name of the set of connections that stay when their buckets leave.
+pub fn flows_set(vip: IpAddr) -> String {
+    format!("flows-{}", tag(vip))
+}
+
+/// The name of the set of the VIP's adopting buckets.
+pub(super) fn adopting_set(vip: IpAddr) -> String {
+    format!("adopting-{}", tag(vip))
 }
 
 /// The names of the sets of what comes in fragments: datagrams whose first one has come, those of

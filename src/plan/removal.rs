@@ -2,9 +2,11 @@
 //!
 //! Here rulesets are changed as they were found, broken or not: nothing is repaired on the way.
 
+use super::adopting;
 use super::installed::installed;
 use super::names::{
-    AGREE_IP6, address_bytes, buckets_map, chains_of, dispatch_map, ingress_chain, mac_key,
+    AGREE_IP6, address_bytes, buckets_map, chains_of, dispatch_map, flows_set, ingress_chain,
+    leaving_map, mac_key,
 };
 use crate::model::agreement::solicited_node;
 use crate::model::host::Observed;
@@ -26,7 +28,13 @@ pub fn without_vip(rules: &Ruleset, address: IpAddr) -> Ruleset {
         for name in &gone {
             netdev.chains.remove(name);
         }
-        netdev.sets.remove(&buckets_map(address));
+        for name in [
+            buckets_map(address),
+            leaving_map(address),
+            flows_set(address),
+        ] {
+            netdev.sets.remove(&name);
+        }
         for set in netdev.sets.values_mut() {
             set.elements.retain(|_, element| !goes_to(element, &gone));
         }
@@ -41,6 +49,7 @@ pub fn without_vip(rules: &Ruleset, address: IpAddr) -> Ruleset {
         // Without VIPs the other tables mean nothing.
         return Ruleset::new();
     }
+    adopting::remove(&mut rules, address);
     for family in [Family::Arp, Family::Ip6] {
         let Some(table) = rules.get_mut(&family) else {
             continue;

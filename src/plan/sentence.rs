@@ -5,7 +5,7 @@ use super::names::*;
 use crate::model::agreement::NONCE_OPTION;
 use crate::model::hash::{Hasher, Layout};
 use crate::model::protocol::{ICMP, ICMP6};
-use crate::model::ruleset::{Comparison, Expr, Found, Header, MetaKey, Reg, Rule, Verdict};
+use crate::model::ruleset::{Comparison, Expr, Found, Header, Learn, MetaKey, Reg, Rule, Verdict};
 use crate::model::vip::Vip;
 use std::net::IpAddr;
 
@@ -20,6 +20,39 @@ pub(super) enum Ports {
     At(u32),
     /// Zeros: the packet has no ports.
     Zero,
+}
+
+/// Which way a packet goes: from the client to the VIP, or back.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Way {
+    In,
+    Out,
+}
+
+impl Way {
+    /// Where in the IPv4 header the client's address stands.
+    pub(super) fn ip4_client(self) -> u32 {
+        match self {
+            Way::In => 12,
+            Way::Out => 16,
+        }
+    }
+
+    /// The same for IPv6.
+    pub(super) fn ip6_client(self) -> u32 {
+        match self {
+            Way::In => 8,
+            Way::Out => 24,
+        }
+    }
+
+    /// Which of the two ports is the client's (0) or the service's (1).
+    fn port(self, whose: u8) -> u32 {
+        match self {
+            Way::In => u32::from(whose),
+            Way::Out => 1 - u32::from(whose),
+        }
+    }
 }
 
 /// Where neighbour discovery messages say a link-layer address (RFC 4861 §4.3, §4.4, §4.6.1): the
@@ -209,6 +242,20 @@ impl Sentence {
             .say(format!("!= @{set}"))
     }
 
+    /// Puts what was loaded from the first register on into the set, or takes it out.
+    pub(super) fn learn(self, set: &str, what: Learn, words: &str) -> Self {
+        let verb = match what {
+            Learn::Keep => "update",
+            Learn::Forget => "delete",
+        };
+        self.expr(Expr::Learn {
+            set: set.to_owned(),
+            from: REG0,
+            what,
+        })
+        .say(format!("{verb} @{set} {{ {words} }}"))
+    }
+
     pub(super) fn vmap(self, map: &str, from: Reg) -> Self {
         self.lookup(map, from, Found::Verdict)
             .say(format!("vmap @{map}"))
@@ -267,27 +314,37 @@ impl Sentence {
         .say("meta pkttype set host")
     }
 
-    /// Hash, and the verdict of the bucket's element. The mirror of `Hasher::key`.
-    pub(super) fn hash(mut self, vip: &Vip, ports: Ports) -> Self {
+    /// Hash, and the verdict of the bucket's element.
+    pub(super) fn hash(self, vip: &Vip, ports: Ports) -> Self {
+        self.bucket(vip, ports, Way::In)
+            .vmap(&buckets_map(vip.address), REG0)
+    }
+
+    /// The bucket of a packet. The mirror of `Hasher::key`.
+    pub(super) fn bucket(mut self, vip: &Vip, ports: Ports, way: Way) -> Self {
         let Hasher { mode, layout, seed } = vip.hasher;
         let mut words = Vec::new();
+        let client = match way {
+            Way::In => "saddr",
+            Way::Out => "daddr",
+        };
         let address_words = match vip.address {
             IpAddr::V4(_) => {
-                self = self.payload(Header::Network, 12, 4, REG0);
+                self = self.payload(Header::Network, way.ip4_client(), 4, REG0);
                 if layout == Layout::ClusterIp {
                     self = self.expr(Expr::ToHostOrder {
                         from: REG0,
                         to: REG0,
                     });
-                    words.push("ntoh(ip saddr)".to_owned());
+                    words.push(format!("ntoh(ip {client})"));
                 } else {
-                    words.push("ip saddr".to_owned());
+                    words.push(format!("ip {client}"));
                 }
                 1
             }
             IpAddr::V6(_) => {
-                self = self.payload(Header::Network, 8, 16, REG0);
-                words.push("ip6 saddr".to_owned());
+                self = self.payload(Header::Network, way.ip6_client(), 16, REG0);
+                words.push(format!("ip6 {client}"));
                 4
             }
         };
@@ -295,19 +352,18 @@ impl Sentence {
             let to = Reg(address_words + port);
             self = match ports {
                 Ports::At(offset) => {
-                    self.payload(Header::Transport, offset + 2 * u32::from(port), 2, to)
+                    let port = way.port(port);
+                    self.payload(Header::Transport, offset + 2 * port, 2, to)
                 }
                 Ports::Zero | Ports::None => self.expr(Expr::Load {
                     to,
                     value: vec![0; 4],
                 }),
             };
-            words.push(match (ports, port) {
+            words.push(match (ports, way.port(port)) {
                 (Ports::At(0), 0) => "th sport".to_owned(),
                 (Ports::At(0), _) => "th dport".to_owned(),
-                (Ports::At(offset), _) => {
-                    format!("@th,{},16", 8 * offset + 16 * u32::from(port))
-                }
+                (Ports::At(offset), port) => format!("@th,{},16", 8 * offset + 16 * port),
                 _ => "0".to_owned(),
             });
         }
@@ -324,7 +380,6 @@ impl Sentence {
             "jhash {} mod {modulus} seed {seed:#x}",
             words.join(" . ")
         ))
-        .vmap(&buckets_map(vip.address), REG0)
     }
 
     pub(super) fn oifname(self, to: Reg) -> Self {

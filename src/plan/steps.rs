@@ -1,27 +1,25 @@
 //! What has to be done, in which order, to serve buckets of a VIP or to stop serving them. Pure.
 //!
-//! The vital order is written here, once. Coming: the others' consent, the rules that drop foreign packets, the second
-//! lock, the membership, the address, and only then the buckets. Going: the buckets, the address,
-//! the membership, and the rules last. So the rules, and with them the description, are there
-//! before anything else is and outlast everything else: whoever is interrupted leaves behind what
-//! the next action needs to finish the work, and at no moment is a foreign packet answered.
+//! The vital order is written in two places: coming here, going in `going`. Coming: the others'
+//! consent, the rules that drop foreign packets, the second lock, the membership, the address, and
+//! only then the buckets. Going: the buckets, the address, the membership, and the rules last. So
+//! the rules, and with them the description, are there before anything else is and outlast
+//! everything else: whoever is interrupted leaves behind what the next action needs to finish the
+//! work, and at no moment is a foreign packet answered.
 //!
-//! Coming repairs whatever is not as it should be. Going touches nothing but what goes: a stop
-//! must not fail because something else is broken.
+//! Coming repairs whatever is not as it should be.
 
-use super::before::{before_of, remember_before};
+use super::before::remember_before;
 use super::dataplane::{self, needs_membership};
-use super::diff::changes;
-use super::installed::{
-    Installed, addresses, find, installed, is_unreadable, others_unreadable, owned_of,
-};
-use super::names::{bucket_key, bucket_of_key, buckets_map};
-use super::removal::without_vip;
+use super::going;
+use super::installed::{Installed, find, installed, is_unreadable, phases_of};
 use crate::model::bucket::BucketSet;
 use crate::model::change::Change;
+use crate::model::hash::Flow;
 use crate::model::host::{Held, NicState, Observed};
 use crate::model::mac::Mac;
-use crate::model::ruleset::{Family, Ruleset};
+use crate::model::phase::Phases;
+use crate::model::ruleset::Ruleset;
 use crate::model::vip::{Nic, Vip};
 use std::fmt;
 use std::net::IpAddr;
@@ -35,23 +33,50 @@ pub enum Intent {
         vip: Vip,
         /// The buckets to be owned.
         buckets: BucketSet,
+        /// For how many milliseconds another node may go on draining those that come, if one does.
+        adopt_ms: Option<u64>,
     },
     /// Serve these buckets no more, but stay ready to.
     Release {
         /// The VIP.
         address: IpAddr,
-        /// The buckets to be foreign.
+        /// The buckets that leave.
         buckets: BucketSet,
+        /// For how many milliseconds their connections may stay; 0 cuts them.
+        drain_ms: u64,
     },
     /// Serve these buckets no more, and if none is left, leave no trace of the VIP.
     Leave {
         /// The VIP.
         address: IpAddr,
-        /// The buckets to be foreign; `None` for all of them.
+        /// The buckets that leave; `None` for all of them.
         buckets: Option<BucketSet>,
+        /// For how many milliseconds their connections may stay; 0 cuts them.
+        drain_ms: u64,
         /// Where the VIP was, and its MAC, in case that its rules are gone.
         place: Option<(Nic, Mac)>,
     },
+    /// These buckets are adopted: nobody drains them any more.
+    Adopted {
+        /// The VIP.
+        address: IpAddr,
+        /// The buckets.
+        buckets: BucketSet,
+    },
+    /// Take away what has ended by itself, and let buckets go whose connections have all ended.
+    Settle {
+        /// The VIP.
+        address: IpAddr,
+    },
+}
+
+/// Something that is only looked at where it is needed, for there may be very much of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Look {
+    /// The node's TCP connections to the VIP.
+    Connections,
+    /// The flows that the VIP's set of them has.
+    Flows,
 }
 
 /// When it is asked whether others agree.
@@ -72,6 +97,8 @@ pub enum Step {
     Agree(Vip, When),
     /// Change the rules, in one transaction.
     Rules(Vec<Change>),
+    /// Look at these of the VIP too, and plan anew.
+    Look(IpAddr, Look),
     /// Set the second lock of an interface.
     Lock {
         /// The interface.
@@ -102,6 +129,22 @@ pub enum Step {
         /// Without a route to its network.
         noprefixroute: bool,
     },
+    /// End sockets whose connections this node has given up: they would say so beside the node that has
+    /// the connection now.
+    Abort(IpAddr, Vec<Flow>),
+    /// Say when the kernel is to remove the address, if at all.
+    Lifetime {
+        /// The interface.
+        nic: Nic,
+        /// The address.
+        address: IpAddr,
+        /// The prefix with which it is there.
+        prefix: u8,
+        /// In how many seconds; `None` for never.
+        valid_s: Option<u32>,
+        /// As it is: without a route of its own?
+        noprefixroute: bool,
+    },
     /// Delete the address.
     DeleteAddress {
         /// The interface.
@@ -125,6 +168,23 @@ impl fmt::Display for Step {
                 let words: Vec<String> = changes.iter().map(ToString::to_string).collect();
                 write!(f, "in one transaction: {}", words.join(", "))
             }
+            Step::Look(address, Look::Connections) => {
+                write!(f, "list the connections to {address}")
+            }
+            Step::Look(address, Look::Flows) => write!(f, "list the flows of {address} that stay"),
+            Step::Abort(address, flows) => {
+                write!(f, "end {} stale connections to {address}", flows.len())
+            }
+            Step::Lifetime {
+                nic,
+                address,
+                prefix,
+                valid_s,
+                ..
+            } => match valid_s {
+                Some(valid_s) => write!(f, "let {address}/{prefix} on {nic} end in {valid_s} s"),
+                None => write!(f, "let {address}/{prefix} on {nic} stay"),
+            },
             Step::Lock { nic, on, .. } => {
                 let value = u8::from(*on);
                 write!(f, "set drop_unicast_in_l2_multicast of {nic} to {value}")
@@ -186,20 +246,42 @@ pub enum Refusal {
 /// The steps to what is asked for; none if it is so already.
 pub fn steps(observed: &Observed, intent: &Intent) -> Result<Vec<Step>, Refusal> {
     match intent {
-        Intent::Take { vip, buckets } => take(observed, vip, buckets),
-        Intent::Release { address, buckets } => match find(&observed.rules, *address) {
+        Intent::Take {
+            vip,
+            buckets,
+            adopt_ms,
+        } => take(observed, vip, buckets, *adopt_ms),
+        Intent::Release {
+            address,
+            buckets,
+            drain_ms,
+        } => match find(&observed.rules, *address) {
             None => Err(Refusal::Unknown(*address)),
-            Some(_) => Ok(release(observed, *address, buckets)),
+            Some(_) => Ok(going::release(observed, *address, buckets, *drain_ms)),
         },
         Intent::Leave {
             address,
             buckets,
+            drain_ms,
             place,
-        } => Ok(leave(observed, *address, buckets.as_ref(), place.as_ref())),
+        } => Ok(going::leave(
+            observed,
+            *address,
+            buckets.as_ref(),
+            *drain_ms,
+            place.as_ref(),
+        )),
+        Intent::Adopted { address, buckets } => Ok(going::adopted(observed, *address, buckets)),
+        Intent::Settle { address } => Ok(going::settle(observed, *address)),
     }
 }
 
-fn take(observed: &Observed, vip: &Vip, buckets: &BucketSet) -> Result<Vec<Step>, Refusal> {
+fn take(
+    observed: &Observed,
+    vip: &Vip,
+    buckets: &BucketSet,
+    adopt_ms: Option<u64>,
+) -> Result<Vec<Step>, Refusal> {
     let state = observed
         .nics
         .get(vip.nic.as_str())
@@ -209,21 +291,22 @@ fn take(observed: &Observed, vip: &Vip, buckets: &BucketSet) -> Result<Vec<Step>
     }
     let found = find(&observed.rules, vip.address);
     match &found {
-        Some(found) if found.vip != *vip && !found.owned.is_empty() => {
+        Some(found) if !found.vip.is_like(vip) && !found.phases.owned.is_empty() => {
             return Err(Refusal::OtherDescription {
                 address: vip.address,
-                held: found.owned.clone(),
+                held: found.phases.owned.clone(),
                 differences: found.vip.differences(vip),
             });
         }
-        // What was left behind by somebody who was interrupted goes first.
-        Some(found) if found.vip != *vip => {
-            return Ok(leave(observed, vip.address, None, None));
+        // What was left behind goes first, by somebody who was interrupted or whose buckets drain: their
+        // connections cannot be told by another hash.
+        Some(found) if !found.vip.is_like(vip) => {
+            return Ok(going::leave(observed, vip.address, None, 0, None));
         }
         None if is_unreadable(&observed.rules, vip.address) => {
-            let held = owned_of(&observed.rules, vip.address);
+            let held = phases_of(&observed.rules, vip.address).owned;
             if held.is_empty() {
-                return Ok(leave(observed, vip.address, None, None));
+                return Ok(going::leave(observed, vip.address, None, 0, None));
             }
             return Err(Refusal::OtherDescription {
                 address: vip.address,
@@ -241,7 +324,9 @@ fn take(observed: &Observed, vip: &Vip, buckets: &BucketSet) -> Result<Vec<Step>
     }
 
     let found_nothing = found.is_none();
-    let held = found.map(|found| found.owned).unwrap_or_default();
+    // The rest of the description stays as it was found.
+    let vip = &found.as_ref().map_or(vip, |found| &found.vip).clone();
+    let held = found.map(|found| found.phases).unwrap_or_default().tidied();
     let outside = outside(state, vip);
     let mut steps = Vec::new();
     let mut rules = observed.rules.clone();
@@ -253,11 +338,28 @@ fn take(observed: &Observed, vip: &Vip, buckets: &BucketSet) -> Result<Vec<Step>
         rules_step(&mut steps, &mut rules, with_vip(observed, vip, &held));
         steps.extend(outside);
     }
-    let all = held.union(buckets);
-    if held.is_empty() && !all.is_empty() {
+    let mut all = held.clone();
+    for bucket in buckets.without(&held.owned).iter() {
+        all.take(bucket, adopt_ms);
+    }
+    if held.owned.is_empty() && !all.owned.is_empty() {
         steps.push(Step::Agree(vip.clone(), When::BeforeItServes));
     }
-    rules_step(&mut steps, &mut rules, with_vip(observed, vip, &all));
+    let back = held.leaving().without(&all.leaving());
+    match (
+        going::stale(observed, vip, &back, &held),
+        going::forgotten(observed, vip, &back, &all),
+    ) {
+        (Ok(stale), Some(forgotten)) => {
+            if !stale.is_empty() {
+                steps.push(Step::Abort(vip.address, stale));
+            }
+            let wanted = with_vip(observed, vip, &all);
+            rules_step_with(&mut steps, &mut rules, wanted, forgotten);
+        }
+        (Err(look), _) => steps.push(Step::Look(vip.address, look)),
+        (_, None) => steps.push(Step::Look(vip.address, Look::Flows)),
+    }
     Ok(steps)
 }
 
@@ -278,6 +380,15 @@ fn outside(state: &NicState, vip: &Vip) -> Vec<Step> {
         });
     }
     let held = state.held(vip.address);
+    if let Some(held) = held.filter(|held| held.valid_s.is_some() && fits(state, held, vip)) {
+        steps.push(Step::Lifetime {
+            nic: vip.nic.clone(),
+            address: vip.address,
+            prefix: held.prefix,
+            valid_s: None,
+            noprefixroute: held.noprefixroute,
+        });
+    }
     if let Some(held) = held.filter(|held| !fits(state, held, vip)) {
         steps.push(delete_address(&vip.nic, held));
     }
@@ -300,135 +411,16 @@ pub fn fits(state: &NicState, held: &Held, vip: &Vip) -> bool {
     family && held.prefix == vip.prefix && (held.noprefixroute || !vip.noprefixroute)
 }
 
-fn leave(
-    observed: &Observed,
-    address: IpAddr,
-    buckets: Option<&BucketSet>,
-    place: Option<&(Nic, Mac)>,
-) -> Vec<Step> {
-    let found = find(&observed.rules, address);
-    let described = found.map(|found| (found.vip.nic, found.vip.mac));
-    let left = match buckets {
-        Some(buckets) => owned_of(&observed.rules, address).without(buckets),
-        None => BucketSet::default(),
-    };
-    let mut steps = Vec::new();
-    let mut rules = observed.rules.clone();
-    let wanted = without_buckets(&rules, address, buckets);
-    rules_step(&mut steps, &mut rules, wanted);
-    if !left.is_empty() {
-        return steps;
-    }
-    let mac = match described.as_ref().or(place) {
-        Some((_, mac)) => *mac,
-        None => Mac::of_group(address),
-    };
-    // The address may be on another interface than the described one, which may have been renamed.
-    let has_rules = addresses(&observed.rules).contains(&address);
-    for (name, state) in &observed.nics {
-        let Ok(nic) = name.parse::<Nic>() else {
-            continue;
-        };
-        // Without its rules an address may be anybody's.
-        let ours = |_: &&Held| has_rules || !state.is_own(address, mac);
-        let held = state.held(address).filter(ours);
-        steps.extend(held.map(|held| delete_address(&nic, held)));
-        let named = [described.as_ref(), place].into_iter().flatten();
-        let here = held.is_some() || named.into_iter().any(|(named, _)| *named == nic);
-        if here && state.memberships.contains(&mac) && !others_need(observed, address, &nic, mac) {
-            let nic = nic.clone();
-            steps.push(Step::LeaveMac { nic, mac });
-        }
-        // Before the rules, for they remember how the lock was.
-        if here {
-            steps.extend(unlocking(observed, address, &nic));
-        }
-    }
-    let wanted = without_vip(&rules, address);
-    rules_step(&mut steps, &mut rules, wanted);
-    steps
-}
-
-/// Does another VIP on the interface need this MAC? Equal last octets share one.
-fn others_need(observed: &Observed, address: IpAddr, nic: &Nic, mac: Mac) -> bool {
-    others_unreadable(&observed.rules, address)
-        || installed(&observed.rules).iter().any(|other| {
-            other.vip.address != address && other.vip.nic == *nic && other.vip.mac == mac
-        })
-}
-
-/// The second lock goes back to what it was when the last VIP of the interface goes.
-fn unlocking(observed: &Observed, address: IpAddr, nic: &Nic) -> Vec<Step> {
-    let Some(before) = before_of(&observed.rules, nic) else {
-        return Vec::new();
-    };
-    if others_unreadable(&observed.rules, address) {
-        return Vec::new();
-    }
-    let others = installed(&observed.rules);
-    let mut others = others.iter().filter(|other| other.vip.address != address);
-    if others.any(|other| other.vip.nic == *nic) {
-        return Vec::new();
-    }
-    let Some(state) = observed.nics.get(nic.as_str()) else {
-        return Vec::new();
-    };
-    let families: [IpAddr; 2] = [[0u8; 4].into(), [0u8; 16].into()];
-    let changed = families.into_iter().filter(|family| {
-        let was = match family {
-            IpAddr::V4(_) => before.lock_ip4,
-            IpAddr::V6(_) => before.lock_ip6,
-        };
-        was == Some(false) && state.lock(*family) == Some(true)
-    });
-    changed
-        .map(|family| Step::Lock {
-            nic: nic.clone(),
-            family,
-            on: false,
-        })
-        .collect()
-}
-
-/// The one transaction that makes these buckets foreign, if any of them is not.
-fn release(observed: &Observed, address: IpAddr, buckets: &BucketSet) -> Vec<Step> {
-    let mut steps = Vec::new();
-    let mut rules = observed.rules.clone();
-    let wanted = without_buckets(&rules, address, Some(buckets));
-    rules_step(&mut steps, &mut rules, wanted);
-    steps
-}
-
-fn without_buckets(rules: &Ruleset, address: IpAddr, buckets: Option<&BucketSet>) -> Ruleset {
-    let mut rules = rules.clone();
-    let map = rules
-        .get_mut(&Family::Netdev)
-        .and_then(|table| table.sets.get_mut(&buckets_map(address)));
-    if let Some(map) = map {
-        // What is no bucket (an element that matches everything) goes with any of them.
-        map.elements.retain(|key, _| bucket_of_key(key).is_some());
-        match buckets {
-            None => map.elements.clear(),
-            Some(buckets) => {
-                for bucket in buckets.iter() {
-                    map.elements.remove(&bucket_key(bucket));
-                }
-            }
-        }
-    }
-    rules
-}
-
 /// The rules with this VIP as it should be; what cannot be read as it is.
-pub(super) fn with_vip(observed: &Observed, vip: &Vip, owned: &BucketSet) -> Ruleset {
-    let mut vips: Vec<(Vip, BucketSet)> = installed(&observed.rules)
+pub(super) fn with_vip(observed: &Observed, vip: &Vip, phases: &Phases) -> Ruleset {
+    let mut vips: Vec<(Vip, Phases)> = installed(&observed.rules)
         .into_iter()
         .filter(|other| other.vip.address != vip.address)
         // Without its interface a VIP cannot be put right, and must not stand in the way of others.
         .filter(|other| observed.nics.contains_key(other.vip.nic.as_str()))
-        .map(|Installed { vip, owned }| (vip, owned))
+        .map(|Installed { vip, phases }| (vip, phases))
         .collect();
-    vips.push((vip.clone(), owned.clone()));
+    vips.push((vip.clone(), phases.clone()));
     let mut wanted = dataplane::ruleset(&vips);
     remember_before(&mut wanted, observed);
     let known: Vec<IpAddr> = vips.iter().map(|(vip, _)| vip.address).collect();
@@ -437,15 +429,25 @@ pub(super) fn with_vip(observed: &Observed, vip: &Vip, owned: &BucketSet) -> Rul
 }
 
 /// Appends the changes from `rules` to `wanted`, and goes on from there.
-fn rules_step(steps: &mut Vec<Step>, rules: &mut Ruleset, wanted: Ruleset) {
-    let changes = changes(rules, &wanted);
+pub(super) fn rules_step(steps: &mut Vec<Step>, rules: &mut Ruleset, wanted: Ruleset) {
+    rules_step_with(steps, rules, wanted, Vec::new());
+}
+
+/// The same with changes of what is not compared, which come first.
+pub(super) fn rules_step_with(
+    steps: &mut Vec<Step>,
+    rules: &mut Ruleset,
+    wanted: Ruleset,
+    mut changes: Vec<Change>,
+) {
+    changes.extend(super::diff::changes(rules, &wanted));
     if !changes.is_empty() {
         steps.push(Step::Rules(changes));
     }
     *rules = wanted;
 }
 
-fn delete_address(nic: &Nic, held: &Held) -> Step {
+pub(super) fn delete_address(nic: &Nic, held: &Held) -> Step {
     Step::DeleteAddress {
         nic: nic.clone(),
         address: held.address,

@@ -100,6 +100,9 @@ const CASES: &[Case] = &[
     bad!("network_namespace", "../etc", 6, "ip netns"),
     bad!("arp_count", "many", 6, "0 to 100000"),
     bad!("arp_interval", "-5", 6, "0 to 100000"),
+    bad!("drain_timeout", "-1", 6, "0 to 86400"),
+    bad!("drain_timeout", "5 weeks", 6, "5min"),
+    bad!("drain_timeout", "25h", 6, "0 to 86400"),
 ];
 
 /// Fails unless the action ends so, says all of these words, and changes nothing.
@@ -179,6 +182,7 @@ fn a_stop_with_a_bad_parameter_still_stops_what_runs() -> Result<()> {
         ("nic", "eth9"),
         ("unique_clone_address", "true"),
         ("arp_count", "many"),
+        ("drain_timeout", "many"),
     ] {
         agent().start(&node, 1)?;
         let bad = agent().with(parameter, value);

@@ -8,6 +8,7 @@ use clusterip::model::bucket::BucketSet;
 use clusterip::model::hash::{Flow, HashMode, Hasher, Layout};
 use clusterip::model::mac::Mac;
 use clusterip::model::packet::{Taker, is_torn, judge};
+use clusterip::model::phase::Phases;
 use clusterip::model::vip::Vip;
 use clusterip::plan::dataplane;
 use clusterip::plan::diff::changes;
@@ -162,7 +163,8 @@ fn source(packet: &[u8]) -> IpAddr {
 
 /// The rules of these VIPs, and nothing else; what is read back is what was written.
 fn install(node: &Node, vips: &[Shared]) -> Result<()> {
-    let wanted = dataplane::ruleset(vips);
+    let of = |(vip, owned): &Shared| (vip.clone(), Phases::owning(owned.clone()));
+    let wanted = dataplane::ruleset(&vips.iter().map(of).collect::<Vec<_>>());
     let observed = node.within(|| {
         let mut socket = NftSocket::open()?;
         // The sets that packets fill are empty only if they are new.
@@ -184,7 +186,7 @@ fn install(node: &Node, vips: &[Shared]) -> Result<()> {
     }
     let mut back: Vec<Shared> = installed(&observed.rules)
         .into_iter()
-        .map(|known| (known.vip, known.owned))
+        .map(|known| (known.vip, known.phases.owned))
         .collect();
     back.sort_by_key(|(vip, _)| vip.address);
     let mut asked = vips.to_vec();

@@ -61,6 +61,8 @@ impl Agent {
             .with("ip", vip)
             .with("nic", "eth0")
             .with("arp_count", "1")
+            // Without a cluster nobody can tell who drains; scenarios about that say otherwise.
+            .with("drain_timeout", "0")
             .meta("clone_max", &buckets.to_string())
             .meta("globally_unique", "true")
             .meta("timeout", &timeout.as_millis().to_string())
@@ -138,8 +140,10 @@ impl Agent {
 
 /// All that the agent and nodectl may change on a host, as others show it.
 pub fn state_of(host: &Host) -> Result<String> {
-    // The link-local address may still be under duplicate address detection.
-    let everything = "nft list ruleset; ip -o addr | sed 's/ tentative//'; ip maddr; \
+    // The node's own link-local address may still be under duplicate address detection, and the groups
+    // of its own addresses may be joined late.
+    let everything = "nft list ruleset; ip -o addr | sed 's/ tentative//'; \
+                      ip maddr | grep -vE '33:33:ff:00:00:0[0-9]|ff02::1:ff00:[0-9]( |$)'; \
                       ip route; ip -6 route; \
                       grep -H . /proc/sys/net/ipv?/conf/*/drop_unicast_in_l2_multicast";
     host.run(&["sh", "-ec", everything])
@@ -205,6 +209,7 @@ pub fn described(address: IpAddr, hasher: Hasher, buckets: u16) -> Vip {
         label: None,
         noprefixroute: false,
         lock: true,
+        drain_s: 0,
         manager: Manager::Manual,
     }
 }

@@ -4,8 +4,8 @@
 use super::numbers::*;
 use super::wire::Attributes;
 use crate::model::ruleset::{
-    BaseChain, Chain, Count, Element, Expr, Family, Found, Hook, KeyPart, Learn, Rule, SetSpec,
-    TABLE, Target, Verdict,
+    BaseChain, Chain, Count, Element, Expr, Family, Found, Hook, KeyPart, Learn, Lifetime, Rule,
+    SetSpec, TABLE, Target, Verdict,
 };
 
 /// A chain of ours, without its rules, and its name.
@@ -94,9 +94,11 @@ pub(super) fn set(body: &[u8]) -> Option<(String, SetSpec)> {
             .nest(SET_DESC)
             .and_then(|desc| desc.u32(DESC_SIZE))
             .unwrap_or_default(),
-        lifetime_ms: attributes
-            .u64(SET_TIMEOUT)
-            .filter(|_| flags & LEARNING == LEARNING),
+        lifetime: match attributes.u64(SET_TIMEOUT) {
+            Some(lifetime) if flags & LEARNING == LEARNING => Lifetime::Learnt(lifetime),
+            _ if flags & LEARNING == FLAG_TIMEOUT => Lifetime::Each,
+            _ => Lifetime::Endless,
+        },
     };
     Some((attributes.text(SET_NAME)?, spec))
 }
@@ -129,7 +131,15 @@ fn element(attributes: &Attributes<'_>) -> Option<(Vec<u8>, Element)> {
     let count = attributes
         .nest(ELEMENT_EXPR)
         .and_then(|expr| expression(&expr).1);
-    Some((key, Element { target, count }))
+    let left_ms = attributes.u64(ELEMENT_EXPIRATION);
+    Some((
+        key,
+        Element {
+            target,
+            count,
+            left_ms,
+        },
+    ))
 }
 
 /// The flags of a table.

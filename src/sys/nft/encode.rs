@@ -6,16 +6,19 @@ use super::numbers::*;
 use super::wire::Writer;
 use crate::model::change::Change;
 use crate::model::ruleset::{
-    BaseChain, Chain, Data, Element, Family, Hook, KeyPart, SetSpec, TABLE, Target, Verdict,
+    BaseChain, Chain, Data, Element, Family, Hook, KeyPart, Lifetime, SetSpec, TABLE, Target,
+    Verdict,
 };
 use nftnl::{Batch, MsgType, ProtoFamily};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString};
 
 /// A batch, ready to send, and what each of its messages does by sequence number.
 pub(super) struct Transaction {
     pub(super) bytes: Vec<u8>,
     pub(super) what: BTreeMap<u32, String>,
+    /// The messages that delete what may have gone by itself.
+    pub(super) fleeting: BTreeSet<u32>,
     /// The sequence number of the begin message: errors of the whole batch carry it.
     pub(super) begin: u32,
 }
@@ -46,6 +49,7 @@ pub(super) fn transaction(changes: &[Change], generation: u32) -> Transaction {
     // The begin message has the sequence number before that of the first message, or 0 where it is
     // not acknowledged; messages are numbered in the order in which they are added.
     let mut what = BTreeMap::new();
+    let mut fleeting = BTreeSet::new();
     let first = match *nftnl_acks_begin() {
         true => 2,
         false => 1,
@@ -56,6 +60,11 @@ pub(super) fn transaction(changes: &[Change], generation: u32) -> Transaction {
         let added = add(&mut batch, change, &mut set_id);
         for _ in 0..added {
             what.insert(next, change.to_string());
+            if let Change::DeleteElements(_, _, spec, _) = change
+                && spec.lifetime != Lifetime::Endless
+            {
+                fleeting.insert(next);
+            }
             next += 1;
         }
     }
@@ -66,6 +75,7 @@ pub(super) fn transaction(changes: &[Change], generation: u32) -> Transaction {
     Transaction {
         bytes: with_generation(bytes, generation),
         what,
+        fleeting,
         begin,
     }
 }
@@ -155,6 +165,7 @@ fn table(family: Family) -> nftnl::Table {
     let family = match family {
         Family::Netdev => ProtoFamily::NetDev,
         Family::Arp => ProtoFamily::Arp,
+        Family::Ip4 => ProtoFamily::Ipv4,
         Family::Ip6 => ProtoFamily::Ipv6,
     };
     nftnl::Table::new(TABLE_CSTR, family)
@@ -187,13 +198,17 @@ fn add_chain(batch: &mut Batch, of: Family, name: &str, chain: &Chain) {
 
 fn add_set(of: Family, name: &str, spec: &SetSpec, id: u32) -> Vec<u8> {
     let map = if spec.data == Data::None { 0 } else { FLAG_MAP };
-    let learning = spec.lifetime_ms.map_or(0, |_| LEARNING);
+    let ending = match spec.lifetime {
+        Lifetime::Endless => 0,
+        Lifetime::Each => FLAG_TIMEOUT,
+        Lifetime::Learnt(_) => LEARNING,
+    };
     let host = matches!(spec.key.as_slice(), [KeyPart::Number]);
     let byteorder = if host { 1u32 } else { 2 };
     let mut message = message(NEW_SET, of, NLM_F_CREATE)
         .text(SET_TABLE, TABLE)
         .text(SET_NAME, name)
-        .u32(SET_FLAGS, map | learning)
+        .u32(SET_FLAGS, map | ending)
         .u32(SET_KEY_TYPE, key_type(&spec.key))
         .u32(SET_KEY_LEN, spec.key_len() as u32)
         .u32(SET_ID, id)
@@ -209,7 +224,7 @@ fn add_set(of: Family, name: &str, spec: &SetSpec, id: u32) -> Vec<u8> {
             message = message.u32(SET_DATA_LEN, len);
         }
     }
-    if let Some(lifetime) = spec.lifetime_ms {
+    if let Lifetime::Learnt(lifetime) = spec.lifetime {
         message = message.bytes(SET_TIMEOUT, &lifetime.to_be_bytes());
     }
     if spec.counters {
@@ -268,6 +283,10 @@ fn one_element(kind: u8, spec: &SetSpec, key: &[u8], element: &Element) -> Write
             }
             written.nest(ELEMENT_DATA, Writer::default().nest(DATA_VERDICT, inner))
         }
+    };
+    let written = match element.left_ms {
+        Some(left) => written.bytes(ELEMENT_TIMEOUT, &left.max(1).to_be_bytes()),
+        None => written,
     };
     // Kernels before 5.11 do not add the set's counter to its elements by themselves.
     match spec.counters {

@@ -56,8 +56,9 @@ pub(super) const SET_USERDATA: u16 = 13;
 pub(super) const SET_EXPR: u16 = 17;
 pub(super) const DESC_SIZE: u16 = 1;
 pub(super) const FLAG_MAP: u32 = 8;
-/// NFT_SET_TIMEOUT and NFT_SET_EVAL: packets put elements in, which end by themselves.
-pub(super) const LEARNING: u32 = 0x10 | 0x20;
+/// NFT_SET_TIMEOUT: elements end by themselves; with NFT_SET_EVAL, packets put them in.
+pub(super) const FLAG_TIMEOUT: u32 = 0x10;
+pub(super) const LEARNING: u32 = FLAG_TIMEOUT | 0x20;
 
 pub(super) const ELEMENTS_TABLE: u16 = 1;
 pub(super) const ELEMENTS_SET: u16 = 2;
@@ -65,6 +66,8 @@ pub(super) const ELEMENTS_LIST: u16 = 3;
 pub(super) const LIST_ELEMENT: u16 = 1;
 pub(super) const ELEMENT_KEY: u16 = 1;
 pub(super) const ELEMENT_DATA: u16 = 2;
+pub(super) const ELEMENT_TIMEOUT: u16 = 4;
+pub(super) const ELEMENT_EXPIRATION: u16 = 5;
 pub(super) const ELEMENT_EXPR: u16 = 7;
 pub(super) const DATA_VALUE: u16 = 1;
 pub(super) const DATA_VERDICT: u16 = 2;
@@ -95,6 +98,7 @@ const DATA_TYPE_VERDICT: u32 = 0xffff_ff00;
 
 pub(super) fn family(family: Family) -> u8 {
     match family {
+        Family::Ip4 => 2,
         Family::Arp => 3,
         Family::Netdev => 5,
         Family::Ip6 => 10,
@@ -182,9 +186,9 @@ const KEY_PARTS: [(u32, KeyPart); 11] = [
     (8, KeyPart::Ip6),
     (9, KeyPart::Mac),
     (12, KeyPart::Protocol),
-    (13, KeyPart::Id16),
+    (13, KeyPart::Short),
     (14, KeyPart::IcmpType),
-    (19, KeyPart::Id32),
+    (19, KeyPart::Long),
     (29, KeyPart::Icmp6Type),
     (41, KeyPart::IfName),
 ];
@@ -254,15 +258,19 @@ pub(super) const ACCEPT: u32 = 1;
 const NETDEV_INGRESS: u32 = 0;
 const ARP_IN: u32 = 0;
 const ARP_OUT: u32 = 1;
+const INET_PRE_ROUTING: u32 = 0;
 const INET_LOCAL_OUT: u32 = 3;
+const INET_POST_ROUTING: u32 = 4;
 
-/// A hook's number: NF_NETDEV_INGRESS, NF_ARP_IN, NF_ARP_OUT, NF_INET_LOCAL_OUT.
+/// A hook's number: NF_NETDEV_INGRESS, NF_ARP_IN, NF_ARP_OUT, NF_INET_PRE_ROUTING, …
 pub(super) fn hook_number(hook: &Hook) -> u32 {
     match hook {
         Hook::Ingress(_) => NETDEV_INGRESS,
         Hook::ArpInput => ARP_IN,
         Hook::ArpOutput => ARP_OUT,
         Hook::Ip6Output => INET_LOCAL_OUT,
+        Hook::Before => INET_PRE_ROUTING,
+        Hook::After => INET_POST_ROUTING,
         Hook::Other(_) => u32::MAX,
     }
 }
@@ -273,6 +281,8 @@ pub(super) fn hook_of(of: Family, number: u32, device: Option<String>) -> Option
         (Family::Arp, ARP_IN, None) => Some(Hook::ArpInput),
         (Family::Arp, ARP_OUT, None) => Some(Hook::ArpOutput),
         (Family::Ip6, INET_LOCAL_OUT, None) => Some(Hook::Ip6Output),
+        (Family::Ip4 | Family::Ip6, INET_PRE_ROUTING, None) => Some(Hook::Before),
+        (Family::Ip4 | Family::Ip6, INET_POST_ROUTING, None) => Some(Hook::After),
         _ => None,
     }
 }

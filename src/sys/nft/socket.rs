@@ -6,7 +6,7 @@ use super::numbers::*;
 use super::wire::{SUBSYSTEM, Writer};
 use super::{decode, encode};
 use crate::model::change::Change;
-use crate::model::ruleset::{Chain, Family, Ruleset, Set, TABLE, Table};
+use crate::model::ruleset::{Chain, Family, Lifetime, Ruleset, Set, TABLE, Table};
 use crate::sys::errno::{io_words, words};
 use crate::sys::process::close_elsewhere;
 use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
@@ -231,6 +231,10 @@ impl NftSocket {
             None if open.is_empty() => Ok(()),
             None => Err(NftError::Unanswered(open.len())),
             Some((_, libc::ERESTART)) => Err(NftError::Outdated),
+            // It has ended by itself meanwhile, or a packet has taken it out.
+            Some((seq, libc::ENOENT)) if transaction.fleeting.contains(&seq) => {
+                Err(NftError::Outdated)
+            }
             Some((seq, errno)) => {
                 let what = transaction.what.get(&seq).cloned();
                 let whole = match seq == transaction.begin {
@@ -316,7 +320,7 @@ impl NftSocket {
                 sets.insert(name, Set::new(spec));
             }
         })?;
-        let listed = |set: &Set| set.spec.lifetime_ms.is_none();
+        let listed = |set: &Set| !matches!(set.spec.lifetime, Lifetime::Learnt(_));
         for (name, set) in table.sets.iter_mut().filter(|(_, set)| listed(set)) {
             let in_set = [(ELEMENTS_TABLE, TABLE), (ELEMENTS_SET, name.as_str())];
             self.dump(
@@ -332,6 +336,28 @@ impl NftSocket {
             )?;
         }
         Ok(table)
+    }
+
+    /// The keys of a set of ours; none if it is not there.
+    pub fn keys(&mut self, of: Family, set: &str) -> Result<Vec<Vec<u8>>, NftError> {
+        for _ in 0..ATTEMPTS {
+            let mut keys = Vec::new();
+            let in_set = [(ELEMENTS_TABLE, TABLE), (ELEMENTS_SET, set)];
+            let asked = self.dump("reading a set", GET_SETELEM, of, &in_set, |kind, body| {
+                if kind == NEW_SETELEM {
+                    keys.extend(decode::elements(body).into_iter().map(|(key, _)| key));
+                }
+            });
+            match asked {
+                Ok(()) => return Ok(keys),
+                Err(NftError::Outdated) => {}
+                Err(NftError::Refused { errno, .. }) if errno == libc::ENOENT => {
+                    return Ok(Vec::new());
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        Err(NftError::Restless(ATTEMPTS))
     }
 
     /// A list of everything of a kind that has these names.

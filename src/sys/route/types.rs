@@ -195,6 +195,20 @@ pub struct ConnectedRoute {
     pub metric: u32,
 }
 
+impl ConnectedRoute {
+    /// Is the address in this network? The route of a gateway has none of its own.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let bits = |address: IpAddr| match address {
+            IpAddr::V4(v4) => u128::from(v4.to_bits()) << 96,
+            IpAddr::V6(v6) => v6.to_bits(),
+        };
+        let differ = bits(self.dst) ^ bits(address);
+        let same_family = self.dst.is_ipv4() == address.is_ipv4();
+        same_family && self.prefix > 0 && differ.leading_zeros() >= u32::from(self.prefix)
+    }
+}
+
 /// The broadcast address of an IPv4 network: all host bits one. Networks of
 /// /31 (RFC 3021) and /32 have none, nor has a prefix that cannot be.
 #[must_use]

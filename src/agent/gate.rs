@@ -1,0 +1,174 @@
+//! The gate `ocf:rust:ClusterIPDrain`: a resource between the service and the address whose stop
+//! waits until this node drains nothing more.
+//!
+//! With the order service, then gate, then address, Pacemaker stops a node's instances of the address
+//! first, then the gate, then the service: so the service ends after its last connection. The gate
+//! holds nothing and does nothing else. That it runs is a file on a tmpfs, as for every agent without
+//! a process of its own.
+
+use super::actions::enter_namespace;
+use super::environment::Environment;
+use super::exit::{Code, Failure};
+use crate::host::lock::lock;
+use crate::host::observe::{Kernel, ObserveError};
+use crate::host::sweeper::settle;
+use crate::plan::installed::installed;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tracing::{debug, info, warn};
+
+/// The gate's actions, in one line.
+pub const USAGE: &str = "usage: ClusterIPDrain start|stop|monitor|validate-all|meta-data";
+
+/// Where agents keep such files (`HA_RSCTMP`), on a tmpfs.
+const FOLDER: &str = "/run/resource-agents";
+/// How often it is looked.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How long a stop may take when Pacemaker does not say, and how long before it gives up the gate
+/// opens: then the service ends beneath the connections that are left.
+const PATIENCE: Duration = Duration::from_secs(300);
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// The action `start`.
+pub fn start(env: &Environment) -> Result<(), Failure> {
+    let path = file(env)?;
+    let made = std::fs::create_dir_all(FOLDER).and_then(|()| std::fs::write(&path, ""));
+    made.map_err(|error| broken(&path, error))
+}
+
+/// The action `monitor`, and the probe.
+pub fn monitor(env: &Environment) -> Result<(), Failure> {
+    let path = file(env)?;
+    match path.try_exists() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::not_running()),
+        Err(error) => Err(broken(&path, error)),
+    }
+}
+
+/// The action `stop`: waits until no bucket leaves this node any more.
+pub fn stop(env: &Environment) -> Result<(), Failure> {
+    let path = file(env)?;
+    let patience = env.timeout().unwrap_or(PATIENCE).saturating_sub(MARGIN);
+    let begin = Instant::now();
+    let mut told = false;
+    enter_namespace(env.parameter("network_namespace"))
+        .map_err(|error| Failure::new(Code::Generic, error))?;
+    loop {
+        let (leaving, why) = match leaving() {
+            Ok(leaving) if leaving.is_empty() => break,
+            Ok(leaving) => (leaving.join(", "), String::new()),
+            Err(error) => ("VIPs that cannot be seen".to_owned(), format!(" ({error})")),
+        };
+        if begin.elapsed() >= patience {
+            warn!("the connections of {leaving} are cut: the time of this stop is over{why}");
+            break;
+        }
+        if !told {
+            info!("waiting for the connections of {leaving}{why}");
+            told = true;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(broken(&path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// The action `validate-all`: there is nothing to be wrong.
+pub fn validate_all(env: &Environment) -> Result<(), Failure> {
+    file(env).map(drop)
+}
+
+/// The VIPs of which buckets leave. What has ended is taken away before, if nobody else is at it.
+fn leaving() -> Result<Vec<String>, Box<dyn std::error::Error>> {
+    let mut kernel = match Kernel::open() {
+        // Without nf_tables nothing was ever there.
+        Err(ObserveError::Nft(error)) if error.is_absent() => return Ok(Vec::new()),
+        kernel => kernel?,
+    };
+    if let Ok(_lock) = lock(Duration::ZERO)
+        && let Err(error) = settle(&mut kernel)
+    {
+        debug!("{error}");
+    }
+    let (observed, _) = kernel.observe(None, None)?;
+    let leave = installed(&observed.rules).into_iter();
+    let leave = leave.filter(|known| !known.phases.leaving().is_empty());
+    Ok(leave.map(|known| known.vip.address.to_string()).collect())
+}
+
+/// The file of this resource.
+fn file(env: &Environment) -> Result<PathBuf, Failure> {
+    let name = env.resource();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    match name.chars().all(plain) && !name.starts_with('.') {
+        true => Ok(Path::new(FOLDER).join(format!("ClusterIPDrain-{name}.state"))),
+        false => Err(Failure::new(
+            Code::Configured,
+            format!(
+                "'{name}' is no name for a gate; use letters, digits, dots, hyphens and underscores"
+            ),
+        )),
+    }
+}
+
+fn broken(path: &Path, error: io::Error) -> Failure {
+    Failure::new(Code::Generic, format!("{}: {error}", path.display()))
+}
+
+/// The meta-data.
+pub fn xml() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    format!(
+        r#"<?xml version="1.0"?>
+<!DOCTYPE resource-agent SYSTEM "ra-api-1.dtd">
+<resource-agent name="ClusterIPDrain" version="{version}">
+<version>1.1</version>
+<longdesc lang="en">
+A gate between a service and the address that ocf:rust:ClusterIP shares. Its stop waits until the
+connections of all buckets that left this node have ended (at most until the stop's timeout, less five
+seconds). Clone it, and order the service's clone, then the gate's, then the address's, with
+interleave=true on all three: then a node on standby serves its connections to their end. Give its
+stop a timeout that is longer than the address's drain_timeout.
+</longdesc>
+<shortdesc lang="en">Keeps a service until its connections have ended</shortdesc>
+<parameters>
+<parameter name="network_namespace" required="0" reloadable="0">
+<longdesc lang="en">The network_namespace of the address, if it has one.</longdesc>
+<shortdesc lang="en">Network namespace</shortdesc>
+<content type="string"/>
+</parameter>
+</parameters>
+<actions>
+<action name="start" timeout="20s"/>
+<action name="stop" timeout="320s"/>
+<action name="monitor" timeout="20s" depth="0" interval="60s"/>
+<action name="meta-data" timeout="5s"/>
+<action name="validate-all" timeout="20s"/>
+</actions>
+</resource-agent>
+"#
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gates_file_is_its_own_and_nowhere_else() {
+        let env =
+            |name: &str| Environment::new([("OCF_RESOURCE_INSTANCE".to_owned(), name.to_owned())]);
+        let path = file(&env("gate:3")).expect("a name");
+        assert_eq!(
+            path,
+            Path::new("/run/resource-agents/ClusterIPDrain-gate.state")
+        );
+        for wrong in ["../gate", "a/b", ".hidden", "a b"] {
+            assert!(file(&env(wrong)).is_err(), "{wrong}");
+        }
+    }
+}

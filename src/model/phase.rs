@@ -1,0 +1,197 @@
+//! What each bucket of a VIP is to this node, and how that changes. Pure.
+//!
+//! | phase | this node answers |
+//! |---|---|
+//! | foreign | nothing of it |
+//! | owned | everything |
+//! | adopting | everything, but it is silent towards connections that it does not know: another node drains them |
+//! | closing | TCP, but for new connections, until it is known which connections there are |
+//! | draining | the TCP connections that it had when the bucket left |
+//!
+//! The phases that can answer beside another node end by themselves, in the kernel. What is here
+//! decides which phase follows which; the model of `plan::moves` runs it against every interleaving.
+
+use super::bucket::BucketSet;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// How long a bucket may be closing: whoever lists the connections has either done so by then, or
+/// been killed.
+pub const CLOSING_MS: u64 = 10_000;
+
+/// Buckets that end a phase by themselves, and in how many milliseconds.
+pub type Ending = BTreeMap<u16, u64>;
+
+/// The phases of all buckets; those that stand nowhere are foreign.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Phases {
+    /// Owned, adopting ones among them.
+    pub owned: BucketSet,
+    /// Until then this node is silent towards connections that it does not know, be the bucket owned
+    /// (which is then adopting) or closing.
+    pub adopting: Ending,
+    /// Closing: until then.
+    pub closing: Ending,
+    /// Draining: until then.
+    pub draining: Ending,
+    /// There are rules for closing and draining, whether or not any bucket is left to need them.
+    pub leaving_rules: bool,
+    /// There are rules for adopting, likewise.
+    pub adopting_rules: bool,
+}
+
+/// A bucket's phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Another node's, or nobody's.
+    Foreign,
+    /// This node's.
+    Owned,
+    /// This node's, while another node still drains it.
+    Adopting,
+    /// Leaving: its connections are being listed.
+    Closing,
+    /// Leaving: its connections are served until they end.
+    Draining,
+}
+
+impl Phase {
+    /// The word that outputs use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Foreign => "foreign",
+            Phase::Owned => "owned",
+            Phase::Adopting => "adopting",
+            Phase::Closing => "closing",
+            Phase::Draining => "draining",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl Phases {
+    /// These buckets are owned, and nothing moves.
+    pub fn owning(owned: BucketSet) -> Self {
+        Phases {
+            owned,
+            ..Phases::default()
+        }
+    }
+
+    /// The phase of a bucket.
+    pub fn of(&self, bucket: u16) -> Phase {
+        match bucket {
+            b if self.owned.contains(b) && self.adopting.contains_key(&b) => Phase::Adopting,
+            b if self.owned.contains(b) => Phase::Owned,
+            b if self.closing.contains_key(&b) => Phase::Closing,
+            b if self.draining.contains_key(&b) => Phase::Draining,
+            _ => Phase::Foreign,
+        }
+    }
+
+    /// In how many milliseconds the phase of a bucket ends by itself, if it does.
+    pub fn left_ms(&self, bucket: u16) -> Option<u64> {
+        let ending = match self.of(bucket) {
+            Phase::Adopting => &self.adopting,
+            Phase::Closing => &self.closing,
+            Phase::Draining => &self.draining,
+            Phase::Foreign | Phase::Owned => return None,
+        };
+        ending.get(&bucket).copied()
+    }
+
+    /// The buckets that are on their way out: closing or draining.
+    pub fn leaving(&self) -> BucketSet {
+        let both = self.closing.keys().chain(self.draining.keys());
+        both.copied().collect()
+    }
+
+    /// In how many milliseconds the last bucket that leaves has left, if any does.
+    pub fn leaving_ms(&self) -> Option<u64> {
+        let both = self.closing.values().chain(self.draining.values());
+        both.copied().max()
+    }
+
+    /// Does nothing of the VIP answer here?
+    pub fn is_idle(&self) -> bool {
+        self.owned.is_empty() && self.closing.is_empty() && self.draining.is_empty()
+    }
+
+    /// Takes a bucket. Its own connections, if it was leaving, are simply kept. `adopt_ms` says how
+    /// long another node may go on draining it.
+    pub fn take(&mut self, bucket: u16, adopt_ms: Option<u64>) {
+        self.closing.remove(&bucket);
+        self.draining.remove(&bucket);
+        self.owned = self.owned.union(&BucketSet::one(bucket));
+        match adopt_ms {
+            Some(left) if left > 0 => {
+                let known = self.adopting.get(&bucket).copied().unwrap_or_default();
+                self.adopting.insert(bucket, known.max(left));
+            }
+            _ => {}
+        }
+    }
+
+    /// Nobody drains the bucket any more.
+    pub fn adopted(&mut self, bucket: u16) {
+        self.adopting.remove(&bucket);
+    }
+
+    /// Gives an owned bucket up, at once.
+    pub fn release(&mut self, bucket: u16) {
+        self.owned = self.owned.without(&BucketSet::one(bucket));
+        self.adopting.remove(&bucket);
+        self.closing.remove(&bucket);
+        self.draining.remove(&bucket);
+    }
+
+    /// Gives an owned bucket up: first no new connections, so that those that there are can be
+    /// listed. What is not owned stays as it is.
+    pub fn close(&mut self, bucket: u16) {
+        if self.owned.contains(bucket) {
+            self.owned = self.owned.without(&BucketSet::one(bucket));
+            self.closing.insert(bucket, CLOSING_MS);
+        }
+    }
+
+    /// The connections of a closing bucket are known: it drains so long, or is foreign if there are
+    /// none.
+    pub fn listed(&mut self, bucket: u16, any: bool, drain_ms: u64) {
+        if self.closing.remove(&bucket).is_some() {
+            // Only flows of its own come as far as the stack from now on.
+            self.adopting.remove(&bucket);
+            if any && drain_ms > 0 {
+                self.draining.insert(bucket, drain_ms);
+            }
+        }
+    }
+
+    /// A bucket that leaves has left.
+    pub fn drained(&mut self, bucket: u16) {
+        self.closing.remove(&bucket);
+        self.draining.remove(&bucket);
+    }
+
+    /// Without rules that nothing needs any more.
+    pub fn tidied(mut self) -> Self {
+        self.leaving_rules = false;
+        self.adopting_rules = false;
+        self
+    }
+
+    /// Must there be rules for buckets that leave?
+    pub fn needs_leaving_rules(&self) -> bool {
+        self.leaving_rules || !self.closing.is_empty() || !self.draining.is_empty()
+    }
+
+    /// Must there be rules for buckets that are adopted?
+    pub fn needs_adopting_rules(&self) -> bool {
+        self.adopting_rules || !self.adopting.is_empty()
+    }
+}

@@ -1,0 +1,124 @@
+//! `drain`, `undrain` and `wait-drained`: buckets whose connections stay until they end.
+
+use super::change::{begin, changeable, leave_buckets, take_buckets, within};
+use super::cli::{Drain, Move, WaitDrained};
+use super::{DATA, Failure, LATER, known, look};
+use crate::host::lock::lock;
+use crate::host::observe::Kernel;
+use crate::host::sweeper::settle;
+use crate::model::phase::Phases;
+use std::io::{IsTerminal, Write};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// For how long connections may stay where neither the VIP nor the command line says.
+const DRAIN_S: u32 = 300;
+/// How often it is looked.
+const PAUSE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// `nodectl drain`.
+pub fn drain(args: &Drain) -> Result<String, Failure> {
+    let (lock, mut kernel) = begin()?;
+    let Move {
+        vip,
+        buckets,
+        force,
+    } = &args.buckets;
+    let found = changeable(&mut kernel, *vip, *force)?;
+    within(buckets, &found.vip)?;
+    let usual = match found.vip.drain_s {
+        0 => DRAIN_S,
+        drain_s => drain_s,
+    };
+    let drain_s = args.timeout.unwrap_or(usual);
+    leave_buckets(lock, &mut kernel, *vip, buckets.clone(), drain_s)
+}
+
+/// `nodectl undrain`.
+pub fn undrain(args: &Move) -> Result<String, Failure> {
+    let (_lock, mut kernel) = begin()?;
+    let found = changeable(&mut kernel, args.vip, args.force)?;
+    within(&args.buckets, &found.vip)?;
+    let here = found.phases.leaving().union(&found.phases.owned);
+    let elsewhere = args.buckets.without(&here);
+    if !elsewhere.is_empty() {
+        return Err(Failure::new(
+            DATA,
+            format!(
+                "buckets {elsewhere} of {} do not drain here; 'nodectl take' owns others too",
+                args.vip
+            ),
+        ));
+    }
+    let adopt_s = found.vip.drain_s;
+    take_buckets(
+        &mut kernel,
+        found.vip,
+        args.buckets.clone(),
+        adopt_s,
+        args.force,
+    )
+}
+
+/// `nodectl wait-drained`.
+pub fn wait_drained(args: &WaitDrained) -> Result<String, Failure> {
+    let begin = Instant::now();
+    let mut shown = String::new();
+    loop {
+        let phases = settled(args.vip)?;
+        let leaving = phases.leaving();
+        if leaving.is_empty() {
+            progress(&mut shown, "");
+            return Ok(format!("{}: nothing drains here\n", args.vip));
+        }
+        let left_s = phases.leaving_ms().unwrap_or_default().div_ceil(1000);
+        if args
+            .timeout
+            .is_some_and(|timeout| begin.elapsed() >= Duration::from_secs(timeout.into()))
+        {
+            progress(&mut shown, "");
+            return Err(Failure::new(
+                LATER,
+                format!(
+                    "buckets {leaving} of {} still drain here, for {left_s} s at most",
+                    args.vip
+                ),
+            ));
+        }
+        progress(
+            &mut shown,
+            &format!("buckets {leaving} drain, {left_s} s left"),
+        );
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// The VIP's phases, after what has ended was taken away.
+fn settled(vip: IpAddr) -> Result<Phases, Failure> {
+    let (_, observed) = look()?;
+    let Ok(found) = known(&observed, vip) else {
+        // With its last connection a VIP of Pacemaker goes.
+        return Ok(Phases::default());
+    };
+    if found.phases.leaving().is_empty() {
+        return Ok(found.phases);
+    }
+    let _lock = lock(PATIENCE)?;
+    let mut kernel = Kernel::open()?;
+    settle(&mut kernel).map_err(|error| Failure::new(super::REFUSED, error))?;
+    let (observed, _) = kernel.observe(None, None)?;
+    Ok(known(&observed, vip)
+        .map(|found| found.phases)
+        .unwrap_or_default())
+}
+
+/// One line that is written over, on a terminal.
+fn progress(shown: &mut String, line: &str) {
+    let mut stderr = std::io::stderr();
+    if stderr.is_terminal() && shown != line {
+        // Nobody may be left to read it.
+        let _ = write!(stderr, "\r\x1b[K{line}");
+        *shown = line.to_owned();
+    }
+}

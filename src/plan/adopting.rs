@@ -1,0 +1,222 @@
+//! The rules for buckets that are adopted, and only while some are: where another node still drains
+//! connections of a bucket, this one must not reset them. Pure.
+//!
+//! Nothing is done to what comes in. What the stack would say of connections that it does not know,
+//! a bare RST, is dropped on its way out, behind all address translation, so that it is also seen of
+//! services behind NAT on this node. The set `adopting-…` ends by itself, and the rules with it.
+//!
+//! **The safety net.** It may be that nobody drains them after all. So a segment with data that comes
+//! again and again, unanswered, makes its flow an orphan, and orphans get their RST. How often is
+//! weighed: Linux sends a segment again after about 0.2, 0.6, 1.4 and 3 s, so the sixth
+//! sighting comes three seconds after the first. Fewer would take the connections of a client whose
+//! way back is jammed for a second; more would let the clients of a dead node wait longer.
+
+use super::connection_words::{flow_key, segment_key};
+use super::names::*;
+use super::sentence::{Ports, REG0, Sentence, Way};
+use crate::model::phase::Phases;
+use crate::model::ruleset::{
+    BaseChain, Chain, Data, Element, Family, Hook, KeyPart, Learn, Lifetime, Ruleset, Set, SetSpec,
+    Target,
+};
+use crate::model::vip::Vip;
+use std::net::IpAddr;
+
+use super::ingress::has_ports;
+
+/// How often the same segment is seen until its flow is an orphan.
+pub const SIGHTINGS: usize = 6;
+/// How long a sighting is remembered: longer than the longest pause between two of them.
+const SIGHTING_MS: u64 = 30_000;
+/// The same for the first, which every segment with data is seen for.
+const FIRST_SIGHTING_MS: u64 = 5_000;
+/// How long an orphan is one.
+const ORPHAN_MS: u64 = 60_000;
+/// The most segments, and orphans, at once; one more waits until the bucket is adopted.
+const MOST: u32 = 16_384;
+const MOST_FIRST: u32 = 65_536;
+/// Before connection tracking (−200) and address translation; and behind them (100, 300).
+const PRIORITY_BEFORE: i32 = -290;
+const PRIORITY_AFTER: i32 = 310;
+
+const BEFORE: &str = "adopting-in";
+const AFTER: &str = "adopting-out";
+
+const ORPHAN: &str = "seen again and again, unanswered: nobody has this connection";
+const SEEN: &str = "seen again";
+const FIRST_SEEN: &str = "seen for the first time";
+const DATA: &str = "data in buckets that are adopted";
+const SILENT: &str = "another node may have this connection";
+
+/// The family of the VIP's table for this.
+pub(super) fn family(vip: IpAddr) -> Family {
+    match vip {
+        IpAddr::V4(_) => Family::Ip4,
+        IpAddr::V6(_) => Family::Ip6,
+    }
+}
+
+fn orphans_set(vip: IpAddr) -> String {
+    format!("orphans-{}", tag(vip))
+}
+
+fn sighted_set(vip: IpAddr, times: usize) -> String {
+    format!("sighted-{times}-{}", tag(vip))
+}
+
+fn sightings_chain(vip: IpAddr) -> String {
+    format!("sightings-{}", tag(vip))
+}
+
+/// Adds the rules of all VIPs that adopt.
+pub(super) fn add(rules: &mut Ruleset, vips: &[(Vip, Phases)]) {
+    for (vip, phases) in vips
+        .iter()
+        .filter(|(_, phases)| phases.needs_adopting_rules())
+    {
+        let table = rules.entry(family(vip.address)).or_default();
+        let base = |hook, priority| Chain {
+            base: Some(BaseChain { hook, priority }),
+            ..Chain::default()
+        };
+        let chains = &mut table.chains;
+        let before = chains.entry(BEFORE.to_owned());
+        let before = before.or_insert_with(|| base(Hook::Before, PRIORITY_BEFORE));
+        before.rules.push(data(vip).rule());
+        before.rules.sort_by(|a, b| a.text.cmp(&b.text));
+        let after = chains.entry(AFTER.to_owned());
+        let after = after.or_insert_with(|| base(Hook::After, PRIORITY_AFTER));
+        after.rules.push(silence(vip).rule());
+        after.rules.sort_by(|a, b| a.text.cmp(&b.text));
+        chains.insert(sightings_chain(vip.address), sightings(vip.address));
+        table.sets.extend(sets(vip, phases));
+    }
+}
+
+fn ports(vip: &Vip) -> Ports {
+    match has_ports(vip) {
+        true => Ports::At(0),
+        false => Ports::None,
+    }
+}
+
+fn data(vip: &Vip) -> Sentence {
+    Sentence::because(DATA)
+        .for_vip(vip.address)
+        .tcp(vip.address)
+        .data()
+        .bucket(vip, ports(vip), Way::In)
+        .in_set(&adopting_set(vip.address), REG0)
+        .goto(&sightings_chain(vip.address))
+}
+
+fn silence(vip: &Vip) -> Sentence {
+    Sentence::because(SILENT)
+        .of_vip(vip.address)
+        .tcp(vip.address)
+        .bare_rst()
+        .bucket(vip, ports(vip), Way::Out)
+        .in_set(&adopting_set(vip.address), REG0)
+        .answers_flow_not_in(&orphans_set(vip.address), vip.address)
+        .counter_drop()
+}
+
+/// The last sighting first, so that a packet is counted once.
+fn sightings(vip: IpAddr) -> Chain {
+    let last = SIGHTINGS - 1;
+    let mut rules = vec![
+        Sentence::because(ORPHAN)
+            .segment_in(&sighted_set(vip, last), vip)
+            .learn_flow(&orphans_set(vip), Learn::Keep, vip)
+            .accept(),
+    ];
+    for times in (1..last).rev() {
+        rules.push(
+            Sentence::because(SEEN)
+                .segment_in(&sighted_set(vip, times), vip)
+                .learn_segment(&sighted_set(vip, times + 1), vip)
+                .accept(),
+        );
+    }
+    rules.push(Sentence::because(FIRST_SEEN).learn_segment(&sighted_set(vip, 1), vip));
+    Chain::of(rules.into_iter().map(Sentence::rule))
+}
+
+fn sets(vip: &Vip, phases: &Phases) -> Vec<(String, Set)> {
+    let address = vip.address;
+    let learnt = |key, lifetime, most| {
+        Set::new(SetSpec {
+            lifetime: Lifetime::Learnt(lifetime),
+            ..SetSpec::new(key, Data::None, most)
+        })
+    };
+    let spec = SetSpec {
+        lifetime: Lifetime::Each,
+        ..SetSpec::new(
+            vec![KeyPart::Number],
+            Data::None,
+            u32::from(vip.buckets.get()),
+        )
+    };
+    let mut adopting = Set::new(spec);
+    for (bucket, left_ms) in &phases.adopting {
+        let element = Element::new(Target::None).ending(*left_ms);
+        adopting.elements.insert(bucket_key(*bucket), element);
+    }
+    let mut all = vec![
+        (adopting_set(address), adopting),
+        (
+            orphans_set(address),
+            learnt(flow_key(address), ORPHAN_MS, MOST),
+        ),
+    ];
+    for times in 1..SIGHTINGS {
+        let (lifetime, most) = match times {
+            1 => (FIRST_SIGHTING_MS, MOST_FIRST),
+            _ => (SIGHTING_MS, MOST),
+        };
+        let set = learnt(segment_key(address), lifetime, most);
+        all.push((sighted_set(address, times), set));
+    }
+    all
+}
+
+/// Which buckets of the VIP are adopted according to these rules.
+pub(super) fn read(rules: &Ruleset, vip: IpAddr, phases: &mut Phases) {
+    let table = rules.get(&family(vip));
+    let Some(set) = table.and_then(|table| table.sets.get(&adopting_set(vip))) else {
+        return;
+    };
+    phases.adopting_rules = true;
+    for (key, element) in &set.elements {
+        if let Some(bucket) = bucket_of_key(key) {
+            let left = element.left_ms.unwrap_or_default();
+            phases.adopting.insert(bucket, left);
+        }
+    }
+}
+
+/// Takes the VIP's rules for this out of the ruleset, and tables that only had them.
+pub(super) fn remove(rules: &mut Ruleset, vip: IpAddr) {
+    let Some(table) = rules.get_mut(&family(vip)) else {
+        return;
+    };
+    let ours: Vec<String> = [adopting_set(vip), orphans_set(vip)]
+        .into_iter()
+        .chain((1..SIGHTINGS).map(|times| sighted_set(vip, times)))
+        .collect();
+    table.chains.remove(&sightings_chain(vip));
+    for name in [BEFORE, AFTER] {
+        if let Some(chain) = table.chains.get_mut(name) {
+            chain.rules.retain(|rule| !rule.uses(&ours));
+        }
+    }
+    table.sets.retain(|name, _| !ours.contains(name));
+    let idle = |chain: &Chain| chain.base.is_some() && chain.rules.is_empty();
+    table
+        .chains
+        .retain(|name, chain| ![BEFORE, AFTER].contains(&name.as_str()) || !idle(chain));
+    if table.chains.is_empty() && table.sets.is_empty() {
+        rules.remove(&family(vip));
+    }
+}

@@ -1,0 +1,161 @@
+//! The vocabulary's words about TCP connections: flags, the key of a flow, and the sets that know
+//! flows. Pure.
+
+use super::sentence::{REG0, Sentence, Way};
+use crate::model::protocol::TCP;
+use crate::model::ruleset::{Header, KeyPart, Learn, Reg};
+use std::net::IpAddr;
+
+/// TCP's flags (RFC 9293 §3.1).
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const PSH: u8 = 0x08;
+const ACK: u8 = 0x10;
+
+impl Sentence {
+    /// Only TCP; for IPv6 behind whatever extension headers.
+    pub(super) fn tcp(self, vip: IpAddr) -> Self {
+        self.transport_protocol(vip).equals(TCP, "tcp")
+    }
+
+    fn flags(self, mask: u8, wanted: u8, words: &str) -> Self {
+        self.payload(Header::Transport, 13, 1, REG0)
+            .and(REG0, &[mask])
+            .equal(REG0, &[wanted])
+            .say(words)
+    }
+
+    /// A segment that begins no connection. Where the flags are beyond a fragment, the rule ends.
+    pub(super) fn no_syn(self) -> Self {
+        self.flags(SYN, 0, "tcp flags & syn == 0")
+    }
+
+    /// One that does.
+    pub(super) fn syn(self) -> Self {
+        self.flags(SYN, SYN, "tcp flags & syn == syn")
+    }
+
+    /// A reset of the stack for a segment that it knows no connection of: without ACK, unlike those
+    /// that refuse or abort a connection (RFC 9293 §3.5.2).
+    pub(super) fn bare_rst(self) -> Self {
+        self.flags(RST | ACK, RST, "tcp flags & (rst | ack) == rst")
+    }
+
+    /// A segment with data that waits for an answer, in the midst of a connection.
+    pub(super) fn data(self) -> Self {
+        self.flags(SYN | RST | PSH, PSH, "tcp flags & (syn | rst | psh) == psh")
+    }
+
+    /// What tells a connection to this VIP from others: the client's address and both ports.
+    fn flow(self, vip: IpAddr, way: Way) -> (Self, u8) {
+        let (sentence, ports) = self.client(vip, way);
+        let [client, service] = match way {
+            Way::In => [0, 2],
+            Way::Out => [2, 0],
+        };
+        let loaded = sentence
+            .payload(Header::Transport, client, 2, Reg(ports))
+            .payload(Header::Transport, service, 2, Reg(ports + 1));
+        (loaded, ports + 2)
+    }
+
+    fn client(self, vip: IpAddr, way: Way) -> (Self, u8) {
+        match vip {
+            IpAddr::V4(_) => (self.payload(Header::Network, way.ip4_client(), 4, REG0), 1),
+            IpAddr::V6(_) => (self.payload(Header::Network, way.ip6_client(), 16, REG0), 4),
+        }
+    }
+
+    /// Goes on only if the set has the flow.
+    pub(super) fn flow_in(self, set: &str, vip: IpAddr) -> Self {
+        let (sentence, _) = self.flow(vip, Way::In);
+        sentence.say(flow_words(vip, Way::In)).in_set(set, REG0)
+    }
+
+    /// Goes on only if the set does not have the flow that a packet answers.
+    pub(super) fn answers_flow_not_in(self, set: &str, vip: IpAddr) -> Self {
+        let (sentence, _) = self.flow(vip, Way::Out);
+        sentence
+            .say(flow_words(vip, Way::Out))
+            .not_in_set(set, REG0)
+    }
+
+    /// Takes the flow out of the set, or puts it in.
+    pub(super) fn learn_flow(self, set: &str, what: Learn, vip: IpAddr) -> Self {
+        let (sentence, _) = self.flow(vip, Way::In);
+        sentence.learn(set, what, flow_words(vip, Way::In))
+    }
+
+    /// Goes on only if the set has this very segment.
+    pub(super) fn segment_in(self, set: &str, vip: IpAddr) -> Self {
+        self.segment(vip).say(segment_words(vip)).in_set(set, REG0)
+    }
+
+    /// Puts the segment into the set.
+    pub(super) fn learn_segment(self, set: &str, vip: IpAddr) -> Self {
+        self.segment(vip)
+            .learn(set, Learn::Keep, &segment_words(vip))
+    }
+
+    /// The flow and the sequence number.
+    fn segment(self, vip: IpAddr) -> Self {
+        let (sentence, next) = self.flow(vip, Way::In);
+        sentence.payload(Header::Transport, 4, 4, Reg(next))
+    }
+
+    /// The destination is this VIP.
+    pub(super) fn for_vip(self, vip: IpAddr) -> Self {
+        self.address(vip, Way::In, "daddr")
+    }
+
+    /// The source is.
+    pub(super) fn of_vip(self, vip: IpAddr) -> Self {
+        self.address(vip, Way::Out, "saddr")
+    }
+
+    fn address(self, vip: IpAddr, way: Way, word: &str) -> Self {
+        // The VIP stands where the client of a packet the other way would.
+        let other = match way {
+            Way::In => Way::Out,
+            Way::Out => Way::In,
+        };
+        let (sentence, _) = self.client(vip, other);
+        match vip {
+            IpAddr::V4(v4) => sentence
+                .equal(REG0, &v4.octets())
+                .say(format!("ip {word} {v4}")),
+            IpAddr::V6(v6) => sentence
+                .equal(REG0, &v6.octets())
+                .say(format!("ip6 {word} {v6}")),
+        }
+    }
+}
+
+/// The parts of a flow's key.
+pub(super) fn flow_key(vip: IpAddr) -> Vec<KeyPart> {
+    let address = match vip {
+        IpAddr::V4(_) => KeyPart::Ip4,
+        IpAddr::V6(_) => KeyPart::Ip6,
+    };
+    vec![address, KeyPart::Short, KeyPart::Short]
+}
+
+/// The parts of a segment's key.
+pub(super) fn segment_key(vip: IpAddr) -> Vec<KeyPart> {
+    let mut key = flow_key(vip);
+    key.push(KeyPart::Long);
+    key
+}
+
+fn flow_words(vip: IpAddr, way: Way) -> &'static str {
+    match (vip, way) {
+        (IpAddr::V4(_), Way::In) => "ip saddr . tcp sport . tcp dport",
+        (IpAddr::V4(_), Way::Out) => "ip daddr . tcp dport . tcp sport",
+        (IpAddr::V6(_), Way::In) => "ip6 saddr . tcp sport . tcp dport",
+        (IpAddr::V6(_), Way::Out) => "ip6 daddr . tcp dport . tcp sport",
+    }
+}
+
+fn segment_words(vip: IpAddr) -> String {
+    format!("{} . tcp sequence", flow_words(vip, Way::In))
+}

@@ -1,0 +1,401 @@
+//! How buckets leave this node, and a VIP after its last one. Pure.
+//!
+//! First the buckets, then the address, the membership, and the rules last. Going touches nothing
+//! but what goes: a stop must not fail because something else is broken.
+//!
+//! **Draining.** Where connections may stay, a bucket closes first: from then on it gets no new ones,
+//! so that the list of those that there are is whole. The flows of that list go into the VIP's set,
+//! and then the bucket drains, or is foreign at once if it has none. Until all have drained the VIP
+//! stays, its address with a lifetime: whatever can still answer ends by itself, and what is left
+//! then can answer nothing, and is settled by whoever comes next.
+
+use super::adopting;
+use super::before::before_of;
+use super::installed::{addresses, find, installed, others_unreadable, phases_of};
+use super::leaving::{flow_bytes, flows_spec};
+use super::names::{adopting_set, bucket_key, bucket_of_key, buckets_map, flows_set, leaving_map};
+use super::removal::without_vip;
+use super::steps::{Look, Step, delete_address, rules_step, rules_step_with, with_vip};
+use crate::model::bucket::BucketSet;
+use crate::model::change::Change;
+use crate::model::hash::Flow;
+use crate::model::host::{Held, NicState, Observed};
+use crate::model::mac::Mac;
+use crate::model::phase::Phases;
+use crate::model::ruleset::{Element, Family, Ruleset, Target};
+use crate::model::vip::{Manager, Nic, Vip};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// Flows that are added in one transaction: a socket's buffer need not be larger for them.
+const FLOWS_AT_ONCE: usize = 1024;
+
+/// Buckets leave, and the VIP stays.
+pub(super) fn release(
+    observed: &Observed,
+    address: IpAddr,
+    buckets: &BucketSet,
+    drain_ms: u64,
+) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut rules = observed.rules.clone();
+    part(
+        observed,
+        address,
+        Some(buckets),
+        drain_ms,
+        &mut steps,
+        &mut rules,
+    );
+    steps
+}
+
+/// Buckets leave, and the VIP after the last one.
+pub(super) fn leave(
+    observed: &Observed,
+    address: IpAddr,
+    buckets: Option<&BucketSet>,
+    drain_ms: u64,
+    place: Option<&(Nic, Mac)>,
+) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut rules = observed.rules.clone();
+    if let Some(left) = part(observed, address, buckets, drain_ms, &mut steps, &mut rules) {
+        if !left.owned.is_empty() {
+            return steps;
+        }
+        if let Some(left_ms) = left.leaving_ms() {
+            steps.extend(limit(observed, address, left_ms));
+            return steps;
+        }
+    } else {
+        return steps;
+    }
+    vanish(observed, address, place, steps, rules)
+}
+
+/// The VIP goes, as nothing of it is needed any more.
+fn vanish(
+    observed: &Observed,
+    address: IpAddr,
+    place: Option<&(Nic, Mac)>,
+    mut steps: Vec<Step>,
+    mut rules: Ruleset,
+) -> Vec<Step> {
+    let found = find(&observed.rules, address);
+    let described = found.map(|found| (found.vip.nic, found.vip.mac));
+    let mac = match described.as_ref().or(place) {
+        Some((_, mac)) => *mac,
+        None => Mac::of_group(address),
+    };
+    // The address may be on another interface than the described one, which may have been renamed.
+    let has_rules = addresses(&observed.rules).contains(&address);
+    for (name, state) in &observed.nics {
+        let Ok(nic) = name.parse::<Nic>() else {
+            continue;
+        };
+        // Without its rules an address may be anybody's.
+        let ours = |_: &&Held| has_rules || !state.is_own(address, mac);
+        let held = state.held(address).filter(ours);
+        steps.extend(held.map(|held| delete_address(&nic, held)));
+        let named = [described.as_ref(), place].into_iter().flatten();
+        let here = held.is_some() || named.into_iter().any(|(named, _)| *named == nic);
+        if here && state.memberships.contains(&mac) && !others_need(observed, address, &nic, mac) {
+            let nic = nic.clone();
+            steps.push(Step::LeaveMac { nic, mac });
+        }
+        // Before the rules, for they remember how the lock was.
+        if here {
+            steps.extend(unlocking(observed, address, &nic));
+        }
+    }
+    let wanted = without_vip(&rules, address);
+    rules_step(&mut steps, &mut rules, wanted);
+    steps
+}
+
+/// The buckets leave. Their phases then; `None` while something has to be looked at first.
+fn part(
+    observed: &Observed,
+    address: IpAddr,
+    buckets: Option<&BucketSet>,
+    drain_ms: u64,
+    steps: &mut Vec<Step>,
+    rules: &mut Ruleset,
+) -> Option<Phases> {
+    let mut phases = phases_of(&observed.rules, address);
+    let vip = find(&observed.rules, address).map(|found| found.vip);
+    let Some(vip) = vip.filter(|_| drain_ms > 0) else {
+        let wanted = without_buckets(rules, address, buckets);
+        rules_step(steps, rules, wanted);
+        let all = BucketSet::from_iter(0..vip_buckets_beyond(&phases));
+        for bucket in buckets.unwrap_or(&all).iter() {
+            phases.release(bucket);
+        }
+        return Some(phases);
+    };
+    phases = phases.tidied();
+    let asked = buckets.cloned().unwrap_or_else(|| phases.owned.clone());
+    for bucket in asked.iter() {
+        phases.close(bucket);
+    }
+    let closing: BucketSet = asked
+        .iter()
+        .filter(|bucket| phases.closing.contains_key(bucket))
+        .collect();
+    if closing.is_empty() {
+        return Some(phases);
+    }
+    let Some(connections) = &observed.connections else {
+        rules_step(steps, rules, with_vip(observed, &vip, &phases));
+        steps.push(Step::Look(address, Look::Connections));
+        return None;
+    };
+    let bucket_of = |flow: &Flow| vip.hasher.bucket(flow, vip.buckets.get());
+    let mut staying: Vec<(u16, Flow)> = connections
+        .iter()
+        .map(|connection| (bucket_of(&connection.flow), connection.flow))
+        .filter(|(bucket, _)| closing.contains(*bucket))
+        .collect();
+    let alive: BucketSet = connections
+        .iter()
+        .filter(|connection| connection.alive)
+        .map(|connection| bucket_of(&connection.flow))
+        .collect();
+    for bucket in closing.iter() {
+        phases.listed(bucket, alive.contains(bucket), drain_ms);
+    }
+    staying.retain(|(bucket, _)| phases.draining.contains_key(bucket));
+    for some in staying.chunks(FLOWS_AT_ONCE) {
+        let flows = some.iter().map(|(_, flow)| flow);
+        steps.push(Step::Rules(vec![keep(&vip, flows, drain_ms)]));
+    }
+    rules_step(steps, rules, with_vip(observed, &vip, &phases));
+    Some(phases)
+}
+
+/// One more than the highest bucket that stands anywhere.
+fn vip_buckets_beyond(phases: &Phases) -> u16 {
+    let all = phases.owned.union(&phases.leaving());
+    all.iter().max().map_or(0, |bucket| bucket + 1)
+}
+
+/// Flows that stay for so long.
+fn keep<'a>(vip: &Vip, flows: impl Iterator<Item = &'a Flow>, drain_ms: u64) -> Change {
+    let element = Element::new(Target::None).ending(drain_ms);
+    let elements = flows.map(|flow| (flow_bytes(flow), element.clone()));
+    Change::AddElements(
+        Family::Netdev,
+        flows_set(vip.address),
+        flows_spec(vip.address),
+        elements.collect(),
+    )
+}
+
+/// The changes by which the flows of buckets are forgotten that do not leave any more, if others still
+/// do: later they would be taken for this node's again. `None` if it is not known which flows.
+pub(super) fn forgotten(
+    observed: &Observed,
+    vip: &Vip,
+    buckets: &BucketSet,
+    then: &Phases,
+) -> Option<Vec<Change>> {
+    // With the last bucket that leaves the whole set goes.
+    if buckets.is_empty() || then.leaving().is_empty() {
+        return Some(Vec::new());
+    }
+    let flows = observed.flows.as_ref()?;
+    let gone: BTreeMap<Vec<u8>, Element> = flows
+        .iter()
+        .filter(|flow| buckets.contains(vip.hasher.bucket(flow, vip.buckets.get())))
+        .map(|flow| (flow_bytes(flow), Element::new(Target::None)))
+        .collect();
+    let (name, spec) = (flows_set(vip.address), flows_spec(vip.address));
+    Some(match gone.is_empty() {
+        true => Vec::new(),
+        false => vec![Change::DeleteElements(Family::Netdev, name, spec, gone)],
+    })
+}
+
+/// This node's connections in draining buckets that come back, which it has given up: their clients
+/// have begun anew, elsewhere. What has to be looked at to tell, if anything.
+pub(super) fn stale(
+    observed: &Observed,
+    vip: &Vip,
+    back: &BucketSet,
+    phases: &Phases,
+) -> Result<Vec<Flow>, Look> {
+    let drained: BucketSet = back
+        .iter()
+        .filter(|bucket| phases.draining.contains_key(bucket))
+        .collect();
+    if drained.is_empty() {
+        return Ok(Vec::new());
+    }
+    let flows = observed.flows.as_ref().ok_or(Look::Flows)?;
+    let connections = observed.connections.as_ref().ok_or(Look::Connections)?;
+    let given_up = connections.iter().filter(|connection| connection.alive);
+    let given_up = given_up.map(|connection| connection.flow);
+    Ok(given_up
+        .filter(|flow| drained.contains(vip.hasher.bucket(flow, vip.buckets.get())))
+        .filter(|flow| !flows.contains(flow))
+        .collect())
+}
+
+/// Nobody drains these buckets any more.
+pub(super) fn adopted(observed: &Observed, address: IpAddr, buckets: &BucketSet) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let Some(found) = find(&observed.rules, address) else {
+        return steps;
+    };
+    let mut phases = found.phases.clone();
+    for bucket in buckets.iter() {
+        phases.adopted(bucket);
+    }
+    if phases != found.phases {
+        phases.adopting_rules = false;
+        let wanted = with_vip(observed, &found.vip, &phases);
+        rules_step(&mut steps, &mut observed.rules.clone(), wanted);
+    }
+    steps
+}
+
+/// What has ended is taken away.
+pub(super) fn settle(observed: &Observed, address: IpAddr) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let Some(found) = find(&observed.rules, address) else {
+        return steps;
+    };
+    let vip = found.vip;
+    let mut phases = found.phases.clone().tidied();
+    let mut rules = observed.rules.clone();
+    // By hand a VIP may be here without buckets; Pacemaker's is not.
+    let is_over =
+        |phases: &Phases| phases.is_idle() && matches!(vip.manager, Manager::Pacemaker(_));
+    if is_over(&phases) {
+        return vanish(observed, address, None, steps, rules);
+    }
+    if !phases.draining.is_empty() {
+        let Some(connections) = &observed.connections else {
+            return vec![Step::Look(address, Look::Connections)];
+        };
+        let Some(flows) = &observed.flows else {
+            return vec![Step::Look(address, Look::Flows)];
+        };
+        let alive: BucketSet = connections
+            .iter()
+            .filter(|connection| connection.alive && flows.contains(&connection.flow))
+            .map(|connection| vip.hasher.bucket(&connection.flow, vip.buckets.get()))
+            .collect();
+        let over: BucketSet = phases
+            .draining
+            .keys()
+            .copied()
+            .filter(|bucket| !alive.contains(*bucket))
+            .collect();
+        for bucket in over.iter() {
+            phases.drained(bucket);
+        }
+        if is_over(&phases) {
+            return vanish(observed, address, None, steps, rules);
+        }
+        let forgotten = forgotten(observed, &vip, &over, &phases).unwrap_or_default();
+        let wanted = with_vip(observed, &vip, &phases);
+        rules_step_with(&mut steps, &mut rules, wanted, forgotten);
+    } else if phases != found.phases {
+        rules_step(&mut steps, &mut rules, with_vip(observed, &vip, &phases));
+    }
+    steps
+}
+
+/// The address of a VIP that only drains ends by itself, where nothing else ends with it.
+fn limit(observed: &Observed, address: IpAddr, left_ms: u64) -> Option<Step> {
+    let vip = find(&observed.rules, address)?.vip;
+    let state = observed.nics.get(vip.nic.as_str())?;
+    let held = state.held(address)?;
+    (held.valid_s.is_none() && can_end(state, held)).then(|| Step::Lifetime {
+        nic: vip.nic.clone(),
+        address,
+        prefix: held.prefix,
+        // At the earliest when the last connection has to end.
+        valid_s: Some(u32::try_from(left_ms / 1000 + 1).unwrap_or(u32::MAX)),
+        noprefixroute: held.noprefixroute,
+    })
+}
+
+/// Does nothing else end with this address? An IPv4 address that comes first takes those behind it
+/// along, and with a lifetime an IPv6 address has no route of its own.
+fn can_end(state: &NicState, held: &Held) -> bool {
+    match held.address {
+        IpAddr::V4(_) => !state.comes_first(held),
+        IpAddr::V6(_) => held.noprefixroute || state.has_neighbour_address(held),
+    }
+}
+
+/// Does another VIP on the interface need this MAC? Equal last octets share one.
+fn others_need(observed: &Observed, address: IpAddr, nic: &Nic, mac: Mac) -> bool {
+    others_unreadable(&observed.rules, address)
+        || installed(&observed.rules).iter().any(|other| {
+            other.vip.address != address && other.vip.nic == *nic && other.vip.mac == mac
+        })
+}
+
+/// The second lock goes back to what it was when the last VIP of the interface goes.
+fn unlocking(observed: &Observed, address: IpAddr, nic: &Nic) -> Vec<Step> {
+    let Some(before) = before_of(&observed.rules, nic) else {
+        return Vec::new();
+    };
+    if others_unreadable(&observed.rules, address) {
+        return Vec::new();
+    }
+    let others = installed(&observed.rules);
+    let mut others = others.iter().filter(|other| other.vip.address != address);
+    if others.any(|other| other.vip.nic == *nic) {
+        return Vec::new();
+    }
+    let Some(state) = observed.nics.get(nic.as_str()) else {
+        return Vec::new();
+    };
+    let families: [IpAddr; 2] = [[0u8; 4].into(), [0u8; 16].into()];
+    let changed = families.into_iter().filter(|family| {
+        let was = match family {
+            IpAddr::V4(_) => before.lock_ip4,
+            IpAddr::V6(_) => before.lock_ip6,
+        };
+        was == Some(false) && state.lock(*family) == Some(true)
+    });
+    changed
+        .map(|family| Step::Lock {
+            nic: nic.clone(),
+            family,
+            on: false,
+        })
+        .collect()
+}
+
+/// The rules as they were found, but without these buckets, whatever their phases.
+fn without_buckets(rules: &Ruleset, address: IpAddr, buckets: Option<&BucketSet>) -> Ruleset {
+    let mut rules = rules.clone();
+    let maps = [
+        (Family::Netdev, buckets_map(address)),
+        (Family::Netdev, leaving_map(address)),
+        (adopting::family(address), adopting_set(address)),
+    ];
+    for (family, name) in maps {
+        let table = rules.get_mut(&family);
+        let Some(map) = table.and_then(|table| table.sets.get_mut(&name)) else {
+            continue;
+        };
+        // What is no bucket (an element that matches everything) goes with any of them.
+        map.elements.retain(|key, _| bucket_of_key(key).is_some());
+        match buckets {
+            None => map.elements.clear(),
+            Some(buckets) => {
+                for bucket in buckets.iter() {
+                    map.elements.remove(&bucket_key(bucket));
+                }
+            }
+        }
+    }
+    rules
+}

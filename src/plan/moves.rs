@@ -1,0 +1,389 @@
+//! A model-based test of moves: several nodes, clients with connections, a Pacemaker that is killed,
+//! late, or without a word about who drains. Each node's phases follow `model::phase`, the function
+//! that the product runs, and each packet is judged as the rules judge it.
+//!
+//! Whatever is interleaved: at most one node answers a packet; and an established connection is
+//! answered by its own node until it ends, its time is over or the node dies.
+
+use crate::model::phase::{Phase, Phases};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+const NODES: usize = 3;
+const BUCKETS: u16 = 3;
+/// A client's address and port; its bucket is its number modulo the buckets.
+type Flow = u8;
+const FLOWS: Flow = 9;
+const DRAIN_MS: u64 = 100;
+/// More sightings of the same segment than this make an orphan.
+const SIGHTINGS: u8 = 5;
+
+/// A node: what its rules and its sockets are.
+#[derive(Default, Clone)]
+struct Node {
+    alive: bool,
+    phases: Phases,
+    /// Connections of its own stack, by the number of the connection.
+    sockets: BTreeMap<Flow, u32>,
+    /// The flow set, and when each ends.
+    flows: BTreeMap<Flow, u64>,
+    sightings: BTreeMap<Flow, u8>,
+}
+
+/// What a node does with a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// Nothing is said.
+    Silence,
+    /// The service answers.
+    Served,
+    /// The stack refuses.
+    Reset,
+}
+
+impl Node {
+    fn get(&mut self, flow: Flow, syn: bool, connection: u32) -> Answer {
+        let bucket = bucket(flow);
+        let taken = match self.phases.of(bucket) {
+            Phase::Owned | Phase::Adopting => true,
+            Phase::Closing => !syn,
+            Phase::Draining if syn => {
+                self.flows.remove(&flow);
+                false
+            }
+            Phase::Draining => self.flows.contains_key(&flow),
+            Phase::Foreign => false,
+        };
+        if !self.alive || !taken {
+            return Answer::Silence;
+        }
+        if syn {
+            self.sockets.insert(flow, connection);
+            return Answer::Served;
+        }
+        match self.sockets.get(&flow) {
+            Some(socket) if *socket == connection => return Answer::Served,
+            // What is left of an old connection with the same ports says so at once (RFC 9293 §3.10.7).
+            Some(_) => return Answer::Reset,
+            None => {}
+        }
+        if self.phases.adopting.contains_key(&bucket) {
+            let seen = self.sightings.entry(flow).or_default();
+            *seen += 1;
+            if *seen <= SIGHTINGS {
+                return Answer::Silence;
+            }
+        }
+        Answer::Reset
+    }
+
+    fn list(&mut self, bucket_of: u16) {
+        let ours: Vec<Flow> = self
+            .sockets
+            .keys()
+            .copied()
+            .filter(|flow| bucket(*flow) == bucket_of)
+            .collect();
+        self.phases.listed(bucket_of, !ours.is_empty(), DRAIN_MS);
+        if self.phases.of(bucket_of) == Phase::Draining {
+            self.flows.extend(ours.iter().map(|flow| (*flow, DRAIN_MS)));
+        }
+    }
+
+    fn take(&mut self, bucket_of: u16, adopt_ms: Option<u64>) {
+        // Sockets of connections that this node has given up are none any more.
+        let kept = self.phases.of(bucket_of) == Phase::Closing;
+        let flows = &self.flows;
+        self.sockets
+            .retain(|flow, _| bucket(*flow) != bucket_of || kept || flows.contains_key(flow));
+        self.phases.take(bucket_of, adopt_ms);
+        self.flows.retain(|flow, _| bucket(*flow) != bucket_of);
+        self.sightings.retain(|flow, _| bucket(*flow) != bucket_of);
+    }
+
+    fn pass(&mut self, ms: u64) {
+        let phases = &mut self.phases;
+        for ending in [
+            &mut phases.adopting,
+            &mut phases.closing,
+            &mut phases.draining,
+        ] {
+            ending.retain(|_, left| *left > ms);
+            ending.values_mut().for_each(|left| *left -= ms);
+        }
+        self.flows.retain(|_, left| *left > ms);
+        self.flows.values_mut().for_each(|left| *left -= ms);
+    }
+}
+
+fn bucket(flow: Flow) -> u16 {
+    u16::from(flow) % BUCKETS
+}
+
+/// An established connection, as its client sees it.
+#[derive(Debug, Clone, Copy)]
+struct Connection {
+    number: u32,
+    node: usize,
+    /// For how long its node must serve it yet, once its bucket has left.
+    left_ms: Option<u64>,
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    /// Pacemaker moves a bucket: all stops end before the start begins.
+    Move { bucket: u16, to: usize, told: Told },
+    /// The same, but the start never comes.
+    Stop { bucket: u16 },
+    /// A bucket that nobody owns is started.
+    Start { bucket: u16, on: usize, told: Told },
+    /// A client begins anew.
+    Connect(Flow),
+    /// Its connection ends.
+    End(Flow),
+    /// It sends data.
+    Send(Flow),
+    /// Time passes.
+    Pass(u64),
+    /// A node dies, is fenced, and comes back empty.
+    Die(usize),
+    /// A monitor, which looks again who drains.
+    Monitor(usize),
+    /// A sweeper, which lets go what has no connections.
+    Sweep(usize),
+    /// A stop that is killed between closing and listing, and is run again.
+    KilledStop { bucket: u16 },
+}
+
+/// What Pacemaker's history says of who drains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// What is so.
+    Truth,
+    /// It cannot be read: the bucket is adopted for as long as anybody could drain it.
+    Nothing,
+}
+
+#[derive(Default)]
+struct World {
+    nodes: Vec<Node>,
+    connections: BTreeMap<Flow, Connection>,
+    next: u32,
+}
+
+impl World {
+    fn new() -> Self {
+        let alive = Node {
+            alive: true,
+            ..Node::default()
+        };
+        World {
+            nodes: vec![alive; NODES],
+            ..World::default()
+        }
+    }
+
+    fn owner(&self, bucket: u16) -> Option<usize> {
+        let owns = |node: &Node| node.alive && node.phases.owned.contains(bucket);
+        self.nodes.iter().position(owns)
+    }
+
+    /// How long a bucket is drained by another node than this.
+    fn drained(&self, bucket: u16, but: usize) -> Option<u64> {
+        let others = self.nodes.iter().enumerate().filter(|(n, _)| *n != but);
+        let left = others.filter(|(_, node)| node.alive);
+        left.filter_map(|(_, node)| node.phases.draining.get(&bucket).copied())
+            .max()
+    }
+
+    fn close(&mut self, bucket_of: u16) {
+        if let Some(owner) = self.owner(bucket_of) {
+            self.nodes[owner].phases.close(bucket_of);
+        }
+    }
+
+    fn stop(&mut self, bucket_of: u16) {
+        self.close(bucket_of);
+        for (n, node) in self.nodes.iter_mut().enumerate() {
+            if node.phases.of(bucket_of) != Phase::Closing {
+                continue;
+            }
+            node.list(bucket_of);
+            let of_node = self.connections.iter_mut().filter(|(_, c)| c.node == n);
+            for (_, connection) in of_node.filter(|(flow, _)| bucket(**flow) == bucket_of) {
+                if connection.left_ms != Some(0) {
+                    connection.left_ms = Some(DRAIN_MS);
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, bucket_of: u16, on: usize, told: Told) {
+        if self.owner(bucket_of).is_some() || !self.nodes[on].alive {
+            return;
+        }
+        let adopt_ms = match told {
+            Told::Truth => self.drained(bucket_of, on),
+            Told::Nothing => Some(DRAIN_MS),
+        };
+        self.nodes[on].take(bucket_of, adopt_ms);
+        let back = self.connections.iter_mut();
+        for (_, connection) in back.filter(|(flow, c)| bucket(**flow) == bucket_of && c.node == on)
+        {
+            // What is over stays over.
+            if connection.left_ms != Some(0) {
+                connection.left_ms = None;
+            }
+        }
+    }
+
+    /// Every node gets the packet; the answers.
+    fn send(&mut self, flow: Flow, syn: bool, number: u32) -> Result<Vec<(usize, Answer)>, String> {
+        let nodes = self.nodes.iter_mut().enumerate();
+        let answers: Vec<_> = nodes
+            .map(|(n, node)| (n, node.get(flow, syn, number)))
+            .filter(|(_, answer)| *answer != Answer::Silence)
+            .collect();
+        match answers.len() {
+            0 | 1 => Ok(answers),
+            _ => Err(format!("flow {flow}, syn {syn}: {answers:?}")),
+        }
+    }
+
+    fn happen(&mut self, event: &Event) -> Result<(), String> {
+        match *event {
+            Event::Move { bucket, to, told } => {
+                self.stop(bucket);
+                self.start(bucket, to, told);
+            }
+            Event::Stop { bucket } => self.stop(bucket),
+            Event::KilledStop { bucket } => {
+                self.close(bucket);
+                self.send_all()?;
+                self.stop(bucket);
+            }
+            Event::Start { bucket, on, told } => self.start(bucket, on, told),
+            Event::Connect(flow) => {
+                self.next += 1;
+                let number = self.next;
+                // Who begins anew has done with the old connection.
+                self.connections.remove(&flow);
+                if let [(node, Answer::Served)] = self.send(flow, true, number)?[..] {
+                    let left_ms = None;
+                    let new = Connection {
+                        number,
+                        node,
+                        left_ms,
+                    };
+                    self.connections.insert(flow, new);
+                }
+            }
+            Event::End(flow) => {
+                if let Some(gone) = self.connections.remove(&flow) {
+                    self.nodes[gone.node].sockets.remove(&flow);
+                }
+            }
+            Event::Send(flow) => self.exchange(flow)?,
+            Event::Pass(ms) => {
+                self.nodes.iter_mut().for_each(|node| node.pass(ms));
+                let left = self.connections.values_mut();
+                left.filter_map(|connection| connection.left_ms.as_mut())
+                    .for_each(|left| *left = left.saturating_sub(ms));
+            }
+            Event::Die(n) => {
+                self.nodes[n] = Node {
+                    alive: true,
+                    ..Node::default()
+                };
+                self.connections
+                    .retain(|_, connection| connection.node != n);
+            }
+            Event::Monitor(n) => {
+                let adopting: Vec<u16> = self.nodes[n].phases.adopting.keys().copied().collect();
+                for bucket in adopting {
+                    if self.drained(bucket, n).is_none() {
+                        self.nodes[n].phases.adopted(bucket);
+                    }
+                }
+            }
+            Event::Sweep(n) => {
+                let node = &mut self.nodes[n];
+                let alive: BTreeSet<u16> = node.sockets.keys().map(|flow| bucket(*flow)).collect();
+                let draining: Vec<u16> = node.phases.draining.keys().copied().collect();
+                for over in draining
+                    .into_iter()
+                    .filter(|bucket| !alive.contains(bucket))
+                {
+                    node.phases.drained(over);
+                    node.flows.retain(|flow, _| bucket(*flow) != over);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A client sends data, and minds the answer.
+    fn exchange(&mut self, flow: Flow) -> Result<(), String> {
+        let Some(connection) = self.connections.get(&flow).copied() else {
+            return Ok(());
+        };
+        let answers = self.send(flow, false, connection.number)?;
+        let due = connection.left_ms.is_none_or(|left| left > 0);
+        match answers[..] {
+            [(node, Answer::Served)] if node == connection.node => {
+                // What is answered is not sent again.
+                for node in &mut self.nodes {
+                    node.sightings.remove(&flow);
+                }
+            }
+            _ if due => return Err(format!("{connection:?} of flow {flow} got {answers:?}")),
+            [(_, Answer::Reset)] => {
+                self.connections.remove(&flow);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn send_all(&mut self) -> Result<(), String> {
+        (0..FLOWS).try_for_each(|flow| self.exchange(flow))
+    }
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    let (bucket, node, flow) = (0..BUCKETS, 0..NODES, 0..FLOWS);
+    let told = prop_oneof![3 => Just(Told::Truth), 1 => Just(Told::Nothing)];
+    let start = (bucket.clone(), node.clone(), told.clone());
+    prop_oneof![
+        4 => (bucket.clone(), node.clone(), told)
+            .prop_map(|(bucket, to, told)| Event::Move { bucket, to, told }),
+        1 => bucket.clone().prop_map(|bucket| Event::Stop { bucket }),
+        1 => bucket.prop_map(|bucket| Event::KilledStop { bucket }),
+        3 => start.prop_map(|(bucket, on, told)| Event::Start { bucket, on, told }),
+        8 => flow.clone().prop_map(Event::Connect),
+        2 => flow.clone().prop_map(Event::End),
+        8 => flow.prop_map(Event::Send),
+        3 => prop::sample::select(vec![1u64, 20, 50, 101]).prop_map(Event::Pass),
+        1 => node.clone().prop_map(Event::Die),
+        2 => node.clone().prop_map(Event::Monitor),
+        2 => node.prop_map(Event::Sweep),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases * 4, ..ProptestConfig::default() })]
+    #[test]
+    fn connections_stay_and_nobody_answers_beside_another(
+        events in prop::collection::vec(any_event(), 1..80),
+    ) {
+        let mut world = World::new();
+        for (n, event) in events.iter().enumerate() {
+            let happened = world.happen(event).and_then(|()| world.send_all());
+            prop_assert!(happened.is_ok(), "event {}, {:?}: {}", n, event, happened.unwrap_err());
+            for bucket in 0..BUCKETS {
+                let owners = world.nodes.iter().filter(|node| node.phases.owned.contains(bucket));
+                prop_assert!(owners.count() <= 1);
+            }
+        }
+    }
+}

@@ -3,7 +3,7 @@
 //! Where connections may stay at all, a bucket that comes is adopted first: this node is silent
 //! towards connections that it does not know, which is right if another node drains them, and does
 //! no lasting harm if not. Pacemaker's history of operations tells; reading it takes longer than the
-//! whole start, so it is read afterwards, by a process that is left behind, and again by every
+//! whole start, so it is read afterwards, by a process that is left behind, and again after every
 //! monitor for as long as the bucket is adopted.
 
 use super::environment::Environment;
@@ -34,7 +34,7 @@ pub fn settle_later(env: &Environment, vip: IpAddr, bucket: u16, drain_s: u32) {
 }
 
 /// Ends the adoption of a bucket that nobody drains.
-pub fn settle(kernel: &mut Kernel, env: &Environment, vip: IpAddr, bucket: u16, drain_s: u32) {
+fn settle(kernel: &mut Kernel, env: &Environment, vip: IpAddr, bucket: u16, drain_s: u32) {
     match is_drained(env, drain_s) {
         Ok(true) => debug!("bucket {bucket} of {vip} is still drained elsewhere"),
         Ok(false) => end(kernel, vip, bucket),

@@ -52,7 +52,7 @@ pub fn monitor(env: &Environment) -> Result<(), Failure> {
         return Ok(());
     }
     if phases.of(bucket) == Phase::Adopting {
-        adoption::settle(&mut kernel, env, essentials.ip, bucket, essentials.drain_s);
+        adoption::settle_later(env, essentials.ip, bucket, essentials.drain_s);
     } else if phases.adopting_rules && phases.adopting.is_empty() {
         adoption::tidy(&mut kernel, essentials.ip);
     }

@@ -7,7 +7,7 @@ use crate::model::bucket::BucketCount;
 use crate::model::hash::{HashMode, Hasher, Layout};
 use crate::model::mac::Mac;
 use crate::model::seed::{derived_seed, parse_seed};
-use crate::model::vip::{LONGEST_DRAIN_S, Manager, Nic, check_address, longest_prefix};
+use crate::model::vip::{DRAIN_S, LONGEST_DRAIN_S, Manager, Nic, check_address, longest_prefix};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -114,9 +114,6 @@ pub struct Essentials {
     /// The resource.
     pub manager: Manager,
 }
-
-/// How long connections may stay if nothing is said, in seconds.
-pub const DRAIN_S: u32 = 300;
 
 /// A time in seconds, as Pacemaker writes it: 300, 300s or 5min.
 pub fn parse_drain(text: &str) -> Option<u32> {

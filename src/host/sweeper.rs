@@ -82,8 +82,7 @@ fn pass(drained: &mut Drained) -> Result<(Lock, Option<u64>), Broken> {
             continue;
         };
         let phases = phases_of(&after.rules, vip.address);
-        let over =
-            |flow: &Flow| phases.of(vip.hasher.bucket(flow, vip.buckets.get())) == Phase::Foreign;
+        let over = |flow: &Flow| phases.of(vip.bucket(flow)) == Phase::Foreign;
         let all = kernel.connections(&before, vip.address)?.into_iter();
         let over: BTreeSet<Flow> = all
             .filter(|connection| connection.alive && flows.contains(&connection.flow))

@@ -140,7 +140,7 @@ impl Headers {
             source_port,
             destination_port,
         };
-        Taker::Bucket(vip.hasher.bucket(&flow, vip.buckets.get()))
+        Taker::Bucket(vip.bucket(&flow))
     }
 
     fn ip4(packet: &[u8], vip: Ipv4Addr) -> Option<Self> {
@@ -318,7 +318,7 @@ mod tests {
             source_port,
             destination_port: 80,
         };
-        Taker::Bucket(vip.hasher.bucket(&flow, vip.buckets.get()))
+        Taker::Bucket(vip.bucket(&flow))
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! reads back from the kernel, where it stands next to the rules (`written` is how). Pure.
 
 use super::bucket::BucketCount;
-use super::hash::Hasher;
+use super::hash::{Flow, Hasher};
 use super::mac::Mac;
 pub use super::nic::Nic;
 use std::fmt;
@@ -143,6 +143,8 @@ pub enum VipError {
     },
 }
 
+/// How long connections may stay if nothing is said, in seconds.
+pub const DRAIN_S: u32 = 300;
 /// The longest time for which connections may stay, in seconds.
 pub const LONGEST_DRAIN_S: u32 = 86_400;
 
@@ -155,6 +157,11 @@ impl Vip {
                 drain_s,
                 ..other.clone()
             }
+    }
+
+    /// The bucket of a flow.
+    pub fn bucket(&self, flow: &Flow) -> u16 {
+        self.hasher.bucket(flow, self.buckets.get())
     }
 
     /// Checks what the types alone cannot say.

@@ -55,10 +55,9 @@ pub fn buckets(args: &OfVip) -> Result<String, Failure> {
 
 fn rows(observed: &Observed, found: &Installed, connections: &[Connection]) -> Vec<Bucket> {
     let counts = counts(&observed.rules, found.vip.address);
-    let count_of = found.vip.buckets.get();
     let mut alive: BTreeMap<u16, usize> = BTreeMap::new();
     for connection in connections.iter().filter(|connection| connection.alive) {
-        let bucket = found.vip.hasher.bucket(&connection.flow, count_of);
+        let bucket = found.vip.bucket(&connection.flow);
         *alive.entry(bucket).or_default() += 1;
     }
     let leaving = found.phases.leaving();

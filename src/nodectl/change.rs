@@ -57,43 +57,30 @@ pub fn up(args: &Up) -> Result<String, Failure> {
 
 /// `nodectl take`.
 pub fn take(args: &Take) -> Result<String, Failure> {
-    let (_lock, mut kernel) = begin()?;
-    let Move {
-        vip,
-        buckets,
-        force,
-    } = &args.buckets;
-    let found = changeable(&mut kernel, *vip, *force)?;
-    within(buckets, &found.vip)?;
+    let (_lock, mut kernel, found) = begin_move(&args.buckets)?;
+    let Move { buckets, force, .. } = &args.buckets;
     let adopt_s = args.adopt.unwrap_or(found.vip.drain_s);
     take_buckets(&mut kernel, found.vip, buckets.clone(), adopt_s, *force)
 }
 
 /// `nodectl release`.
 pub fn release(args: &Release) -> Result<String, Failure> {
-    let (lock, mut kernel) = begin()?;
-    let Move {
-        vip,
-        buckets,
-        force,
-    } = &args.buckets;
-    let found = changeable(&mut kernel, *vip, *force)?;
-    within(buckets, &found.vip)?;
+    let (lock, mut kernel, found) = begin_move(&args.buckets)?;
     let drain_s = if args.now { 0 } else { found.vip.drain_s };
-    leave_buckets(lock, &mut kernel, *vip, buckets.clone(), drain_s)
+    leave_buckets(lock, &mut kernel, &args.buckets, drain_s)
 }
 
 /// Buckets leave, their connections within so many seconds.
 pub(super) fn leave_buckets(
     lock: Lock,
     kernel: &mut Kernel,
-    address: IpAddr,
-    buckets: BucketSet,
+    args: &Move,
     drain_s: u32,
 ) -> Result<String, Failure> {
+    let address = args.vip;
     let intent = Intent::Release {
         address,
-        buckets,
+        buckets: args.buckets.clone(),
         drain_ms: 1000 * u64::from(drain_s),
     };
     let reached = reach(kernel, &intent, manners(false))?;
@@ -176,7 +163,7 @@ pub(super) fn within(buckets: &BucketSet, vip: &Vip) -> Result<(), Failure> {
         .map_err(|error| Failure::new(DATA, error))
 }
 
-pub(super) fn begin() -> Result<(Lock, Kernel), Failure> {
+fn begin() -> Result<(Lock, Kernel), Failure> {
     // Without the privilege the lock's directory may not even exist: say what is really wrong.
     let (kernel, _) = look()?;
     Ok((lock(PATIENCE)?, kernel))
@@ -207,15 +194,14 @@ fn manners(force: bool) -> Manners {
     }
 }
 
-pub(super) fn changeable(
-    kernel: &mut Kernel,
-    vip: IpAddr,
-    force: bool,
-) -> Result<Installed, Failure> {
+/// What a move of buckets begins with: the lock, and the VIP, which must be a person's to change.
+pub(super) fn begin_move(args: &Move) -> Result<(Lock, Kernel, Installed), Failure> {
+    let (lock, mut kernel) = begin()?;
     let (observed, _) = kernel.observe(None, None)?;
-    let found = known(&observed, vip)?;
-    require_manual(&found, force)?;
-    Ok(found)
+    let found = known(&observed, args.vip)?;
+    require_manual(&found, args.force)?;
+    within(&args.buckets, &found.vip)?;
+    Ok((lock, kernel, found))
 }
 
 fn require_manual(found: &Installed, force: bool) -> Result<(), Failure> {

@@ -1,45 +1,35 @@
 //! `drain`, `undrain` and `wait-drained`: buckets whose connections stay until they end.
 
-use super::change::{begin, changeable, leave_buckets, take_buckets, within};
+use super::change::{begin_move, leave_buckets, take_buckets};
 use super::cli::{Drain, Move, WaitDrained};
 use super::{DATA, Failure, LATER, known, look};
 use crate::host::lock::lock;
 use crate::host::observe::Kernel;
 use crate::host::sweeper::settle;
 use crate::model::phase::Phases;
+use crate::model::vip::DRAIN_S;
 use std::io::{IsTerminal, Write};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// For how long connections may stay where neither the VIP nor the command line says.
-const DRAIN_S: u32 = 300;
 /// How often it is looked.
 const PAUSE: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// `nodectl drain`.
 pub fn drain(args: &Drain) -> Result<String, Failure> {
-    let (lock, mut kernel) = begin()?;
-    let Move {
-        vip,
-        buckets,
-        force,
-    } = &args.buckets;
-    let found = changeable(&mut kernel, *vip, *force)?;
-    within(buckets, &found.vip)?;
+    let (lock, mut kernel, found) = begin_move(&args.buckets)?;
     let usual = match found.vip.drain_s {
         0 => DRAIN_S,
         drain_s => drain_s,
     };
     let drain_s = args.timeout.unwrap_or(usual);
-    leave_buckets(lock, &mut kernel, *vip, buckets.clone(), drain_s)
+    leave_buckets(lock, &mut kernel, &args.buckets, drain_s)
 }
 
 /// `nodectl undrain`.
 pub fn undrain(args: &Move) -> Result<String, Failure> {
-    let (_lock, mut kernel) = begin()?;
-    let found = changeable(&mut kernel, args.vip, args.force)?;
-    within(&args.buckets, &found.vip)?;
+    let (_lock, mut kernel, found) = begin_move(args)?;
     let here = found.phases.leaving().union(&found.phases.owned);
     let elsewhere = args.buckets.without(&here);
     if !elsewhere.is_empty() {

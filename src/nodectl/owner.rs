@@ -46,7 +46,7 @@ pub fn owner(args: &Owner) -> Result<String, Failure> {
         source_port: client.port,
         destination_port,
     };
-    let bucket = found.vip.hasher.bucket(&flow, found.vip.buckets.get());
+    let bucket = found.vip.bucket(&flow);
     let phase = phase(&found, bucket);
     if args.json {
         return json(&Answer {

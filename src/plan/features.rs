@@ -77,7 +77,7 @@ pub fn features() -> Vec<Feature> {
         feature(
             "counters on the elements of nf_tables maps",
             IN_CORE,
-            verdict_map(),
+            counting_map(),
         ),
         feature(
             "nf_tables sets that packets fill and empty",
@@ -167,31 +167,12 @@ fn rule(exprs: impl IntoIterator<Item = Expr>) -> Vec<Change> {
     ]
 }
 
-fn verdict_map() -> Vec<Change> {
+fn counting_map() -> Vec<Change> {
     let spec = SetSpec {
         counters: true,
         ..SetSpec::new(vec![KeyPart::Number], Data::Verdict, 12)
     };
-    let drop = Element::new(Target::Verdict(Verdict::Drop));
-    let elements = BTreeMap::from([(vec![0; 4], drop)]);
-    let mut changes = with_set(
-        spec.clone(),
-        [
-            ip4_source(),
-            Expr::Lookup {
-                set: PROBE.to_owned(),
-                from: REG0,
-                found: Found::Verdict,
-            },
-        ],
-    );
-    changes.push(Change::AddElements(
-        Family::Netdev,
-        PROBE.to_owned(),
-        spec,
-        elements,
-    ));
-    changes
+    verdict_map(spec, Element::new(Target::Verdict(Verdict::Drop)))
 }
 
 fn ending_map() -> Vec<Change> {
@@ -199,9 +180,19 @@ fn ending_map() -> Vec<Change> {
         lifetime: Lifetime::Each,
         ..SetSpec::new(vec![KeyPart::Number], Data::Verdict, 12)
     };
-    let drop = Element::new(Target::Verdict(Verdict::Drop)).ending(1000);
-    let elements = BTreeMap::from([(vec![0; 4], drop)]);
-    let mut changes = with_set(spec.clone(), [ip4_source()]);
+    let drop = Element::new(Target::Verdict(Verdict::Drop));
+    verdict_map(spec, drop.ending(1000))
+}
+
+/// A map with one element, and a rule that looks it up.
+fn verdict_map(spec: SetSpec, element: Element) -> Vec<Change> {
+    let lookup = Expr::Lookup {
+        set: PROBE.to_owned(),
+        from: REG0,
+        found: Found::Verdict,
+    };
+    let mut changes = with_set(spec.clone(), [ip4_source(), lookup]);
+    let elements = BTreeMap::from([(vec![0; 4], element)]);
     changes.push(Change::AddElements(
         Family::Netdev,
         PROBE.to_owned(),

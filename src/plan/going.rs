@@ -128,8 +128,10 @@ fn part(
     let Some(vip) = vip.filter(|_| drain_ms > 0) else {
         let wanted = without_buckets(rules, address, buckets);
         rules_step(steps, rules, wanted);
-        let all = BucketSet::from_iter(0..vip_buckets_beyond(&phases));
-        for bucket in buckets.unwrap_or(&all).iter() {
+        let Some(buckets) = buckets else {
+            return Some(Phases::default());
+        };
+        for bucket in buckets.iter() {
             phases.release(bucket);
         }
         return Some(phases);
@@ -151,7 +153,7 @@ fn part(
         steps.push(Step::Look(address, Look::Connections));
         return None;
     };
-    let bucket_of = |flow: &Flow| vip.hasher.bucket(flow, vip.buckets.get());
+    let bucket_of = |flow: &Flow| vip.bucket(flow);
     let mut staying: Vec<(u16, Flow)> = connections
         .iter()
         .map(|connection| (bucket_of(&connection.flow), connection.flow))
@@ -172,12 +174,6 @@ fn part(
     }
     rules_step(steps, rules, with_vip(observed, &vip, &phases));
     Some(phases)
-}
-
-/// One more than the highest bucket that stands anywhere.
-fn vip_buckets_beyond(phases: &Phases) -> u16 {
-    let all = phases.owned.union(&phases.leaving());
-    all.iter().max().map_or(0, |bucket| bucket + 1)
 }
 
 /// Flows that stay for so long.
@@ -207,7 +203,7 @@ pub(super) fn forgotten(
     let flows = observed.flows.as_ref()?;
     let gone: BTreeMap<Vec<u8>, Element> = flows
         .iter()
-        .filter(|flow| buckets.contains(vip.hasher.bucket(flow, vip.buckets.get())))
+        .filter(|flow| buckets.contains(vip.bucket(flow)))
         .map(|flow| (flow_bytes(flow), Element::new(Target::None)))
         .collect();
     let (name, spec) = (flows_set(vip.address), flows_spec(vip.address));
@@ -237,7 +233,7 @@ pub(super) fn stale(
     let given_up = connections.iter().filter(|connection| connection.alive);
     let given_up = given_up.map(|connection| connection.flow);
     Ok(given_up
-        .filter(|flow| drained.contains(vip.hasher.bucket(flow, vip.buckets.get())))
+        .filter(|flow| drained.contains(vip.bucket(flow)))
         .filter(|flow| !flows.contains(flow))
         .collect())
 }
@@ -285,7 +281,7 @@ pub(super) fn settle(observed: &Observed, address: IpAddr) -> Vec<Step> {
         let alive: BucketSet = connections
             .iter()
             .filter(|connection| connection.alive && flows.contains(&connection.flow))
-            .map(|connection| vip.hasher.bucket(&connection.flow, vip.buckets.get()))
+            .map(|connection| vip.bucket(&connection.flow))
             .collect();
         let over: BucketSet = phases
             .draining

@@ -72,23 +72,12 @@ const PATIENCE_S: i64 = 10;
 /// [`ConnectionsError`] if the kernel cannot be asked (without `CONFIG_INET_DIAG`, ENOENT).
 pub fn to(address: IpAddr) -> Result<Vec<Connection>, ConnectionsError> {
     let mut all = Vec::new();
-    for family in families(address) {
-        let asked = dump(
-            NETLINK_SOCK_DIAG,
-            &sockets(*family as u8, address),
-            |body| {
-                all.extend(
-                    socket(body)
-                        .filter(|(local, _)| *local == address)
-                        .map(|(_, c)| c),
-                );
-            },
-        );
-        asked.map_err(|source| ConnectionsError {
+    each_socket(address, |_, _, connection| all.push(connection)).map_err(|source| {
+        ConnectionsError {
             what: "TCP sockets",
             source,
-        })?;
-    }
+        }
+    })?;
     if tracks() {
         let family = if address.is_ipv4() {
             libc::AF_INET
@@ -124,21 +113,14 @@ pub fn abort(
         source,
     };
     let mut found = Vec::new();
-    for family in families(address) {
-        let asked = dump(
-            NETLINK_SOCK_DIAG,
-            &sockets(*family as u8, address),
-            |body| {
-                let ours = socket(body).filter(|(local, c)| *local == address && which(c));
-                if ours.is_some()
-                    && let Some(id) = body.get(4..4 + SOCKET_ID)
-                {
-                    found.push((*family as u8, id.to_vec()));
-                }
-            },
-        );
-        asked.map_err(failed)?;
-    }
+    each_socket(address, |family, body, connection| {
+        if which(&connection)
+            && let Some(id) = body.get(4..4 + SOCKET_ID)
+        {
+            found.push((family, id.to_vec()));
+        }
+    })
+    .map_err(failed)?;
     let (mut ended, mut wrong) = (0, None);
     for (family, id) in found {
         let mut body = vec![family, TCP, 0, 0];
@@ -158,6 +140,21 @@ pub fn abort(
         }
     }
     wrong.map_or(Ok(ended), |error| Err(failed(error)))
+}
+
+/// Hands each socket of a connection to the address to `each`: its family, the kernel's message, and
+/// the connection.
+fn each_socket(address: IpAddr, mut each: impl FnMut(u8, &[u8], Connection)) -> io::Result<()> {
+    for family in families(address).iter().map(|family| *family as u8) {
+        dump(NETLINK_SOCK_DIAG, &sockets(family, address), |body| {
+            if let Some((local, connection)) = socket(body)
+                && local == address
+            {
+                each(family, body, connection);
+            }
+        })?;
+    }
+    Ok(())
 }
 
 /// The families of sockets that take connections to an address.

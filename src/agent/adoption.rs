@@ -11,12 +11,12 @@ use crate::host::lock::lock;
 use crate::host::observe::Kernel;
 use crate::host::reach::{Reached, reach};
 use crate::model::bucket::BucketSet;
-use crate::pacemaker::history::{Question, drained_for};
-use crate::pacemaker::query;
+use crate::pacemaker::history::{Drained, HistoryError, Question, drained};
+use crate::pacemaker::query::{self, QueryError};
 use crate::plan::steps::Intent;
 use crate::sys::process::detach;
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, SystemTimeError, UNIX_EPOCH};
 use tracing::{debug, info, warn};
 
 /// How long the lock is waited for: what is not settled now is at the next monitor.
@@ -35,15 +35,29 @@ pub fn settle_later(env: &Environment, vip: IpAddr, bucket: u16, drain_s: u32) {
 
 /// Ends the adoption of a bucket that nobody drains.
 fn settle(kernel: &mut Kernel, env: &Environment, vip: IpAddr, bucket: u16, drain_s: u32) {
-    match is_drained(env, drain_s) {
-        Ok(true) => debug!("bucket {bucket} of {vip} is still drained elsewhere"),
-        Ok(false) => end(kernel, vip, bucket),
+    match who_drains(env, drain_s) {
+        Ok(Drained::For(left)) => debug!("bucket {bucket} of {vip} drains elsewhere, {left} s yet"),
+        Ok(Drained::NotYetKnown) => debug!("who drains bucket {bucket} of {vip} is not known yet"),
+        Ok(Drained::ByNobody) => end(kernel, vip, bucket),
         // Not to know is no reason to cut anybody's connections.
         Err(error) => warn!("bucket {bucket} of {vip} stays adopted: {error}"),
     }
 }
 
-fn is_drained(env: &Environment, drain_s: u32) -> Result<bool, Box<dyn std::error::Error>> {
+/// Who drains is not known.
+#[derive(Debug, thiserror::Error)]
+enum Unknown {
+    #[error("the clock stands before 1970")]
+    Clock(#[from] SystemTimeError),
+    #[error("the node's name cannot be read: {0}")]
+    Name(#[from] nix::Error),
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    #[error(transparent)]
+    History(#[from] HistoryError),
+}
+
+fn who_drains(env: &Environment, drain_s: u32) -> Result<Drained, Unknown> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let host = nix::unistd::gethostname()?;
     let host = host.to_string_lossy();
@@ -53,7 +67,7 @@ fn is_drained(env: &Environment, drain_s: u32) -> Result<bool, Box<dyn std::erro
         drain_s,
         now_s: now.as_secs(),
     };
-    Ok(drained_for(&query::status()?, question)?.is_some())
+    Ok(drained(&query::status()?, question)?)
 }
 
 fn end(kernel: &mut Kernel, vip: IpAddr, bucket: u16) {

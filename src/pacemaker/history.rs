@@ -5,10 +5,28 @@
 //! in order (then it is `expected="down"`). A node that was fenced has no history any more; one that
 //! vanished is still expected to be there. Clone notifications cannot tell these apart.
 //!
+//! When a stack comes back, or somebody refreshes the resource, Pacemaker forgets what the node did
+//! and probes it anew. So a probe that finds a bucket that drains says until when, in its exit reason.
+//! Until a living node was probed nothing is known of it.
+//!
 //! The times are whole seconds of the clock of the node that stopped; nodes of a cluster keep the
 //! same time.
 
 use roxmltree::{Document, Node};
+
+/// What a probe says of a bucket that drains.
+pub fn drains_until(until_s: u64) -> String {
+    format!("{DRAINS_UNTIL}{until_s}{SINCE_1970}")
+}
+
+const DRAINS_UNTIL: &str = "not running, but its connections stay until ";
+const SINCE_1970: &str = " (seconds since 1970)";
+
+/// When that is.
+fn said_until(reason: &str) -> Option<u64> {
+    let text = reason.strip_prefix(DRAINS_UNTIL)?;
+    text.strip_suffix(SINCE_1970)?.parse().ok()
+}
 
 /// What was asked.
 #[derive(Debug, Clone, Copy)]
@@ -28,64 +46,98 @@ pub struct Question<'a> {
 #[error("Pacemaker's status cannot be read: {0}")]
 pub struct HistoryError(#[from] roxmltree::Error);
 
-/// For how many seconds some other node may go on draining the instance's bucket; `None` if nobody
-/// does.
+/// Who drains the instance's bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Drained {
+    /// No other node.
+    ByNobody,
+    /// Perhaps one: it is a member, but Pacemaker has still to ask it.
+    NotYetKnown,
+    /// One does, for so many seconds at most.
+    For(u32),
+}
+
+/// Whether some other node drains the instance's bucket.
 ///
 /// # Errors
 /// [`HistoryError`] for what is no XML.
-pub fn drained_for(status: &str, question: Question<'_>) -> Result<Option<u32>, HistoryError> {
+pub fn drained(status: &str, question: Question<'_>) -> Result<Drained, HistoryError> {
     let document = Document::parse(status)?;
     let nodes = document
         .descendants()
         .filter(|node| node.has_tag_name("node_state"))
-        .filter(|node| node.attribute("uname") != Some(question.node))
-        .filter(|node| lives(*node));
-    let resources = nodes
-        .flat_map(|node| node.descendants())
-        .filter(|node| node.has_tag_name("lrm_resource"))
-        .filter(|node| node.attribute("id") == Some(question.instance));
-    Ok(resources
-        .filter_map(|resource| left(resource, question))
-        .max())
+        .filter(|node| node.attribute("uname") != Some(question.node));
+    let told = nodes.filter_map(|node| by(node, question));
+    Ok(told.max().unwrap_or(Drained::ByNobody))
 }
 
-/// Does the node's kernel run, as far as the cluster knows?
-fn lives(state: Node<'_, '_>) -> bool {
+/// What is known of a node; `None` if its kernel does not run, as far as the cluster knows.
+fn by(state: Node<'_, '_>, question: Question<'_>) -> Option<Drained> {
     let is = |name, value: &str| state.attribute(name) == Some(value);
     // From Pacemaker 2.1.7 on both can be a time, of which 0 means no.
     let crmd = state.attribute("crmd").unwrap_or_default();
     let online = crmd == "online" || crmd.parse::<u64>().is_ok_and(|since| since > 0);
     // Pacemaker Remote has neither.
     let remote = is("remote_node", "true") && is("in_ccm", "true");
-    online || remote || is("expected", "down")
+    let member = online || remote;
+    if !member && !is("expected", "down") {
+        return None;
+    }
+    let mut resources = state
+        .descendants()
+        .filter(|node| node.has_tag_name("lrm_resource"));
+    let found = resources.find(|node| node.attribute("id") == Some(question.instance));
+    match found.and_then(last_operation) {
+        Some(operation) if !is_pending(operation) => Some(told_by(operation, question)),
+        _ if member => Some(Drained::NotYetKnown),
+        _ => None,
+    }
 }
 
-/// For how long the node that did these operations drains, if it does.
-fn left(resource: Node<'_, '_>, question: Question<'_>) -> Option<u32> {
-    let number = |node: Node<'_, '_>, name| node.attribute(name)?.parse::<u64>().ok();
-    // Of all but recurring operations the last one is kept; what came after a stop undoes it.
-    let last = resource
+/// Of all but recurring operations the last one is kept; what came after a stop undoes it.
+fn last_operation<'a, 'input>(resource: Node<'a, 'input>) -> Option<Node<'a, 'input>> {
+    resource
         .children()
         .filter(|node| node.has_tag_name("lrm_rsc_op"))
         .filter(|node| number(*node, "interval").unwrap_or_default() == 0)
         .filter(|node| {
-            !node
-                .attribute("id")
-                .unwrap_or_default()
-                .contains("_last_failure_")
+            let id = node.attribute("id").unwrap_or_default();
+            !id.contains("_last_failure_")
         })
-        .max_by_key(|node| number(*node, "call-id"))?;
-    let stopped =
-        last.attribute("operation") == Some("stop") && last.attribute("rc-code") == Some("0");
-    let age = question
-        .now_s
-        .saturating_sub(number(last, "last-rc-change")?);
-    let age = u32::try_from(age).ok()?;
-    (stopped && age < question.drain_s).then(|| question.drain_s - age)
+        .max_by_key(|node| number(*node, "call-id"))
+}
+
+fn number(node: Node<'_, '_>, name: &str) -> Option<u64> {
+    node.attribute(name)?.parse().ok()
+}
+
+/// Is it under way?
+fn is_pending(operation: Node<'_, '_>) -> bool {
+    operation.attribute("op-status") == Some("-1")
+}
+
+/// What the last operation of a node tells.
+fn told_by(operation: Node<'_, '_>, question: Question<'_>) -> Drained {
+    let code = operation.attribute("rc-code");
+    let until = match (operation.attribute("operation"), code) {
+        (Some("stop"), Some("0")) => {
+            let stopped = number(operation, "last-rc-change");
+            // A clock that is ahead is no reason to wait longer.
+            stopped.map(|at| at.min(question.now_s) + u64::from(question.drain_s))
+        }
+        (Some("monitor"), Some("7")) => operation.attribute("exit-reason").and_then(said_until),
+        _ => None,
+    };
+    let left = until.map(|until| until.saturating_sub(question.now_s));
+    match left.and_then(|left| u32::try_from(left).ok()) {
+        None | Some(0) => Drained::ByNobody,
+        Some(left) => Drained::For(left.min(question.drain_s)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::Drained::*;
     use super::*;
 
     const NOW: u64 = 1_000_000;
@@ -109,22 +161,22 @@ mod tests {
         )
     }
 
-    fn asked(status: &str) -> Option<u32> {
+    fn asked(status: &str) -> Drained {
         let question = Question {
             instance: "resIP:3",
             node: "n1",
             drain_s: 300,
             now_s: NOW,
         };
-        drained_for(status, question).expect("XML")
+        drained(status, question).expect("XML")
     }
 
     #[test]
     fn a_remote_node_drains_as_well() {
         let stop = operation("stop", 7, 0, 20);
         for (state, expected) in [
-            ("remote_node=\"true\" in_ccm=\"true\"", Some(280)),
-            ("remote_node=\"true\" in_ccm=\"false\"", None),
+            ("remote_node=\"true\" in_ccm=\"true\"", For(280)),
+            ("remote_node=\"true\" in_ccm=\"false\"", ByNobody),
         ] {
             assert_eq!(asked(&status(&[("n2", state, &stop)])), expected, "{state}");
         }
@@ -137,14 +189,14 @@ mod tests {
     #[test]
     fn who_stopped_it_lately_and_lives_drains_it() {
         let stop = operation("stop", 7, 0, 20);
-        for (state, expected) in [(ONLINE, Some(280)), (LEFT, Some(280)), (VANISHED, None)] {
+        for (state, expected) in [(ONLINE, For(280)), (LEFT, For(280)), (VANISHED, ByNobody)] {
             assert_eq!(asked(&status(&[("n2", state, &stop)])), expected, "{state}");
         }
         // Pacemaker 2.1.7 and later say since when.
         let since = "crmd=\"1700000000\" in_ccm=\"1700000000\" expected=\"member\"";
-        assert_eq!(asked(&status(&[("n2", since, &stop)])), Some(280));
+        assert_eq!(asked(&status(&[("n2", since, &stop)])), For(280));
         let never = "crmd=\"0\" in_ccm=\"0\" expected=\"member\"";
-        assert_eq!(asked(&status(&[("n2", never, &stop)])), None);
+        assert_eq!(asked(&status(&[("n2", never, &stop)])), ByNobody);
     }
 
     #[test]
@@ -163,28 +215,54 @@ mod tests {
         for (node, operations) in none {
             assert_eq!(
                 asked(&status(&[(node, ONLINE, &operations)])),
-                None,
+                ByNobody,
                 "{operations}"
             );
         }
-        // Another instance's.
-        let other = status(&[("n2", ONLINE, &operation("stop", 7, 0, 20))]);
-        assert_eq!(asked(&other.replace("resIP:3", "resIP:33")), None);
+    }
+
+    #[test]
+    fn of_a_member_that_was_not_asked_yet_nothing_is_known() {
+        let other = operation("stop", 7, 0, 20);
+        let of_another = |state| status(&[("n2", state, &other)]).replace("resIP:3", "resIP:33");
+        assert_eq!(asked(&of_another(ONLINE)), NotYetKnown);
+        assert_eq!(asked(&of_another(LEFT)), ByNobody);
+        assert_eq!(asked(&of_another(VANISHED)), ByNobody);
+        let pending = "<lrm_rsc_op id=\"resIP:3_last_0\" operation=\"monitor\" call-id=\"-1\" \
+                       rc-code=\"193\" op-status=\"-1\" interval=\"0\"/>";
+        assert_eq!(asked(&status(&[("n2", ONLINE, pending)])), NotYetKnown);
+        // Whoever drains for certain counts more.
+        let two = status(&[("n2", ONLINE, pending), ("n3", ONLINE, &other)]);
+        assert_eq!(asked(&two), For(280));
+    }
+
+    #[test]
+    fn a_probe_says_until_when_a_bucket_drains() {
+        let probe = |until| {
+            let reason = format!("exit-reason=\"{}\" rc-code=", drains_until(until));
+            let probe = operation("monitor", 9, 7, 5).replace("rc-code=", &reason);
+            asked(&status(&[("n2", ONLINE, &probe)]))
+        };
+        assert_eq!(probe(NOW + 100), For(100));
+        assert_eq!(probe(NOW + 1000), For(300));
+        assert_eq!(probe(NOW), ByNobody);
+        // Pacemaker keeps 128 bytes.
+        assert!(drains_until(u64::MAX).len() <= 128);
     }
 
     #[test]
     fn of_several_the_last_to_end_counts() {
         let stops = [operation("stop", 7, 0, 200), operation("stop", 3, 0, 50)];
         let two = status(&[("n2", ONLINE, &stops[0]), ("n3", LEFT, &stops[1])]);
-        assert_eq!(asked(&two), Some(250));
+        assert_eq!(asked(&two), For(250));
     }
 
     #[test]
     fn a_clock_that_is_ahead_is_no_reason_to_wait_longer() {
         let ahead = operation("stop", 7, 0, 0).replace(&NOW.to_string(), &(NOW + 50).to_string());
-        assert_eq!(asked(&status(&[("n2", ONLINE, &ahead)])), Some(300));
+        assert_eq!(asked(&status(&[("n2", ONLINE, &ahead)])), For(300));
         assert!(
-            drained_for(
+            drained(
                 "no XML",
                 Question {
                     instance: "",

@@ -11,7 +11,7 @@ use super::environment::Environment;
 use super::exit::{Code, Failure};
 use crate::host::lock::lock;
 use crate::host::observe::{Kernel, ObserveError};
-use crate::host::sweeper::settle;
+use crate::host::sweeper::{SweepError, settle};
 use crate::plan::installed::installed;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -47,33 +47,39 @@ pub fn monitor(env: &Environment) -> Result<(), Failure> {
     }
 }
 
-/// The action `stop`: waits until no bucket leaves this node any more.
+/// The action `stop`: waits until no bucket leaves this node any more. It never fails for what it
+/// cannot see, for a stop that fails means that the node is fenced.
 pub fn stop(env: &Environment) -> Result<(), Failure> {
     let path = file(env)?;
-    let patience = env.timeout().unwrap_or(PATIENCE).saturating_sub(MARGIN);
+    match enter_namespace(env.parameter("network_namespace")) {
+        Ok(()) => wait(env.timeout().unwrap_or(PATIENCE).saturating_sub(MARGIN)),
+        Err(error) => warn!("nothing is waited for: {error}"),
+    }
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(broken(&path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Waits, but not longer than this.
+fn wait(patience: Duration) {
     let begin = Instant::now();
     let mut told = false;
-    enter_namespace(env.parameter("network_namespace"))
-        .map_err(|error| Failure::new(Code::Generic, error))?;
     loop {
         let (leaving, why) = match leaving() {
-            Ok(leaving) if leaving.is_empty() => break,
+            Ok(leaving) if leaving.is_empty() => return,
             Ok(leaving) => (leaving.join(", "), String::new()),
             Err(error) => ("VIPs that cannot be seen".to_owned(), format!(" ({error})")),
         };
         if begin.elapsed() >= patience {
             warn!("the connections of {leaving} are cut: the time of this stop is over{why}");
-            break;
+            return;
         }
         if !told {
             info!("waiting for the connections of {leaving}{why}");
             told = true;
         }
         std::thread::sleep(PAUSE);
-    }
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(broken(&path, error)),
-        _ => Ok(()),
     }
 }
 
@@ -83,19 +89,23 @@ pub fn validate_all(env: &Environment) -> Result<(), Failure> {
 }
 
 /// The VIPs of which buckets leave. What has ended is taken away before, if nobody else is at it.
-fn leaving() -> Result<Vec<String>, Box<dyn std::error::Error>> {
+fn leaving() -> Result<Vec<String>, SweepError> {
     let mut kernel = match Kernel::open() {
         // Without nf_tables nothing was ever there.
         Err(ObserveError::Nft(error)) if error.is_absent() => return Ok(Vec::new()),
         kernel => kernel?,
     };
-    if let Ok(_lock) = lock(Duration::ZERO)
-        && let Err(error) = settle(&mut kernel)
-    {
-        debug!("{error}");
-    }
-    let (observed, _) = kernel.observe(None, None)?;
-    let leave = installed(&observed.rules).into_iter();
+    let settled = lock(Duration::ZERO)
+        .map_err(SweepError::from)
+        .and_then(|_lock| settle(&mut kernel));
+    let rules = match settled {
+        Ok(settled) => settled.rules,
+        Err(error) => {
+            debug!("{error}");
+            kernel.observe(None, None)?.0.rules
+        }
+    };
+    let leave = installed(&rules).into_iter();
     let leave = leave.filter(|known| !known.phases.leaving().is_empty());
     Ok(leave.map(|known| known.vip.address.to_string()).collect())
 }
@@ -136,7 +146,7 @@ stop a timeout that is longer than the address's drain_timeout.
 </longdesc>
 <shortdesc lang="en">Keeps a service until its connections have ended</shortdesc>
 <parameters>
-<parameter name="network_namespace" required="0" reloadable="0">
+<parameter name="network_namespace" required="0">
 <longdesc lang="en">The network_namespace of the address, if it has one.</longdesc>
 <shortdesc lang="en">Network namespace</shortdesc>
 <content type="string"/>

@@ -105,7 +105,14 @@ pub fn reach(
                             }
                             break;
                         }
-                        step => done.push(step),
+                        step => {
+                            if let (Step::Abort(_, ended), Some(known)) =
+                                (&step, &mut looked.connections)
+                            {
+                                known.retain(|connection| !ended.contains(&connection.flow));
+                            }
+                            done.push(step);
+                        }
                     }
                     if asked {
                         break;

@@ -4,11 +4,13 @@
 //! timeouts. It only makes room sooner, where all connections of a bucket have ended, and takes away
 //! what would otherwise lie there until the next action. Whoever kills it does no harm.
 
-use super::lock::{Lock, lock, try_sweeper};
-use super::observe::{Kernel, flow_of};
-use super::reach::reach;
+use super::lock::{Lock, LockError, lock, try_sweeper};
+use super::observe::{Kernel, ObserveError, flow_of};
+use super::reach::{ReachError, reach};
 use crate::model::hash::Flow;
 use crate::model::phase::Phase;
+use crate::model::ruleset::Ruleset;
+use crate::model::vip::Vip;
 use crate::plan::installed::{Installed, installed, phases_of};
 use crate::plan::steps::Intent;
 use crate::sys::connections::abort;
@@ -20,8 +22,24 @@ use tracing::{debug, info};
 
 /// How often it looks whether connections have ended.
 const PAUSE: Duration = Duration::from_secs(2);
+/// For the first time it looks sooner, to see the flows of short deadlines too.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// How long it waits for others' changes.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What is left could not be looked after.
+#[derive(Debug, thiserror::Error)]
+pub enum SweepError {
+    /// Somebody else is at it.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The host cannot be looked at.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    /// What has ended could not be taken away.
+    #[error(transparent)]
+    Reach(#[from] ReachError),
+}
 
 /// Leaves the sweeper behind, unless there is one.
 pub fn sweep_later() {
@@ -36,9 +54,10 @@ fn sweep() {
         return;
     };
     let mut drained = Drained::default();
+    let mut pause = FIRST_PAUSE;
     let mut until = Instant::now() + PATIENCE;
     loop {
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(std::mem::replace(&mut pause, PAUSE));
         match pass(&mut drained) {
             Ok((_, Some(left_ms))) => {
                 until = Instant::now() + Duration::from_millis(left_ms) + PATIENCE;
@@ -59,73 +78,79 @@ fn sweep() {
     }
 }
 
-type Broken = Box<dyn std::error::Error>;
-
-/// The flows that have drained here since the sweeper began, by VIP.
-type Drained = BTreeMap<IpAddr, BTreeSet<Flow>>;
+/// The flows that have drained here since the sweeper began, and whose sockets may still be there.
+type Drained = BTreeMap<IpAddr, (Vip, BTreeSet<Flow>)>;
 
 /// Settles all VIPs, and ends connections whose time is over, so that no program waits for them.
-fn pass(drained: &mut Drained) -> Result<(Lock, Option<u64>), Broken> {
+fn pass(drained: &mut Drained) -> Result<(Lock, Option<u64>), SweepError> {
     let lock = lock(PATIENCE)?;
-    let mut kernel = Kernel::open()?;
-    let (before, _) = kernel.observe(None, None)?;
-    for Installed { vip, phases } in installed(&before.rules) {
-        if !phases.leaving().is_empty() {
-            let flows = kernel.flows(vip.address)?;
-            drained.entry(vip.address).or_default().extend(flows);
-        }
+    let settled = settle(&mut Kernel::open()?)?;
+    for (vip, flows) in settled.flows {
+        let known = drained.entry(vip.address);
+        let (_, known) = known.or_insert_with(|| (vip, BTreeSet::new()));
+        known.extend(flows);
     }
-    let left = settle(&mut kernel)?;
-    let (after, _) = kernel.observe(None, None)?;
-    for Installed { vip, .. } in installed(&before.rules) {
-        let Some(flows) = drained.get(&vip.address) else {
-            continue;
-        };
-        let phases = phases_of(&after.rules, vip.address);
-        let over = |flow: &Flow| phases.of(vip.bucket(flow)) == Phase::Foreign;
-        let all = kernel.connections(&before, vip.address)?.into_iter();
-        let over: BTreeSet<Flow> = all
-            .filter(|connection| connection.alive && flows.contains(&connection.flow))
-            .map(|connection| connection.flow)
-            .filter(over)
-            .collect();
+    for (address, (vip, flows)) in drained {
+        let phases = phases_of(&settled.rules, *address);
+        let is_over = |flow: &Flow| phases.of(vip.bucket(flow)) == Phase::Foreign;
+        let over: BTreeSet<Flow> = flows.iter().copied().filter(is_over).collect();
         if over.is_empty() {
             continue;
         }
-        match abort(vip.address, |found| over.contains(&flow_of(found))) {
+        match abort(*address, |found| {
+            found.alive && over.contains(&flow_of(found))
+        }) {
             Ok(0) => {}
-            Ok(ended) => info!("{ended} connections to {} have been ended", vip.address),
+            Ok(ended) => info!("{ended} connections to {address} have been ended"),
             Err(error) => debug!("{error}"),
         }
+        flows.retain(|flow| !over.contains(flow));
     }
-    Ok((lock, left))
+    Ok((lock, settled.left_ms))
 }
 
-/// Settles all VIPs. In how many milliseconds all that is still on its way out has ended, if anything
-/// is. The caller holds the lock.
+/// What was taken away, and what not.
+pub struct Settled {
+    /// VIPs of which buckets drained, and the flows that stayed of them.
+    flows: Vec<(Vip, Vec<Flow>)>,
+    /// The rules then.
+    pub rules: Ruleset,
+    /// In how many milliseconds all that is still on its way out has ended, if anything is.
+    left_ms: Option<u64>,
+}
+
+/// Settles all VIPs. The caller holds the lock.
 ///
 /// # Errors
 /// What kept some VIP from being settled; the others are.
-pub fn settle(kernel: &mut Kernel) -> Result<Option<u64>, Broken> {
+pub fn settle(kernel: &mut Kernel) -> Result<Settled, SweepError> {
     let (observed, _) = kernel.observe(None, None)?;
-    let (mut left, mut wrong) = (None, None);
-    for Installed { vip, phases } in installed(&observed.rules) {
+    let vips = installed(&observed.rules);
+    let mut settled = Settled {
+        flows: Vec::new(),
+        rules: observed.rules,
+        left_ms: None,
+    };
+    let mut wrong = None;
+    for Installed { vip, phases } in vips {
         if !phases.needs_leaving_rules() && !phases.needs_adopting_rules() {
             continue;
         }
-        let intent = Intent::Settle {
-            address: vip.address,
-        };
-        match reach(kernel, &intent, Default::default()) {
+        let address = vip.address;
+        match reach(kernel, &Intent::Settle { address }, Default::default()) {
             Ok(reached) => {
-                let phases = phases_of(&reached.observed.rules, vip.address);
-                left = left.max(phases.leaving_ms());
+                settled.rules = reached.observed.rules;
+                let phases = phases_of(&settled.rules, address);
+                settled.left_ms = settled.left_ms.max(phases.leaving_ms());
+                if let Some(flows) = reached.observed.flows {
+                    settled.flows.push((vip, flows));
+                }
             }
             Err(error) => wrong = Some(error),
         }
     }
     match wrong {
         Some(error) => Err(error.into()),
-        None => Ok(left),
+        None => Ok(settled),
     }
 }

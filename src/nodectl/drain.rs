@@ -8,6 +8,7 @@ use crate::host::observe::Kernel;
 use crate::host::sweeper::settle;
 use crate::model::phase::Phases;
 use crate::model::vip::DRAIN_S;
+use crate::plan::installed::phases_of;
 use std::io::{IsTerminal, Write};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -96,11 +97,8 @@ fn settled(vip: IpAddr) -> Result<Phases, Failure> {
     }
     let _lock = lock(PATIENCE)?;
     let mut kernel = Kernel::open()?;
-    settle(&mut kernel).map_err(|error| Failure::new(super::REFUSED, error))?;
-    let (observed, _) = kernel.observe(None, None)?;
-    Ok(known(&observed, vip)
-        .map(|found| found.phases)
-        .unwrap_or_default())
+    let settled = settle(&mut kernel).map_err(|error| Failure::new(super::REFUSED, error))?;
+    Ok(phases_of(&settled.rules, vip))
 }
 
 /// One line that is written over, on a terminal.

@@ -19,7 +19,7 @@ use super::steps::{Look, Step, delete_address, rules_step, rules_step_with, with
 use crate::model::bucket::BucketSet;
 use crate::model::change::Change;
 use crate::model::hash::Flow;
-use crate::model::host::{Held, NicState, Observed};
+use crate::model::host::{Connection, Held, NicState, Observed};
 use crate::model::mac::Mac;
 use crate::model::phase::Phases;
 use crate::model::ruleset::{Element, Family, Ruleset, Target};
@@ -278,11 +278,19 @@ pub(super) fn settle(observed: &Observed, address: IpAddr) -> Vec<Step> {
         let Some(flows) = &observed.flows else {
             return vec![Step::Look(address, Look::Flows)];
         };
-        let alive: BucketSet = connections
+        let in_draining = |connection: &&Connection| {
+            connection.alive && phases.draining.contains_key(&vip.bucket(&connection.flow))
+        };
+        let (staying, given_up): (Vec<Flow>, Vec<Flow>) = connections
             .iter()
-            .filter(|connection| connection.alive && flows.contains(&connection.flow))
-            .map(|connection| vip.bucket(&connection.flow))
-            .collect();
+            .filter(in_draining)
+            .map(|connection| connection.flow)
+            .partition(|flow| flows.contains(flow));
+        // No packet reaches them any more.
+        if !given_up.is_empty() {
+            steps.push(Step::Abort(address, given_up));
+        }
+        let alive: BucketSet = staying.iter().map(|flow| vip.bucket(flow)).collect();
         let over: BucketSet = phases
             .draining
             .keys()

@@ -1,5 +1,8 @@
 //! What the product is about, as values: the hash, buckets, link-layer addresses, a VIP's whole
 //! description, the frames that announce it. Pure: no input, no output, no clock.
+//!
+//! `packet` and `moves` foretell what the kernel does with packets, and with whole interleavings of
+//! moves; tests hold the kernel against them.
 
 pub mod agreement;
 pub mod announce;
@@ -8,11 +11,13 @@ pub mod change;
 pub mod hash;
 pub mod host;
 pub mod mac;
+pub mod moves;
 pub mod nic;
 pub mod packet;
 pub mod phase;
 pub mod protocol;
 pub mod ruleset;
 pub mod seed;
+pub mod set;
 pub mod vip;
 mod written;

@@ -1,20 +1,24 @@
-//! A model-based test of moves: several nodes, clients with connections, a Pacemaker that is killed,
-//! late, or without a word about who drains. Each node's phases follow `model::phase`, the function
-//! that the product runs, and each packet is judged as the rules judge it.
+//! A model of moves: several nodes, clients with connections, a Pacemaker that is killed, late, or
+//! without a word about who drains. Each node's phases follow `model::phase`, the functions that the
+//! product runs, and each packet is judged as the rules judge it. Pure.
 //!
 //! Whatever is interleaved: at most one node answers a packet; and an established connection is
-//! answered by its own node until it ends, its time is over or the node dies.
+//! answered by its own node until it ends, its time is over or the node dies. A property test holds
+//! the model to that, and a scenario of the lab has real kernels do what it says.
 
-use crate::model::phase::{Phase, Phases};
-use proptest::prelude::*;
+use super::phase::{Phase, Phases};
 use std::collections::{BTreeMap, BTreeSet};
 
-const NODES: usize = 3;
-const BUCKETS: u16 = 3;
+/// How many nodes there are.
+pub const NODES: usize = 3;
+/// How many buckets.
+pub const BUCKETS: u16 = 3;
 /// A client's address and port; its bucket is its number modulo the buckets.
-type Flow = u8;
-const FLOWS: Flow = 9;
-const DRAIN_MS: u64 = 100;
+pub type Flow = u8;
+/// How many clients.
+pub const FLOWS: Flow = 9;
+/// How long connections may stay.
+pub const DRAIN_MS: u64 = 100;
 /// More sightings of the same segment than this make an orphan.
 const SIGHTINGS: u8 = 5;
 
@@ -116,27 +120,47 @@ impl Node {
     }
 }
 
-fn bucket(flow: Flow) -> u16 {
+/// The bucket of a client.
+pub fn bucket(flow: Flow) -> u16 {
     u16::from(flow) % BUCKETS
 }
 
 /// An established connection, as its client sees it.
 #[derive(Debug, Clone, Copy)]
-struct Connection {
+pub struct Connection {
     number: u32,
-    node: usize,
+    /// Who answers it.
+    pub node: usize,
     /// For how long its node must serve it yet, once its bucket has left.
     left_ms: Option<u64>,
 }
 
+/// Something that happens.
 #[derive(Debug, Clone)]
-enum Event {
+pub enum Event {
     /// Pacemaker moves a bucket: all stops end before the start begins.
-    Move { bucket: u16, to: usize, told: Told },
+    Move {
+        /// The bucket.
+        bucket: u16,
+        /// Its new owner.
+        to: usize,
+        /// What that is told.
+        told: Told,
+    },
     /// The same, but the start never comes.
-    Stop { bucket: u16 },
+    Stop {
+        /// The bucket.
+        bucket: u16,
+    },
     /// A bucket that nobody owns is started.
-    Start { bucket: u16, on: usize, told: Told },
+    Start {
+        /// The bucket.
+        bucket: u16,
+        /// Its new owner.
+        on: usize,
+        /// What that is told.
+        told: Told,
+    },
     /// A client begins anew.
     Connect(Flow),
     /// Its connection ends.
@@ -152,44 +176,52 @@ enum Event {
     /// A sweeper, which lets go what has no connections.
     Sweep(usize),
     /// A stop that is killed between closing and listing, and is run again.
-    KilledStop { bucket: u16 },
+    KilledStop {
+        /// The bucket.
+        bucket: u16,
+    },
 }
 
 /// What Pacemaker's history says of who drains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
+pub enum Told {
     /// What is so.
     Truth,
     /// It cannot be read: the bucket is adopted for as long as anybody could drain it.
     Nothing,
 }
 
-#[derive(Default)]
-struct World {
+/// All nodes and clients.
+pub struct World {
     nodes: Vec<Node>,
-    connections: BTreeMap<Flow, Connection>,
+    /// The established connections, by client.
+    pub connections: BTreeMap<Flow, Connection>,
     next: u32,
 }
 
-impl World {
-    fn new() -> Self {
+impl Default for World {
+    fn default() -> Self {
         let alive = Node {
             alive: true,
             ..Node::default()
         };
         World {
             nodes: vec![alive; NODES],
-            ..World::default()
+            connections: BTreeMap::new(),
+            next: 0,
         }
     }
+}
 
-    fn owner(&self, bucket: u16) -> Option<usize> {
+impl World {
+    /// The node that owns a bucket.
+    pub fn owner(&self, bucket: u16) -> Option<usize> {
         let owns = |node: &Node| node.alive && node.phases.owned.contains(bucket);
         self.nodes.iter().position(owns)
     }
 
     /// How long a bucket is drained by another node than this.
-    fn drained(&self, bucket: u16, but: usize) -> Option<u64> {
+    pub fn drained(&self, bucket: u16, but: usize) -> Option<u64> {
         let others = self.nodes.iter().enumerate().filter(|(n, _)| *n != but);
         let left = others.filter(|(_, node)| node.alive);
         left.filter_map(|(_, node)| node.phases.draining.get(&bucket).copied())
@@ -250,7 +282,12 @@ impl World {
         }
     }
 
-    fn happen(&mut self, event: &Event) -> Result<(), String> {
+    /// Lets it happen.
+    ///
+    /// # Errors
+    /// What went wrong, if more than one node answered a packet, or a connection was not answered by
+    /// its node.
+    pub fn happen(&mut self, event: &Event) -> Result<(), String> {
         match *event {
             Event::Move { bucket, to, told } => {
                 self.stop(bucket);
@@ -345,44 +382,54 @@ impl World {
         Ok(())
     }
 
-    fn send_all(&mut self) -> Result<(), String> {
+    /// Every client with a connection sends data.
+    ///
+    /// # Errors
+    /// As of [`World::happen`].
+    pub fn send_all(&mut self) -> Result<(), String> {
         (0..FLOWS).try_for_each(|flow| self.exchange(flow))
     }
 }
 
-fn any_event() -> impl Strategy<Value = Event> {
-    let (bucket, node, flow) = (0..BUCKETS, 0..NODES, 0..FLOWS);
-    let told = prop_oneof![3 => Just(Told::Truth), 1 => Just(Told::Nothing)];
-    let start = (bucket.clone(), node.clone(), told.clone());
-    prop_oneof![
-        4 => (bucket.clone(), node.clone(), told)
-            .prop_map(|(bucket, to, told)| Event::Move { bucket, to, told }),
-        1 => bucket.clone().prop_map(|bucket| Event::Stop { bucket }),
-        1 => bucket.prop_map(|bucket| Event::KilledStop { bucket }),
-        3 => start.prop_map(|(bucket, on, told)| Event::Start { bucket, on, told }),
-        8 => flow.clone().prop_map(Event::Connect),
-        2 => flow.clone().prop_map(Event::End),
-        8 => flow.prop_map(Event::Send),
-        3 => prop::sample::select(vec![1u64, 20, 50, 101]).prop_map(Event::Pass),
-        1 => node.clone().prop_map(Event::Die),
-        2 => node.clone().prop_map(Event::Monitor),
-        2 => node.prop_map(Event::Sweep),
-    ]
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases * 4, ..ProptestConfig::default() })]
-    #[test]
-    fn connections_stay_and_nobody_answers_beside_another(
-        events in prop::collection::vec(any_event(), 1..80),
-    ) {
-        let mut world = World::new();
-        for (n, event) in events.iter().enumerate() {
-            let happened = world.happen(event).and_then(|()| world.send_all());
-            prop_assert!(happened.is_ok(), "event {}, {:?}: {}", n, event, happened.unwrap_err());
-            for bucket in 0..BUCKETS {
-                let owners = world.nodes.iter().filter(|node| node.phases.owned.contains(bucket));
-                prop_assert!(owners.count() <= 1);
+    fn any_event() -> impl Strategy<Value = Event> {
+        let (bucket, node, flow) = (0..BUCKETS, 0..NODES, 0..FLOWS);
+        let told = prop_oneof![3 => Just(Told::Truth), 1 => Just(Told::Nothing)];
+        let start = (bucket.clone(), node.clone(), told.clone());
+        prop_oneof![
+            4 => (bucket.clone(), node.clone(), told)
+                .prop_map(|(bucket, to, told)| Event::Move { bucket, to, told }),
+            1 => bucket.clone().prop_map(|bucket| Event::Stop { bucket }),
+            1 => bucket.prop_map(|bucket| Event::KilledStop { bucket }),
+            3 => start.prop_map(|(bucket, on, told)| Event::Start { bucket, on, told }),
+            8 => flow.clone().prop_map(Event::Connect),
+            2 => flow.clone().prop_map(Event::End),
+            8 => flow.prop_map(Event::Send),
+            3 => prop::sample::select(vec![1u64, 20, 50, 101]).prop_map(Event::Pass),
+            1 => node.clone().prop_map(Event::Die),
+            2 => node.clone().prop_map(Event::Monitor),
+            2 => node.prop_map(Event::Sweep),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases * 4, ..ProptestConfig::default() })]
+        #[test]
+        fn connections_stay_and_nobody_answers_beside_another(
+            events in prop::collection::vec(any_event(), 1..80),
+        ) {
+            let mut world = World::default();
+            for (n, event) in events.iter().enumerate() {
+                let happened = world.happen(event).and_then(|()| world.send_all());
+                prop_assert!(happened.is_ok(), "event {}, {:?}: {}", n, event, happened.unwrap_err());
+                for bucket in 0..BUCKETS {
+                    let owners = world.nodes.iter().filter(|node| node.phases.owned.contains(bucket));
+                    prop_assert!(owners.count() <= 1);
+                }
             }
         }
     }

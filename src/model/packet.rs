@@ -6,11 +6,13 @@
 //! decides. Property tests hold it against the kernel.
 
 use super::hash::{Flow, HashMode};
+use super::phase::Phase;
 use super::protocol::{
     AH, FRAGMENT_HEADER as FRAGMENT, ICMP, ICMP_ERRORS, ICMP6, ICMP6_EVERYWHERE, LAST_EARLY_OFFSET,
-    LONGEST_EARLY, WITH_PORTS,
+    LONGEST_EARLY, TCP, WITH_PORTS,
 };
 use super::vip::Vip;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Who takes a packet.
@@ -48,6 +50,34 @@ pub struct Judgement {
     pub taker: Taker,
     /// For fragments, where the hash needs ports: of which datagram.
     pub datagram: Option<Datagram>,
+    /// For TCP: what decides while the bucket leaves.
+    pub segment: Option<Segment>,
+}
+
+/// What a node asks of a TCP segment whose bucket leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Segment {
+    /// It is a later fragment of one, without ports and flags.
+    pub later: bool,
+    /// Its connection, as far as the packet goes.
+    pub flow: Option<Flow>,
+    /// Does it begin a connection? As far as the packet goes.
+    pub syn: Option<bool>,
+}
+
+impl Segment {
+    /// Does a node take it whose bucket is in this phase, and that has listed these flows?
+    pub fn is_taken(&self, phase: Phase, flows: &BTreeSet<Flow>) -> bool {
+        let goes_on = self.syn == Some(false);
+        match phase {
+            Phase::Owned | Phase::Adopting => true,
+            Phase::Foreign => false,
+            Phase::Closing => self.later || goes_on,
+            Phase::Draining => {
+                self.later || goes_on && self.flow.is_some_and(|flow| flows.contains(&flow))
+            }
+        }
+    }
 }
 
 /// Judges a packet, which begins with its IP header; `None` if it is not for the VIP.
@@ -100,7 +130,26 @@ impl Headers {
         Judgement {
             taker,
             datagram: datagram.and_then(|(datagram, _)| datagram),
+            segment: self.segment(packet),
         }
+    }
+
+    fn segment(&self, packet: &[u8]) -> Option<Segment> {
+        if self.protocol != Some(TCP) {
+            return None;
+        }
+        let bytes =
+            |from: usize, to: usize| packet.get(self.transport? + from..self.transport? + to);
+        let flow = bytes(0, 4).map(|ports| Flow {
+            source: self.source,
+            source_port: u16::from_be_bytes([ports[0], ports[1]]),
+            destination_port: u16::from_be_bytes([ports[2], ports[3]]),
+        });
+        Some(Segment {
+            later: self.fragment.is_some_and(|(_, later)| later),
+            flow,
+            syn: bytes(13, 14).map(|flags| flags[0] & 0x02 != 0),
+        })
     }
 
     fn by_ports(&self, vip: &Vip, packet: &[u8]) -> Taker {

@@ -20,5 +20,3 @@ pub mod steps;
 
 #[cfg(test)]
 mod interruptions;
-#[cfg(test)]
-mod moves;

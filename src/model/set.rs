@@ -1,0 +1,184 @@
+//! The sets and maps of a ruleset, as values: what they are made for, and what is in them.
+
+use super::ruleset::{Count, Verdict};
+use std::collections::BTreeMap;
+
+/// A set, or a map if it has data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Set {
+    /// What it is made for.
+    pub spec: SetSpec,
+    /// What is in it, by key. Parts of a key are padded to four bytes each.
+    pub elements: BTreeMap<Vec<u8>, Element>,
+}
+
+/// What a set is made for; it cannot be changed while the set exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetSpec {
+    /// The parts of a key.
+    pub key: Vec<KeyPart>,
+    /// What an element is mapped to.
+    pub data: Data,
+    /// Every element counts the packets that find it.
+    pub counters: bool,
+    /// The most elements that it takes. A known size gets the fixed hash table, the fastest.
+    pub size: u32,
+    /// How elements end.
+    pub lifetime: Lifetime,
+}
+
+/// How the elements of a set end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// They stay until they are deleted.
+    Endless,
+    /// Each ends by itself, after a time of its own.
+    Each,
+    /// Packets put them in or take them out; without a time of its own an element ends so many
+    /// milliseconds after its last packet. What is in such a set is neither compared nor read with
+    /// the rest: there may be very much.
+    Learnt(u64),
+}
+
+/// The types of key parts, numbered as nft numbers its data types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyPart {
+    /// A 32-bit number in host order.
+    Number,
+    /// 32 bits as they stand in the packet.
+    Bits,
+    /// An IPv4 address.
+    Ip4,
+    /// An IPv6 address.
+    Ip6,
+    /// An IP protocol.
+    Protocol,
+    /// An ICMP type.
+    IcmpType,
+    /// An ICMPv6 type.
+    Icmp6Type,
+    /// A link-layer address.
+    Mac,
+    /// An interface name, 16 bytes.
+    IfName,
+    /// Two bytes as they stand in the packet, which nft lists as a port: a port, the identification of
+    /// an IPv4 datagram.
+    Short,
+    /// Four bytes as they stand in the packet, which nft lists as a mark: a sequence number, the
+    /// identification of an IPv6 datagram.
+    Long,
+    /// Anything else, by its number.
+    Other(u32),
+}
+
+/// What elements of a set are mapped to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Data {
+    /// Nothing: it is a set.
+    None,
+    /// A verdict.
+    Verdict,
+    /// A link-layer address.
+    Mac,
+    /// Anything else, by its number.
+    Other(u32),
+}
+
+/// An element of a set.
+#[derive(Debug, Clone)]
+pub struct Element {
+    /// What it is mapped to.
+    pub target: Target,
+    /// What its counter shows, if it was read from the kernel.
+    pub count: Option<Count>,
+    /// In how many milliseconds it ends by itself, if it does. Time goes on, so two elements that
+    /// differ in this are equal.
+    pub left_ms: Option<u64>,
+}
+
+impl PartialEq for Element {
+    fn eq(&self, other: &Self) -> bool {
+        self.target == other.target
+    }
+}
+
+impl Eq for Element {}
+
+/// What an element is mapped to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    /// Nothing.
+    None,
+    /// A verdict.
+    Verdict(Verdict),
+    /// A value.
+    Value(Vec<u8>),
+}
+
+impl KeyPart {
+    /// Its length in bytes, without the padding.
+    pub fn width(self) -> usize {
+        match self {
+            KeyPart::Number | KeyPart::Bits | KeyPart::Ip4 => 4,
+            KeyPart::Ip6 | KeyPart::IfName => 16,
+            KeyPart::Protocol | KeyPart::IcmpType | KeyPart::Icmp6Type => 1,
+            KeyPart::Mac => 6,
+            KeyPart::Short => 2,
+            KeyPart::Long => 4,
+            KeyPart::Other(_) => 0,
+        }
+    }
+}
+
+impl SetSpec {
+    /// A set that only rules change, without counters.
+    pub fn new(key: Vec<KeyPart>, data: Data, size: u32) -> Self {
+        SetSpec {
+            key,
+            data,
+            counters: false,
+            size,
+            lifetime: Lifetime::Endless,
+        }
+    }
+
+    /// The length of a key in bytes: parts of a concatenation are padded to four bytes each.
+    pub fn key_len(&self) -> usize {
+        match self.key.as_slice() {
+            [one] => one.width(),
+            parts => parts
+                .iter()
+                .map(|part| part.width().next_multiple_of(4))
+                .sum(),
+        }
+    }
+}
+
+impl Set {
+    /// A set that is still empty.
+    pub fn new(spec: SetSpec) -> Self {
+        Set {
+            spec,
+            elements: BTreeMap::new(),
+        }
+    }
+}
+
+impl Element {
+    /// An element that is mapped to this.
+    pub fn new(target: Target) -> Self {
+        Element {
+            target,
+            count: None,
+            left_ms: None,
+        }
+    }
+
+    /// The same, but it ends by itself after so many milliseconds.
+    pub fn ending(self, left_ms: u64) -> Self {
+        Element {
+            left_ms: Some(left_ms),
+            ..self
+        }
+    }
+}

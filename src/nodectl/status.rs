@@ -3,6 +3,8 @@
 use super::cli::Show;
 use super::style::Style;
 use super::{Failure, SCHEMA, json, look};
+use crate::host::observe::Kernel;
+use crate::model::bucket::BucketSet;
 use crate::model::host::Observed;
 use crate::model::phase::Phase;
 use crate::plan::health::{Drift, drift};
@@ -30,6 +32,10 @@ struct VipStatus {
     owned: Vec<u16>,
     draining: Vec<u16>,
     adopting: Vec<u16>,
+    /// TCP connections that are left in draining buckets.
+    connections: Option<usize>,
+    /// In how many seconds the last of those has left.
+    deadline_s: Option<u64>,
     foreign_packets: u64,
     manager: String,
     healthy: bool,
@@ -39,8 +45,12 @@ struct VipStatus {
 
 /// `nodectl status`.
 pub fn status(args: &Show) -> Result<String, Failure> {
-    let (_, observed) = look()?;
+    let (mut kernel, observed) = look()?;
     let vips = installed(&observed.rules);
+    let staying: Vec<Option<usize>> = vips
+        .iter()
+        .map(|found| staying(&mut kernel, &observed, found))
+        .collect::<Result<_, Failure>>()?;
     for address in addresses(&observed.rules) {
         if is_unreadable(&observed.rules, address) {
             warn!(
@@ -51,7 +61,11 @@ pub fn status(args: &Show) -> Result<String, Failure> {
     if args.json {
         return json(&Status {
             schema: SCHEMA,
-            vips: vips.iter().map(|vip| describe(&observed, vip)).collect(),
+            vips: vips
+                .iter()
+                .zip(staying)
+                .map(|(vip, staying)| describe(&observed, vip, staying))
+                .collect(),
         });
     }
     if vips.is_empty() {
@@ -60,12 +74,37 @@ pub fn status(args: &Show) -> Result<String, Failure> {
     let style = Style::of_stdout();
     let screens: Vec<String> = vips
         .iter()
-        .map(|vip| screen(&observed, vip, style))
+        .zip(staying)
+        .map(|(vip, staying)| screen(&observed, vip, staying, style))
         .collect();
     Ok(screens.join("\n"))
 }
 
-fn describe(observed: &Observed, Installed { vip, phases }: &Installed) -> VipStatus {
+/// How many connections are left in buckets that leave, if any do.
+fn staying(
+    kernel: &mut Kernel,
+    observed: &Observed,
+    Installed { vip, phases }: &Installed,
+) -> Result<Option<usize>, Failure> {
+    let leaving = phases.leaving();
+    if leaving.is_empty() {
+        return Ok(None);
+    }
+    let all = kernel.connections(observed, vip.address)?.into_iter();
+    let left = all.filter(|found| found.alive && leaving.contains(vip.bucket(&found.flow)));
+    Ok(Some(left.count()))
+}
+
+/// The longest that any of these phases lasts.
+fn seconds(left_ms: Option<u64>) -> Option<u64> {
+    left_ms.map(|left_ms| left_ms.div_ceil(1000))
+}
+
+fn describe(
+    observed: &Observed,
+    Installed { vip, phases }: &Installed,
+    staying: Option<usize>,
+) -> VipStatus {
     let drift = drift(observed, vip, true);
     VipStatus {
         vip: vip.address.to_string(),
@@ -79,6 +118,8 @@ fn describe(observed: &Observed, Installed { vip, phases }: &Installed) -> VipSt
         owned: phases.owned.iter().collect(),
         draining: phases.leaving().iter().collect(),
         adopting: phases.adopting.keys().copied().collect(),
+        connections: staying,
+        deadline_s: seconds(phases.leaving_ms()),
         foreign_packets: foreign(&observed.rules, vip.address).packets,
         manager: vip.manager.to_string(),
         healthy: drift.is_empty(),
@@ -87,7 +128,7 @@ fn describe(observed: &Observed, Installed { vip, phases }: &Installed) -> VipSt
     }
 }
 
-fn screen(observed: &Observed, found: &Installed, style: Style) -> String {
+fn screen(observed: &Observed, found: &Installed, staying: Option<usize>, style: Style) -> String {
     let Installed { vip, phases } = found;
     let owned = &phases.owned;
     let drift = drift(observed, vip, true);
@@ -128,6 +169,22 @@ fn screen(observed: &Observed, found: &Installed, style: Style) -> String {
     for (n, row) in strip.as_bytes().chunks(64).enumerate() {
         let row = String::from_utf8_lossy(row);
         line(if n == 0 { "buckets" } else { "" }, format!("[{row}]"));
+    }
+    if let (Some(count), Some(left)) = (staying, seconds(phases.leaving_ms())) {
+        let leaving = phases.leaving();
+        let connections = if count == 1 {
+            "connection"
+        } else {
+            "connections"
+        };
+        line(
+            "draining",
+            format!("{leaving}: {count} {connections} left, {left} s at most"),
+        );
+    }
+    let adopting: BucketSet = phases.adopting.keys().copied().collect();
+    if let Some(left) = seconds(phases.adopting.values().copied().max()) {
+        line("adopting", format!("{adopting}: {left} s at most"));
     }
     let dropped = foreign(&observed.rules, vip.address);
     line("foreign", format!("{} packets dropped", dropped.packets));

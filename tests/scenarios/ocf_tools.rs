@@ -7,21 +7,25 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 const AGENT: &str = "/usr/lib/ocf/resource.d/rust/ClusterIP";
+const GATE: &str = "/usr/lib/ocf/resource.d/rust/ClusterIPDrain";
 
-/// The agent where a tester looks for it, and empty folders where a tester writes; then the tester.
+/// The agents where a tester looks for them, and empty folders where a tester writes; then the tester.
 const PREPARED: &str = "mount -t tmpfs lab /usr/lib/ocf/resource.d
     mkdir /usr/lib/ocf/resource.d/rust
     install -m 755 \"$1\" /usr/lib/ocf/resource.d/rust/ClusterIP
+    install -m 755 \"$2\" /usr/lib/ocf/resource.d/rust/ClusterIPDrain
     mount -t tmpfs lab /run
     mkdir /run/resource-agents
     mount -t tmpfs lab /var/lib
-    shift
+    shift 2
     exec \"$@\" 2>&1";
 
 /// Runs a tester; gives its exit code and the lines that it printed, colours left out.
 fn run(host: &Host, tester: &[&str]) -> Result<(i32, Vec<String>)> {
     let agent = lab::built("ocf-clusterip")?.display().to_string();
-    let mut words = vec!["unshare", "--mount", "sh", "-ec", PREPARED, "sh", &agent];
+    let gate = lab::built("ocf-clusterip-drain")?.display().to_string();
+    let mut words = vec!["unshare", "--mount", "sh", "-ec", PREPARED, "sh"];
+    words.extend([agent.as_str(), &gate]);
     words.extend(tester);
     let output = host
         .exec(&words)
@@ -113,26 +117,49 @@ fn ocf_tester_misses_nothing_but_what_is_newer_than_its_dtd() -> Result<()> {
     Ok(())
 }
 
+/// The gate's meta-data has nothing that is newer than the DTD.
+#[test]
+fn ocf_tester_finds_the_gate_whole() -> Result<()> {
+    let lab = Lab::new("gate-tester")?;
+    let node = lab.node("n1")?;
+    let words = ["ocf-tester", "-n", "gate:0", GATE];
+    let (code, lines) = run(&node, &words)?;
+    let text = lines.join("\n");
+    assert!(text.contains(&format!("{GATE} passed all tests")), "{text}");
+    assert_eq!(code, 0, "{text}");
+    Ok(())
+}
+
 #[test]
 fn every_case_of_ocft_is_as_it_should_be() -> Result<()> {
+    cases("ClusterIP", 21)?;
+    cases("ClusterIPDrain", 6)
+}
+
+/// All cases of an agent, of which there are so many.
+fn cases(agent: &str, count: usize) -> Result<()> {
     let lab = Lab::new("ocft")?;
     let node = lab.node("n1")?;
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../ocf/ocft");
-    let both = "ocft make -d \"$0\" ClusterIP && ocft test ClusterIP";
-    let (code, lines) = run(&node, &["sh", "-c", both, folder])?;
+    let both = "ocft make -d \"$0\" \"$1\" && ocft test \"$1\"";
+    let (code, lines) = run(&node, &["sh", "-c", both, folder, agent])?;
     let text = lines.join("\n");
     // "    - case 0: …" for each when they are made, "ClusterIP: … - OK." when they are run.
     let made = lines.iter().filter(|line| line.contains("- case ")).count();
+    let begins = format!("{agent}: ");
     let begun = lines
         .iter()
-        .filter(|line| line.starts_with("ClusterIP: "))
+        .filter(|line| line.starts_with(&begins))
         .count();
-    assert_eq!((made, begun), (21, 21), "{text}");
+    assert_eq!((made, begun), (count, count), "{text}");
+    let around = [
+        format!("Making '{agent}':"),
+        format!("Initializing '{agent}' ..."),
+        format!("Cleaning '{agent}' ..."),
+        "Done.".to_owned(),
+    ];
     for line in &lines {
-        let good = line.ends_with("OK.")
-            || line.contains("- case ")
-            || ["Making 'ClusterIP':", "Initializing 'ClusterIP' ..."].contains(&line.as_str())
-            || ["Cleaning 'ClusterIP' ...", "Done."].contains(&line.as_str());
+        let good = line.ends_with("OK.") || line.contains("- case ") || around.contains(line);
         assert!(good, "{line:?} in:\n{text}");
     }
     assert_eq!(code, 0, "{text}");

@@ -40,6 +40,10 @@ pub struct Cli {
     /// Packets: VIPs on the interface where there are many
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(2..=100))]
     pub vips: u16,
+    /// Connections that stay while half the buckets drain; may be repeated [default: 10000 100000, or
+    /// 1000 with --quick]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=200_000))]
+    pub flows: Vec<u32>,
     /// Packets: how many are timed at once
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=16384))]
     pub packets: u32,
@@ -63,6 +67,14 @@ impl Cli {
     /// Whether a part is to be measured.
     pub fn wants(&self, part: Part) -> bool {
         (self.only.is_empty() || self.only.contains(&part)) && !self.skip.contains(&part)
+    }
+
+    /// How many connections stay where some do.
+    pub fn flows(&self) -> Vec<u32> {
+        match self.flows.as_slice() {
+            [] => self.often(vec![10_000, 100_000], vec![1_000]),
+            given => given.to_vec(),
+        }
     }
 
     /// Of two numbers of repetitions the one that is wanted.

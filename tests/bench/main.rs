@@ -8,6 +8,7 @@
 //! | `cli` | the command line |
 //! | `packets` | the cost of one received packet, with many kinds of rules |
 //! | `operations` | start, monitor and stop, as Pacemaker calls them |
+//! | `moves` | the same of buckets with many connections |
 //! | `cluster` | a real cluster: a node dies, instances move |
 //! | `stats` | medians and spreads |
 //! | `report`, `table` | the figures: for machines, for people |
@@ -17,6 +18,7 @@
 mod cli;
 mod cluster;
 mod machine;
+mod moves;
 mod operations;
 mod packets;
 mod report;
@@ -64,6 +66,7 @@ fn run(cli: &Cli, telling: &Telling) -> Result<()> {
         let effort = packets::Effort {
             nodes: cli.nodes,
             vips: cli.vips,
+            flows: cli.flows(),
             packets: cli.packets as usize,
             rounds: rounds as usize,
             some: cli.variant.clone(),
@@ -77,8 +80,11 @@ fn run(cli: &Cli, telling: &Telling) -> Result<()> {
         let effort = operations::Effort {
             runs: cli.often(50, 5),
             ipaddr2: cli.ipaddr2.clone(),
+            connections: cli.flows(),
         };
-        report.operations = Some(operations::measure(&effort, telling)?);
+        let mut costs = operations::measure(&effort, telling)?;
+        moves::measure(&effort, telling, &mut costs)?;
+        report.operations = Some(costs);
     }
     if cli.wants(Part::Cluster) {
         let buckets: &[u16] = cli.often(&[12, 60], &[12]);

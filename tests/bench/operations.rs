@@ -22,6 +22,8 @@ pub struct Effort {
     pub runs: usize,
     /// A newer IPaddr2, to be run as a clone.
     pub ipaddr2: Option<PathBuf>,
+    /// How many connections there are where some are.
+    pub connections: Vec<u32>,
 }
 
 /// An agent, its parameters, and what it is called in the table.

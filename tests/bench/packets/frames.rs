@@ -1,4 +1,5 @@
-//! The frames that are sent, byte by byte: UDP of 64 bytes, whole or in fragments, and ARP. Pure.
+//! The frames that are sent, byte by byte: UDP of 64 bytes, whole or in fragments, TCP of as many, and
+//! ARP. Pure.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -8,6 +9,9 @@ use lab::frame::checksum;
 /// Bytes of a datagram behind its UDP header.
 const PAYLOAD: usize = 64;
 const UDP: u8 = 17;
+const TCP: u8 = 6;
+/// TCP's flags of a segment with data: PSH and ACK (RFC 9293 §3.1).
+const DATA: u8 = 0x18;
 /// IPv6's fragment header (RFC 8200 §4.5).
 const FRAGMENT: u8 = 44;
 /// Where the second fragment of a datagram begins, in units of eight bytes.
@@ -39,6 +43,8 @@ pub struct Datagram {
     pub fragment: Fragment,
     /// What fragments of one datagram have in common.
     pub identification: u16,
+    /// A TCP segment in the midst of a connection instead.
+    pub segment: bool,
 }
 
 impl Datagram {
@@ -64,7 +70,7 @@ impl Datagram {
         header.extend(((20 + body.len()) as u16).to_be_bytes());
         header.extend(self.identification.to_be_bytes());
         header.extend(fragment.to_be_bytes());
-        header.extend([64, UDP, 0, 0]);
+        header.extend([64, if self.segment { TCP } else { UDP }, 0, 0]);
         header.extend(source.octets());
         header.extend(target.octets());
         let sum = checksum(&header).to_be_bytes();
@@ -105,6 +111,7 @@ impl Datagram {
     fn body(&self, sum: u16) -> Vec<u8> {
         match self.fragment {
             Fragment::Later => vec![0xb5; 8 + PAYLOAD],
+            Fragment::None if self.segment => self.tcp(),
             Fragment::None | Fragment::First => self.datagram(sum),
         }
     }
@@ -114,6 +121,17 @@ impl Datagram {
         for word in [self.source.1, self.target.1, 8 + PAYLOAD as u16, sum] {
             bytes.extend(word.to_be_bytes());
         }
+        bytes.resize(8 + PAYLOAD, 0xb5);
+        bytes
+    }
+
+    /// With a checksum that nobody looks at before the stack.
+    fn tcp(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for port in [self.source.1, self.target.1] {
+            bytes.extend(port.to_be_bytes());
+        }
+        bytes.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, DATA, 0xff, 0xff, 0, 0, 0, 0]);
         bytes.resize(8 + PAYLOAD, 0xb5);
         bytes
     }
@@ -156,6 +174,7 @@ mod tests {
             target: (target.parse().expect("an address"), 7000),
             fragment,
             identification: 5,
+            segment: false,
         }
     }
 
@@ -172,6 +191,17 @@ mod tests {
             let later = datagram(source, target, Fragment::Later).frame();
             assert_eq!(Frame::read(&later), None, "a later fragment has no ports");
         }
+    }
+
+    #[test]
+    fn a_segment_is_read_as_one() {
+        let segment = Datagram {
+            segment: true,
+            ..datagram("10.78.0.1", "10.77.0.99", Fragment::None)
+        };
+        let read = Frame::read(&segment.frame()).expect("a frame that counts");
+        assert_eq!(read.src.port(), segment.source.1);
+        assert!(matches!(read.what, What::Tcp { flags: DATA, .. }));
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod stage;
 pub mod variants;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -41,6 +41,8 @@ pub struct Effort {
     pub rounds: usize,
     /// Only variants with one of these words in their names, if there are any, and the floor.
     pub some: Vec<String>,
+    /// How many connections stay where some do.
+    pub flows: Vec<u32>,
     /// Rules from files for nft, which are measured too.
     pub hand_made: Vec<PathBuf>,
 }
@@ -67,7 +69,7 @@ struct Prepared {
 
 /// Measures everything.
 pub fn measure(effort: &Effort, telling: &Telling) -> Result<PacketCosts> {
-    let mut variants = variants::all(effort.vips);
+    let mut variants = variants::all(effort.vips, &effort.flows);
     variants.retain(|variant| effort.wants(variant));
     for path in &effort.hand_made {
         variants.extend(hand_made(path)?);
@@ -272,16 +274,14 @@ impl Prepared {
 /// The frames of a slice: as many different flows, all of the kind that the variant wants.
 fn compose(variant: &Variant, stage: &Stage, count: usize, first: u16) -> Result<Vec<Vec<u8>>> {
     let mut frames = Vec::with_capacity(count);
-    let wanted = variant.wanted();
     let mut candidates = 0..10_000 * count as u32;
     while frames.len() < count {
         let n = candidates
             .next()
             .context("no flows of the wanted buckets")?;
         let (target, to) = variant.target(frames.len());
-        let port = 1024 + (n.wrapping_mul(40_503) % 60_000) as u16;
-        let source = source(target, n);
-        if wanted.is_some() && variant.rules.owns(source, port) != wanted {
+        let (source, port) = rules::client(target, n);
+        if !variant.fits(source, port) {
             continue;
         }
         if let (Packet::OtherArp, IpAddr::V4(source), IpAddr::V4(target)) =
@@ -294,24 +294,14 @@ fn compose(variant: &Variant, stage: &Stage, count: usize, first: u16) -> Result
             to,
             from: stage.sender(),
             source: (source, port),
-            target: (target, variants::PORT),
+            target: (target, variant.port()),
+            segment: matches!(variant.packet, Packet::Segment(_)),
             fragment: variant.fragment(),
             identification: first.wrapping_add(frames.len() as u16),
         };
         frames.push(datagram.frame());
     }
     Ok(frames)
-}
-
-/// The n-th client of the target's family.
-fn source(target: IpAddr, n: u32) -> IpAddr {
-    match target {
-        IpAddr::V4(_) => Ipv4Addr::from(0x0a4e_0000 + (n.wrapping_mul(2_654_435_761) >> 16)).into(),
-        IpAddr::V6(_) => {
-            let low = u128::from(n.wrapping_mul(2_654_435_761));
-            Ipv6Addr::from((0xfd78_u128 << 112) + low).into()
-        }
-    }
 }
 
 fn costs(prepared: &[Prepared], effort: &Effort, missing: Vec<Missing>) -> Result<PacketCosts> {

@@ -1,10 +1,18 @@
 //! Putting rules on a node: the product puts its own there, the peers' are written here.
 
-use std::net::IpAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use clusterip::host::observe::Kernel;
+use clusterip::model::hash::Flow;
+use clusterip::model::host::Connection;
+use clusterip::plan::steps::{Intent, Step, steps};
 use lab::{Context, Error, Node, Result};
 
-use super::variants::{Ours, Rules, SEED};
+use super::variants::{Ours, PORT, Rules, SEED};
+
+/// Longer than a run.
+const A_DAY_MS: u64 = 86_400_000;
 
 /// All is dropped before anything else happens.
 const FLOOR: &str = "
@@ -33,7 +41,12 @@ pub fn install(rules: &Rules, node: &Node) -> Result<()> {
     match rules {
         Rules::Floor | Rules::FloorAgain => return nft(node, FLOOR),
         Rules::Nothing => {}
-        Rules::Ours(ours) => share(ours, &rules.vips(), node)?,
+        Rules::Ours(ours) => {
+            share(ours, &rules.vips(), node)?;
+            if let Some(count) = ours.draining {
+                drain(rules, node, count)?;
+            }
+        }
         Rules::IpAddr2 { owned } => nft(node, &ipaddr2(rules.vips()[0], *owned))?,
         Rules::XtCluster => xt_cluster(rules.vips()[0], node)?,
         Rules::HandMade { text, .. } => nft(node, text)?,
@@ -45,14 +58,18 @@ pub fn install(rules: &Rules, node: &Node) -> Result<()> {
 fn share(ours: &Ours, vips: &[IpAddr], node: &Node) -> Result<()> {
     let nodectl = lab::built("nodectl")?.display().to_string();
     let (count, seed) = (ours.buckets.to_string(), SEED.to_string());
-    let last = ours.owned.saturating_sub(1);
-    let own = format!("0-{last}");
+    // What is to drain is owned first.
+    let owned = match ours.draining {
+        None => ours.owned,
+        Some(_) => ours.owned + ours.buckets / 2,
+    };
+    let own = format!("0-{}", owned.saturating_sub(1));
     for vip in vips {
         let vip = vip.to_string();
         let mut words = vec![nodectl.as_str(), "up", &vip, "--nic", "eth0", "--force"];
         words.extend(["--buckets", &count, "--seed", &seed]);
         words.extend(["--hash", ours.mode.name(), "--layout", ours.layout.name()]);
-        match ours.owned {
+        match owned {
             0 => {}
             1 => words.extend(["--own", "0"]),
             _ => words.extend(["--own", &own]),
@@ -60,6 +77,62 @@ fn share(ours: &Ours, vips: &[IpAddr], node: &Node) -> Result<()> {
         node.run(&words)?;
     }
     Ok(())
+}
+
+/// The n-th client of the target's family: its address and port.
+pub fn client(target: IpAddr, n: u32) -> (IpAddr, u16) {
+    let port = 1024 + (n.wrapping_mul(40_503) % 60_000) as u16;
+    (source(target, n), port)
+}
+
+fn source(target: IpAddr, n: u32) -> IpAddr {
+    match target {
+        IpAddr::V4(_) => Ipv4Addr::from(0x0a4e_0000 + (n.wrapping_mul(2_654_435_761) >> 16)).into(),
+        IpAddr::V6(_) => {
+            let low = u128::from(n.wrapping_mul(2_654_435_761));
+            Ipv6Addr::from((0xfd78_u128 << 112) + low).into()
+        }
+    }
+}
+
+/// Lets half of the buckets drain. The product plans and changes what it would if it had found so many
+/// connections, for so many sockets on every node would fill the machine.
+fn drain(rules: &Rules, node: &Node, count: u32) -> Result<()> {
+    let vip = rules.vips()[0];
+    let drains =
+        |(source, port): &(IpAddr, u16)| rules.draining().contains(&rules.bucket(*source, *port));
+    let clients: BTreeSet<(IpAddr, u16)> = (0..)
+        .map(|n| client(vip, n))
+        .filter(drains)
+        .take(count as usize)
+        .collect();
+    let connections = clients.into_iter().map(|(source, source_port)| Connection {
+        flow: Flow {
+            source,
+            source_port,
+            destination_port: PORT,
+        },
+        alive: true,
+    });
+    let connections: Vec<Connection> = connections.collect();
+    let intent = Intent::Release {
+        address: vip,
+        buckets: rules.draining().collect(),
+        drain_ms: A_DAY_MS,
+    };
+    let done = node.within(|| -> Result<()> {
+        let mut kernel = Kernel::open().context("open netlink")?;
+        let (mut observed, mut generation) = kernel.observe(None, None).context("look")?;
+        observed.connections = Some(connections);
+        for step in steps(&observed, &intent).context("plan")? {
+            let Step::Rules(changes) = step else {
+                return Err(Error::new(format!("unexpected: {step}")));
+            };
+            generation = kernel.nft.apply(&changes, generation).context("change")?;
+        }
+        Ok(())
+    })?;
+    done.context(node.name())
 }
 
 /// The rules of the newest IPaddr2 (nft backend): each owned bucket's was inserted before all

@@ -58,6 +58,8 @@ pub struct Ours {
     pub owned: u16,
     /// How many VIPs share the interface.
     pub vips: u16,
+    /// Half of the buckets drain, with so many connections.
+    pub draining: Option<u32>,
 }
 
 /// What is sent.
@@ -69,12 +71,25 @@ pub enum Packet {
     Owned(Fragment),
     /// Foreign ones to all VIPs in turn.
     ForeignEveryVip,
+    /// A TCP segment.
+    Segment(Segment),
     /// To another address of the node, over IPv4.
     OtherIp4,
     /// The same over IPv6.
     OtherIp6,
     /// An ARP request for another address.
     OtherArp,
+}
+
+/// Whose a TCP segment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// Of a bucket that is neither owned nor draining.
+    Foreign,
+    /// Of a connection that stays while its bucket drains.
+    Stays,
+    /// Of another connection of such a bucket: the new owner's.
+    Leaves,
 }
 
 /// One line of the table.
@@ -114,6 +129,27 @@ impl Rules {
             seed: SEED,
         };
         (hasher, buckets, owned)
+    }
+
+    /// The buckets that drain, if any do.
+    pub fn draining(&self) -> std::ops::Range<u16> {
+        match self {
+            Self::Ours(ours) if ours.draining.is_some() => {
+                ours.owned..ours.owned + ours.buckets / 2
+            }
+            _ => 0..0,
+        }
+    }
+
+    /// The bucket of a whole packet's flow.
+    pub fn bucket(&self, source: IpAddr, source_port: u16) -> u16 {
+        let (hasher, buckets, _) = self.sharing();
+        let flow = Flow {
+            source,
+            source_port,
+            destination_port: PORT,
+        };
+        hasher.bucket(&flow, buckets)
     }
 
     /// Whether the VIP is an IPv6 address.
@@ -172,8 +208,15 @@ impl Variant {
                     1 => String::new(),
                     many => format!(", {many} VIPs"),
                 };
+                let draining = match ours.draining {
+                    None => String::new(),
+                    Some(flows) => format!(
+                        ", {} draining {flows} connections",
+                        self.rules.draining().len()
+                    ),
+                };
                 let (mode, count) = (ours.mode, ours.buckets);
-                format!("ClusterIP {family} {mode}{layout}, {count} {buckets}{vips}")
+                format!("ClusterIP {family} {mode}{layout}, {count} {buckets}{draining}{vips}")
             }
             other => other.name(),
         };
@@ -186,7 +229,8 @@ impl Variant {
             return false;
         };
         let sharing = (ours.mode, ours.layout, ours.ip6, ours.buckets, ours.vips);
-        sharing == (HashMode::SourceIp, Layout::ClusterIp, false, 16, 1)
+        ours.draining.is_none()
+            && sharing == (HashMode::SourceIp, Layout::ClusterIp, false, 16, 1)
             && self.packet == Packet::Foreign(Fragment::None)
     }
 
@@ -200,7 +244,10 @@ impl Variant {
                 Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 0x250).into(),
                 EVERYBODY,
             ),
-            Packet::Foreign(_) | Packet::Owned(_) | Packet::ForeignEveryVip => {
+            Packet::Foreign(_)
+            | Packet::Owned(_)
+            | Packet::ForeignEveryVip
+            | Packet::Segment(_) => {
                 let vips = self.rules.vips();
                 // The last one: should order matter, it is not the best one's turn.
                 let vip = match self.packet {
@@ -212,8 +259,12 @@ impl Variant {
         }
     }
 
-    /// What must be so of a flow that is sent: owned, foreign, or as it happens to be.
-    pub fn wanted(&self) -> Option<bool> {
+    /// Is a flow of the kind that is sent?
+    pub fn fits(&self, source: IpAddr, port: u16) -> bool {
+        let drains = || {
+            let bucket = self.rules.bucket(source, port);
+            self.rules.draining().contains(&bucket)
+        };
         match self.packet {
             // The floor is the same for all, and has no buckets.
             _ if matches!(
@@ -221,11 +272,26 @@ impl Variant {
                 Rules::Floor | Rules::FloorAgain | Rules::Nothing
             ) =>
             {
-                None
+                true
             }
-            Packet::Foreign(_) | Packet::ForeignEveryVip => Some(false),
-            Packet::Owned(_) => Some(true),
-            _ => None,
+            Packet::Foreign(_) | Packet::ForeignEveryVip => {
+                self.rules.owns(source, port) == Some(false)
+            }
+            Packet::Owned(_) => self.rules.owns(source, port) == Some(true),
+            Packet::Segment(Segment::Foreign) => {
+                self.rules.owns(source, port) == Some(false) && !drains()
+            }
+            Packet::Segment(_) => drains(),
+            _ => true,
+        }
+    }
+
+    /// The port that is sent to. That of connections which do not stay is another than that of those
+    /// that do.
+    pub fn port(&self) -> u16 {
+        match self.packet {
+            Packet::Segment(Segment::Leaves) => PORT + 1,
+            _ => PORT,
         }
     }
 
@@ -245,6 +311,7 @@ impl Variant {
             (Rules::Floor | Rules::FloorAgain, _) => Some(false),
             (Rules::Nothing, _) => Some(true),
             (_, Packet::Foreign(_) | Packet::ForeignEveryVip) => Some(false),
+            (_, Packet::Segment(segment)) => Some(segment == Segment::Stays),
             _ => Some(true),
         }
     }
@@ -269,6 +336,9 @@ impl Packet {
             Self::Owned(Fragment::First) => "owned, first fragment",
             Self::Owned(Fragment::Later) => "owned, later fragment",
             Self::ForeignEveryVip => "foreign, to all VIPs in turn",
+            Self::Segment(Segment::Foreign) => "foreign, TCP",
+            Self::Segment(Segment::Stays) => "of a connection that stays",
+            Self::Segment(Segment::Leaves) => "of another one in its bucket",
             Self::OtherIp4 => "not the VIP's, IPv4",
             Self::OtherIp6 => "not the VIP's, IPv6",
             Self::OtherArp => "not the VIP's, ARP",
@@ -276,8 +346,9 @@ impl Packet {
     }
 }
 
-/// All that is measured, the floor first; where there are many VIPs, there are so many.
-pub fn all(many_vips: u16) -> Vec<Variant> {
+/// All that is measured, the floor first; where there are many VIPs, there are so many, and where
+/// connections stay, so many.
+pub fn all(many_vips: u16, connections: &[u32]) -> Vec<Variant> {
     use HashMode::{SourceIp, SourceIpSourcePort, SourceIpSourcePortDestPort};
     use Packet::{Foreign, ForeignEveryVip, OtherArp, OtherIp4, OtherIp6, Owned};
     let mut all = Vec::new();
@@ -303,6 +374,7 @@ pub fn all(many_vips: u16) -> Vec<Variant> {
             buckets,
             owned,
             vips,
+            draining: None,
         })
     };
 
@@ -331,6 +403,27 @@ pub fn all(many_vips: u16) -> Vec<Variant> {
         &[OtherIp4, OtherArp],
     );
     add(of(SourceIpSourcePort, true, 16, 1, 1), &[OtherIp6]);
+    let segment = Packet::Segment;
+    add(
+        of(SourceIpSourcePort, false, 16, 1, 1),
+        &[segment(Segment::Foreign)],
+    );
+    for flows in connections {
+        let draining = Rules::Ours(Ours {
+            mode: SourceIpSourcePort,
+            layout: Layout::ClusterIp,
+            ip6: false,
+            buckets: 16,
+            owned: 1,
+            vips: 1,
+            draining: Some(*flows),
+        });
+        add(draining.clone(), &both);
+        add(
+            draining,
+            &[Segment::Foreign, Segment::Stays, Segment::Leaves].map(segment),
+        );
+    }
     let network = Rules::Ours(Ours {
         mode: SourceIp,
         layout: Layout::Network,
@@ -338,6 +431,7 @@ pub fn all(many_vips: u16) -> Vec<Variant> {
         buckets: 16,
         owned: 1,
         vips: 1,
+        draining: None,
     });
     add(network, &both);
     for owned in [1, 8] {
@@ -359,7 +453,7 @@ mod tests {
 
     #[test]
     fn every_variant_has_a_name_of_its_own() {
-        let all = all(64);
+        let all = all(64, &[10, 20]);
         let names: BTreeSet<_> = all.iter().map(Variant::words).collect();
         assert_eq!(names.len(), all.len());
         let measures = all.iter().filter(|variant| variant.is_the_measure());
@@ -369,7 +463,7 @@ mod tests {
 
     #[test]
     fn sixty_four_vips_are_different_addresses_beside_the_machines() {
-        for variant in all(64) {
+        for variant in all(64, &[]) {
             let vips = variant.rules.vips();
             let different: BTreeSet<_> = vips.iter().collect();
             assert_eq!(different.len(), vips.len());

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`topology`] | [`Lab`]: the switch, cables, addresses |
 //! | [`router`] | a client one hop further away, by a narrow cable |
+//! | [`container`] | a service behind a node that translates addresses for it |
 //! | [`host`], [`node`], [`client`] | the machines and what can be done on them |
 //! | [`namespace`], [`exec`] | a namespace with its holder process; running programs in it |
 //! | [`serve`], [`transport`] | the server that says which node answered; SCTP, DCCP, UDP-Lite |
@@ -23,6 +24,7 @@
 
 pub mod client;
 pub mod cluster;
+pub mod container;
 pub mod error;
 pub mod exec;
 pub mod frame;

@@ -3,7 +3,7 @@
 use crate::product::*;
 use clusterip::model::hash::{HashMode, Layout};
 use clusterip::model::seed::derived_seed;
-use lab::{Client, Lab, Node, Pace, Result};
+use lab::{Client, Error, Lab, Node, Pace, Result};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -122,6 +122,66 @@ fn an_agent_killed_at_any_system_call_opens_nothing_and_is_repaired() -> Result<
     }
     // A start has some two hundred system calls; fewer tries would mean that nothing was killed.
     assert!(tried * stride() > 200, "{tried}");
+    Ok(())
+}
+
+/// Connections of a bucket that leaves and comes back, again and again, by actions that are killed on
+/// their way and then run again, as Pacemaker does after a time-out without fencing.
+#[test]
+fn an_agent_killed_at_any_system_call_of_a_move_cuts_no_connection() -> Result<()> {
+    let lab = Lab::new("killed-move")?;
+    let client = lab.client("c1")?;
+    let node = lab.node("n1")?;
+    node.serve(&SERVICES)?;
+    remember_mac(&client)?;
+    for vip in [V4, V6] {
+        let agent = Agent::new(vip, BUCKETS)
+            .with("arp_count", "0")
+            .with("drain_timeout", "60");
+        agent.start(&node, 1)?;
+        let hasher = hasher(
+            Default::default(),
+            Default::default(),
+            derived_seed(ip(vip)),
+        );
+        let flows = client.sources_for(ip(vip), 60).into_iter().zip(30_000..);
+        let flows: Vec<_> = flows
+            .filter(|(source, port)| hasher.bucket(&flow_from(*source, *port), BUCKETS) == 1)
+            .collect();
+        let held = client.hold(SocketAddr::new(ip(vip), PORT), flows, Default::default())?;
+        let go_on = || {
+            let enough = held.exchanges() + 20;
+            lab.wait_until("answers", Duration::from_secs(20), || {
+                match (held.lost(), held.exchanges()) {
+                    (0, now) if now >= enough => Ok(()),
+                    (lost, now) => Err(format!("{lost} lost, {now} answers")),
+                }
+            })
+        };
+        for n in (1..).step_by(stride()) {
+            let mut still_going = killed_at(&agent, &node, "stop", 1, n)?;
+            go_on()?;
+            agent.call(&node, "stop", 1)?.expect(0);
+            agent.call(&node, "monitor", 1)?.expect(7);
+            go_on()?;
+            still_going |= killed_at(&agent, &node, "start", 1, n)?;
+            go_on()?;
+            agent.start(&node, 1)?;
+            agent.call(&node, "monitor", 1)?.expect(0);
+            if !still_going {
+                break;
+            }
+        }
+        held.stop()?.expect_none_lost()?;
+        agent.call(&node, "stop", 1)?.expect(0);
+        lab.wait_until("nothing to be left", Duration::from_secs(20), || {
+            let rules = node.run(&["nft", "list", "ruleset"])?;
+            match rules.is_empty() && !node.run(&["ip", "addr"])?.contains(vip) {
+                true => Ok(()),
+                false => Err(Error::new(rules)),
+            }
+        })?;
+    }
     Ok(())
 }
 

@@ -1,19 +1,23 @@
-//! Random descriptions in a real kernel, observed back; random packets, malformed ones among them,
+//! Random descriptions and phases in a real kernel, observed back; random packets, malformed ones among them,
 //! judged by the kernel as the mirror (`clusterip::model::packet`) foretells.
 
 use crate::packets::{Recipe, any_recipe};
 use crate::product::*;
 use clusterip::host::features::missing;
 use clusterip::model::bucket::BucketSet;
+use clusterip::model::change::Change;
 use clusterip::model::hash::{Flow, HashMode, Hasher, Layout};
 use clusterip::model::mac::Mac;
-use clusterip::model::packet::{Taker, is_torn, judge};
-use clusterip::model::phase::Phases;
+use clusterip::model::packet::{Segment, Taker, is_torn, judge};
+use clusterip::model::phase::{Phase, Phases};
+use clusterip::model::ruleset::{Element, Family, Target};
 use clusterip::model::vip::Vip;
 use clusterip::plan::dataplane;
 use clusterip::plan::diff::changes;
 use clusterip::plan::features::features;
 use clusterip::plan::installed::{counts, foreign, installed};
+use clusterip::plan::leaving::{flow_bytes, flow_of_bytes, flows_spec};
+use clusterip::plan::names::flows_set;
 use clusterip::sys::nft::{NftError, NftSocket};
 use lab::{Client, Context, Error, Lab, Node, Result, wait_until};
 use proptest::prelude::*;
@@ -33,8 +37,35 @@ const COUNT: &str = "table netdev judged {
     }
 }";
 
-/// A VIP and what is owned of it.
-type Shared = (Vip, BucketSet);
+/// A VIP, its buckets' phases, and the flows that stay.
+#[derive(Debug, Clone)]
+struct Shared {
+    vip: Vip,
+    phases: Phases,
+    flows: BTreeSet<Flow>,
+}
+
+/// How long phases last that end by themselves: longer than they are looked at.
+const LASTING_MS: u64 = 60_000;
+
+/// Phases by the bits of a number: about as many buckets in each of the five.
+fn any_phases(buckets: u16, coin: u64) -> Phases {
+    let mut phases = Phases::default();
+    for bucket in 0..buckets {
+        let owned = phases.owned.union(&BucketSet::one(bucket));
+        match coin.rotate_right(u32::from(bucket % 61)) % 5 {
+            1 => phases.owned = owned,
+            2 => {
+                phases.owned = owned;
+                phases.adopting.insert(bucket, LASTING_MS);
+            }
+            3 => drop(phases.closing.insert(bucket, LASTING_MS)),
+            4 => drop(phases.draining.insert(bucket, LASTING_MS)),
+            _ => {}
+        }
+    }
+    phases
+}
 
 /// Up to three VIPs of different addresses, as anybody could have described them.
 fn any_vips() -> impl Strategy<Value = Vec<Shared>> {
@@ -44,17 +75,22 @@ fn any_vips() -> impl Strategy<Value = Vec<Shared>> {
         seed,
     });
     let buckets = prop_oneof![1u16..=1, 2u16..=16, 17u16..=1024];
-    let one = (any::<bool>(), hasher, buckets, any::<u64>());
+    let one = (any::<bool>(), hasher, buckets, any::<u64>(), any::<bool>());
     prop::collection::vec(one, 1..=3).prop_map(|all| {
         let all = all.into_iter().enumerate();
-        all.map(|(n, (is_ip4, hasher, buckets, coin))| {
+        all.map(|(n, (is_ip4, hasher, buckets, coin, moves))| {
             let address: IpAddr = match is_ip4 {
                 true => [10, 77, 0, 90 + n as u8].into(),
                 false => [0xfd77, 0, 0, 0, 0, 0, 0, 0x90 + n as u16].into(),
             };
             let vip = described(address, hasher, buckets);
             let owned = (0..buckets).filter(|bucket| (coin >> (bucket % 64)) & 1 == 1);
-            (vip, owned.collect())
+            let phases = match moves {
+                true => any_phases(buckets, coin),
+                false => Phases::owning(owned.collect()),
+            };
+            let flows = BTreeSet::new();
+            Shared { vip, phases, flows }
         })
         .collect()
     })
@@ -96,22 +132,46 @@ impl Tally {
 /// What the mirror foretells of a sequence of packets.
 fn foretold(vips: &[Shared], packets: &[Vec<u8>]) -> Tally {
     let mut tally = Tally::default();
-    for (vip, _) in vips {
-        tally.vips.insert(vip.address, Default::default());
+    for shared in vips {
+        tally.vips.insert(shared.vip.address, Default::default());
     }
+    let mut flows: BTreeMap<IpAddr, BTreeSet<Flow>> = vips
+        .iter()
+        .map(|shared| (shared.vip.address, shared.flows.clone()))
+        .collect();
     let (mut begun, mut foreign) = (BTreeSet::new(), BTreeSet::new());
     for packet in packets {
         let judged = vips
             .iter()
-            .find_map(|(vip, owned)| Some((vip, owned, judge(vip, packet)?)));
-        let Some((vip, owned, judgement)) = judged else {
+            .find_map(|Shared { vip, phases, .. }| Some((vip, phases, judge(vip, packet)?)));
+        let Some((vip, phases, judgement)) = judged else {
             tally.passed += 1;
             continue;
         };
+        let owned = &phases.owned;
+        let flows = flows.entry(vip.address).or_default();
         let (dropped, buckets) = tally.vips.entry(vip.address).or_default();
         let key = judgement.datagram.map(|datagram| (vip.address, datagram));
         let (passes, bucket) = match judgement.taker {
-            Taker::Bucket(bucket) => (owned.contains(bucket), Some(bucket)),
+            Taker::Bucket(bucket) if owned.contains(bucket) => (true, Some(bucket)),
+            Taker::Bucket(bucket) => {
+                let phase = phases.of(bucket);
+                let segment = judgement.segment;
+                let taken = segment.is_some_and(|segment| segment.is_taken(phase, flows));
+                // Who begins anew has done with the old connection.
+                if let (
+                    Phase::Draining,
+                    Some(Segment {
+                        syn: Some(true),
+                        flow: Some(flow),
+                        ..
+                    }),
+                ) = (phase, segment)
+                {
+                    flows.remove(&flow);
+                }
+                (taken, None)
+            }
             // By source address the bucket is asked for first, and counts.
             Taker::Everyone if vip.hasher.mode == HashMode::SourceIp => {
                 let flow = Flow {
@@ -163,7 +223,7 @@ fn source(packet: &[u8]) -> IpAddr {
 
 /// The rules of these VIPs, and nothing else; what is read back is what was written.
 fn install(node: &Node, vips: &[Shared]) -> Result<()> {
-    let of = |(vip, owned): &Shared| (vip.clone(), Phases::owning(owned.clone()));
+    let of = |shared: &Shared| (shared.vip.clone(), shared.phases.clone());
     let wanted = dataplane::ruleset(&vips.iter().map(of).collect::<Vec<_>>());
     let observed = node.within(|| {
         let mut socket = NftSocket::open()?;
@@ -174,29 +234,74 @@ fn install(node: &Node, vips: &[Shared]) -> Result<()> {
             found.generation,
         )?;
         let found = socket.snapshot()?;
-        socket.apply(&changes(&found.rules, &wanted), found.generation)?;
-        socket.snapshot()
+        let mut generation = socket.apply(&changes(&found.rules, &wanted), found.generation)?;
+        let mut flows = BTreeMap::new();
+        for shared in vips.iter().filter(|shared| !shared.flows.is_empty()) {
+            generation = socket.apply(&[staying(shared)], generation)?;
+            let keys = socket.keys(Family::Netdev, &flows_set(shared.vip.address))?;
+            let found: BTreeSet<Flow> = keys.iter().filter_map(|key| flow_of_bytes(key)).collect();
+            flows.insert(shared.vip.address, found);
+        }
+        Ok::<_, NftError>((socket.snapshot()?, flows))
     })?;
-    let observed = observed.map_err(|error| Error::new(error.to_string()))?;
+    let (observed, flows) = observed.map_err(|error| Error::new(error.to_string()))?;
     if observed.rules != wanted {
         let left = changes(&observed.rules, &wanted);
         return Err(Error::new(format!(
             "read back, these would be changed: {left:?}"
         )));
     }
-    let mut back: Vec<Shared> = installed(&observed.rules)
+    let back: BTreeMap<IpAddr, _> = installed(&observed.rules)
         .into_iter()
-        .map(|known| (known.vip, known.phases.owned))
+        .map(|known| (known.vip.address, known))
         .collect();
-    back.sort_by_key(|(vip, _)| vip.address);
-    let mut asked = vips.to_vec();
-    asked.sort_by_key(|(vip, _)| vip.address);
-    if back != asked {
-        return Err(Error::new(format!(
-            "read back {back:?} instead of {asked:?}"
-        )));
+    for Shared {
+        vip,
+        phases,
+        flows: asked,
+    } in vips
+    {
+        let wrong = |what: String| Err(Error::new(format!("read back of {vip:?}: {what}")));
+        let Some(known) = back.get(&vip.address).filter(|known| known.vip == *vip) else {
+            return wrong(format!("{back:?}"));
+        };
+        let found = flows.get(&vip.address).cloned().unwrap_or_default();
+        if found != *asked {
+            return wrong(format!("flows {found:?} instead of {asked:?}"));
+        }
+        for bucket in 0..vip.buckets.get() {
+            let (found, asked) = (known.phases.of(bucket), phases.of(bucket));
+            let lasts = known.phases.left_ms(bucket);
+            if found != asked || lasts.is_some_and(|left| left > LASTING_MS) {
+                return wrong(format!(
+                    "bucket {bucket} is {found}, not {asked}: {lasts:?}"
+                ));
+            }
+        }
     }
     Ok(())
+}
+
+/// The change that lets a VIP's flows stay.
+fn staying(Shared { vip, flows, .. }: &Shared) -> Change {
+    let element = Element::new(Target::None).ending(LASTING_MS);
+    let elements = flows.iter().map(|flow| (flow_bytes(flow), element.clone()));
+    let (name, spec) = (flows_set(vip.address), flows_spec(vip.address));
+    Change::AddElements(Family::Netdev, name, spec, elements.collect())
+}
+
+/// Every other flow of these packets stays, where its bucket drains.
+fn choose_flows(vips: &mut [Shared], packets: &[Vec<u8>]) {
+    for shared in vips
+        .iter_mut()
+        .filter(|shared| !shared.phases.draining.is_empty())
+    {
+        let segments = packets
+            .iter()
+            .filter_map(|packet| judge(&shared.vip, packet)?.segment?.flow);
+        let chosen = segments.filter(|flow| (flow.source_port ^ flow.destination_port) & 1 == 0);
+        shared.flows = chosen.collect();
+    }
 }
 
 fn tally(node: &Node, vips: &[Shared]) -> Result<Tally> {
@@ -207,7 +312,7 @@ fn tally(node: &Node, vips: &[Shared]) -> Result<Tally> {
         .split_whitespace()
         .skip_while(|word| *word != "packets");
     let passed = words.nth(1).and_then(|word| word.parse().ok());
-    let vips = vips.iter().map(|(vip, _)| {
+    let vips = vips.iter().map(|Shared { vip, .. }| {
         let buckets = counts(&rules, vip.address).into_iter();
         let buckets = buckets.map(|(bucket, count)| (bucket, count.packets));
         let buckets = buckets.filter(|(_, count)| *count > 0).collect();
@@ -277,7 +382,7 @@ fn random_packets_are_judged_by_the_kernel_as_by_the_mirror() -> Result<()> {
     });
     let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
     let seen_here = std::cell::RefCell::new(&mut seen);
-    let outcome = runner.run(&(any_vips(), recipes), |(vips, recipes)| {
+    let outcome = runner.run(&(any_vips(), recipes), |(mut vips, recipes)| {
         let fail = |error: Error| TestCaseError::fail(error.to_string());
         let packets: Vec<(Mac, Vec<u8>)> = recipes
             .iter()
@@ -285,12 +390,22 @@ fn random_packets_are_judged_by_the_kernel_as_by_the_mirror() -> Result<()> {
             .filter(|(_, packet)| !is_torn(packet))
             .collect();
         let bytes: Vec<Vec<u8>> = packets.iter().map(|(_, bytes)| bytes.clone()).collect();
-        for (vip, _) in &vips {
+        choose_flows(&mut vips, &bytes);
+        for Shared { vip, phases, flows } in &vips {
             for judgement in bytes.iter().filter_map(|packet| judge(vip, packet)) {
-                *seen_here
-                    .borrow_mut()
-                    .entry(kind(judgement.taker))
-                    .or_default() += 1;
+                let mut seen = seen_here.borrow_mut();
+                *seen.entry(kind(judgement.taker)).or_default() += 1;
+                if let (Taker::Bucket(bucket), Some(segment)) = (judgement.taker, judgement.segment)
+                {
+                    let phase = phases.of(bucket);
+                    if matches!(phase, Phase::Closing | Phase::Draining) {
+                        let kind = match segment.is_taken(phase, flows) {
+                            true => "stays",
+                            false => "leaves",
+                        };
+                        *seen.entry(kind).or_default() += 1;
+                    }
+                }
             }
         }
         let agrees = |count: usize| -> Result<Option<(Tally, Tally)>> {
@@ -306,7 +421,10 @@ fn random_packets_are_judged_by_the_kernel_as_by_the_mirror() -> Result<()> {
         for count in 1..=packets.len() {
             if let Some((found, foretold)) = agrees(count).map_err(fail)? {
                 let last = &bytes[count - 1];
-                let judgements: Vec<_> = vips.iter().map(|(vip, _)| judge(vip, last)).collect();
+                let judgements: Vec<_> = vips
+                    .iter()
+                    .map(|Shared { vip, .. }| judge(vip, last))
+                    .collect();
                 let of_last = |recipe: &&Recipe| written(recipe, &vips).1 == *last;
                 let recipe = recipes.iter().find(of_last);
                 return Err(TestCaseError::fail(format!(
@@ -332,6 +450,8 @@ fn random_packets_are_judged_by_the_kernel_as_by_the_mirror() -> Result<()> {
         "follows",
         "follows, or is dropped",
         "nobody",
+        "stays",
+        "leaves",
     ] {
         assert!(
             seen.get(kind).is_some_and(|count| *count >= 20),
@@ -375,6 +495,6 @@ fn kind(taker: Taker) -> &'static str {
 
 /// The packet of a recipe for one of the VIPs, and the link-layer address to which it is sent.
 fn written(recipe: &Recipe, vips: &[Shared]) -> (Mac, Vec<u8>) {
-    let (vip, _) = &vips[recipe.vip % vips.len()];
+    let Shared { vip, .. } = &vips[recipe.vip % vips.len()];
     (vip.mac, recipe.packet(vip.address))
 }

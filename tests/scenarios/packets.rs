@@ -44,6 +44,7 @@ enum Damage {
 /// A recipe that somebody could send; few sources and identifications, so that they collide.
 pub fn any_recipe() -> impl Strategy<Value = Recipe> {
     let protocol = prop_oneof![
+        4 => Just(6u8),
         4 => prop::sample::select(vec![6u8, 17, 33, 132, 136, 50]),
         2 => Just(51u8),
         3 => prop::sample::select(vec![1u8, 58]),

@@ -119,6 +119,7 @@ impl HoldReport {
 
 /// Connections being held; [`Held::stop`] gives the report.
 pub struct Held {
+    count: usize,
     counters: Arc<Counters>,
     stop: watch::Sender<Ending>,
     thread: Option<JoinHandle<Result<HoldReport>>>,
@@ -161,6 +162,7 @@ impl Client {
         // The channel ends early only if the thread failed, which `stop` will tell.
         let ready = all_opened.iter().take(expected).count();
         let held = Held {
+            count: expected,
             counters,
             stop,
             thread: Some(thread),
@@ -174,6 +176,11 @@ impl Client {
 }
 
 impl Held {
+    /// How many connections there were to be.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
     /// Good exchanges so far.
     pub fn exchanges(&self) -> usize {
         self.counters.exchanges.load(Ordering::Relaxed)

@@ -1,0 +1,151 @@
+//! Nodes whose connections may stay, without a cluster; Pacemaker's part is in `cluster_draining`.
+
+use crate::product::*;
+use crate::sharing::*;
+use lab::traffic::Held;
+use lab::{Client, Context, HoldOptions, Lab, Node, NodeOptions, Pace, Result, Witnessed};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+pub const SEED: u32 = 0x0bad_cafe;
+pub const PATIENT: Duration = Duration::from_secs(20);
+/// Connections of each family.
+pub const HELD: usize = 60;
+
+/// Three nodes that share both VIPs, and a client.
+pub struct Scene {
+    pub client: Client,
+    pub sharing: Sharing,
+    pub lab: Lab,
+}
+
+impl Scene {
+    /// Connections may stay so many seconds.
+    pub fn begin(name: &str, drain_s: &str) -> Result<Self> {
+        let scene = Scene::prepare(name, drain_s)?;
+        scene.start()?;
+        Ok(scene)
+    }
+
+    /// The same, but no VIP is there yet.
+    pub fn prepare(name: &str, drain_s: &str) -> Result<Self> {
+        let lab = Lab::new(name)?;
+        let client = lab.client("c1")?;
+        let mut sharing = Sharing::serving(&lab, NodeOptions::default())?;
+        let draining = |vip| agent(vip).with("drain_timeout", drain_s);
+        sharing.agents = [draining(V4), draining(V6)];
+        Ok(Scene {
+            client,
+            sharing,
+            lab,
+        })
+    }
+
+    /// Starts both VIPs on all nodes.
+    pub fn start(&self) -> Result<()> {
+        let mut agents = self.sharing.agents.iter();
+        agents.try_for_each(|agent| self.sharing.start(agent))
+    }
+
+    /// The n-th node, counted from 0.
+    pub fn node(&self, n: usize) -> &Node {
+        &self.sharing.nodes[n]
+    }
+
+    /// Moves all instances that the first node began with, as Pacemaker does: stops, then starts.
+    pub fn move_all(&self, from: usize, to: usize) -> Result<()> {
+        for agent in &self.sharing.agents {
+            for instance in instances(0) {
+                agent.call(self.node(from), "stop", instance)?.expect(0);
+            }
+            for instance in instances(0) {
+                agent.start(self.node(to), instance)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Holds connections to both VIPs.
+    pub fn hold(&self) -> Result<Vec<Held>> {
+        let options = HoldOptions {
+            interval: Duration::from_millis(100),
+            ..HoldOptions::default()
+        };
+        self.hold_so(HELD, options)
+    }
+
+    /// So many, in this manner.
+    pub fn hold_so(&self, each: usize, options: HoldOptions) -> Result<Vec<Held>> {
+        vips()
+            .into_iter()
+            .map(|vip| {
+                let sources = self.client.sources_for(vip, each);
+                let target = SocketAddr::new(vip, PORT);
+                self.client.hold(target, sources, options)
+            })
+            .collect()
+    }
+
+    /// Waits until every connection has had some more answers.
+    pub fn go_on(&self, held: &[Held]) -> Result<()> {
+        for one in held {
+            let enough = one.exchanges() + 10 * HELD;
+            self.lab
+                .wait_until("more exchanges", PATIENT, || one.exchanges() >= enough)?;
+        }
+        Ok(())
+    }
+
+    /// The buckets of a VIP that are in this phase on the n-th node.
+    pub fn phases(&self, n: usize, vip: &str, phase: &str) -> Result<BTreeSet<u64>> {
+        let text = nodectl(self.node(n), &["buckets", vip, "--json"])?;
+        let all: serde_json::Value = serde_json::from_str(&text).context("JSON")?;
+        let all = all["buckets"].as_array().context("buckets")?;
+        let of = all.iter().filter(|bucket| bucket["phase"] == phase);
+        Ok(of.filter_map(|bucket| bucket["bucket"].as_u64()).collect())
+    }
+
+    /// New connections to both VIPs are answered by these nodes alone.
+    pub fn expect_new_ones_at(&self, nodes: &[&str]) -> Result<()> {
+        for vip in vips() {
+            let target = SocketAddr::new(vip, PORT);
+            let sources = self.client.sources_for(vip, 90);
+            let report = self.client.tcp(target, sources, Pace::default())?;
+            report.expect_all_answered()?;
+            let answered: BTreeSet<String> = report.by_node().into_keys().collect();
+            let expected: BTreeSet<String> = nodes.iter().map(|name| (*name).to_owned()).collect();
+            assert_eq!(answered, expected, "{vip}");
+        }
+        Ok(())
+    }
+
+    /// Nothing of any VIP is on the n-th node, soon.
+    pub fn expect_nothing_left(&self, n: usize) -> Result<()> {
+        let node = self.node(n);
+        let what = format!("nothing to be left on {}", node.name());
+        self.lab.wait_until(&what, PATIENT, || {
+            let state = state_of(node).map_err(|error| error.to_string())?;
+            let traces = [V4, V6, "clusterip", "drop_unicast_in_l2_multicast:1", MAC4];
+            match traces.iter().find(|trace| state.contains(**trace)) {
+                None => Ok(()),
+                Some(trace) => Err(format!("{trace} in {state}")),
+            }
+        })
+    }
+}
+
+/// Was the bucket of this client the first node's in the beginning?
+pub fn was_the_first_nodes(flow: &lab::traffic::HeldFlow) -> bool {
+    let hasher = hasher(Default::default(), Default::default(), SEED);
+    let bucket = hasher.bucket(&flow_from(flow.src, flow.sport), BUCKETS);
+    instances(0).any(|instance| instance == u32::from(bucket))
+}
+
+/// No two nodes answered the same, resets left aside: when a node ends what is left of a connection that
+/// its client has given up, its kernel says so to the client, for whom that is out of every window.
+pub fn expect_no_double_answers_but_resets(mut seen: Witnessed) -> Result<()> {
+    let resets: BTreeSet<Duration> = seen.resets().iter().map(|seen| seen.at).collect();
+    seen.frames.retain(|seen| !resets.contains(&seen.at));
+    seen.expect_no_double_answers()
+}

@@ -3,7 +3,7 @@
 use crate::product::*;
 use clusterip::model::hash::{HashMode, Layout};
 use clusterip::model::seed::derived_seed;
-use lab::{Client, Error, Lab, Node, Pace, Result};
+use lab::{Client, Context, Error, Lab, Node, Pace, Result};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -159,13 +159,14 @@ fn an_agent_killed_at_any_system_call_of_a_move_cuts_no_connection() -> Result<(
             })
         };
         for n in (1..).step_by(stride()) {
+            let at = |what: &str| format!("{vip}, {what} at system call {n}");
             let mut still_going = killed_at(&agent, &node, "stop", 1, n)?;
-            go_on()?;
+            go_on().context(at("a stop killed"))?;
             agent.call(&node, "stop", 1)?.expect(0);
             agent.call(&node, "monitor", 1)?.expect(7);
-            go_on()?;
+            go_on().context(at("after a stop killed"))?;
             still_going |= killed_at(&agent, &node, "start", 1, n)?;
-            go_on()?;
+            go_on().context(at("a start killed"))?;
             agent.start(&node, 1)?;
             agent.call(&node, "monitor", 1)?.expect(0);
             if !still_going {

@@ -124,6 +124,11 @@ struct Message<'a> {
     payload: &'a [u8],
 }
 
+/// Does the change do nothing where what it adds is there already, unseen?
+fn is_perhaps_nothing(change: &Change) -> bool {
+    matches!(change, Change::AddElements(_, _, spec, _) if matches!(spec.lifetime, Lifetime::Learnt(_)))
+}
+
 impl NftSocket {
     /// Opens the socket; opening needs no privilege, using it does.
     pub fn open() -> Result<Self, NftError> {
@@ -187,7 +192,15 @@ impl NftSocket {
     /// on success the generation after the transaction is returned.
     pub fn apply(&mut self, changes: &[Change], generation: u32) -> Result<u32, NftError> {
         self.send(&encode::transaction(changes, generation))?;
-        Ok(generation.wrapping_add(1))
+        let next = generation.wrapping_add(1);
+        // What packets change too may be there already, and a transaction of nothing raises nothing.
+        if !changes.iter().all(is_perhaps_nothing) {
+            return Ok(next);
+        }
+        match self.generation()? {
+            now if now == next || now == generation => Ok(now),
+            _ => Err(NftError::Outdated),
+        }
     }
 
     /// Has the kernel check the changes, and keeps none of them: a batch without its end is undone.

@@ -16,10 +16,8 @@ use crate::model::host::Observed;
 use crate::model::phase::Phase;
 use crate::model::ruleset::Family;
 use crate::model::vip::Vip;
-use crate::pacemaker::history::drains_until;
 use crate::plan::health::{Drift, MISSING, drift};
 use crate::plan::installed::{find, is_unreadable, phases_of};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The most pieces that an exit reason names.
 const NAMED: usize = 3;
@@ -45,9 +43,7 @@ pub fn monitor(env: &Environment) -> Result<(), Failure> {
         Err(error) if absent(&error) => return Err(Failure::not_running()),
         observed => observed.map_err(|error| generic(&error))?.0,
     };
-    let now_s = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now_s = now_s.map_or(0, |now| now.as_secs());
-    judge(env, &essentials, number, &observed, now_s)?;
+    judge(env, &essentials, number, &observed)?;
     let Ok(bucket) = u16::try_from(number) else {
         return Ok(());
     };
@@ -69,7 +65,6 @@ fn judge(
     essentials: &Essentials,
     number: u32,
     observed: &Observed,
-    now_s: u64,
 ) -> Result<(), Failure> {
     let ip = essentials.ip;
     let not_here = |reason: String| {
@@ -103,15 +98,6 @@ fn judge(
         ));
     }
     let owned = u16::try_from(number).is_ok_and(|bucket| found.phases.owned.contains(bucket));
-    if !owned && env.is_probe() {
-        let left_ms = u16::try_from(number).ok().and_then(|bucket| {
-            let leaves = found.phases.leaving().contains(bucket);
-            found.phases.left_ms(bucket).filter(|_| leaves)
-        });
-        // What the other nodes must know before they reset what they know no connection of.
-        let reason = left_ms.map(|left_ms| drains_until(now_s + left_ms.div_ceil(1000)));
-        return Err(Failure::new(Code::NotRunning, reason.unwrap_or_default()));
-    }
     if !owned {
         return not_here(format!(
             "bucket {number} of {ip} is not served: its element is gone from the map of buckets"

@@ -6,27 +6,17 @@
 //! vanished is still expected to be there. Clone notifications cannot tell these apart.
 //!
 //! When a stack comes back, or somebody refreshes the resource, Pacemaker forgets what the node did
-//! and probes it anew. So a probe that finds a bucket that drains says until when, in its exit reason.
-//! Until a living node was probed nothing is known of it.
+//! and probes it anew. A probe cannot say that its kernel drains (of what was expected Pacemaker keeps
+//! no exit reason), so a probe that came after this node had the bucket counts like a stop: whoever
+//! drained it then may do so still. Until a living node was probed nothing is known of it.
 //!
 //! The times are whole seconds of the clock of the node that stopped; nodes of a cluster keep the
 //! same time.
 
 use roxmltree::{Document, Node};
 
-/// What a probe says of a bucket that drains.
-pub fn drains_until(until_s: u64) -> String {
-    format!("{DRAINS_UNTIL}{until_s}{SINCE_1970}")
-}
-
-const DRAINS_UNTIL: &str = "not running, but its connections stay until ";
-const SINCE_1970: &str = " (seconds since 1970)";
-
-/// When that is.
-fn said_until(reason: &str) -> Option<u64> {
-    let text = reason.strip_prefix(DRAINS_UNTIL)?;
-    text.strip_suffix(SINCE_1970)?.parse().ok()
-}
+/// A refresh probes all nodes within so many seconds.
+const REFRESH_S: u64 = 60;
 
 /// What was asked.
 #[derive(Debug, Clone, Copy)]
@@ -63,16 +53,31 @@ pub enum Drained {
 /// [`HistoryError`] for what is no XML.
 pub fn drained(status: &str, question: Question<'_>) -> Result<Drained, HistoryError> {
     let document = Document::parse(status)?;
-    let nodes = document
-        .descendants()
-        .filter(|node| node.has_tag_name("node_state"))
-        .filter(|node| node.attribute("uname") != Some(question.node));
-    let told = nodes.filter_map(|node| by(node, question));
+    let states = document.descendants();
+    let states = states.filter(|node| node.has_tag_name("node_state"));
+    let (own, others): (Vec<_>, Vec<_>) =
+        states.partition(|node| node.attribute("uname") == Some(question.node));
+    let own = own.first().and_then(|own| operation(*own, question));
+    let since = own.and_then(here_since);
+    let told = others
+        .into_iter()
+        .filter_map(|node| by(node, question, since));
     Ok(told.max().unwrap_or(Drained::ByNobody))
 }
 
+/// From which time on a probe elsewhere tells of a history that was forgotten.
+fn here_since(own: Node<'_, '_>) -> Option<u64> {
+    let at = number(own, "last-rc-change")?;
+    match (own.attribute("operation"), own.attribute("rc-code")) {
+        (Some("start"), Some("0")) => Some(at + 1),
+        // This node's was forgotten too.
+        (Some("monitor"), Some("0")) => Some(at.saturating_sub(REFRESH_S)),
+        _ => None,
+    }
+}
+
 /// What is known of a node; `None` if its kernel does not run, as far as the cluster knows.
-fn by(state: Node<'_, '_>, question: Question<'_>) -> Option<Drained> {
+fn by(state: Node<'_, '_>, question: Question<'_>, since: Option<u64>) -> Option<Drained> {
     let is = |name, value: &str| state.attribute(name) == Some(value);
     // From Pacemaker 2.1.7 on both can be a time, of which 0 means no.
     let crmd = state.attribute("crmd").unwrap_or_default();
@@ -83,20 +88,24 @@ fn by(state: Node<'_, '_>, question: Question<'_>) -> Option<Drained> {
     if !member && !is("expected", "down") {
         return None;
     }
-    let mut resources = state
-        .descendants()
-        .filter(|node| node.has_tag_name("lrm_resource"));
-    let found = resources.find(|node| node.attribute("id") == Some(question.instance));
-    match found.and_then(last_operation) {
-        Some(operation) if !is_pending(operation) => Some(told_by(operation, question)),
+    match operation(state, question) {
+        Some(operation) if !is_pending(operation) => Some(told_by(operation, question, since)),
         _ if member => Some(Drained::NotYetKnown),
         _ => None,
     }
 }
 
-/// Of all but recurring operations the last one is kept; what came after a stop undoes it.
-fn last_operation<'a, 'input>(resource: Node<'a, 'input>) -> Option<Node<'a, 'input>> {
-    resource
+/// The last operation of the instance on a node. Of all but recurring operations the last one is kept;
+/// what came after a stop undoes it.
+fn operation<'a, 'input>(
+    state: Node<'a, 'input>,
+    question: Question<'_>,
+) -> Option<Node<'a, 'input>> {
+    let mut resources = state
+        .descendants()
+        .filter(|node| node.has_tag_name("lrm_resource"));
+    resources
+        .find(|node| node.attribute("id") == Some(question.instance))?
         .children()
         .filter(|node| node.has_tag_name("lrm_rsc_op"))
         .filter(|node| number(*node, "interval").unwrap_or_default() == 0)
@@ -117,21 +126,21 @@ fn is_pending(operation: Node<'_, '_>) -> bool {
 }
 
 /// What the last operation of a node tells.
-fn told_by(operation: Node<'_, '_>, question: Question<'_>) -> Drained {
-    let code = operation.attribute("rc-code");
-    let until = match (operation.attribute("operation"), code) {
-        (Some("stop"), Some("0")) => {
-            let stopped = number(operation, "last-rc-change");
-            // A clock that is ahead is no reason to wait longer.
-            stopped.map(|at| at.min(question.now_s) + u64::from(question.drain_s))
+fn told_by(operation: Node<'_, '_>, question: Question<'_>, since: Option<u64>) -> Drained {
+    let drains_from = number(operation, "last-rc-change").filter(|at| {
+        let code = operation.attribute("rc-code");
+        match operation.attribute("operation") {
+            Some("stop") => code == Some("0"),
+            Some("monitor") => code == Some("7") && since.is_some_and(|since| *at >= since),
+            _ => false,
         }
-        (Some("monitor"), Some("7")) => operation.attribute("exit-reason").and_then(said_until),
-        _ => None,
-    };
+    });
+    // A clock that is ahead is no reason to wait longer.
+    let until = drains_from.map(|at| at.min(question.now_s) + u64::from(question.drain_s));
     let left = until.map(|until| until.saturating_sub(question.now_s));
     match left.and_then(|left| u32::try_from(left).ok()) {
         None | Some(0) => Drained::ByNobody,
-        Some(left) => Drained::For(left.min(question.drain_s)),
+        Some(left) => Drained::For(left),
     }
 }
 
@@ -237,17 +246,27 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_says_until_when_a_bucket_drains() {
-        let probe = |until| {
-            let reason = format!("exit-reason=\"{}\" rc-code=", drains_until(until));
-            let probe = operation("monitor", 9, 7, 5).replace("rc-code=", &reason);
-            asked(&status(&[("n2", ONLINE, &probe)]))
+    fn a_probe_after_the_bucket_came_here_tells_of_a_history_that_was_forgotten() {
+        let probed = |age| operation("monitor", 9, 7, age);
+        let with_own = |own: &str, age| {
+            asked(&status(&[
+                ("n1", ONLINE, own),
+                ("n2", ONLINE, &probed(age)),
+            ]))
         };
-        assert_eq!(probe(NOW + 100), For(100));
-        assert_eq!(probe(NOW + 1000), For(300));
-        assert_eq!(probe(NOW), ByNobody);
-        // Pacemaker keeps 128 bytes.
-        assert!(drains_until(u64::MAX).len() <= 128);
+        // Here since 100 s: the stack of the other came back 40 s ago.
+        let started = operation("start", 5, 0, 100);
+        assert_eq!(with_own(&started, 40), For(260));
+        // It was probed before.
+        assert_eq!(with_own(&started, 100), ByNobody);
+        assert_eq!(with_own(&started, 200), ByNobody);
+        // Somebody refreshed the resource on all nodes.
+        let refreshed = operation("monitor", 5, 0, 40);
+        assert_eq!(with_own(&refreshed, 42), For(258));
+        assert_eq!(with_own(&refreshed, 200), ByNobody);
+        // It is just starting here.
+        assert_eq!(with_own(&operation("monitor", 5, 7, 40), 39), ByNobody);
+        assert_eq!(asked(&status(&[("n2", ONLINE, &probed(40))])), ByNobody);
     }
 
     #[test]

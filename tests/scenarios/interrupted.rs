@@ -3,7 +3,7 @@
 use crate::product::*;
 use clusterip::model::hash::{HashMode, Layout};
 use clusterip::model::seed::derived_seed;
-use lab::{Client, Context, Error, Lab, Node, Pace, Result};
+use lab::{Client, Context, Error, HoldOptions, Lab, Node, Pace, Result};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -148,7 +148,11 @@ fn an_agent_killed_at_any_system_call_of_a_move_cuts_no_connection() -> Result<(
         let flows: Vec<_> = flows
             .filter(|(source, port)| hasher.bucket(&flow_from(*source, *port), BUCKETS) == 1)
             .collect();
-        let held = client.hold(SocketAddr::new(ip(vip), PORT), flows, Default::default())?;
+        let options = HoldOptions {
+            interval: Duration::from_millis(10),
+            ..HoldOptions::default()
+        };
+        let held = client.hold(SocketAddr::new(ip(vip), PORT), flows, options)?;
         let go_on = || {
             let enough = held.exchanges() + 20;
             lab.wait_until("answers", Duration::from_secs(20), || {

@@ -19,7 +19,7 @@ pub type Flow = u8;
 pub const FLOWS: Flow = 9;
 /// How long connections may stay.
 pub const DRAIN_MS: u64 = 100;
-/// More sightings of the same segment than this make an orphan.
+/// More sightings of the same segment than this make an orphan; in the kernel it is a matter of time.
 const SIGHTINGS: u8 = 5;
 
 /// A node: what its rules and its sockets are.

@@ -326,6 +326,8 @@ pub enum Comparison {
 pub enum Learn {
     /// The key is in it from now on, for the set's lifetime.
     Keep,
+    /// The same, but if it is in it already its time goes on.
+    Note,
     /// The key is not in it any more.
     Forget,
 }

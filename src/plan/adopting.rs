@@ -6,10 +6,10 @@
 //! services behind NAT on this node. The set `adopting-…` ends by itself, and the rules with it.
 //!
 //! **The safety net.** It may be that nobody drains them after all. So a segment with data that comes
-//! again and again, unanswered, makes its flow an orphan, and orphans get their RST. How often is
-//! weighed: Linux sends a segment again after about 0.2, 0.6, 1.4 and 3 s, so the sixth
-//! sighting comes three seconds after the first. Fewer would take the connections of a client whose
-//! way back is jammed for a second; more would let the clients of a dead node wait longer.
+//! again some seconds after it came first is unanswered: its flow is an orphan, and orphans get their
+//! RST. How long that is, is weighed: Linux sends a segment again after about 0.2, 0.6, 1.4, 3 and 6 s.
+//! Less would take the connections of a client whose way back is jammed for a moment; more would let the
+//! clients of a dead node wait longer.
 
 use super::connection_words::{flow_key, segment_key};
 use super::names::*;
@@ -24,17 +24,17 @@ use std::net::IpAddr;
 
 use super::ingress::has_ports;
 
-/// How often the same segment is seen until its flow is an orphan.
-pub const SIGHTINGS: usize = 6;
-/// How long a sighting is remembered: longer than the longest pause between two of them.
-const SIGHTING_MS: u64 = 30_000;
-/// The same for the first, which every segment with data is seen for.
-const FIRST_SIGHTING_MS: u64 = 5_000;
+/// For how long a segment may come again unanswered, from its first sighting on.
+const FRESH_MS: u64 = 4_000;
+/// How long a sighting is remembered. A pause between two of them is longer only for clients that have
+/// been sending the same for half a minute.
+const SIGHTED_MS: u64 = 16_000;
 /// How long an orphan is one.
 const ORPHAN_MS: u64 = 60_000;
-/// The most segments, and orphans, at once; one more waits until the bucket is adopted.
-const MOST: u32 = 16_384;
-const MOST_FIRST: u32 = 65_536;
+/// The most segments with data that are remembered, some 100 bytes each; what comes beyond that waits
+/// until the bucket is owned.
+const MOST_SIGHTED: u32 = 262_144;
+const MOST_ORPHANS: u32 = 16_384;
 /// Before connection tracking (−200) and address translation; and behind them (100, 300).
 const PRIORITY_BEFORE: i32 = -290;
 const PRIORITY_AFTER: i32 = 310;
@@ -42,9 +42,9 @@ const PRIORITY_AFTER: i32 = 310;
 const BEFORE: &str = "adopting-in";
 const AFTER: &str = "adopting-out";
 
-const ORPHAN: &str = "seen again and again, unanswered: nobody has this connection";
-const SEEN: &str = "seen again";
-const FIRST_SEEN: &str = "seen for the first time";
+const ORPHAN: &str = "seen again after seconds, unanswered: nobody has this connection";
+const SEEN: &str = "seen";
+const FRESH: &str = "seen for the first time, or again a moment later";
 const DATA: &str = "data in buckets that are adopted";
 const SILENT: &str = "another node may have this connection";
 
@@ -60,8 +60,12 @@ fn orphans_set(vip: IpAddr) -> String {
     format!("orphans-{}", tag(vip))
 }
 
-fn sighted_set(vip: IpAddr, times: usize) -> String {
-    format!("sighted-{times}-{}", tag(vip))
+fn sighted_set(vip: IpAddr) -> String {
+    format!("sighted-{}", tag(vip))
+}
+
+fn fresh_set(vip: IpAddr) -> String {
+    format!("fresh-{}", tag(vip))
 }
 
 fn sightings_chain(vip: IpAddr) -> String {
@@ -121,24 +125,20 @@ fn silence(vip: &Vip) -> Sentence {
         .counter_drop()
 }
 
-/// The last sighting first, so that a packet is counted once.
 fn sightings(vip: IpAddr) -> Chain {
-    let last = SIGHTINGS - 1;
-    let mut rules = vec![
+    let (sighted, fresh) = (sighted_set(vip), fresh_set(vip));
+    let rules = [
         Sentence::because(ORPHAN)
-            .segment_in(&sighted_set(vip, last), vip)
+            .segment_in(&sighted, vip)
+            .segment_not_in(&fresh, vip)
             .learn_flow(&orphans_set(vip), Learn::Keep, vip)
             .accept(),
+        Sentence::because(FRESH).note_segment(&fresh, vip),
+        // Where the first set is full, what comes again would be taken for an orphan at once.
+        Sentence::because(SEEN)
+            .segment_in(&fresh, vip)
+            .note_segment(&sighted, vip),
     ];
-    for times in (1..last).rev() {
-        rules.push(
-            Sentence::because(SEEN)
-                .segment_in(&sighted_set(vip, times), vip)
-                .learn_segment(&sighted_set(vip, times + 1), vip)
-                .accept(),
-        );
-    }
-    rules.push(Sentence::because(FIRST_SEEN).learn_segment(&sighted_set(vip, 1), vip));
     Chain::of(rules.into_iter().map(Sentence::rule))
 }
 
@@ -163,22 +163,16 @@ fn sets(vip: &Vip, phases: &Phases) -> Vec<(String, Set)> {
         let element = Element::new(Target::None).ending(*left_ms);
         adopting.elements.insert(bucket_key(*bucket), element);
     }
-    let mut all = vec![
+    let segments = |lifetime| learnt(segment_key(address), lifetime, MOST_SIGHTED);
+    vec![
         (adopting_set(address), adopting),
         (
             orphans_set(address),
-            learnt(flow_key(address), ORPHAN_MS, MOST),
+            learnt(flow_key(address), ORPHAN_MS, MOST_ORPHANS),
         ),
-    ];
-    for times in 1..SIGHTINGS {
-        let (lifetime, most) = match times {
-            1 => (FIRST_SIGHTING_MS, MOST_FIRST),
-            _ => (SIGHTING_MS, MOST),
-        };
-        let set = learnt(segment_key(address), lifetime, most);
-        all.push((sighted_set(address, times), set));
-    }
-    all
+        (fresh_set(address), segments(FRESH_MS)),
+        (sighted_set(address), segments(SIGHTED_MS)),
+    ]
 }
 
 /// Which buckets of the VIP are adopted according to these rules.
@@ -201,10 +195,12 @@ pub(super) fn remove(rules: &mut Ruleset, vip: IpAddr) {
     let Some(table) = rules.get_mut(&family(vip)) else {
         return;
     };
-    let ours: Vec<String> = [adopting_set(vip), orphans_set(vip)]
-        .into_iter()
-        .chain((1..SIGHTINGS).map(|times| sighted_set(vip, times)))
-        .collect();
+    let ours = [
+        adopting_set(vip),
+        orphans_set(vip),
+        fresh_set(vip),
+        sighted_set(vip),
+    ];
     table.chains.remove(&sightings_chain(vip));
     for name in [BEFORE, AFTER] {
         if let Some(chain) = table.chains.get_mut(name) {

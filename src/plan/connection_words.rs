@@ -91,10 +91,17 @@ impl Sentence {
         self.segment(vip).say(segment_words(vip)).in_set(set, REG0)
     }
 
-    /// Puts the segment into the set.
-    pub(super) fn learn_segment(self, set: &str, vip: IpAddr) -> Self {
+    /// Goes on only if the set does not have it.
+    pub(super) fn segment_not_in(self, set: &str, vip: IpAddr) -> Self {
         self.segment(vip)
-            .learn(set, Learn::Keep, &segment_words(vip))
+            .say(segment_words(vip))
+            .not_in_set(set, REG0)
+    }
+
+    /// Puts the segment into the set, unless it is there already.
+    pub(super) fn note_segment(self, set: &str, vip: IpAddr) -> Self {
+        self.segment(vip)
+            .learn(set, Learn::Note, &segment_words(vip))
     }
 
     /// The flow and the sequence number.

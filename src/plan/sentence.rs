@@ -246,6 +246,7 @@ impl Sentence {
     pub(super) fn learn(self, set: &str, what: Learn, words: &str) -> Self {
         let verb = match what {
             Learn::Keep => "update",
+            Learn::Note => "add",
             Learn::Forget => "delete",
         };
         self.expr(Expr::Learn {

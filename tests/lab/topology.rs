@@ -147,10 +147,7 @@ impl Lab {
 
     /// Pulls the cable between a machine and the switch out, or puts it back.
     pub fn cable(&self, name: &str, up: bool) -> Result<()> {
-        let state = if up { "up" } else { "down" };
-        self.inner
-            .switch_ip(&format!("link set {name} {state}\n"))
-            .context(format!("cable of {name}"))
+        self.inner.cable(name, up)
     }
 
     /// Runs a command on the switch, for instance `bridge fdb show`; gives its stdout.
@@ -232,6 +229,12 @@ impl Inner {
             Some(Machine::Node(node, options)) => self.plug_node(&node, options),
             _ => Err(Error::new(format!("there is no node {name}"))),
         }
+    }
+
+    pub(crate) fn cable(&self, name: &str, up: bool) -> Result<()> {
+        let state = if up { "up" } else { "down" };
+        self.switch_ip(&format!("link set {name} {state}\n"))
+            .context(format!("cable of {name}"))
     }
 
     /// Takes a machine's network away: its cable at once, its namespace when nobody is in it.

@@ -277,6 +277,7 @@ fn known_expression(name: &str, data: &Attributes<'_>) -> Option<Expr> {
                 from: reg(4)?,
                 what: match (data.u32(3)?, data.u32(9).unwrap_or_default()) {
                     (DYNSET_UPDATE, 0) => Learn::Keep,
+                    (DYNSET_ADD, 0) => Learn::Note,
                     (DYNSET_DELETE, 0) => Learn::Forget,
                     _ => return None,
                 },

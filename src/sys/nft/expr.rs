@@ -210,6 +210,7 @@ pub(super) fn describe(expr: &Expr) -> Option<Described> {
                 sys::NFTNL_EXPR_DYNSET_OP,
                 match what {
                     Learn::Keep => DYNSET_UPDATE,
+                    Learn::Note => DYNSET_ADD,
                     Learn::Forget => DYNSET_DELETE,
                 },
             )

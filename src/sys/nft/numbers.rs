@@ -77,7 +77,8 @@ pub(super) const VERDICT_CHAIN: u16 = 2;
 /// NFT_LOOKUP_F_INV, NFT_LIMIT_PKTS.
 pub(super) const LOOKUP_INVERTED: u32 = 1;
 pub(super) const LIMIT_PACKETS: u32 = 0;
-/// NFT_DYNSET_OP_UPDATE, NFT_DYNSET_OP_DELETE.
+/// NFT_DYNSET_OP_ADD, NFT_DYNSET_OP_UPDATE, NFT_DYNSET_OP_DELETE.
+pub(super) const DYNSET_ADD: u32 = 0;
 pub(super) const DYNSET_UPDATE: u32 = 1;
 pub(super) const DYNSET_DELETE: u32 = 2;
 /// The IPv6 fragment header (`include/net/ipv6.h`).

@@ -310,6 +310,10 @@ impl Inner {
     }
 
     fn power_off(&self, name: &str) -> Result<()> {
+        // Without power a kernel does not say goodbye to its connections.
+        if !matches!(*self.member(name)?.power(), Power::Off { .. }) {
+            self.lab.cable(name, false)?;
+        }
         self.crash(name)?;
         let member = self.member(name)?;
         let mut power = member.power();

@@ -87,6 +87,7 @@ pub type Groups = BTreeMap<String, Vec<Held>>;
 
 /// New connections all the while, and datagrams that tell when buckets are dark.
 pub struct Newcomers {
+    hasher: Hasher,
     connecting: Vec<Probe>,
     asking: Vec<Probe>,
 }
@@ -105,10 +106,15 @@ impl Newcomers {
             slowest = slowest.max(times.max().unwrap_or_default());
         }
         for probe in self.asking {
-            dark = dark.max(probe.stop()?.longest_outage());
+            let buckets = probe.stop()?.outages_by(|result| {
+                let flow = flow_from(result.src, result.sport);
+                self.hasher.bucket(&flow, BUCKETS)
+            });
+            dark = dark.max(buckets.into_values().max().unwrap_or_default());
         }
         Ok(format!(
-            "{count} newcomers, none refused, the slowest after {:.2} s; dark for {:.2} s at most",
+            "{count} newcomers, none refused, the slowest after {:.2} s; a bucket was dark for {:.2} s at \
+             most",
             slowest.as_secs_f64(),
             dark.as_secs_f64()
         ))
@@ -261,6 +267,7 @@ impl Rig {
             probes.collect()
         };
         Ok(Newcomers {
+            hasher: self.hasher,
             connecting: each(ProbeKind::Tcp, 400, 30_000)?,
             asking: each(ProbeKind::Udp, 200, 2_000)?,
         })

@@ -122,13 +122,20 @@ fn drain(rules: &Rules, node: &Node, count: u32) -> Result<()> {
     };
     let done = node.within(|| -> Result<()> {
         let mut kernel = Kernel::open().context("open netlink")?;
-        let (mut observed, mut generation) = kernel.observe(None, None).context("look")?;
-        observed.connections = Some(connections);
-        for step in steps(&observed, &intent).context("plan")? {
-            let Step::Rules(changes) = step else {
-                return Err(Error::new(format!("unexpected: {step}")));
-            };
-            generation = kernel.nft.apply(&changes, generation).context("change")?;
+        // First the buckets close, then their connections are known.
+        for known in [None, Some(connections)] {
+            let (mut observed, mut generation) = kernel.observe(None, None).context("look")?;
+            observed.connections = known;
+            for step in steps(&observed, &intent).context("plan")? {
+                match step {
+                    Step::Rules(changes) => {
+                        let changed = kernel.nft.apply(&changes, generation);
+                        generation = changed.context("change")?;
+                    }
+                    Step::Look(..) => {}
+                    step => return Err(Error::new(format!("unexpected: {step}"))),
+                }
+            }
         }
         Ok(())
     })?;

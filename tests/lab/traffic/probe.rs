@@ -54,17 +54,25 @@ impl ProbeReport {
     /// For each source that ever failed: the longest time from the first lost probe to the next
     /// answered one (or to the end of the timeline).
     pub fn outages(&self) -> BTreeMap<IpAddr, Duration> {
+        self.outages_by(|result| result.src)
+    }
+
+    /// The same for groups of probes (say, those of a bucket).
+    pub fn outages_by<G: Ord + Copy>(
+        &self,
+        group: impl Fn(&FlowResult) -> G,
+    ) -> BTreeMap<G, Duration> {
         let mut dark_since = BTreeMap::new();
-        let mut longest: BTreeMap<IpAddr, Duration> = BTreeMap::new();
+        let mut longest: BTreeMap<G, Duration> = BTreeMap::new();
         for sample in &self.samples {
-            let src = sample.result.src;
-            match (&sample.result.outcome, dark_since.get(&src).copied()) {
-                (Err(_), None) => drop(dark_since.insert(src, sample.at)),
+            let of = group(&sample.result);
+            match (&sample.result.outcome, dark_since.get(&of).copied()) {
+                (Err(_), None) => drop(dark_since.insert(of, sample.at)),
                 (_, Some(since)) => {
-                    let dark = longest.entry(src).or_default();
+                    let dark = longest.entry(of).or_default();
                     *dark = (*dark).max(sample.at - since);
                     if sample.result.outcome.is_ok() {
-                        dark_since.remove(&src);
+                        dark_since.remove(&of);
                     }
                 }
                 (Ok(_), None) => {}

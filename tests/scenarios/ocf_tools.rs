@@ -125,6 +125,13 @@ fn ocf_tester_finds_the_gate_whole() -> Result<()> {
     let words = ["ocf-tester", "-n", "gate:0", GATE];
     let (code, lines) = run(&node, &words)?;
     let text = lines.join("\n");
+    if !lab::cluster::boot::is_real_root() {
+        // In a user namespace nobody can become the user nobody.
+        let others = lines.iter().filter(|line| line.starts_with("* rc="));
+        assert_eq!(others.count(), 1, "{text}");
+        assert!(!text.contains("validity error"), "{text}");
+        return Ok(());
+    }
     assert!(text.contains(&format!("{GATE} passed all tests")), "{text}");
     assert_eq!(code, 0, "{text}");
     Ok(())

@@ -126,7 +126,7 @@ impl Kernel {
     }
 
     /// The flows that stay while buckets of a VIP leave.
-    pub fn flows(&mut self, vip: IpAddr) -> Result<Vec<Flow>, ObserveError> {
+    pub fn flows(&mut self, vip: IpAddr) -> Result<BTreeSet<Flow>, ObserveError> {
         let keys = self.nft.keys(Family::Netdev, &flows_set(vip))?;
         Ok(keys.iter().filter_map(|key| flow_of_bytes(key)).collect())
     }

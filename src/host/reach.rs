@@ -11,6 +11,7 @@ use crate::model::host::Observed;
 use crate::model::vip::Nic;
 use crate::plan::steps::{Intent, Look, Refusal, Step, steps};
 use crate::sys::nft::NftError;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use tracing::{debug, warn};
 
@@ -99,7 +100,7 @@ pub fn reach(
                                 (Err(error), Intent::Take { .. }) => {
                                     warn!("{error}");
                                     looked.connections = Some(Vec::new());
-                                    looked.flows = Some(Vec::new());
+                                    looked.flows = Some(BTreeSet::new());
                                 }
                                 (seen, _) => seen?,
                             }

@@ -112,7 +112,7 @@ fn pass(drained: &mut Drained) -> Result<(Lock, Option<u64>), SweepError> {
 /// What was taken away, and what not.
 pub struct Settled {
     /// VIPs of which buckets drained, and the flows that stayed of them.
-    flows: Vec<(Vip, Vec<Flow>)>,
+    flows: Vec<(Vip, BTreeSet<Flow>)>,
     /// The rules then.
     pub rules: Ruleset,
     /// In how many milliseconds all that is still on its way out has ended, if anything is.

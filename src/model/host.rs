@@ -16,7 +16,7 @@ pub struct Observed {
     /// The node's TCP connections to the VIP in question, if they were asked for.
     pub connections: Option<Vec<Connection>>,
     /// The flows that the VIP's set of them has, if they were asked for.
-    pub flows: Option<Vec<Flow>>,
+    pub flows: Option<BTreeSet<Flow>>,
 }
 
 /// A TCP connection to a VIP, as this node has it.

@@ -19,12 +19,12 @@ use super::steps::{Look, Step, delete_address, rules_step, rules_step_with, with
 use crate::model::bucket::BucketSet;
 use crate::model::change::Change;
 use crate::model::hash::Flow;
-use crate::model::host::{Connection, Held, NicState, Observed};
+use crate::model::host::{Held, NicState, Observed};
 use crate::model::mac::Mac;
 use crate::model::phase::Phases;
 use crate::model::ruleset::{Element, Family, Ruleset, Target};
 use crate::model::vip::{Manager, Nic, Vip};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// Flows that are added in one transaction: a socket's buffer need not be larger for them.
@@ -220,22 +220,31 @@ pub(super) fn stale(
     vip: &Vip,
     back: &BucketSet,
     phases: &Phases,
-) -> Result<Vec<Flow>, Look> {
+) -> Result<BTreeSet<Flow>, Look> {
     let drained: BucketSet = back
         .iter()
         .filter(|bucket| phases.draining.contains_key(bucket))
         .collect();
     if drained.is_empty() {
-        return Ok(Vec::new());
+        return Ok(BTreeSet::new());
     }
-    let flows = observed.flows.as_ref().ok_or(Look::Flows)?;
+    in_draining(observed, vip, &drained).map(|(_, given_up)| given_up)
+}
+
+/// This node's connections in draining buckets: those that stay, and those that it has given up.
+fn in_draining(
+    observed: &Observed,
+    vip: &Vip,
+    buckets: &BucketSet,
+) -> Result<(BTreeSet<Flow>, BTreeSet<Flow>), Look> {
     let connections = observed.connections.as_ref().ok_or(Look::Connections)?;
-    let given_up = connections.iter().filter(|connection| connection.alive);
-    let given_up = given_up.map(|connection| connection.flow);
-    Ok(given_up
-        .filter(|flow| drained.contains(vip.bucket(flow)))
-        .filter(|flow| !flows.contains(flow))
-        .collect())
+    let flows = observed.flows.as_ref().ok_or(Look::Flows)?;
+    let here = connections
+        .iter()
+        .filter(|connection| connection.alive)
+        .map(|connection| connection.flow)
+        .filter(|flow| buckets.contains(vip.bucket(flow)));
+    Ok(here.partition(|flow| flows.contains(flow)))
 }
 
 /// Nobody drains these buckets any more.
@@ -272,31 +281,17 @@ pub(super) fn settle(observed: &Observed, address: IpAddr) -> Vec<Step> {
         return vanish(observed, address, None, steps, rules);
     }
     if !phases.draining.is_empty() {
-        let Some(connections) = &observed.connections else {
-            return vec![Step::Look(address, Look::Connections)];
+        let draining: BucketSet = phases.draining.keys().copied().collect();
+        let (staying, given_up) = match in_draining(observed, &vip, &draining) {
+            Ok(known) => known,
+            Err(look) => return vec![Step::Look(address, look)],
         };
-        let Some(flows) = &observed.flows else {
-            return vec![Step::Look(address, Look::Flows)];
-        };
-        let in_draining = |connection: &&Connection| {
-            connection.alive && phases.draining.contains_key(&vip.bucket(&connection.flow))
-        };
-        let (staying, given_up): (Vec<Flow>, Vec<Flow>) = connections
-            .iter()
-            .filter(in_draining)
-            .map(|connection| connection.flow)
-            .partition(|flow| flows.contains(flow));
         // No packet reaches them any more.
         if !given_up.is_empty() {
             steps.push(Step::Abort(address, given_up));
         }
         let alive: BucketSet = staying.iter().map(|flow| vip.bucket(flow)).collect();
-        let over: BucketSet = phases
-            .draining
-            .keys()
-            .copied()
-            .filter(|bucket| !alive.contains(*bucket))
-            .collect();
+        let over = draining.without(&alive);
         for bucket in over.iter() {
             phases.drained(bucket);
         }

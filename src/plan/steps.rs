@@ -21,6 +21,7 @@ use crate::model::mac::Mac;
 use crate::model::phase::Phases;
 use crate::model::ruleset::Ruleset;
 use crate::model::vip::{Nic, Vip};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -131,7 +132,7 @@ pub enum Step {
     },
     /// End sockets whose connections this node has given up: they would say so beside the node that has
     /// the connection now.
-    Abort(IpAddr, Vec<Flow>),
+    Abort(IpAddr, BTreeSet<Flow>),
     /// Say when the kernel is to remove the address, if at all.
     Lifetime {
         /// The interface.

@@ -2,8 +2,8 @@
 
 use super::cli::OfVip;
 use super::style::Style;
-use super::{Failure, SCHEMA, json, known, look};
-use crate::model::host::{Connection, Observed};
+use super::{Failure, SCHEMA, connections_left, json, known, look};
+use crate::model::host::Observed;
 use crate::model::phase::Phase;
 use crate::plan::installed::{Installed, counts};
 use serde::Serialize;
@@ -38,11 +38,8 @@ pub(super) fn phase(found: &Installed, bucket: u16) -> Phase {
 pub fn buckets(args: &OfVip) -> Result<String, Failure> {
     let (mut kernel, observed) = look()?;
     let found = known(&observed, args.vip)?;
-    let connections = match found.phases.leaving().is_empty() {
-        true => Vec::new(),
-        false => kernel.connections(&observed, args.vip)?,
-    };
-    let buckets = rows(&observed, &found, &connections);
+    let left = connections_left(&mut kernel, &observed, &found)?;
+    let buckets = rows(&observed, &found, &left);
     if args.json {
         return json(&Buckets {
             schema: SCHEMA,
@@ -53,14 +50,8 @@ pub fn buckets(args: &OfVip) -> Result<String, Failure> {
     Ok(table(&buckets, Style::of_stdout()))
 }
 
-fn rows(observed: &Observed, found: &Installed, connections: &[Connection]) -> Vec<Bucket> {
+fn rows(observed: &Observed, found: &Installed, left: &BTreeMap<u16, usize>) -> Vec<Bucket> {
     let counts = counts(&observed.rules, found.vip.address);
-    let mut alive: BTreeMap<u16, usize> = BTreeMap::new();
-    for connection in connections.iter().filter(|connection| connection.alive) {
-        let bucket = found.vip.bucket(&connection.flow);
-        *alive.entry(bucket).or_default() += 1;
-    }
-    let leaving = found.phases.leaving();
     let all = found.vip.buckets.all();
     all.map(|bucket| {
         let count = counts.get(&bucket).copied().unwrap_or_default();
@@ -69,9 +60,7 @@ fn rows(observed: &Observed, found: &Installed, connections: &[Connection]) -> V
             phase: phase(found, bucket),
             packets: count.packets,
             bytes: count.bytes,
-            connections: leaving
-                .contains(bucket)
-                .then(|| alive.get(&bucket).copied().unwrap_or_default()),
+            connections: left.get(&bucket).copied(),
             deadline_s: found.phases.left_ms(bucket).map(|left| left.div_ceil(1000)),
         }
     })

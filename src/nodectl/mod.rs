@@ -23,6 +23,7 @@ use crate::model::host::Observed;
 use crate::plan::installed::{Installed, find};
 use crate::sys::nft::NftError;
 use cli::{Cli, Verb};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -83,6 +84,27 @@ fn look() -> Result<(Kernel, Observed), Failure> {
     let mut kernel = Kernel::open()?;
     let (observed, _) = kernel.observe(None, None)?;
     Ok((kernel, observed))
+}
+
+/// How many connections are left in each bucket that leaves, 0 among them.
+fn connections_left(
+    kernel: &mut Kernel,
+    observed: &Observed,
+    Installed { vip, phases }: &Installed,
+) -> Result<BTreeMap<u16, usize>, Failure> {
+    let mut left: BTreeMap<u16, usize> = phases.leaving().iter().map(|b| (b, 0)).collect();
+    if left.is_empty() {
+        return Ok(left);
+    }
+    for found in kernel.connections(observed, vip.address)? {
+        if let Some(count) = left
+            .get_mut(&vip.bucket(&found.flow))
+            .filter(|_| found.alive)
+        {
+            *count += 1;
+        }
+    }
+    Ok(left)
 }
 
 /// The VIP, which must be installed.

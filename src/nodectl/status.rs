@@ -2,8 +2,7 @@
 
 use super::cli::Show;
 use super::style::Style;
-use super::{Failure, SCHEMA, json, look};
-use crate::host::observe::Kernel;
+use super::{Failure, SCHEMA, connections_left, json, look};
 use crate::model::bucket::BucketSet;
 use crate::model::host::Observed;
 use crate::model::phase::Phase;
@@ -49,7 +48,10 @@ pub fn status(args: &Show) -> Result<String, Failure> {
     let vips = installed(&observed.rules);
     let staying: Vec<Option<usize>> = vips
         .iter()
-        .map(|found| staying(&mut kernel, &observed, found))
+        .map(|found| {
+            let left = connections_left(&mut kernel, &observed, found)?;
+            Ok((!left.is_empty()).then(|| left.into_values().sum()))
+        })
         .collect::<Result<_, Failure>>()?;
     for address in addresses(&observed.rules) {
         if is_unreadable(&observed.rules, address) {
@@ -78,21 +80,6 @@ pub fn status(args: &Show) -> Result<String, Failure> {
         .map(|(vip, staying)| screen(&observed, vip, staying, style))
         .collect();
     Ok(screens.join("\n"))
-}
-
-/// How many connections are left in buckets that leave, if any do.
-fn staying(
-    kernel: &mut Kernel,
-    observed: &Observed,
-    Installed { vip, phases }: &Installed,
-) -> Result<Option<usize>, Failure> {
-    let leaving = phases.leaving();
-    if leaving.is_empty() {
-        return Ok(None);
-    }
-    let all = kernel.connections(observed, vip.address)?.into_iter();
-    let left = all.filter(|found| found.alive && leaving.contains(vip.bucket(&found.flow)));
-    Ok(Some(left.count()))
 }
 
 /// The longest that any of these phases lasts.

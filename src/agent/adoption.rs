@@ -10,6 +10,7 @@ use super::environment::Environment;
 use crate::host::lock::lock;
 use crate::host::observe::Kernel;
 use crate::host::reach::{Reached, reach};
+use crate::host::sweeper::SweepError;
 use crate::model::bucket::BucketSet;
 use crate::pacemaker::history::{Drained, HistoryError, Question, drained};
 use crate::pacemaker::query::{self, QueryError};
@@ -89,10 +90,7 @@ pub fn tidy(kernel: &mut Kernel, vip: IpAddr) {
     }
 }
 
-fn locked_reach(kernel: &mut Kernel, intent: &Intent) -> Result<Reached, String> {
-    lock(PATIENCE)
-        .map_err(|error| error.to_string())
-        .and_then(|_lock| {
-            reach(kernel, intent, Default::default()).map_err(|error| error.to_string())
-        })
+fn locked_reach(kernel: &mut Kernel, intent: &Intent) -> Result<Reached, SweepError> {
+    let _lock = lock(PATIENCE)?;
+    Ok(reach(kernel, intent, Default::default())?)
 }

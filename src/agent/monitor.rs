@@ -47,10 +47,10 @@ pub fn monitor(env: &Environment) -> Result<(), Failure> {
     let Ok(bucket) = u16::try_from(number) else {
         return Ok(());
     };
-    let phases = phases_of(&observed.rules, essentials.ip);
     if env.is_probe() {
         return Ok(());
     }
+    let phases = phases_of(&observed.rules, essentials.ip);
     if phases.of(bucket) == Phase::Adopting {
         adoption::settle_later(env, essentials.ip, bucket, essentials.drain_s);
     } else if phases.adopting_rules && phases.adopting.is_empty() {

@@ -142,6 +142,14 @@ impl SetSpec {
         }
     }
 
+    /// A set of numbers, or a map of them, of which each ends by itself.
+    pub fn of_ending_numbers(data: Data, size: u32) -> Self {
+        SetSpec {
+            lifetime: Lifetime::Each,
+            ..SetSpec::new(vec![KeyPart::Number], data, size)
+        }
+    }
+
     /// The length of a key in bytes: parts of a concatenation are padded to four bytes each.
     pub fn key_len(&self) -> usize {
         match self.key.as_slice() {

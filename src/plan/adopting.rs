@@ -16,8 +16,7 @@ use super::names::*;
 use super::sentence::{Ports, REG0, Sentence, Way};
 use crate::model::phase::Phases;
 use crate::model::ruleset::{
-    BaseChain, Chain, Data, Element, Family, Hook, KeyPart, Learn, Lifetime, Ruleset, Set, SetSpec,
-    Target,
+    BaseChain, Chain, Data, Element, Family, Hook, Learn, Lifetime, Ruleset, Set, SetSpec, Target,
 };
 use crate::model::vip::Vip;
 use std::net::IpAddr;
@@ -150,15 +149,8 @@ fn sets(vip: &Vip, phases: &Phases) -> Vec<(String, Set)> {
             ..SetSpec::new(key, Data::None, most)
         })
     };
-    let spec = SetSpec {
-        lifetime: Lifetime::Each,
-        ..SetSpec::new(
-            vec![KeyPart::Number],
-            Data::None,
-            u32::from(vip.buckets.get()),
-        )
-    };
-    let mut adopting = Set::new(spec);
+    let count = u32::from(vip.buckets.get());
+    let mut adopting = Set::new(SetSpec::of_ending_numbers(Data::None, count));
     for (bucket, left_ms) in &phases.adopting {
         let element = Element::new(Target::None).ending(*left_ms);
         adopting.elements.insert(bucket_key(*bucket), element);

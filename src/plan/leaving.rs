@@ -19,9 +19,7 @@ use super::names::*;
 use super::sentence::{Ports, REG0, Sentence, Way};
 use crate::model::hash::Flow;
 use crate::model::phase::Phases;
-use crate::model::ruleset::{
-    Chain, Data, Element, KeyPart, Learn, Lifetime, Set, SetSpec, Target, Verdict,
-};
+use crate::model::ruleset::{Chain, Data, Element, Learn, Lifetime, Set, SetSpec, Target, Verdict};
 use crate::model::vip::Vip;
 use std::net::IpAddr;
 
@@ -103,15 +101,8 @@ pub(super) fn sets(vip: &Vip, phases: &Phases) -> Vec<(String, Set)> {
         return Vec::new();
     }
     let address = vip.address;
-    let spec = SetSpec {
-        lifetime: Lifetime::Each,
-        ..SetSpec::new(
-            vec![KeyPart::Number],
-            Data::Verdict,
-            u32::from(vip.buckets.get()),
-        )
-    };
-    let mut leaving = Set::new(spec);
+    let count = u32::from(vip.buckets.get());
+    let mut leaving = Set::new(SetSpec::of_ending_numbers(Data::Verdict, count));
     let goes_to = |chain| Element::new(Target::Verdict(Verdict::Goto(chain)));
     let closing = phases.closing.iter().map(|of| (of, closing_chain(address)));
     let draining = phases

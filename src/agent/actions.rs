@@ -19,7 +19,7 @@ use crate::model::bucket::{BucketCount, BucketSet};
 use crate::model::vip::Vip;
 use crate::plan::installed::{find, phases_of};
 use crate::plan::steps::{Intent, Refusal, Step, steps};
-use crate::sys::netns::{self, NetnsError};
+use crate::sys::netns::{self, Home, NetnsError};
 use crate::sys::nft::NftError;
 use crate::sys::process::has_cap_net_admin;
 use std::time::{Duration, Instant};
@@ -28,15 +28,19 @@ use tracing::{info, warn};
 /// How long an action waits for others when Pacemaker does not say how long it may take.
 const PATIENCE: Duration = Duration::from_secs(18);
 
+/// A stop that has less time left than this does not list connections, which takes milliseconds, or
+/// for a hundred thousand of them a second.
+const TO_LIST: Duration = Duration::from_secs(5);
+
 /// How long somebody with another description is given to leave. Pacemaker ends all stops of a clone
 /// before it begins its starts, and other actions wait for this one.
 const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(3);
 /// The pause before others on the link are asked again.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Enters the namespace that was named, if one was.
-pub fn enter_namespace(name: Option<&str>) -> Result<(), NetnsError> {
-    name.map_or(Ok(()), netns::enter)
+/// Enters the namespace that was named, if one was; the one that was left then.
+pub fn enter_namespace(name: Option<&str>) -> Result<Option<Home>, NetnsError> {
+    name.map(netns::enter).transpose()
 }
 
 /// The action `start`.
@@ -44,7 +48,7 @@ pub fn start(env: &Environment) -> Result<(), Failure> {
     let parameters = Parameters::read(env)?;
     let instance = parameters.instance(env)?;
     privileged("start")?;
-    enter_namespace(parameters.network_namespace.as_deref())
+    let home = enter_namespace(parameters.network_namespace.as_deref())
         .map_err(|error| Failure::new(Code::Installed, error))?;
     let mut kernel = Kernel::open()?;
     let vip = resolve(&mut kernel, &parameters, instance.buckets)?;
@@ -54,10 +58,20 @@ pub fn start(env: &Environment) -> Result<(), Failure> {
         buckets: BucketSet::one(instance.bucket),
         adopt_ms: Some(1000 * u64::from(parameters.drain_s)),
     };
-    let done = take(env, &mut kernel, &intent, &parameters)?;
+    let Reached { done, observed } = take(env, &mut kernel, &intent, &parameters)?;
+    if observed.ending {
+        sweep_later();
+    }
     let moved = done.iter().any(|step| matches!(step, Step::Rules(_)));
     if moved && parameters.drain_s > 0 {
-        adoption::settle_later(env, vip.address, instance.bucket, parameters.drain_s);
+        let question = adoption::Question {
+            env,
+            home: home.as_ref(),
+            vip: vip.address,
+            bucket: instance.bucket,
+            drain_s: parameters.drain_s,
+        };
+        adoption::settle_later(question);
     }
     let came_up = done
         .iter()
@@ -85,7 +99,7 @@ fn take(
     kernel: &mut Kernel,
     intent: &Intent,
     parameters: &Parameters,
-) -> Result<Vec<Step>, Failure> {
+) -> Result<Reached, Failure> {
     let manners = Manners {
         announcements: parameters.announcements,
         ask: parameters.conflict_detection,
@@ -96,7 +110,7 @@ fn take(
         let lock = locked(env)?;
         match reach(kernel, intent, manners) {
             Err(error) if error.is_disagreement() && begin.elapsed() + PAUSE < patience => {}
-            reached => return Ok(reached?.done),
+            reached => return Ok(reached?),
         }
         drop(lock);
         std::thread::sleep(PAUSE);
@@ -119,7 +133,7 @@ pub fn stop(env: &Environment) -> Result<(), Failure> {
             return Ok(());
         }
         Err(error) => Err(Failure::new(Code::Generic, error)),
-        Ok(()) => stop_here(env, &essentials, number),
+        Ok(_) => stop_here(env, &essentials, number),
     };
     // Codes that mean "not here" or "not anywhere" would be taken for a failed stop all the same.
     stopped.map_err(|failure| match failure.code {
@@ -145,13 +159,15 @@ fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<
     };
     // An instance with a number beyond all buckets is an orphan that owns none.
     let buckets = u16::try_from(number).map(BucketSet::one);
+    let begin = Instant::now();
     let leave = |drain_ms| Intent::Leave {
         address: ip,
         buckets: Some(buckets.clone().unwrap_or_default()),
         drain_ms,
         place: essentials.nic.clone().map(|nic| (nic, essentials.mac)),
     };
-    let intent = leave(1000 * u64::from(essentials.drain_s));
+    let (intent, cut) = (leave(1000 * u64::from(essentials.drain_s)), leave(0));
+    let manners = Manners::default();
     if let Some(found) = find(&observed.rules, ip)
         && found.vip.manager != essentials.manager
     {
@@ -169,14 +185,20 @@ fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<
         }
         lock => lock?,
     };
-    let reached = match reach(&mut kernel, &intent, Manners::default()) {
+    let late = env
+        .timeout()
+        .is_some_and(|timeout| begin.elapsed() + TO_LIST > timeout);
+    let reached = match reach(&mut kernel, if late { &cut } else { &intent }, manners) {
         // Connections are worth no fencing.
-        Err(error) if essentials.drain_s > 0 => {
+        Err(error) if essentials.drain_s > 0 && !late => {
             warn!("the connections of bucket {number} of {ip} are cut: {error}");
-            reach(&mut kernel, &leave(0), Manners::default())
+            reach(&mut kernel, &cut, manners)
         }
         reached => reached,
     };
+    if late && essentials.drain_s > 0 {
+        warn!("the connections of bucket {number} of {ip} are cut: others held the lock too long");
+    }
     let Reached { done, observed } = reached?;
     let left = phases_of(&observed.rules, ip);
     match buckets.map(|buckets| buckets.iter().any(|bucket| left.leaving().contains(bucket))) {
@@ -195,7 +217,7 @@ fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<
             false => drop(lock),
         }
     }
-    if !left.leaving().is_empty() {
+    if observed.ending || !left.leaving().is_empty() {
         sweep_later();
     }
     Ok(())
@@ -387,6 +409,7 @@ impl From<ReachError> for Failure {
                     Refusal::NoInterface(_) | Refusal::NotEthernet(_) => Code::Installed,
                     Refusal::OwnAddress { .. }
                     | Refusal::OtherDescription { .. }
+                    | Refusal::Ending(_)
                     | Refusal::Unknown(_) => Code::Generic,
                 };
                 Failure::new(code, refusal)

@@ -5,6 +5,7 @@
 //! started. Nothing is locked and nothing is changed, but for one thing: a bucket that is adopted is
 //! owned as soon as nobody drains it any more.
 
+use super::actions::enter_namespace;
 use super::adoption;
 use super::environment::Environment;
 use super::exit::{Code, Failure};
@@ -29,10 +30,10 @@ pub fn monitor(env: &Environment) -> Result<(), Failure> {
         return Err(Failure::not_running());
     };
     let generic = |error: &dyn std::fmt::Display| Failure::new(Code::Generic, error);
-    match super::actions::enter_namespace(essentials.network_namespace.as_deref()) {
+    let home = match enter_namespace(essentials.network_namespace.as_deref()) {
         Err(error) if error.is_gone() => return Err(Failure::not_running()),
         entered => entered.map_err(|error| generic(&error))?,
-    }
+    };
     let absent = |error: &ObserveError| matches!(error, ObserveError::Nft(nft) if nft.is_absent());
     let mut kernel = match Kernel::open() {
         Err(error) if absent(&error) => return Err(Failure::not_running()),
@@ -52,8 +53,16 @@ pub fn monitor(env: &Environment) -> Result<(), Failure> {
     }
     let phases = phases_of(&observed.rules, essentials.ip);
     if phases.of(bucket) == Phase::Adopting {
-        adoption::settle_later(env, essentials.ip, bucket, essentials.drain_s);
-    } else if phases.adopting_rules && phases.adopting.is_empty() {
+        adoption::settle_later(adoption::Question {
+            env,
+            home: home.as_ref(),
+            vip: essentials.ip,
+            bucket,
+            drain_s: essentials.drain_s,
+        });
+    } else if phases.adopting_rules && phases.adopting.is_empty()
+        || phases.leaving_rules && phases.leaving().is_empty()
+    {
         adoption::tidy(&mut kernel, essentials.ip);
     }
     Ok(())

@@ -112,8 +112,10 @@ impl Kernel {
         let networks = self.route.connected_routes(route::Family::of(&vip))?;
         let elsewhere = |client: IpAddr| {
             let reached = networks.iter().filter(|net| net.contains(client));
-            let best = reached.max_by_key(|net| net.prefix);
-            best.is_some_and(|net| index.is_some_and(|index| net.oif != index))
+            let best = reached.clone().map(|net| net.prefix).max();
+            // Of two interfaces in one network either may be the way.
+            let mut ways = reached.filter(|net| Some(net.prefix) == best);
+            best.is_some() && index.is_some_and(|index| ways.all(|net| net.oif != index))
         };
         let all = connections::to(vip)?.into_iter();
         Ok(all

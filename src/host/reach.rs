@@ -13,11 +13,16 @@ use crate::plan::steps::{Intent, Look, Refusal, Step, steps};
 use crate::sys::nft::NftError;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 use tracing::{debug, warn};
 
 /// How often it is tried again when others change rules at the same time; each round takes about a
 /// millisecond.
 const ROUNDS: u32 = 100;
+/// How long the kernel is given to let go of elements that have ended, where nothing can be done before.
+const ENDING: Duration = Duration::from_secs(5);
+/// The pause before it is tried again.
+const ENDING_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why what was asked for could not be reached.
 #[derive(Debug, thiserror::Error)]
@@ -71,12 +76,21 @@ pub fn reach(
 ) -> Result<Reached, ReachError> {
     let mut done = Vec::new();
     let mut looked = Observed::default();
+    let begin = Instant::now();
     for _ in 0..ROUNDS {
         let (mut observed, mut generation) =
             kernel.observe(nic_of(intent), Some(address_of(intent)))?;
         observed.connections = looked.connections.clone();
         observed.flows = looked.flows.clone();
-        let mut todo = steps(&observed, intent)?;
+        observed.ending = looked.ending;
+        let mut todo = match steps(&observed, intent) {
+            Err(Refusal::Ending(_)) if begin.elapsed() < ENDING => {
+                std::thread::sleep(ENDING_PAUSE);
+                looked.ending = false;
+                continue;
+            }
+            todo => todo?,
+        };
         // Nobody is asked the same twice, and the answer takes so long that all is read anew.
         todo.retain(|step| !matches!(step, Step::Agree(..)) || !done.contains(step));
         if todo.is_empty() {
@@ -122,6 +136,14 @@ pub fn reach(
                 Err(StepError::Nft(NftError::Outdated)) if errors.is_empty() => {
                     // A flow may have gone by itself.
                     looked.flows = None;
+                    break;
+                }
+                // What is left then is settled later.
+                Err(StepError::Nft(error))
+                    if error.is_busy() && !looked.ending && errors.is_empty() =>
+                {
+                    debug!("{error}");
+                    looked.ending = true;
                     break;
                 }
                 Err(error) => {

@@ -1,8 +1,9 @@
 //! What is left when buckets have left: looked after by one process that nobody waits for.
 //!
-//! It holds no state and answers for nothing: whatever can answer a packet ends by the kernel's own
-//! timeouts. It only makes room sooner, where all connections of a bucket have ended, and takes away
-//! what would otherwise lie there until the next action. Whoever kills it does no harm.
+//! It answers for nothing: whatever can answer a packet ends by the kernel's own timeouts. It makes room
+//! sooner, where all connections of a bucket have ended, takes away what would otherwise lie there until
+//! the next action, and ends the sockets of connections whose time is over. If it is killed, these stay
+//! until their programs give them up; no packet reaches them meanwhile.
 
 use super::lock::{Lock, LockError, lock, try_sweeper};
 use super::observe::{Kernel, ObserveError, flow_of};
@@ -106,7 +107,10 @@ fn pass(drained: &mut Drained) -> Result<(Lock, Option<u64>), SweepError> {
         }
         flows.retain(|flow| !over.contains(flow));
     }
-    Ok((lock, settled.left_ms))
+    match settled.failed {
+        Some(error) => Err(error.into()),
+        None => Ok((lock, settled.left_ms)),
+    }
 }
 
 /// What was taken away, and what not.
@@ -117,21 +121,23 @@ pub struct Settled {
     pub rules: Ruleset,
     /// In how many milliseconds all that is still on its way out has ended, if anything is.
     left_ms: Option<u64>,
+    /// What kept some VIP from being settled; the others are.
+    pub failed: Option<ReachError>,
 }
 
 /// Settles all VIPs. The caller holds the lock.
 ///
 /// # Errors
-/// What kept some VIP from being settled; the others are.
-pub fn settle(kernel: &mut Kernel) -> Result<Settled, SweepError> {
+/// The host cannot be looked at.
+pub fn settle(kernel: &mut Kernel) -> Result<Settled, ObserveError> {
     let (observed, _) = kernel.observe(None, None)?;
     let vips = installed(&observed.rules);
     let mut settled = Settled {
         flows: Vec::new(),
         rules: observed.rules,
         left_ms: None,
+        failed: None,
     };
-    let mut wrong = None;
     for Installed { vip, phases } in vips {
         if !phases.needs_leaving_rules() && !phases.needs_adopting_rules() {
             continue;
@@ -142,15 +148,15 @@ pub fn settle(kernel: &mut Kernel) -> Result<Settled, SweepError> {
                 settled.rules = reached.observed.rules;
                 let phases = phases_of(&settled.rules, address);
                 settled.left_ms = settled.left_ms.max(phases.leaving_ms());
+                if reached.observed.ending {
+                    settled.left_ms = settled.left_ms.max(Some(0));
+                }
                 if let Some(flows) = reached.observed.flows {
                     settled.flows.push((vip, flows));
                 }
             }
-            Err(error) => wrong = Some(error),
+            Err(error) => settled.failed = Some(error),
         }
     }
-    match wrong {
-        Some(error) => Err(error.into()),
-        None => Ok(settled),
-    }
+    Ok(settled)
 }

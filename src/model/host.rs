@@ -17,6 +17,9 @@ pub struct Observed {
     pub connections: Option<Vec<Connection>>,
     /// The flows that the VIP's set of them has, if they were asked for.
     pub flows: Option<BTreeSet<Flow>>,
+    /// The kernel still holds elements that have ended, and refuses to delete the chains to which they
+    /// went: it collects them once a second (`nft_rhash_gc()`), on an idle processor later.
+    pub ending: bool,
 }
 
 /// A TCP connection to a VIP, as this node has it.

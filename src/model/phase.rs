@@ -178,9 +178,10 @@ impl Phases {
         self.draining.remove(&bucket);
     }
 
-    /// Without rules that nothing needs any more.
-    pub fn tidied(mut self) -> Self {
-        self.leaving_rules = false;
+    /// Without rules that nothing needs any more. Where the kernel still holds elements that have ended,
+    /// the chains to which they went cannot be deleted yet.
+    pub fn tidied(mut self, ending: bool) -> Self {
+        self.leaving_rules &= ending;
         self.adopting_rules = false;
         self
     }

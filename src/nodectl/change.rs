@@ -67,13 +67,14 @@ pub fn take(args: &Take) -> Result<String, Failure> {
 pub fn release(args: &Release) -> Result<String, Failure> {
     let (lock, mut kernel, found) = begin_move(&args.buckets)?;
     let drain_s = if args.now { 0 } else { found.vip.drain_s };
-    leave_buckets(lock, &mut kernel, &args.buckets, drain_s)
+    leave_buckets(lock, &mut kernel, &found, &args.buckets, drain_s)
 }
 
-/// Buckets leave, their connections within so many seconds.
+/// Buckets leave, their connections within so many seconds; or they stay, where that fails.
 pub(super) fn leave_buckets(
     lock: Lock,
     kernel: &mut Kernel,
+    found: &Installed,
     args: &Move,
     drain_s: u32,
 ) -> Result<String, Failure> {
@@ -83,12 +84,25 @@ pub(super) fn leave_buckets(
         buckets: args.buckets.clone(),
         drain_ms: 1000 * u64::from(drain_s),
     };
-    let reached = reach(kernel, &intent, manners(false))?;
+    let reached = match reach(kernel, &intent, manners(false)) {
+        // Half gone they would be dark in a moment.
+        Err(error) if drain_s > 0 => {
+            let back = Intent::Take {
+                vip: found.vip.clone(),
+                buckets: found
+                    .phases
+                    .owned
+                    .without(&found.phases.owned.without(&args.buckets)),
+                adopt_ms: None,
+            };
+            reach(kernel, &back, manners(true))?;
+            return Err(error.into());
+        }
+        reached => reached?,
+    };
     drop(lock);
-    if !phases_of(&reached.observed.rules, address)
-        .leaving()
-        .is_empty()
-    {
+    let phases = phases_of(&reached.observed.rules, address);
+    if reached.observed.ending || !phases.leaving().is_empty() {
         sweep_later();
     }
     summary(&reached.observed, address)
@@ -102,6 +116,9 @@ pub fn down(args: &Down) -> Result<String, Failure> {
         require_manual(&found, args.force)?;
     }
     let Reached { done, observed } = leave(&mut kernel, args.vip)?;
+    if observed.ending {
+        sweep_later();
+    }
     if observed.rules.is_empty() {
         lock.remove();
     }
@@ -183,6 +200,9 @@ pub(super) fn take_buckets(
         adopt_ms: Some(1000 * u64::from(adopt_s)),
     };
     let reached = reach(kernel, &intent, manners(force))?;
+    if reached.observed.ending {
+        sweep_later();
+    }
     summary(&reached.observed, address)
 }
 

@@ -25,7 +25,7 @@ pub fn drain(args: &Drain) -> Result<String, Failure> {
         drain_s => drain_s,
     };
     let drain_s = args.timeout.unwrap_or(usual);
-    leave_buckets(lock, &mut kernel, &args.buckets, drain_s)
+    leave_buckets(lock, &mut kernel, &found, &args.buckets, drain_s)
 }
 
 /// `nodectl undrain`.
@@ -97,8 +97,11 @@ fn settled(vip: IpAddr) -> Result<Phases, Failure> {
     }
     let _lock = lock(PATIENCE)?;
     let mut kernel = Kernel::open()?;
-    let settled = settle(&mut kernel).map_err(|error| Failure::new(super::REFUSED, error))?;
-    Ok(phases_of(&settled.rules, vip))
+    let settled = settle(&mut kernel)?;
+    match settled.failed {
+        Some(error) => Err(error.into()),
+        None => Ok(phases_of(&settled.rules, vip)),
+    }
 }
 
 /// One line that is written over, on a terminal.

@@ -90,9 +90,23 @@ fn by(state: Node<'_, '_>, question: Question<'_>, since: Option<u64>) -> Option
     }
     match operation(state, question) {
         Some(operation) if !is_pending(operation) => Some(told_by(operation, question, since)),
+        // The node of a bundle is never asked about what does not run in it.
+        _ if remote && !knows_any(state, question) => None,
         _ if member => Some(Drained::NotYetKnown),
         _ => None,
     }
+}
+
+/// Has a node been asked about any instance of the resource?
+fn knows_any(state: Node<'_, '_>, question: Question<'_>) -> bool {
+    let Some((resource, _)) = question.instance.rsplit_once(':') else {
+        return true;
+    };
+    let mut resources = state
+        .descendants()
+        .filter(|node| node.has_tag_name("lrm_resource"))
+        .filter_map(|node| node.attribute("id"));
+    resources.any(|id| id.rsplit_once(':').is_some_and(|(of, _)| of == resource))
 }
 
 /// The last operation of the instance on a node. Of all but recurring operations the last one is kept;
@@ -194,6 +208,16 @@ mod tests {
     const ONLINE: &str = "crmd=\"online\" in_ccm=\"true\" expected=\"member\"";
     const LEFT: &str = "crmd=\"offline\" in_ccm=\"false\" expected=\"down\"";
     const VANISHED: &str = "crmd=\"offline\" in_ccm=\"false\" expected=\"member\"";
+
+    #[test]
+    fn the_node_of_a_bundle_is_not_waited_for() {
+        let bundle = "remote_node=\"true\" in_ccm=\"true\"";
+        let other = status(&[("httpd-0", bundle, "")]).replace("resIP:3", "httpd");
+        assert_eq!(asked(&other), ByNobody);
+        // A remote node that was asked about others of the clone will be about this one.
+        let some = status(&[("r1", bundle, "")]).replace("resIP:3", "resIP:4");
+        assert_eq!(asked(&some), NotYetKnown);
+    }
 
     #[test]
     fn who_stopped_it_lately_and_lives_drains_it() {

@@ -1,9 +1,13 @@
-//! What Pacemaker knows: the operations that nodes have done. Read, never written.
+//! What Pacemaker knows: the operations that nodes have done, and what runs where. Read, never written.
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | `query` | the one program that the agent starts: `cibadmin`, and its deadline |
-//! | `history` | what the answer means: who drains a bucket. Pure |
+//! | `query` | the programs that are started: the agent's `cibadmin`, nodectl's `crm_mon`; their deadline |
+//! | `history` | what the CIB's status means: who drains a bucket. Pure |
+//! | `cluster` | which node runs which instances. Pure |
+//! | `configuration` | complete configurations for crm and pcs, as text. Pure |
 
+pub mod cluster;
+pub mod configuration;
 pub mod history;
 pub mod query;

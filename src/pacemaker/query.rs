@@ -1,27 +1,60 @@
-//! Asking Pacemaker: one program, by its absolute path, with fixed arguments, a cleared environment
-//! and a deadline.
+//! Asking Pacemaker: programs of its own, by their absolute paths, with fixed arguments, a cleared
+//! environment and a deadline. They only read.
 
 use std::io::{self, Read};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// Where distributions install it.
-const PROGRAMS: [&str; 2] = ["/usr/sbin/cibadmin", "/usr/bin/cibadmin"];
-/// The status section of the CIB.
-const ARGUMENTS: [&str; 3] = ["--query", "--scope", "status"];
-/// The answer takes some ten milliseconds.
+/// The answer takes some ten milliseconds, `crm_mon`'s a hundred.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// An answer is never that long; this only keeps a fault from filling the memory.
 const LONGEST: u64 = 64 << 20;
 /// Who waits asks so often whether the program has ended.
 const PAUSE: Duration = Duration::from_millis(2);
 
+/// What can be asked. Each answer is XML.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Query {
+    /// The status section of the CIB: what every node has done.
+    Status,
+    /// Its resources section: how they are configured.
+    Resources,
+    /// What runs where.
+    Placement,
+}
+
+impl Query {
+    fn program(self) -> &'static str {
+        match self {
+            Query::Status | Query::Resources => "cibadmin",
+            Query::Placement => "crm_mon",
+        }
+    }
+
+    /// Where distributions install it.
+    fn paths(self) -> [&'static str; 2] {
+        match self {
+            Query::Status | Query::Resources => ["/usr/sbin/cibadmin", "/usr/bin/cibadmin"],
+            Query::Placement => ["/usr/sbin/crm_mon", "/usr/bin/crm_mon"],
+        }
+    }
+
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Query::Status => &["--query", "--scope", "status"],
+            Query::Resources => &["--query", "--scope", "resources"],
+            Query::Placement => &["--one-shot", "--inactive", "--output-as=xml"],
+        }
+    }
+}
+
 /// Pacemaker could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
     /// There is no such program.
-    #[error("there is no cibadmin; it is part of Pacemaker's command line tools")]
-    Missing,
+    #[error("there is no {0}; it is part of Pacemaker's command line tools")]
+    Missing(&'static str),
     /// The program could not be run.
     #[error("cannot run {program}: {source}")]
     Run {
@@ -36,25 +69,32 @@ pub enum QueryError {
         /// The program.
         program: &'static str,
         /// How it ended.
-        status: std::process::ExitStatus,
+        status: ExitStatus,
     },
     /// It did not end.
     #[error("{0} did not answer within {s} s", s = PATIENCE.as_secs())]
     Late(&'static str),
 }
 
-/// The status section of the CIB, as XML.
+impl QueryError {
+    /// Is it that Pacemaker is not installed here, or does not run?
+    pub fn is_absent(&self) -> bool {
+        matches!(self, QueryError::Missing(_) | QueryError::Failed { .. })
+    }
+}
+
+/// Asks Pacemaker; the answer is XML.
 ///
 /// # Errors
 /// [`QueryError`]; without a running Pacemaker it is [`QueryError::Failed`].
-pub fn status() -> Result<String, QueryError> {
-    let program = PROGRAMS
-        .into_iter()
-        .find(|program| std::path::Path::new(program).exists())
-        .ok_or(QueryError::Missing)?;
+pub fn ask(query: Query) -> Result<String, QueryError> {
+    let mut paths = query.paths().into_iter();
+    let program = paths
+        .find(|program| Path::new(program).exists())
+        .ok_or(QueryError::Missing(query.program()))?;
     let broken = |source| QueryError::Run { program, source };
     let mut child = Command::new(program)
-        .args(ARGUMENTS)
+        .args(query.arguments())
         .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -28,12 +28,12 @@ const FRESH_MS: u64 = 4_000;
 /// How long a sighting is remembered. A pause between two of them is longer only for clients that have
 /// been sending the same for half a minute.
 const SIGHTED_MS: u64 = 16_000;
-/// How long an orphan is one.
-const ORPHAN_MS: u64 = 60_000;
+/// How long an orphan is one: until it has got its RST. If that is lost, it comes to be one again.
+const ORPHAN_MS: u64 = 10_000;
 /// The most segments with data that are remembered, some 100 bytes each; what comes beyond that waits
 /// until the bucket is owned.
 const MOST_SIGHTED: u32 = 262_144;
-const MOST_ORPHANS: u32 = 16_384;
+const MOST_ORPHANS: u32 = 65_536;
 /// Before connection tracking (−200) and address translation; and behind them (100, 300).
 const PRIORITY_BEFORE: i32 = -290;
 const PRIORITY_AFTER: i32 = 310;
@@ -53,22 +53,6 @@ pub(super) fn family(vip: IpAddr) -> Family {
         IpAddr::V4(_) => Family::Ip4,
         IpAddr::V6(_) => Family::Ip6,
     }
-}
-
-fn orphans_set(vip: IpAddr) -> String {
-    format!("orphans-{}", tag(vip))
-}
-
-fn sighted_set(vip: IpAddr) -> String {
-    format!("sighted-{}", tag(vip))
-}
-
-fn fresh_set(vip: IpAddr) -> String {
-    format!("fresh-{}", tag(vip))
-}
-
-fn sightings_chain(vip: IpAddr) -> String {
-    format!("sightings-{}", tag(vip))
 }
 
 /// Adds the rules of all VIPs that adopt.
@@ -149,7 +133,8 @@ fn sets(vip: &Vip, phases: &Phases) -> Vec<(String, Set)> {
             ..SetSpec::new(key, Data::None, most)
         })
     };
-    let count = u32::from(vip.buckets.get());
+    // What has ended takes room until the kernel collects it.
+    let count = 2 * u32::from(vip.buckets.get());
     let mut adopting = Set::new(SetSpec::of_ending_numbers(Data::None, count));
     for (bucket, left_ms) in &phases.adopting {
         let element = Element::new(Target::None).ending(*left_ms);
@@ -187,12 +172,7 @@ pub(super) fn remove(rules: &mut Ruleset, vip: IpAddr) {
     let Some(table) = rules.get_mut(&family(vip)) else {
         return;
     };
-    let ours = [
-        adopting_set(vip),
-        orphans_set(vip),
-        fresh_set(vip),
-        sighted_set(vip),
-    ];
+    let ours = sets_of(vip);
     table.chains.remove(&sightings_chain(vip));
     for name in [BEFORE, AFTER] {
         if let Some(chain) = table.chains.get_mut(name) {

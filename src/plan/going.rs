@@ -109,8 +109,11 @@ fn vanish(
             steps.extend(unlocking(observed, address, &nic));
         }
     }
-    let wanted = without_vip(&rules, address);
-    rules_step(&mut steps, &mut rules, wanted);
+    // What the kernel does not let go of yet answers nothing, and is settled by whoever comes next.
+    if !observed.ending {
+        let wanted = without_vip(&rules, address);
+        rules_step(&mut steps, &mut rules, wanted);
+    }
     steps
 }
 
@@ -136,7 +139,7 @@ fn part(
         }
         return Some(phases);
     };
-    phases = phases.tidied();
+    phases = phases.tidied(observed.ending);
     let asked = buckets.cloned().unwrap_or_else(|| phases.owned.clone());
     for bucket in asked.iter() {
         phases.close(bucket);
@@ -197,7 +200,7 @@ pub(super) fn forgotten(
     then: &Phases,
 ) -> Option<Vec<Change>> {
     // With the last bucket that leaves the whole set goes.
-    if buckets.is_empty() || then.leaving().is_empty() {
+    if buckets.is_empty() || !then.needs_leaving_rules() {
         return Some(Vec::new());
     }
     let flows = observed.flows.as_ref()?;
@@ -272,7 +275,7 @@ pub(super) fn settle(observed: &Observed, address: IpAddr) -> Vec<Step> {
         return steps;
     };
     let vip = found.vip;
-    let mut phases = found.phases.clone().tidied();
+    let mut phases = found.phases.clone().tidied(observed.ending);
     let mut rules = observed.rules.clone();
     // By hand a VIP may be here without buckets; Pacemaker's is not.
     let is_over =
@@ -286,7 +289,7 @@ pub(super) fn settle(observed: &Observed, address: IpAddr) -> Vec<Step> {
             Ok(known) => known,
             Err(look) => return vec![Step::Look(address, look)],
         };
-        // No packet reaches them any more.
+        // No packet reaches them any more; what came in by another interface since cannot be told apart.
         if !given_up.is_empty() {
             steps.push(Step::Abort(address, given_up));
         }

@@ -4,11 +4,13 @@
 
 use super::diff::tests::apply as apply_changes;
 use super::health::drift;
-use super::installed::{find, installed};
+use super::installed::{find, installed, phases_of};
 use super::names::{dispatch_map, ingress_chain, vip_chain};
 use super::steps::{Intent, Refusal, Step, steps};
 use crate::model::bucket::BucketSet;
-use crate::model::host::{Held, NicState, Observed};
+use crate::model::change::Change;
+use crate::model::hash::Flow;
+use crate::model::host::{Connection, Held, NicState, Observed};
 use crate::model::mac::Mac;
 use crate::model::ruleset::{Expr, Family, Verdict};
 use crate::model::vip::Vip;
@@ -360,4 +362,133 @@ fn a_nodes_own_address_is_never_taken_over() {
         };
         assert_eq!(steps(&host, &leave), Ok(vec![]));
     }
+}
+
+/// A VIP with bucket 1, and another one whose description nobody can read.
+fn beside_a_broken_one() -> (Observed, Vip) {
+    let mut host = fresh_host();
+    let (vip, other) = (a_vip("10.77.0.99"), a_vip("10.77.0.98"));
+    for vip in [&vip, &other] {
+        let intent = Intent::Take {
+            vip: vip.clone(),
+            buckets: BucketSet::one(1),
+            adopt_ms: Some(1000),
+        };
+        go(&mut host, &intent, 99).expect("taken");
+    }
+    let table = host.rules.get_mut(&Family::Netdev).expect("a table");
+    let chain = table.chains.get_mut(&vip_chain(other.address));
+    chain.expect("a chain").comment = Some("of another version".to_owned());
+    (host, vip)
+}
+
+fn expect_settled(host: &mut Observed, vip: &Vip, intent: &Intent, gone: &str) {
+    go(host, intent, 99).expect("done");
+    let sets = host.rules.values().flat_map(|table| table.sets.keys());
+    let left: Vec<_> = sets.filter(|name| name.starts_with(gone)).collect();
+    let own = |name: &&&String| name.ends_with(&vip.address.to_string());
+    assert_eq!(left.iter().find(own), None);
+    assert_eq!(drift(host, vip, true), vec![]);
+}
+
+#[test]
+fn a_broken_vip_beside_it_keeps_no_vip_from_being_adopted_and_settled() {
+    let (mut host, vip) = beside_a_broken_one();
+    let (address, buckets) = (vip.address, BucketSet::one(1));
+    let adopted = Intent::Adopted { address, buckets };
+    expect_settled(&mut host, &vip, &adopted, "adopting-");
+
+    let mut ports = 0..u16::MAX;
+    let flow = ports.find_map(|source_port| {
+        let flow = Flow {
+            source: [10, 77, 0, 7].into(),
+            source_port,
+            destination_port: 80,
+        };
+        (vip.bucket(&flow) == 1).then_some(flow)
+    });
+    let flow = flow.expect("a flow of bucket 1");
+    let release = Intent::Release {
+        address,
+        buckets: BucketSet::one(1),
+        drain_ms: 1000,
+    };
+    go(&mut host, &release, 1).expect("closed");
+    host.connections = Some(vec![Connection { flow, alive: true }]);
+    host.flows = Some([flow].into());
+    go(&mut host, &release, 99).expect("released");
+    assert!(phases_of(&host.rules, address).draining.contains_key(&1));
+    host.connections = Some(Vec::new());
+    expect_settled(&mut host, &vip, &Intent::Settle { address }, "leaving-");
+}
+
+#[test]
+fn what_the_kernel_still_holds_keeps_nobody_from_coming_and_going() {
+    let mut host = fresh_host();
+    let vip = a_vip("10.77.0.99");
+    let address = vip.address;
+    let take = |bucket| Intent::Take {
+        vip: vip.clone(),
+        buckets: BucketSet::one(bucket),
+        adopt_ms: None,
+    };
+    go(&mut host, &take(1), 99).expect("taken");
+    let close = Intent::Release {
+        address,
+        buckets: BucketSet::one(1),
+        drain_ms: 1000,
+    };
+    // Closed, with nothing listed yet; then its time is over.
+    go(&mut host, &close, 1).expect("closed");
+    let leaving = format!("leaving-{address}");
+    let table = host.rules.get_mut(&Family::Netdev).expect("a table");
+    table
+        .sets
+        .get_mut(&leaving)
+        .expect("a map")
+        .elements
+        .clear();
+    host.ending = true;
+    let deletes = |host: &Observed, intent: &Intent| {
+        let steps = steps(host, intent).expect("steps");
+        steps.into_iter().any(|step| match step {
+            Step::Rules(changes) => changes
+                .iter()
+                .any(|change| matches!(change, Change::DeleteChain(..) | Change::DeleteSet(..))),
+            _ => false,
+        })
+    };
+    let leave = Intent::Leave {
+        address,
+        buckets: Some(BucketSet::one(1)),
+        drain_ms: 1000,
+        place: None,
+    };
+    for intent in [take(2), leave.clone(), Intent::Settle { address }] {
+        assert!(!deletes(&host, &intent), "{intent:?}");
+    }
+    go(&mut host, &leave, 99).expect("left");
+    assert!(host.nics["eth0"].held(address).is_none());
+    // Another description has to wait, and says so.
+    let mut other = vip.clone();
+    other.hasher.seed += 1;
+    let other = Intent::Take {
+        vip: other,
+        buckets: BucketSet::one(1),
+        adopt_ms: None,
+    };
+    assert_eq!(steps(&host, &other), Err(Refusal::Ending(address)));
+    host.ending = false;
+    go(
+        &mut host,
+        &Intent::Leave {
+            address,
+            buckets: None,
+            drain_ms: 0,
+            place: None,
+        },
+        99,
+    )
+    .expect("gone");
+    assert!(host.rules.is_empty(), "{:?}", host.rules.keys());
 }

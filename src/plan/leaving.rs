@@ -101,7 +101,8 @@ pub(super) fn sets(vip: &Vip, phases: &Phases) -> Vec<(String, Set)> {
         return Vec::new();
     }
     let address = vip.address;
-    let count = u32::from(vip.buckets.get());
+    // What has ended takes room until the kernel collects it.
+    let count = 2 * u32::from(vip.buckets.get());
     let mut leaving = Set::new(SetSpec::of_ending_numbers(Data::Verdict, count));
     let goes_to = |chain| Element::new(Target::Verdict(Verdict::Goto(chain)));
     let closing = phases.closing.iter().map(|of| (of, closing_chain(address)));

@@ -67,7 +67,12 @@ pub(super) fn draining_chain(vip: IpAddr) -> String {
     format!("vip-{}-draining", tag(vip))
 }
 
-/// All chains that the VIP can have of its own.
+/// The name of the VIP's chain for data in buckets that are adopted.
+pub(super) fn sightings_chain(vip: IpAddr) -> String {
+    format!("sightings-{}", tag(vip))
+}
+
+/// All chains that the VIP can have of its own at netdev ingress.
 pub(super) fn chains_of(vip: IpAddr) -> [String; 6] {
     [
         vip_chain(vip),
@@ -92,6 +97,34 @@ pub fn flows_set(vip: IpAddr) -> String {
 /// The name of the set of the VIP's adopting buckets.
 pub(super) fn adopting_set(vip: IpAddr) -> String {
     format!("adopting-{}", tag(vip))
+}
+
+/// The name of the set of connections in adopting buckets that nobody has.
+pub(super) fn orphans_set(vip: IpAddr) -> String {
+    format!("orphans-{}", tag(vip))
+}
+
+/// The name of the set of segments that came lately, and of the set of those that came a moment ago.
+pub(super) fn sighted_set(vip: IpAddr) -> String {
+    format!("sighted-{}", tag(vip))
+}
+
+/// See [`sighted_set`].
+pub(super) fn fresh_set(vip: IpAddr) -> String {
+    format!("fresh-{}", tag(vip))
+}
+
+/// All sets and maps that the VIP can have of its own, in whatever table.
+pub(super) fn sets_of(vip: IpAddr) -> [String; 7] {
+    [
+        buckets_map(vip),
+        leaving_map(vip),
+        flows_set(vip),
+        adopting_set(vip),
+        orphans_set(vip),
+        fresh_set(vip),
+        sighted_set(vip),
+    ]
 }
 
 /// The names of the sets of what comes in fragments: datagrams whose first one has come, those of

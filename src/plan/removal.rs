@@ -5,8 +5,8 @@
 use super::adopting;
 use super::installed::installed;
 use super::names::{
-    AGREE_IP6, address_bytes, buckets_map, chains_of, dispatch_map, flows_set, ingress_chain,
-    leaving_map, mac_key,
+    AGREE_IP6, address_bytes, chains_of, dispatch_map, ingress_chain, mac_key, sets_of,
+    sightings_chain,
 };
 use crate::model::agreement::solicited_node;
 use crate::model::host::Observed;
@@ -28,11 +28,7 @@ pub fn without_vip(rules: &Ruleset, address: IpAddr) -> Ruleset {
         for name in &gone {
             netdev.chains.remove(name);
         }
-        for name in [
-            buckets_map(address),
-            leaving_map(address),
-            flows_set(address),
-        ] {
+        for name in sets_of(address) {
             netdev.sets.remove(&name);
         }
         for set in netdev.sets.values_mut() {
@@ -147,10 +143,18 @@ fn is_vip_chain(name: &str) -> bool {
 /// Keeps in `wanted` what was found and belongs to other VIPs than those that are `known`: their
 /// descriptions cannot be read, or their interfaces are gone, and they are not ours to judge.
 pub fn keep_others(wanted: &mut Ruleset, observed: &Observed, vip: &Vip, known: &[IpAddr]) {
-    let readable: Vec<String> = known
-        .iter()
+    let of_known = known.iter();
+    let readable: Vec<String> = of_known
+        .clone()
         .flat_map(|address| chains_of(*address))
         .collect();
+    // What of the known ones is not wanted any more is to go.
+    let own_chains: Vec<String> = of_known
+        .clone()
+        .map(|address| sightings_chain(*address))
+        .chain(readable.iter().cloned())
+        .collect();
+    let own_sets: Vec<String> = of_known.flat_map(|address| sets_of(*address)).collect();
     let Some(found) = observed.rules.get(&Family::Netdev) else {
         return;
     };
@@ -166,14 +170,17 @@ pub fn keep_others(wanted: &mut Ruleset, observed: &Observed, vip: &Vip, known: 
     for (family, found) in &observed.rules {
         let table = wanted.entry(*family).or_default();
         for (name, chain) in &found.chains {
-            let ours = readable.contains(name);
-            let kept = table.chains.entry(name.clone());
-            if !ours {
-                kept.or_insert_with(|| chain.clone());
+            if own_chains.contains(name) {
+                continue;
+            }
+            let mut others = chain.clone();
+            others.rules.retain(|rule| !rule.uses(&own_sets));
+            if chain.rules.is_empty() || !others.rules.is_empty() {
+                table.chains.entry(name.clone()).or_insert(others);
             }
         }
         for (name, set) in &found.sets {
-            if *name == buckets_map(vip.address) {
+            if own_sets.contains(name) {
                 continue;
             }
             let kept = table.sets.entry(name.clone()).or_insert_with(|| {
@@ -191,23 +198,24 @@ pub fn keep_others(wanted: &mut Ruleset, observed: &Observed, vip: &Vip, known: 
             }
         }
     }
-    keep_rules(wanted, observed);
+    keep_rules(wanted, observed, &own_sets);
 }
 
 /// A base chain keeps the rules that it was found with beside those that it must have.
-fn keep_rules(wanted: &mut Ruleset, observed: &Observed) {
-    let (Some(wanted), Some(found)) = (
-        wanted.get_mut(&Family::Netdev),
-        observed.rules.get(&Family::Netdev),
-    ) else {
-        return;
-    };
-    for (name, chain) in &found.chains {
-        if chain.base.is_none() {
+fn keep_rules(wanted: &mut Ruleset, observed: &Observed, own_sets: &[String]) {
+    for (family, found) in &observed.rules {
+        let Some(wanted) = wanted.get_mut(family) else {
             continue;
-        }
-        if let Some(kept) = wanted.chains.get_mut(name) {
-            for rule in &chain.rules {
+        };
+        for (name, chain) in found
+            .chains
+            .iter()
+            .filter(|(_, chain)| chain.base.is_some())
+        {
+            let Some(kept) = wanted.chains.get_mut(name) else {
+                continue;
+            };
+            for rule in chain.rules.iter().filter(|rule| !rule.uses(own_sets)) {
                 if !kept.rules.contains(rule) {
                     kept.rules.push(rule.clone());
                 }

@@ -239,6 +239,12 @@ pub enum Refusal {
         /// Where it is.
         nic: Nic,
     },
+    /// It is still there by another description, with nothing that answers.
+    #[error(
+        "{0} has just been here by another description, and the kernel has not yet let go of it; try \
+         again in a few seconds"
+    )]
+    Ending(IpAddr),
     /// The VIP is not there.
     #[error("{0} is not installed here; 'nodectl status' shows what is")]
     Unknown(IpAddr),
@@ -301,13 +307,11 @@ fn take(
         }
         // What was left behind goes first, by somebody who was interrupted or whose buckets drain: their
         // connections cannot be told by another hash.
-        Some(found) if !found.vip.is_like(vip) => {
-            return Ok(going::leave(observed, vip.address, None, 0, None));
-        }
+        Some(found) if !found.vip.is_like(vip) => return make_way(observed, vip.address),
         None if is_unreadable(&observed.rules, vip.address) => {
             let held = phases_of(&observed.rules, vip.address).owned;
             if held.is_empty() {
-                return Ok(going::leave(observed, vip.address, None, 0, None));
+                return make_way(observed, vip.address);
             }
             return Err(Refusal::OtherDescription {
                 address: vip.address,
@@ -327,7 +331,8 @@ fn take(
     let found_nothing = found.is_none();
     // The rest of the description stays as it was found.
     let vip = &found.as_ref().map_or(vip, |found| &found.vip).clone();
-    let held = found.map(|found| found.phases).unwrap_or_default().tidied();
+    let held = found.map(|found| found.phases).unwrap_or_default();
+    let held = held.tidied(observed.ending);
     let outside = outside(state, vip);
     let mut steps = Vec::new();
     let mut rules = observed.rules.clone();
@@ -362,6 +367,14 @@ fn take(
         (_, None) => steps.push(Step::Look(vip.address, Look::Flows)),
     }
     Ok(steps)
+}
+
+/// What is left of the VIP by another description goes.
+fn make_way(observed: &Observed, address: IpAddr) -> Result<Vec<Step>, Refusal> {
+    match going::leave(observed, address, None, 0, None) {
+        steps if steps.is_empty() => Err(Refusal::Ending(address)),
+        steps => Ok(steps),
+    }
 }
 
 /// What is missing outside of the rules.

@@ -1,4 +1,4 @@
-//! Network namespaces: entering a named one, and telling them apart.
+//! Network namespaces: entering a named one or a new one, and telling them apart.
 //!
 //! Only the calling thread changes its namespace. Sockets opened before stay
 //! in the old one; `/proc/thread-self/net` and `/proc/sys/net` show the new
@@ -6,10 +6,11 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 use thiserror::Error;
 
 use super::errno;
@@ -50,6 +51,18 @@ pub enum NetnsError {
         /// the file is no network namespace (any more).
         source: io::Error,
     },
+    /// The one that was left cannot be entered again.
+    #[error("cannot return to the network namespace of before: {}", errno::io_words(.source))]
+    Return {
+        /// The system call's error.
+        source: io::Error,
+    },
+    /// There is none to be had.
+    #[error("cannot make a network namespace: {}", errno::io_words(.source))]
+    New {
+        /// The system call's error.
+        source: io::Error,
+    },
     /// The own namespace cannot be identified: no `/proc`.
     #[error("cannot identify the network namespace from {OWN}: {}", errno::io_words(.source))]
     Identify {
@@ -66,7 +79,7 @@ impl NetnsError {
             Self::BadName { .. } | Self::Missing { .. } => true,
             // A file that outlived its namespace.
             Self::Enter { source, .. } => source.raw_os_error() == Some(libc::EINVAL),
-            Self::Identify { .. } => false,
+            Self::Return { .. } | Self::New { .. } | Self::Identify { .. } => false,
         }
     }
 
@@ -74,21 +87,54 @@ impl NetnsError {
     #[must_use]
     pub fn errno(&self) -> Option<i32> {
         match self {
-            Self::Enter { source, .. } | Self::Identify { source } => source.raw_os_error(),
+            Self::Enter { source, .. }
+            | Self::Return { source }
+            | Self::New { source }
+            | Self::Identify { source } => source.raw_os_error(),
             Self::Missing { .. } => Some(libc::ENOENT),
             Self::BadName { .. } => None,
         }
     }
 }
 
-/// Moves the calling thread into a namespace that `ip netns add` has made.
-/// Needs CAP_SYS_ADMIN. There is no way back; a program enters once, before
-/// it opens any socket and while it has one thread.
+/// The namespace that a thread has left.
+#[derive(Debug)]
+pub struct Home(File);
+
+impl Home {
+    /// Does something there, in a thread that ends with it: a program that is started, for instance, is
+    /// started there.
+    ///
+    /// # Errors
+    /// [`NetnsError::Return`] (EPERM without CAP_SYS_ADMIN), or without a thread.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
+        let failed = |source| NetnsError::Return { source };
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                setns(&self.0, CloneFlags::CLONE_NEWNET).map_err(io::Error::from)?;
+                Ok(work())
+            });
+            let ended = thread.join();
+            ended.unwrap_or_else(|_| Err(io::Error::other("its thread ended early")))
+        })
+        .map_err(failed)
+    }
+}
+
+impl AsRawFd for Home {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// Moves the calling thread into a namespace that `ip netns add` has made, and
+/// returns the one that it leaves. Needs CAP_SYS_ADMIN. A program enters once,
+/// before it opens any socket and while it has one thread.
 ///
 /// # Errors
 /// [`NetnsError::BadName`] (empty, `.`, `..`, with `/` or a zero byte),
-/// [`NetnsError::Missing`], [`NetnsError::Enter`].
-pub fn enter(name: &str) -> Result<(), NetnsError> {
+/// [`NetnsError::Missing`], [`NetnsError::Enter`], [`NetnsError::Identify`].
+pub fn enter(name: &str) -> Result<Home, NetnsError> {
     if matches!(name, "" | "." | "..") || name.contains(['/', '\0']) {
         return Err(NetnsError::BadName {
             name: name.to_owned(),
@@ -98,10 +144,12 @@ pub fn enter(name: &str) -> Result<(), NetnsError> {
         name: name.to_owned(),
         source,
     };
+    let home = File::open(OWN).map_err(|source| NetnsError::Identify { source })?;
     for folder in FOLDERS {
         match File::open(Path::new(folder).join(name)) {
             Ok(file) => {
-                return setns(file, CloneFlags::CLONE_NEWNET).map_err(|e| failed(e.into()));
+                setns(file, CloneFlags::CLONE_NEWNET).map_err(|e| failed(e.into()))?;
+                return Ok(Home(home));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed(error)),
@@ -109,6 +157,18 @@ pub fn enter(name: &str) -> Result<(), NetnsError> {
     }
     Err(NetnsError::Missing {
         name: name.to_owned(),
+    })
+}
+
+/// Moves the calling thread into a network namespace of its own, which ends with the thread and the
+/// sockets that it opens there. Needs CAP_SYS_ADMIN.
+///
+/// # Errors
+/// [`NetnsError::New`]: EPERM without the capability, ENOSPC where there are too many of them
+/// (`user.max_net_namespaces`).
+pub fn new() -> Result<(), NetnsError> {
+    unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| NetnsError::New {
+        source: errno.into(),
     })
 }
 

@@ -75,6 +75,14 @@ pub fn detach(worker: impl FnOnce()) -> Result<(), DetachError> {
     leave_behind(None, worker)
 }
 
+/// The same with one open file, which the caller closes as if there were no worker.
+///
+/// # Errors
+/// As for [`detach`].
+pub fn detach_with(held: &impl AsRawFd, worker: impl FnOnce()) -> Result<(), DetachError> {
+    leave_behind(Some(held.as_raw_fd()), worker)
+}
+
 /// Has a file closed by a process of its own, for a file whose closing takes long: it is held there
 /// for a second, and closing it here then takes no time.
 ///

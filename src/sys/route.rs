@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, CacheInfo};
-use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage};
 use netlink_packet_route::route::{RouteHeader, RouteMessage};
 use tracing::debug;
 
@@ -91,6 +91,23 @@ impl RouteSocket {
             Err(error) if error.errno() == Some(libc::ENODEV) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Sets an interface up.
+    ///
+    /// # Errors
+    /// [`RouteError::Refused`] (EPERM without CAP_NET_ADMIN, ENODEV without the interface),
+    /// [`RouteError::Io`], [`RouteError::Timeout`], [`RouteError::Malformed`].
+    pub fn set_up(&mut self, index: u32) -> Result<(), RouteError> {
+        let what = format!("set interface index {index} up");
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+        self.wire
+            .change(RouteNetlinkMessage::SetLink(message), 0, &what)?;
+        debug!("{what}: done");
+        Ok(())
     }
 
     /// The addresses of one interface or of all, of one family or of both, in

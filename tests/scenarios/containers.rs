@@ -56,12 +56,12 @@ fn connections_to_a_container_that_dies_are_reset_by_the_new_owner() -> Result<(
     scene.lab.cable("n1", false)?;
     for (vip, one) in vips().into_iter().zip(held) {
         let target = SocketAddr::new(vip, PORT);
-        scene
-            .lab
-            .wait_until("the resets", PATIENT, || match one.lost() >= HELD / 6 {
+        scene.lab.wait_until("the resets", PATIENT, || {
+            match one.lost() >= count_of_first(&one) {
                 true => Ok(()),
                 false => Err(Error::new(format!("{target}: {} lost", one.lost()))),
-            })?;
+            }
+        })?;
         for flow in one.stop()?.flows {
             assert_eq!(flow.lost.is_some(), was_the_first_nodes(&flow), "{flow:?}");
         }

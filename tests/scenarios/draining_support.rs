@@ -3,18 +3,23 @@
 use crate::product::*;
 use crate::sharing::*;
 use lab::traffic::Held;
-use lab::{Client, Context, HoldOptions, Lab, Node, NodeOptions, Pace, Result, Witnessed};
+use lab::{Client, Context, Flow, HoldOptions, Lab, Node, NodeOptions, Pace, Result, Witnessed};
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 pub const SEED: u32 = 0x0bad_cafe;
 pub const PATIENT: Duration = Duration::from_secs(20);
+/// Below those that the kernel chooses from.
+const FIRST_PORT: u16 = 20_000;
 /// Connections of each family.
 pub const HELD: usize = 60;
 
 /// Three nodes that share both VIPs, and a client.
 pub struct Scene {
+    /// Source ports that were not used yet.
+    next_port: AtomicU16,
     pub client: Client,
     pub sharing: Sharing,
     pub lab: Lab,
@@ -36,6 +41,7 @@ impl Scene {
         let draining = |vip| agent(vip).with("drain_timeout", drain_s);
         sharing.agents = [draining(V4), draining(V6)];
         Ok(Scene {
+            next_port: AtomicU16::new(FIRST_PORT),
             client,
             sharing,
             lab,
@@ -80,7 +86,12 @@ impl Scene {
         vips()
             .into_iter()
             .map(|vip| {
-                let sources = self.client.sources_for(vip, each);
+                let sources = self.client.sources_for(vip, each).into_iter();
+                let sources = sources.map(|src| {
+                    // Chosen here, so that a bucket is known while a connection is held.
+                    let sport = self.next_port.fetch_add(1, Ordering::Relaxed);
+                    Flow { src, sport }
+                });
                 let target = SocketAddr::new(vip, PORT);
                 self.client.hold(target, sources, options)
             })
@@ -137,9 +148,21 @@ impl Scene {
 
 /// Was the bucket of this client the first node's in the beginning?
 pub fn was_the_first_nodes(flow: &lab::traffic::HeldFlow) -> bool {
+    is_the_first_nodes(flow.src, flow.sport)
+}
+
+fn is_the_first_nodes(src: IpAddr, sport: u16) -> bool {
     let hasher = hasher(Default::default(), Default::default(), SEED);
-    let bucket = hasher.bucket(&flow_from(flow.src, flow.sport), BUCKETS);
+    let bucket = hasher.bucket(&flow_from(src, sport), BUCKETS);
     instances(0).any(|instance| instance == u32::from(bucket))
+}
+
+/// How many of these were the first node's in the beginning.
+pub fn count_of_first(held: &Held) -> usize {
+    let flows = held.flows().iter();
+    flows
+        .filter(|flow| is_the_first_nodes(flow.src, flow.sport))
+        .count()
 }
 
 /// No two nodes answered the same, resets left aside: when a node ends what is left of a connection that

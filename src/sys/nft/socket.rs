@@ -86,6 +86,11 @@ impl NftError {
         }
     }
 
+    /// Is it that something still refers to what was to be deleted?
+    pub fn is_busy(&self) -> bool {
+        matches!(self, NftError::Refused { errno, .. } if *errno == libc::EBUSY)
+    }
+
     /// Is it that this process must not do this?
     pub fn is_permission(&self) -> bool {
         match self {

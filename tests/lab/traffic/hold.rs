@@ -119,7 +119,7 @@ impl HoldReport {
 
 /// Connections being held; [`Held::stop`] gives the report.
 pub struct Held {
-    count: usize,
+    flows: Vec<Flow>,
     counters: Arc<Counters>,
     stop: watch::Sender<Ending>,
     thread: Option<JoinHandle<Result<HoldReport>>>,
@@ -153,7 +153,7 @@ impl Client {
         let counters = Arc::new(Counters::default());
         let (stop, stopped) = watch::channel(Ending::NotYet);
         let (opened, all_opened) = mpsc::channel();
-        let expected = flows.len();
+        let (asked, expected) = (flows.clone(), flows.len());
         let shared = counters.clone();
         let thread = std::thread::spawn(move || {
             enter(&net)?;
@@ -162,7 +162,7 @@ impl Client {
         // The channel ends early only if the thread failed, which `stop` will tell.
         let ready = all_opened.iter().take(expected).count();
         let held = Held {
-            count: expected,
+            flows: asked,
             counters,
             stop,
             thread: Some(thread),
@@ -178,7 +178,12 @@ impl Client {
 impl Held {
     /// How many connections there were to be.
     pub fn count(&self) -> usize {
-        self.count
+        self.flows.len()
+    }
+
+    /// The flows that were asked for.
+    pub fn flows(&self) -> &[Flow] {
+        &self.flows
     }
 
     /// Good exchanges so far.

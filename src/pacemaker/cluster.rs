@@ -1,0 +1,284 @@
+//! The whole cluster as Pacemaker sees it: which node runs which instances of which shared address.
+//! Pure; `query` has the programs that answer.
+//!
+//! Pacemaker knows what it started, not what a kernel does: a node's own `nodectl status` says that.
+
+use crate::model::bucket::BucketSet;
+use crate::model::vip::Manager;
+use roxmltree::{Document, Node};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+/// The agent as Pacemaker writes it.
+const AGENT: &str = "ocf:rust:ClusterIP";
+
+/// What a member can do, the gravest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemberState {
+    /// Nobody knows what it does; it is to be fenced.
+    Unclean,
+    /// It is not there.
+    Offline,
+    /// It is coming.
+    Pending,
+    /// Pacemaker leaves alone what runs there.
+    Maintenance,
+    /// Nothing is to run there.
+    Standby,
+    /// It is there.
+    Online,
+}
+
+impl MemberState {
+    fn of(node: Node<'_, '_>) -> Self {
+        let is = |name| node.attribute(name) == Some("true");
+        match () {
+            () if is("unclean") => MemberState::Unclean,
+            () if is("pending") => MemberState::Pending,
+            () if !is("online") => MemberState::Offline,
+            () if is("maintenance") => MemberState::Maintenance,
+            () if is("standby") || is("standby_onfail") => MemberState::Standby,
+            () => MemberState::Online,
+        }
+    }
+
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            MemberState::Unclean => "UNCLEAN",
+            MemberState::Offline => "offline",
+            MemberState::Pending => "pending",
+            MemberState::Maintenance => "maintenance",
+            MemberState::Standby => "standby",
+            MemberState::Online => "online",
+        }
+    }
+}
+
+impl fmt::Display for MemberState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A shared address as Pacemaker has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shared {
+    /// The primitive, without the number of an instance.
+    pub resource: String,
+    /// The parameter `ip`, if it can be told.
+    pub ip: Option<IpAddr>,
+    /// For each instance the nodes on which it runs.
+    pub instances: BTreeMap<u16, BTreeSet<String>>,
+}
+
+impl Shared {
+    /// The buckets that Pacemaker runs on this node.
+    pub fn on(&self, node: &str) -> BucketSet {
+        let here = self.instances.iter();
+        here.filter(|(_, nodes)| nodes.contains(node))
+            .map(|(bucket, _)| *bucket)
+            .collect()
+    }
+
+    /// The nodes on which Pacemaker runs this bucket.
+    pub fn owners(&self, bucket: u16) -> Vec<&str> {
+        let nodes = self.instances.get(&bucket).into_iter().flatten();
+        nodes.map(String::as_str).collect()
+    }
+
+    /// Of so many buckets those that run nowhere.
+    pub fn nowhere(&self, buckets: u16) -> BucketSet {
+        let dark = |bucket: &u16| self.instances.get(bucket).is_none_or(BTreeSet::is_empty);
+        (0..buckets).filter(dark).collect()
+    }
+
+    /// Those that run on more than one node.
+    pub fn twice(&self) -> BucketSet {
+        let all = self.instances.iter();
+        all.filter(|(_, nodes)| nodes.len() > 1)
+            .map(|(bucket, _)| *bucket)
+            .collect()
+    }
+}
+
+/// The cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cluster {
+    /// Its nodes by name.
+    pub members: BTreeMap<String, MemberState>,
+    /// Its shared addresses.
+    pub shared: Vec<Shared>,
+    /// Has this partition quorum?
+    pub quorum: bool,
+}
+
+/// An answer cannot be understood.
+#[derive(Debug, thiserror::Error)]
+#[error("Pacemaker's answer cannot be read: {0}")]
+pub struct ClusterError(#[from] roxmltree::Error);
+
+impl Cluster {
+    /// From the answers to [`Query::Placement`](super::query::Query) and `Query::Resources`.
+    ///
+    /// # Errors
+    /// [`ClusterError`] for what is no XML.
+    pub fn read(placement: &str, resources: &str) -> Result<Self, ClusterError> {
+        let placement = Document::parse(placement)?;
+        let addresses = addresses(&Document::parse(resources)?);
+        let quorum = placement.descendants();
+        let quorum = quorum
+            .filter(|node| node.has_tag_name("current_dc"))
+            .any(|dc| dc.attribute("with_quorum") == Some("true"));
+        Ok(Cluster {
+            members: members(&placement),
+            shared: shared(&placement, &addresses),
+            quorum,
+        })
+    }
+
+    /// The shared address with this VIP; `manager` is what the VIP itself says of who put it there.
+    pub fn of_vip(&self, vip: IpAddr, manager: Option<&Manager>) -> Option<&Shared> {
+        let named = |shared: &&Shared| {
+            manager.is_some_and(|manager| *manager == Manager::pacemaker(&shared.resource))
+        };
+        let by_name = self.shared.iter().find(named);
+        by_name.or_else(|| self.shared.iter().find(|shared| shared.ip == Some(vip)))
+    }
+}
+
+fn members(placement: &Document<'_>) -> BTreeMap<String, MemberState> {
+    let nodes = placement.descendants();
+    let nodes = nodes.filter(|node| node.has_tag_name("node") && node.has_attribute("online"));
+    nodes
+        .filter_map(|node| Some((node.attribute("name")?.to_owned(), MemberState::of(node))))
+        .collect()
+}
+
+fn shared(placement: &Document<'_>, addresses: &BTreeMap<String, IpAddr>) -> Vec<Shared> {
+    let mut found: BTreeMap<String, Shared> = BTreeMap::new();
+    let resources = placement.descendants();
+    let ours = resources.filter(|node| {
+        node.has_tag_name("resource") && node.attribute("resource_agent") == Some(AGENT)
+    });
+    for node in ours {
+        let Some((resource, bucket)) = node.attribute("id").and_then(instance) else {
+            continue;
+        };
+        let entry = found.entry(resource.to_owned()).or_insert_with(|| Shared {
+            resource: resource.to_owned(),
+            ip: addresses.get(resource).copied(),
+            instances: BTreeMap::new(),
+        });
+        let runs = entry.instances.entry(bucket).or_default();
+        // What is orphaned or has failed may still answer.
+        let nodes = node.children().filter(|child| child.has_tag_name("node"));
+        runs.extend(nodes.filter_map(|node| Some(node.attribute("name")?.to_owned())));
+    }
+    found.into_values().collect()
+}
+
+/// `resIP:3` is bucket 3 of `resIP`; a primitive that is no clone has bucket 0 alone.
+fn instance(id: &str) -> Option<(&str, u16)> {
+    match id.rsplit_once(':') {
+        Some((resource, number)) => Some((resource, number.parse().ok()?)),
+        None => Some((id, 0)),
+    }
+}
+
+/// The parameter `ip` of each primitive of ours, as far as it stands in the primitive itself.
+fn addresses(resources: &Document<'_>) -> BTreeMap<String, IpAddr> {
+    let primitives = resources.descendants();
+    let ours = primitives.filter(|node| {
+        let is = |name, value| node.attribute(name) == Some(value);
+        node.has_tag_name("primitive") && is("type", "ClusterIP") && is("provider", "rust")
+    });
+    ours.filter_map(|primitive| {
+        let parameters = primitive.descendants();
+        let mut parameters = parameters.filter(|node| {
+            let within = node.parent_element();
+            node.has_tag_name("nvpair")
+                && within.is_some_and(|within| within.has_tag_name("instance_attributes"))
+        });
+        let ip = parameters.find(|pair| pair.attribute("name") == Some("ip"))?;
+        let ip = ip.attribute("value")?.parse().ok()?;
+        Some((primitive.attribute("id")?.to_owned(), ip))
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RESOURCES: &str = r#"<resources><clone id="cloneIP">
+        <primitive id="resIP" class="ocf" provider="rust" type="ClusterIP">
+        <instance_attributes id="a"><nvpair id="b" name="ip" value="10.0.0.99"/></instance_attributes>
+        <meta_attributes id="c"><nvpair id="d" name="ip" value="wrong"/></meta_attributes>
+        </primitive></clone>
+        <primitive id="other" class="ocf" provider="heartbeat" type="IPaddr2"/></resources>"#;
+
+    fn placement(instances: &str) -> String {
+        format!(
+            r#"<pacemaker-result api-version="2.28" request="crm_mon">
+            <summary><current_dc present="true" name="n1" with_quorum="true"/></summary>
+            <nodes>
+            <node name="n1" online="true" standby="false" unclean="false" pending="false"/>
+            <node name="n2" online="true" standby="true" unclean="false" pending="false"/>
+            <node name="n3" online="false" standby="false" unclean="true" pending="false"/>
+            </nodes><resources><clone id="cloneIP" unique="true">{instances}</clone>
+            <resource id="other" resource_agent="ocf:heartbeat:IPaddr2" role="Started">
+            <node name="n1"/></resource></resources></pacemaker-result>"#
+        )
+    }
+
+    fn runs(bucket: u16, nodes: &[&str]) -> String {
+        let nodes = nodes.iter().map(|node| format!("<node name=\"{node}\"/>"));
+        format!(
+            "<resource id=\"resIP:{bucket}\" resource_agent=\"{AGENT}\" role=\"Started\">{}</resource>",
+            nodes.collect::<String>()
+        )
+    }
+
+    #[test]
+    fn who_runs_what_is_read() {
+        let instances = runs(0, &["n1"]) + &runs(1, &["n1", "n2"]) + &runs(2, &[]);
+        let cluster = Cluster::read(&placement(&instances), RESOURCES).expect("XML");
+        assert!(cluster.quorum);
+        let states: Vec<_> = cluster.members.values().copied().collect();
+        use MemberState::*;
+        assert_eq!(states, [Online, Standby, Unclean]);
+        let [shared] = cluster.shared.as_slice() else {
+            panic!("{:?}", cluster.shared);
+        };
+        assert_eq!(shared.ip, Some("10.0.0.99".parse().expect("an address")));
+        assert_eq!(shared.on("n1").to_string(), "0-1");
+        assert_eq!(shared.owners(1), ["n1", "n2"]);
+        assert_eq!(shared.twice().to_string(), "1");
+        assert_eq!(shared.nowhere(4).to_string(), "2-3");
+    }
+
+    #[test]
+    fn a_vip_is_found_by_its_resource_or_its_address() {
+        let cluster = Cluster::read(&placement(&runs(0, &["n1"])), RESOURCES).expect("XML");
+        let vip = "10.0.0.99".parse().expect("an address");
+        let other = "10.0.0.98".parse().expect("an address");
+        let manager = Manager::pacemaker("resIP");
+        assert!(cluster.of_vip(other, Some(&manager)).is_some());
+        assert!(cluster.of_vip(vip, None).is_some());
+        assert!(cluster.of_vip(other, Some(&Manager::Manual)).is_none());
+    }
+
+    #[test]
+    fn what_is_no_xml_is_an_error() {
+        assert!(Cluster::read("", RESOURCES).is_err());
+        assert!(Cluster::read("<a/>", "x").is_err());
+        assert_eq!(
+            Cluster::read("<a/>", "<b/>").expect("XML"),
+            Cluster::default()
+        );
+    }
+}

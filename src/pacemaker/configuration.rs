@@ -1,0 +1,398 @@
+//! A complete configuration for a shared address, as crm shell and as pcs read it. Pure: text from a
+//! wish, nothing is loaded.
+//!
+//! Both say the same: the service and its clone, the gate that keeps it until its connections have
+//! ended, the address and its clone, and the order of the three. What belongs to the whole cluster
+//! (fencing, Corosync's times, Pacemaker's limits) is explained in comments and left alone.
+
+use crate::model::bucket::BucketCount;
+use crate::model::hash::HashMode;
+use crate::model::mac::Mac;
+use crate::model::vip::Nic;
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+/// So many buckets a node, if nobody says how many there are to be: a dead node's share spreads evenly
+/// over up to four others.
+const BUCKETS_A_NODE: u16 = 4;
+/// How much longer than the connections the gate may wait, in seconds.
+const GATE_SPARE_S: u32 = 20;
+/// The times of the address's and the gate's actions, in seconds.
+const ACTION_S: u32 = 20;
+const MONITOR_S: u32 = 10;
+const GATE_MONITOR_S: u32 = 60;
+/// The times of a generated service's actions, in seconds.
+const SERVICE_S: u32 = 60;
+const SERVICE_MONITOR_S: u32 = 20;
+
+/// What the address is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Service {
+    /// A resource agent, such as `systemd:nginx`: it is configured too, on every node.
+    Agent(String),
+    /// A clone that is configured already.
+    Clone(String),
+}
+
+impl FromStr for Service {
+    type Err = String;
+
+    /// With a colon it is an agent, without one the name of a clone.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let plain = |part: &str, more: &str| {
+            let fits = |c: char| c.is_ascii_alphanumeric() || more.contains(c);
+            !part.is_empty() && part.chars().all(fits)
+        };
+        let parts: Vec<&str> = text.split(':').collect();
+        match parts.as_slice() {
+            [_, ..] if text.len() > 80 => {}
+            [name] if plain(name, "._-") => return Ok(Service::Clone(text.to_owned())),
+            ["ocf", provider, agent] if plain(provider, "._-") && plain(agent, "._-") => {
+                return Ok(Service::Agent(text.to_owned()));
+            }
+            ["systemd" | "lsb" | "service", unit] if plain(unit, "._-@") => {
+                return Ok(Service::Agent(text.to_owned()));
+            }
+            _ => {}
+        }
+        Err(format!(
+            "'{text}' is no service; use an agent such as systemd:nginx or ocf:heartbeat:apache, or \
+             the name of a clone that is configured already"
+        ))
+    }
+}
+
+/// What is to be configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// The shared address.
+    pub ip: IpAddr,
+    /// The length of its network's prefix, if it is not to be found on each node.
+    pub prefix: Option<u8>,
+    /// The interface.
+    pub nic: Nic,
+    /// How many nodes there are.
+    pub nodes: u16,
+    /// How many buckets, if not so many a node as are usual.
+    pub buckets: Option<BucketCount>,
+    /// What enters the hash.
+    pub hash: HashMode,
+    /// The initial value of the hash.
+    pub seed: u32,
+    /// The cluster MAC, if it is not to follow from the address.
+    pub mac: Option<Mac>,
+    /// For how many seconds connections may stay when their bucket leaves.
+    pub drain_s: u32,
+    /// The service behind the address, if it is Pacemaker's.
+    pub service: Option<Service>,
+}
+
+impl Wish {
+    /// The number of buckets, which is that of the clone's instances.
+    pub fn buckets(&self) -> u16 {
+        let usual = self.nodes.saturating_mul(BUCKETS_A_NODE);
+        let usual = usual.clamp(1, BucketCount::MAX);
+        self.buckets.map_or(usual, BucketCount::get)
+    }
+
+    /// What the resources' names end in.
+    fn tag(&self) -> String {
+        let address = self.ip.to_string();
+        address.replace([':', '.'], "-").replace("--", "-")
+    }
+
+    fn parameters(&self) -> Vec<(&'static str, String)> {
+        let mut all = vec![("ip", self.ip.to_string()), ("nic", self.nic.to_string())];
+        all.extend(
+            self.prefix
+                .map(|prefix| ("cidr_netmask", prefix.to_string())),
+        );
+        all.extend(self.mac.map(|mac| ("mac", mac.to_string())));
+        all.extend([
+            ("clusterip_hash", self.hash.to_string()),
+            ("hash_seed", format!("{:#010x}", self.seed)),
+            ("drain_timeout", format!("{}s", self.drain_s)),
+        ]);
+        all
+    }
+
+    /// Is there something that a gate can keep?
+    fn has_gate(&self) -> bool {
+        self.drain_s > 0 && self.service.is_some()
+    }
+
+    /// The service's clone, and its agent if it is configured here.
+    fn service(&self) -> Option<(String, Option<&str>)> {
+        self.service.as_ref().map(|service| match service {
+            Service::Agent(agent) => (format!("clone-service-{}", self.tag()), Some(&**agent)),
+            Service::Clone(name) => (name.clone(), None),
+        })
+    }
+
+    fn gate_stop_s(&self) -> u32 {
+        self.drain_s + GATE_SPARE_S
+    }
+}
+
+/// What the reader has to look at himself; every line is a comment for crm shell and for a shell.
+fn remarks(wish: &Wish, loaded_by: &str) -> String {
+    let (ip, buckets, nodes) = (wish.ip, wish.buckets(), wish.nodes);
+    let mut text = format!(
+        "# {ip}, shared by {nodes} nodes in {buckets} buckets. Load it with: {loaded_by}\n\
+         #\n\
+         # Left alone, and worth a look before:\n\
+         # - Fencing is not optional: a node whose user space is dead goes on answering in its kernel.\n\
+         #   Configure a fence device for every node, and leave stonith-enabled as it is, true.\n\
+         # - Corosync's token (3 s from Corosync 3.1 on, plus 650 ms for each node beyond the second)\n\
+         #   is how long a dead node goes unnoticed; then come consensus, 1.2 times as long, and fencing. So\n\
+         #   long its buckets are dark. A shorter token also fences for shorter hiccups.\n\
+         # - node-action-limit is 0: twice as many actions at once as a node has cores. A node that\n\
+         #   comes back starts its {each} buckets in so many rounds of some 10 ms.\n",
+        each = buckets.div_ceil(nodes.max(1)),
+    );
+    if wish.has_gate() {
+        text += "# - load-threshold (80%): on a loaded node Pacemaker does one action at a time, and a gate that\n\
+                 #   waits is one. Where nodes are busy set it to 10000%, or buckets wait for the gate.\n";
+    }
+    text
+}
+
+/// For crm shell.
+pub fn crm(wish: &Wish) -> String {
+    let tag = wish.tag();
+    let mut text = remarks(
+        wish,
+        "crm configure load update FILE  (or - for standard input)",
+    );
+    let service = wish.service();
+    // Writing to a String cannot fail.
+    if let Some((clone, Some(agent))) = &service {
+        let _ = write!(
+            text,
+            "\n# What the address is for, on every node.\n\
+             primitive service-{tag} {agent} \\\n  \
+             op start timeout=\"{SERVICE_S}s\" op stop timeout=\"{SERVICE_S}s\" \\\n  \
+             op monitor interval=\"{SERVICE_MONITOR_S}s\" timeout=\"{SERVICE_MONITOR_S}s\"\n\
+             clone {clone} service-{tag} \\\n  meta interleave=\"true\"\n"
+        );
+    }
+    if wish.has_gate() {
+        let _ = write!(
+            text,
+            "\n# Going, it waits until the node's connections have ended, {drain} s at most.\n\
+             primitive gate-{tag} ocf:rust:ClusterIPDrain \\\n  \
+             op start timeout=\"{ACTION_S}s\" op stop timeout=\"{stop}s\" \\\n  \
+             op monitor interval=\"{GATE_MONITOR_S}s\" timeout=\"{ACTION_S}s\"\n\
+             clone clone-gate-{tag} gate-{tag} \\\n  meta interleave=\"true\"\n",
+            drain = wish.drain_s,
+            stop = wish.gate_stop_s(),
+        );
+    }
+    let parameters = wish.parameters().into_iter();
+    let parameters: Vec<String> = parameters
+        .map(|(name, value)| format!("{name}=\"{value}\""))
+        .collect();
+    let _ = write!(
+        text,
+        "\n# The address. Each instance is the right to serve one bucket of the hash.\n\
+         primitive ip-{tag} ocf:rust:ClusterIP \\\n  \
+         params {parameters} \\\n  \
+         op start timeout=\"{ACTION_S}s\" op stop timeout=\"{ACTION_S}s\" \\\n  \
+         op monitor interval=\"{MONITOR_S}s\" timeout=\"{ACTION_S}s\" \\\n  \
+         meta resource-stickiness=\"0\"\n\
+         clone clone-ip-{tag} ip-{tag} \\\n  \
+         meta globally-unique=\"true\" clone-max=\"{buckets}\" clone-node-max=\"{buckets}\" \
+         interleave=\"true\"\n",
+        parameters = parameters.join(" "),
+        buckets = wish.buckets(),
+    );
+    for (n, (first, then)) in order(wish, &tag).into_iter().enumerate() {
+        if n == 0 {
+            text += "\n# Coming: the service, the gate, the buckets. Going: the buckets, the gate, and then the service.\n";
+        }
+        let _ = writeln!(
+            text,
+            "order {first}-before-{then} Mandatory: {first} {then}"
+        );
+    }
+    text
+}
+
+/// For pcs: lines for a shell.
+pub fn pcs(wish: &Wish) -> String {
+    let tag = wish.tag();
+    let mut text = remarks(wish, "sh FILE  (on one node, as root)");
+    text += "set -eu\n";
+    if let Some((clone, Some(agent))) = &wish.service() {
+        let _ = write!(
+            text,
+            "\n# What the address is for, on every node.\n\
+             pcs resource create service-{tag} {agent} \\\n    \
+             op start timeout={SERVICE_S}s op stop timeout={SERVICE_S}s \
+             op monitor interval={SERVICE_MONITOR_S}s timeout={SERVICE_MONITOR_S}s \\\n    \
+             clone {clone} interleave=true\n"
+        );
+    }
+    if wish.has_gate() {
+        let _ = write!(
+            text,
+            "\n# Going, it waits until the node's connections have ended, {drain} s at most.\n\
+             pcs resource create gate-{tag} ocf:rust:ClusterIPDrain \\\n    \
+             op start timeout={ACTION_S}s op stop timeout={stop}s \
+             op monitor interval={GATE_MONITOR_S}s timeout={ACTION_S}s \\\n    \
+             clone clone-gate-{tag} interleave=true\n",
+            drain = wish.drain_s,
+            stop = wish.gate_stop_s(),
+        );
+    }
+    let parameters = wish.parameters().into_iter();
+    let parameters: Vec<String> = parameters
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    let _ = write!(
+        text,
+        "\n# The address. Each instance is the right to serve one bucket of the hash.\n\
+         pcs resource create ip-{tag} ocf:rust:ClusterIP \\\n    \
+         {parameters} \\\n    \
+         op start timeout={ACTION_S}s op stop timeout={ACTION_S}s \
+         op monitor interval={MONITOR_S}s timeout={ACTION_S}s \\\n    \
+         meta resource-stickiness=0 \\\n    \
+         clone clone-ip-{tag} globally-unique=true clone-max={buckets} clone-node-max={buckets} \
+         interleave=true\n",
+        parameters = parameters.join(" "),
+        buckets = wish.buckets(),
+    );
+    for (n, (first, then)) in order(wish, &tag).into_iter().enumerate() {
+        if n == 0 {
+            text += "\n# Coming: the service, the gate, the buckets. Going: the buckets, the gate, and then the service.\n";
+        }
+        let _ = writeln!(text, "pcs constraint order {first} then {then}");
+    }
+    text
+}
+
+/// What comes before what.
+fn order(wish: &Wish, tag: &str) -> Vec<(String, String)> {
+    let gate = wish.has_gate().then(|| format!("clone-gate-{tag}"));
+    let service = wish.service().map(|(clone, _)| clone);
+    let chain: Vec<String> = service
+        .into_iter()
+        .chain(gate)
+        .chain([format!("clone-ip-{tag}")])
+        .collect();
+    let pairs = chain.windows(2);
+    pairs
+        .map(|pair| (pair[0].clone(), pair[1].clone()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wish() -> Wish {
+        Wish {
+            ip: [10, 0, 0, 99].into(),
+            prefix: Some(24),
+            nic: "eth0".parse().expect("a name"),
+            nodes: 3,
+            buckets: None,
+            hash: HashMode::default(),
+            seed: 0x3f7a_91c4,
+            mac: None,
+            drain_s: 300,
+            service: None,
+        }
+    }
+
+    #[test]
+    fn services_are_agents_or_clones_and_nothing_that_a_shell_would_mind() {
+        let agent = |text: &str| Ok(Service::Agent(text.to_owned()));
+        assert_eq!("systemd:nginx".parse(), agent("systemd:nginx"));
+        assert_eq!(
+            "ocf:heartbeat:apache".parse(),
+            agent("ocf:heartbeat:apache")
+        );
+        assert_eq!("systemd:a@b".parse(), agent("systemd:a@b"));
+        assert_eq!(
+            "cloneWeb".parse(),
+            Ok(Service::Clone("cloneWeb".to_owned()))
+        );
+        let long = "a".repeat(81);
+        for wrong in [
+            "",
+            ":",
+            "systemd:",
+            "ocf:a",
+            "ocf:a:b:c",
+            "x:y",
+            "a b",
+            "a;b",
+            "$(a)",
+            &long,
+        ] {
+            assert!(wrong.parse::<Service>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn without_a_service_there_is_nothing_to_keep_and_nothing_to_order() {
+        for text in [crm(&wish()), pcs(&wish())] {
+            assert!(
+                !text.contains("ClusterIPDrain") && !text.contains("constraint"),
+                "{text}"
+            );
+            assert!(
+                text.contains("0x3f7a91c4") && text.contains("clone-max"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_clone_that_is_there_is_ordered_and_not_made_again() {
+        let service = Some("cloneWeb".parse().expect("a clone"));
+        let text = crm(&Wish { service, ..wish() });
+        assert!(!text.contains("primitive service-"), "{text}");
+        assert!(
+            text.contains("Mandatory: cloneWeb clone-gate-10-0-0-99\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("Mandatory: clone-gate-10-0-0-99 clone-ip-10-0-0-99\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn where_connections_do_not_stay_nobody_waits_for_them() {
+        let service = Some("systemd:nginx".parse().expect("an agent"));
+        let drain_s = 0;
+        let text = pcs(&Wish {
+            service,
+            drain_s,
+            ..wish()
+        });
+        assert!(!text.contains("ClusterIPDrain"), "{text}");
+        assert!(
+            text.contains("order clone-service-10-0-0-99 then clone-ip-10-0-0-99"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn there_are_four_buckets_a_node_unless_somebody_says_how_many() {
+        let of = |nodes| Wish { nodes, ..wish() }.buckets();
+        assert_eq!((of(1), of(3), of(16), of(u16::MAX)), (4, 12, 64, 1024));
+        let five = Some(BucketCount::new(5).expect("a count"));
+        assert_eq!(
+            Wish {
+                buckets: five,
+                ..wish()
+            }
+            .buckets(),
+            5
+        );
+    }
+}

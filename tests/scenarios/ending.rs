@@ -1,0 +1,81 @@
+//! The moment at which the time of connections that stay is over: the kernel still holds what has ended,
+//! for a second or longer, and whoever starts or stops just then must not fail over that.
+
+use crate::draining_support::*;
+use crate::product::*;
+use crate::sharing::instances;
+use lab::{HoldOptions, Result};
+use std::time::Duration;
+
+/// Connections that say nothing, so that nothing but their time ends them.
+const IDLE: HoldOptions = HoldOptions {
+    interval: Duration::from_secs(60),
+    timeout: Duration::from_secs(60),
+};
+/// As often as it is tried; the kernel collects what has ended at a time of its own.
+const TRIES: u32 = 4;
+
+/// Waits for the very moment at which nothing drains on the first node any more.
+fn wait_over(scene: &Scene) -> Result<()> {
+    let over = || {
+        scene
+            .phases(0, V4, "draining")
+            .is_ok_and(|left| left.is_empty())
+    };
+    scene.lab.wait_until("the end", PATIENT, over)
+}
+
+#[test]
+fn whoever_starts_when_the_time_of_connections_is_over_serves_at_once() -> Result<()> {
+    let scene = Scene::begin("ending-start", "2")?;
+    let [agent, _] = &scene.sharing.agents;
+    let bucket = instances(0).next().expect("an instance");
+    for _ in 0..TRIES {
+        let held = scene.hold_so(60, IDLE)?;
+        for instance in instances(0) {
+            agent.call(scene.node(0), "stop", instance)?.expect(0);
+        }
+        assert!(!scene.phases(0, V4, "draining")?.is_empty());
+        wait_over(&scene)?;
+        for instance in instances(0) {
+            agent.start(scene.node(0), instance)?;
+        }
+        agent.call(scene.node(0), "monitor", bucket)?.expect(0);
+        drop(held);
+    }
+    // What was kept for the kernel's sake goes soon.
+    let what = "the rules for what leaves to go";
+    scene.lab.wait_until(what, PATIENT, || {
+        let rules = scene
+            .node(0)
+            .run(&["nft", "list", "table", "netdev", "clusterip"]);
+        rules.is_ok_and(|rules| !rules.contains("leaving-"))
+    })?;
+    scene.sharing.expect_healthy()
+}
+
+#[test]
+fn whoever_stops_when_the_time_of_connections_is_over_has_stopped() -> Result<()> {
+    let scene = Scene::begin("ending-stop", "2")?;
+    let [agent, _] = &scene.sharing.agents;
+    for _ in 0..TRIES {
+        let held = scene.hold_so(60, IDLE)?;
+        for instance in instances(0) {
+            agent.call(scene.node(0), "stop", instance)?.expect(0);
+        }
+        assert!(!scene.phases(0, V4, "draining")?.is_empty());
+        wait_over(&scene)?;
+        // Pacemaker stops again what it does not know the state of.
+        for instance in instances(0) {
+            agent.call(scene.node(0), "stop", instance)?.expect(0);
+            agent.call(scene.node(0), "monitor", instance)?.expect(7);
+        }
+        let addresses = scene.node(0).run(&["ip", "-o", "addr"])?;
+        assert!(!addresses.contains(&format!(" {V4}/")), "{addresses}");
+        for instance in instances(0) {
+            agent.start(scene.node(0), instance)?;
+        }
+        drop(held);
+    }
+    scene.sharing.expect_healthy()
+}

@@ -6,7 +6,8 @@
 //! |---|---|
 //! | [`agent`] | the resource agent: Pacemaker's words for what the rest does |
 //! | [`nodectl`] | the same for people at a terminal, one file a verb |
-//! | [`pacemaker`] | what Pacemaker knows of who did what, read by its own program |
+//! | [`pacemaker`] | what Pacemaker knows of who did what, read by its own programs; configurations for it |
+//! | [`guidance`] | pure: what routers and switches are to be told, one file a vendor |
 //! | [`host`] | the thin shell: lock, look, plan, do, look again |
 //! | [`plan`] | pure: what should be, what is, and the ordered way from one to the other |
 //! | [`sys`] | the kernel's interfaces, without policy; all `unsafe` is here |
@@ -17,6 +18,7 @@
 #![warn(missing_docs)]
 
 pub mod agent;
+pub mod guidance;
 pub mod host;
 pub mod logging;
 pub mod model;

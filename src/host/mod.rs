@@ -6,6 +6,7 @@ pub mod apply;
 pub mod features;
 pub mod lock;
 pub mod observe;
+pub mod oracle;
 pub mod place;
 pub mod reach;
 pub mod sweeper;

@@ -49,7 +49,7 @@ impl fmt::Display for BucketCount {
 }
 
 /// A set of buckets, written as `0,3-5`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
 pub struct BucketSet(BTreeSet<u16>);
 
 impl BucketSet {

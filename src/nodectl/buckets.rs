@@ -1,7 +1,7 @@
 //! `nodectl buckets`: every bucket of a VIP, and what the kernel has counted for it.
 
 use super::cli::OfVip;
-use super::style::Style;
+use super::screen::Screen;
 use super::{Failure, SCHEMA, connections_left, json, known, look};
 use crate::model::host::Observed;
 use crate::model::phase::Phase;
@@ -47,7 +47,7 @@ pub fn buckets(args: &OfVip) -> Result<String, Failure> {
             buckets,
         });
     }
-    Ok(table(&buckets, Style::of_stdout()))
+    Ok(table(&buckets, Screen::of_stdout()))
 }
 
 fn rows(observed: &Observed, found: &Installed, left: &BTreeMap<u16, usize>) -> Vec<Bucket> {
@@ -67,7 +67,7 @@ fn rows(observed: &Observed, found: &Installed, left: &BTreeMap<u16, usize>) -> 
     .collect()
 }
 
-fn table(rows: &[Bucket], style: Style) -> String {
+fn table(rows: &[Bucket], screen: Screen) -> String {
     let mut text = format!(
         "{:>6}  {:<8} {:>14} {:>16} {:>12} {:>8}\n",
         "bucket", "phase", "packets", "bytes", "connections", "ends in"
@@ -75,8 +75,8 @@ fn table(rows: &[Bucket], style: Style) -> String {
     for row in rows {
         let phase = format!("{:<8}", row.phase);
         let phase = match row.phase {
-            Phase::Owned | Phase::Adopting => style.good(&phase),
-            Phase::Closing | Phase::Draining => style.name(&phase),
+            Phase::Owned | Phase::Adopting => screen.good(&phase),
+            Phase::Closing | Phase::Draining => screen.warn(&phase),
             Phase::Foreign => phase,
         };
         // Writing to a String cannot fail.

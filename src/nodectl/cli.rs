@@ -1,14 +1,16 @@
 //! The command line, in one place. Its doc comments are the help that people read.
 #![allow(rustdoc::broken_intra_doc_links)]
 
+use super::values::seed;
+pub use super::values::{AddressWithPrefix, Client, Seconds};
+use crate::guidance::{Port, Vlan};
 use crate::model::bucket::{BucketCount, BucketSet};
 use crate::model::hash::{HashMode, Layout};
 use crate::model::mac::Mac;
-use crate::model::seed::parse_seed;
-use crate::model::vip::Nic;
+use crate::model::vip::{DRAIN_S, Nic};
+use crate::pacemaker::configuration::Service;
 use clap::{Args, Parser, Subcommand};
-use std::net::{IpAddr, SocketAddr};
-use std::str::FromStr;
+use std::net::IpAddr;
 
 /// Look at the buckets of shared addresses on this node, and move them by hand.
 #[derive(Debug, Parser)]
@@ -40,14 +42,22 @@ pub enum Verb {
     Undrain(Move),
     /// Wait until nothing drains here any more
     WaitDrained(WaitDrained),
-    /// Show the VIPs of this node, their buckets and their health
-    Status(Show),
+    /// Show the VIPs of this node, their buckets and their health, and who has what in the cluster
+    Status(Status),
     /// Show every bucket of a VIP with what it has received
     Buckets(OfVip),
     /// Say which bucket a client's packets are in, and whether this node answers them
     Owner(Owner),
+    /// Say why a client's packets are answered here or not, step by step, checked against the kernel
+    Explain(Owner),
     /// Print the rules that are installed, or that 'up' would install, in nft's syntax
     Ruleset(Ruleset),
+    /// Print a complete configuration for crm shell
+    Crm(Configuration),
+    /// Print a complete configuration for pcs, as lines for a shell
+    Pcs(Configuration),
+    /// Print what routers and switches are to be told: static ARP and MAC entries, by vendor
+    Arp(Arp),
 }
 
 /// Arguments of `take`.
@@ -159,7 +169,13 @@ pub struct Move {
 
 /// Arguments of `status`.
 #[derive(Debug, Args)]
-pub struct Show {
+pub struct Status {
+    /// Look at this node's kernel alone; do not ask Pacemaker
+    #[arg(long)]
+    pub local: bool,
+    /// For how many seconds packets are counted, 0 to 60; 0 leaves their rate out
+    #[arg(long, value_name = "SECONDS", default_value = "0.2")]
+    pub rate: Seconds,
     /// Print JSON, schema 1
     #[arg(long)]
     pub json: bool,
@@ -175,7 +191,7 @@ pub struct OfVip {
     pub json: bool,
 }
 
-/// Arguments of `owner`.
+/// Arguments of `owner` and `explain`.
 #[derive(Debug, Args)]
 pub struct Owner {
     /// The shared address
@@ -219,64 +235,64 @@ pub struct Ruleset {
     pub mac: Option<Mac>,
 }
 
-fn seed(text: &str) -> Result<u32, String> {
-    parse_seed(text).ok_or_else(|| {
-        "use a number from 0 to 4294967295, or 0x and up to eight hex digits".to_owned()
-    })
+/// Arguments of `crm` and `pcs`.
+#[derive(Debug, Args)]
+pub struct Configuration {
+    /// The shared address, with its prefix length if nodes are not to find it by themselves
+    pub vip: AddressWithPrefix,
+    /// The interface, by the same name on all nodes
+    #[arg(long)]
+    pub nic: Nic,
+    /// How many nodes share the address
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub nodes: u16,
+    /// How many buckets there are, 1 to 1024 [default: four a node]
+    #[arg(long, value_name = "N")]
+    pub buckets: Option<BucketCount>,
+    /// The service behind the address: an agent such as systemd:nginx, or a clone that is there already
+    #[arg(long, value_name = "RSC")]
+    pub service: Option<Service>,
+    /// sourceip, sourceip-sourceport or sourceip-sourceport-destport
+    #[arg(long, value_name = "MODE", default_value_t)]
+    pub hash: HashMode,
+    /// The initial value of the hash, decimal or hex after 0x [default: a random one]
+    #[arg(long, value_name = "N", value_parser = seed)]
+    pub seed: Option<u32>,
+    /// The cluster MAC, a multicast one [default: follows from the VIP]
+    #[arg(long)]
+    pub mac: Option<Mac>,
+    /// For how many seconds the connections of a bucket that leaves may stay; 0 cuts them
+    #[arg(long = "drain-timeout", value_name = "SECONDS", default_value_t = DRAIN_S, value_parser = clap::value_parser!(u32).range(0..=86_400))]
+    pub drain_s: u32,
 }
 
-/// An address, perhaps with the length of its network's prefix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AddressWithPrefix {
-    /// The address.
-    pub address: IpAddr,
-    /// The length.
-    pub prefix: Option<u8>,
-}
-
-impl FromStr for AddressWithPrefix {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("'{text}' is no address such as 10.0.0.99 or 10.0.0.99/24");
-        let (address, prefix) = match text.split_once('/') {
-            None => (text, None),
-            Some((address, prefix)) => (address, Some(prefix.parse().map_err(|_| wrong())?)),
-        };
-        let address = address.parse().map_err(|_| wrong())?;
-        Ok(AddressWithPrefix { address, prefix })
-    }
-}
-
-/// A client: an address and a port, 0 if it has none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Client {
-    /// The address.
-    pub address: IpAddr,
-    /// The port.
-    pub port: u16,
-}
-
-impl FromStr for Client {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let bare = text
-            .strip_prefix('[')
-            .and_then(|text| text.strip_suffix(']'));
-        if let Ok(address) = bare.unwrap_or(text).parse() {
-            return Ok(Client { address, port: 0 });
-        }
-        match text.parse::<SocketAddr>() {
-            Ok(socket) => Ok(Client {
-                address: socket.ip(),
-                port: socket.port(),
-            }),
-            Err(_) => Err(format!(
-                "'{text}' is no client; write 192.0.2.1, 192.0.2.1:40000 or [2001:db8::1]:40000"
-            )),
-        }
-    }
+/// Arguments of `arp`.
+#[derive(Debug, Args)]
+pub struct Arp {
+    /// The shared address
+    #[arg(required_unless_present = "list")]
+    pub vip: Option<IpAddr>,
+    /// The vendor, more than once if need be, or 'all' [default: what holds for every network]
+    #[arg(long, value_name = "NAME")]
+    pub vendor: Vec<String>,
+    /// The VLAN of the nodes, 1 to 4094
+    #[arg(long, value_name = "N")]
+    pub vlan: Option<Vlan>,
+    /// The switch's ports to which the nodes are connected, such as Gi1/0/1,Gi1/0/2
+    #[arg(long, value_name = "PORT", value_delimiter = ',')]
+    pub ports: Vec<Port>,
+    /// The router's interface in the nodes' network
+    #[arg(long, value_name = "NAME")]
+    pub interface: Option<Port>,
+    /// The cluster MAC [default: that of the VIP if it is installed here, or as it follows from the VIP]
+    #[arg(long)]
+    pub mac: Option<Mac>,
+    /// List the vendors
+    #[arg(long, conflicts_with = "vip")]
+    pub list: bool,
+    /// Print JSON, schema 1
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[cfg(test)]
@@ -287,23 +303,5 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn clients_are_read_as_people_write_them() {
-        for (text, address, port) in [
-            ("192.0.2.1", "192.0.2.1", 0),
-            ("192.0.2.1:40000", "192.0.2.1", 40000),
-            ("2001:db8::1", "2001:db8::1", 0),
-            ("[2001:db8::1]", "2001:db8::1", 0),
-            ("[2001:db8::1]:7", "2001:db8::1", 7),
-        ] {
-            let client: Client = text.parse().expect(text);
-            let address: IpAddr = address.parse().expect("an address");
-            assert_eq!(client, Client { address, port });
-        }
-        for wrong in ["", "host", "192.0.2.1:", "192.0.2.1:70000", "[192.0.2"] {
-            assert!(wrong.parse::<Client>().is_err(), "{wrong}");
-        }
     }
 }

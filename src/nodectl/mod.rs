@@ -1,17 +1,22 @@
-//! nodectl: look at and move buckets by hand, without Pacemaker. One file a verb.
+//! nodectl: look at and move buckets by hand, and print what belongs around them. One file a verb.
 //!
 //! Exit codes (`sysexits.h`): 0 done, also when there was nothing to do; 64 usage; 65 bad data (an
 //! unknown VIP, another description); 69 the kernel lacks something; 71 the kernel refused; 75 not
 //! yet (`wait-drained`); 77 not permitted.
 
+mod arp;
 mod buckets;
 mod change;
 pub mod cli;
+mod cluster;
+mod configuration;
 mod drain;
+mod explain;
 mod owner;
 mod ruleset;
+mod screen;
 mod status;
-mod style;
+mod values;
 
 use crate::host::agreement::Disagreement;
 use crate::host::apply::StepError;
@@ -75,7 +80,11 @@ pub fn run(cli: &Cli) -> Result<String, Failure> {
         Verb::Status(args) => status::status(args),
         Verb::Buckets(args) => buckets::buckets(args),
         Verb::Owner(args) => owner::owner(args),
+        Verb::Explain(args) => explain::explain(args),
         Verb::Ruleset(args) => ruleset::ruleset(args),
+        Verb::Crm(args) => configuration::crm(args),
+        Verb::Pcs(args) => configuration::pcs(args),
+        Verb::Arp(args) => arp::arp(args),
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::buckets::phase;
 use super::cli::Owner;
-use super::{DATA, Failure, SCHEMA, USAGE, json, known, look};
-use crate::model::hash::{Flow, HashMode};
+use super::explain::flow;
+use super::{Failure, SCHEMA, json, known, look};
 use crate::model::phase::Phase;
 use serde::Serialize;
 
@@ -18,35 +18,9 @@ struct Answer {
 pub fn owner(args: &Owner) -> Result<String, Failure> {
     let (_, observed) = look()?;
     let found = known(&observed, args.vip)?;
-    let client = args.client;
-    if client.address.is_ipv4() != args.vip.is_ipv4() {
-        return Err(Failure::new(
-            DATA,
-            format!(
-                "{} cannot talk to {}: one is IPv4, the other IPv6",
-                client.address, args.vip
-            ),
-        ));
-    }
-    let needs_dport = found.vip.hasher.mode == HashMode::SourceIpSourcePortDestPort;
-    let destination_port = match (needs_dport, args.dport) {
-        (true, None) => {
-            return Err(Failure::new(
-                USAGE,
-                format!(
-                    "{} hashes the destination port too; add --dport PORT",
-                    args.vip
-                ),
-            ));
-        }
-        (_, port) => port.unwrap_or(0),
-    };
-    let flow = Flow {
-        source: client.address,
-        source_port: client.port,
-        destination_port,
-    };
-    let bucket = found.vip.bucket(&flow);
+    let bucket = found
+        .vip
+        .bucket(&flow(&found.vip, args.client, args.dport)?);
     let phase = phase(&found, bucket);
     if args.json {
         return json(&Answer {

@@ -1,21 +1,41 @@
-//! `nodectl status`: every VIP of this node, as a person and as a program reads it.
+//! `nodectl status`: every VIP of this node, and who has what in the cluster, as a person and as a
+//! program reads it.
 
-use super::cli::Show;
-use super::style::Style;
+use super::cli::Status as Arguments;
+use super::cluster::{self, OfVip};
+use super::screen::Screen;
 use super::{Failure, SCHEMA, connections_left, json, look};
 use crate::model::bucket::BucketSet;
 use crate::model::host::Observed;
-use crate::model::phase::Phase;
+use crate::model::phase::{Phase, Phases};
+use crate::model::vip::Vip;
+use crate::pacemaker::cluster::{Cluster, Shared};
 use crate::plan::health::{Drift, drift};
-use crate::plan::installed::{Installed, addresses, foreign, installed, is_unreadable};
+use crate::plan::installed::{Installed, addresses, counts, foreign, installed, is_unreadable};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
 use tracing::warn;
+
+/// The widest rows of the bucket strip that fit are taken.
+const ROWS: [usize; 4] = [128, 64, 32, 16];
+/// What stands before a row, and behind it.
+const BESIDE_ROW: usize = 14;
 
 #[derive(Serialize)]
 struct Status {
     schema: u32,
     vips: Vec<VipStatus>,
+    /// Shared addresses of the cluster that are not installed here.
+    elsewhere: Vec<Elsewhere>,
+}
+
+#[derive(Serialize)]
+struct Elsewhere {
+    vip: Option<String>,
+    cluster: OfVip,
 }
 
 #[derive(Serialize)]
@@ -28,31 +48,56 @@ struct VipStatus {
     layout: &'static str,
     seed: u32,
     buckets: u16,
-    owned: Vec<u16>,
-    draining: Vec<u16>,
+    owned: BucketSet,
+    draining: BucketSet,
     adopting: Vec<u16>,
     /// TCP connections that are left in draining buckets.
     connections: Option<usize>,
     /// In how many seconds the last of those has left.
     deadline_s: Option<u64>,
     foreign_packets: u64,
+    owned_packets_per_s: Option<f64>,
+    foreign_packets_per_s: Option<f64>,
     manager: String,
     healthy: bool,
     drift: Vec<Drift>,
     digest: String,
+    cluster: Option<OfVip>,
+}
+
+/// A VIP of this node with all that is known of it.
+struct Known<'a> {
+    vip: Vip,
+    phases: Phases,
+    drift: Vec<Drift>,
+    staying: Option<usize>,
+    foreign_packets: u64,
+    traffic: Option<Traffic>,
+    shared: Option<&'a Shared>,
+    cluster: Option<OfVip>,
+}
+
+/// Packets a second: those of owned buckets, and those that were dropped.
+#[derive(Debug, Clone, Copy)]
+struct Traffic {
+    owned: f64,
+    foreign: f64,
 }
 
 /// `nodectl status`.
-pub fn status(args: &Show) -> Result<String, Failure> {
-    let (mut kernel, observed) = look()?;
-    let vips = installed(&observed.rules);
-    let staying: Vec<Option<usize>> = vips
-        .iter()
-        .map(|found| {
-            let left = connections_left(&mut kernel, &observed, found)?;
-            Ok((!left.is_empty()).then(|| left.into_values().sum()))
-        })
-        .collect::<Result<_, Failure>>()?;
+pub fn status(args: &Arguments) -> Result<String, Failure> {
+    let cluster = match args.local {
+        true => None,
+        false => cluster::view(),
+    };
+    let (mut kernel, mut observed) = look()?;
+    let mut rates = BTreeMap::new();
+    if args.rate.0 > Duration::ZERO && !installed(&observed.rules).is_empty() {
+        let (before, begin) = (totals(&observed), Instant::now());
+        std::thread::sleep(args.rate.0);
+        (observed, _) = kernel.observe(None, None)?;
+        rates = traffic(&before, &totals(&observed), begin.elapsed());
+    }
     for address in addresses(&observed.rules) {
         if is_unreadable(&observed.rules, address) {
             warn!(
@@ -60,26 +105,89 @@ pub fn status(args: &Show) -> Result<String, Failure> {
             );
         }
     }
+    let mut vips = Vec::new();
+    for found in installed(&observed.rules) {
+        let left = connections_left(&mut kernel, &observed, &found)?;
+        let Installed { vip, phases } = found;
+        let in_cluster = cluster.as_ref().and_then(|cluster| {
+            let shared = cluster.of_vip(vip.address, Some(&vip.manager))?;
+            Some((shared, cluster::of_vip(cluster, shared, vip.buckets.get())))
+        });
+        let (shared, in_cluster) = in_cluster.unzip();
+        vips.push(Known {
+            drift: drift(&observed, &vip, true),
+            staying: (!left.is_empty()).then(|| left.into_values().sum()),
+            foreign_packets: foreign(&observed.rules, vip.address).packets,
+            traffic: rates.get(&vip.address).copied(),
+            shared,
+            cluster: in_cluster,
+            vip,
+            phases,
+        });
+    }
+    let elsewhere = elsewhere(cluster.as_ref(), &vips);
     if args.json {
         return json(&Status {
             schema: SCHEMA,
-            vips: vips
-                .iter()
-                .zip(staying)
-                .map(|(vip, staying)| describe(&observed, vip, staying))
-                .collect(),
+            vips: vips.into_iter().map(describe).collect(),
+            elsewhere,
         });
     }
-    if vips.is_empty() {
-        return Ok("no VIP is installed here\n".to_owned());
+    let screen = Screen::of_stdout();
+    let mut screens: Vec<String> = vips.iter().map(|known| of_vip(known, screen)).collect();
+    if screens.is_empty() {
+        screens.push("no VIP is installed here\n".to_owned());
     }
-    let style = Style::of_stdout();
-    let screens: Vec<String> = vips
-        .iter()
-        .zip(staying)
-        .map(|(vip, staying)| screen(&observed, vip, staying, style))
-        .collect();
+    for of in &elsewhere {
+        let vip = of.vip.as_deref().unwrap_or("an address of the cluster");
+        let title = screen.name(vip);
+        let lines = cluster::lines(&of.cluster, Some(&BucketSet::default()), screen);
+        screens.push(format!("{title}: not installed here\n{lines}"));
+    }
     Ok(screens.join("\n"))
+}
+
+fn elsewhere(cluster: Option<&Cluster>, vips: &[Known<'_>]) -> Vec<Elsewhere> {
+    let here: Vec<&Shared> = vips.iter().filter_map(|known| known.shared).collect();
+    let Some(cluster) = cluster else {
+        return Vec::new();
+    };
+    cluster::elsewhere(cluster, &here)
+        .map(|(shared, vip, buckets)| Elsewhere {
+            vip: vip.map(|vip| vip.to_string()),
+            cluster: cluster::of_vip(cluster, shared, buckets),
+        })
+        .collect()
+}
+
+/// What each VIP has counted: packets of owned buckets, and packets dropped.
+fn totals(observed: &Observed) -> BTreeMap<IpAddr, (u64, u64)> {
+    let all = installed(&observed.rules).into_iter();
+    all.map(|found| {
+        let vip = found.vip.address;
+        let owned = counts(&observed.rules, vip);
+        let owned = owned.values().map(|count| count.packets).sum();
+        (vip, (owned, foreign(&observed.rules, vip).packets))
+    })
+    .collect()
+}
+
+/// A counter that begins anew, because its bucket has moved, counts as none.
+fn traffic(
+    before: &BTreeMap<IpAddr, (u64, u64)>,
+    after: &BTreeMap<IpAddr, (u64, u64)>,
+    within: Duration,
+) -> BTreeMap<IpAddr, Traffic> {
+    let rate = |from: u64, to: u64| to.saturating_sub(from) as f64 / within.as_secs_f64();
+    let both = after.iter().filter_map(|(vip, after)| {
+        let before = before.get(vip)?;
+        let traffic = Traffic {
+            owned: rate(before.0, after.0),
+            foreign: rate(before.1, after.1),
+        };
+        Some((*vip, traffic))
+    });
+    both.collect()
 }
 
 /// The longest that any of these phases lasts.
@@ -87,12 +195,13 @@ fn seconds(left_ms: Option<u64>) -> Option<u64> {
     left_ms.map(|left_ms| left_ms.div_ceil(1000))
 }
 
-fn describe(
-    observed: &Observed,
-    Installed { vip, phases }: &Installed,
-    staying: Option<usize>,
-) -> VipStatus {
-    let drift = drift(observed, vip, true);
+/// As a program has use for it.
+fn tenths(rate: f64) -> f64 {
+    (rate * 10.0).round() / 10.0
+}
+
+fn describe(known: Known<'_>) -> VipStatus {
+    let Known { vip, phases, .. } = known;
     VipStatus {
         vip: vip.address.to_string(),
         nic: vip.nic.to_string(),
@@ -102,40 +211,33 @@ fn describe(
         layout: vip.hasher.layout.name(),
         seed: vip.hasher.seed,
         buckets: vip.buckets.get(),
-        owned: phases.owned.iter().collect(),
-        draining: phases.leaving().iter().collect(),
+        draining: phases.leaving(),
         adopting: phases.adopting.keys().copied().collect(),
-        connections: staying,
         deadline_s: seconds(phases.leaving_ms()),
-        foreign_packets: foreign(&observed.rules, vip.address).packets,
+        owned: phases.owned,
+        connections: known.staying,
+        foreign_packets: known.foreign_packets,
+        owned_packets_per_s: known.traffic.map(|traffic| tenths(traffic.owned)),
+        foreign_packets_per_s: known.traffic.map(|traffic| tenths(traffic.foreign)),
         manager: vip.manager.to_string(),
-        healthy: drift.is_empty(),
-        drift,
+        healthy: known.drift.is_empty(),
+        drift: known.drift,
         digest: vip.digest(),
+        cluster: known.cluster,
     }
 }
 
-fn screen(observed: &Observed, found: &Installed, staying: Option<usize>, style: Style) -> String {
-    let Installed { vip, phases } = found;
+/// One screen for a VIP.
+fn of_vip(known: &Known<'_>, screen: Screen) -> String {
+    let Known { vip, phases, .. } = known;
     let owned = &phases.owned;
-    let drift = drift(observed, vip, true);
-    let health = match drift.is_empty() {
-        true => style.good("healthy"),
-        false => style.bad("DRIFTED"),
+    let health = match known.drift.is_empty() {
+        true => screen.good("healthy"),
+        false => screen.bad("DRIFTED"),
     };
-    let strip: String = vip
-        .buckets
-        .all()
-        .map(|bucket| match phases.of(bucket) {
-            Phase::Owned => '#',
-            Phase::Adopting => 'a',
-            Phase::Closing | Phase::Draining => 'd',
-            Phase::Foreign => '.',
-        })
-        .collect();
     let hasher = &vip.hasher;
     let mut text = String::new();
-    let address = style.name(&format!("{}/{}", vip.address, vip.prefix));
+    let address = screen.name(&format!("{}/{}", vip.address, vip.prefix));
     // Writing to a String cannot fail.
     let _ = writeln!(text, "{address} on {}: {health}", vip.nic);
     let mut line = |name: &str, value: String| {
@@ -153,11 +255,13 @@ fn screen(observed: &Observed, found: &Installed, staying: Option<usize>, style:
         "owned",
         format!("{} of {} buckets: {owned}", owned.len(), vip.buckets),
     );
-    for (n, row) in strip.as_bytes().chunks(64).enumerate() {
-        let row = String::from_utf8_lossy(row);
-        line(if n == 0 { "buckets" } else { "" }, format!("[{row}]"));
+    for (n, row) in strip(vip, phases, screen).into_iter().enumerate() {
+        line(if n == 0 { "buckets" } else { "" }, row);
     }
-    if let (Some(count), Some(left)) = (staying, seconds(phases.leaving_ms())) {
+    if let Some(traffic) = known.traffic {
+        line("traffic", share(traffic));
+    }
+    if let (Some(count), Some(left)) = (known.staying, seconds(phases.leaving_ms())) {
         let leaving = phases.leaving();
         let connections = if count == 1 {
             "connection"
@@ -173,18 +277,53 @@ fn screen(observed: &Observed, found: &Installed, staying: Option<usize>, style:
     if let Some(left) = seconds(phases.adopting.values().copied().max()) {
         line("adopting", format!("{adopting}: {left} s at most"));
     }
-    let dropped = foreign(&observed.rules, vip.address);
-    line("foreign", format!("{} packets dropped", dropped.packets));
+    line(
+        "foreign",
+        format!("{} packets dropped", known.foreign_packets),
+    );
     line("manager", vip.manager.to_string());
     line("digest", format!("{} (equal on all nodes)", vip.digest()));
-    for piece in &drift {
-        line(
-            &style.bad("drift"),
-            format!(
-                "{}: expected {}, found {}",
-                piece.piece, piece.expected, piece.found
-            ),
+    if let Some(cluster) = &known.cluster {
+        text += &cluster::lines(cluster, Some(owned), screen);
+    }
+    for piece in &known.drift {
+        let about = format!("  {:<9} ", "drift");
+        let what = format!(
+            "{}: expected {}, found {}",
+            piece.piece, piece.expected, piece.found
         );
+        let filled = screen.fill(&about, &what);
+        text += &filled.replacen("drift", &screen.bad("drift"), 1);
     }
     text
+}
+
+/// Every node sees every packet, so that one node knows its share of them all.
+fn share(Traffic { owned, foreign }: Traffic) -> String {
+    let all = owned + foreign;
+    let share = match all > 0.0 {
+        true => format!(", {:.0} % of all", 100.0 * owned / all),
+        false => String::new(),
+    };
+    format!("{owned:.0} packets/s for this node{share}; {foreign:.0} for others")
+}
+
+/// The buckets as a picture, in rows of a power of two.
+fn strip(vip: &Vip, phases: &Phases, screen: Screen) -> Vec<String> {
+    let room = screen.width.saturating_sub(BESIDE_ROW);
+    let row = ROWS.into_iter().find(|row| *row <= room);
+    let all: Vec<Phase> = vip.buckets.all().map(|bucket| phases.of(bucket)).collect();
+    let rows = all.chunks(row.unwrap_or(ROWS[3])).map(|row| {
+        let runs = row.chunk_by(|a, b| a == b).map(|run| {
+            let run_of = |sign: &str| sign.repeat(run.len());
+            match run[0] {
+                Phase::Owned => screen.good(&run_of("#")),
+                Phase::Adopting => screen.warn(&run_of("a")),
+                Phase::Closing | Phase::Draining => screen.warn(&run_of("d")),
+                Phase::Foreign => screen.dim(&run_of(".")),
+            }
+        });
+        format!("[{}]", runs.collect::<String>())
+    });
+    rows.collect()
 }

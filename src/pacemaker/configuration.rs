@@ -139,7 +139,8 @@ impl Wish {
 fn remarks(wish: &Wish, loaded_by: &str) -> String {
     let (ip, buckets, nodes) = (wish.ip, wish.buckets(), wish.nodes);
     let mut text = format!(
-        "# {ip}, shared by {nodes} nodes in {buckets} buckets. Load it with: {loaded_by}\n\
+        "# {ip}, shared by {nodes} nodes in {buckets} buckets. Load it with:\n\
+         #     {loaded_by}\n\
          #\n\
          # Left alone, and worth a look before:\n\
          # - Fencing is not optional: a node whose user space is dead goes on answering in its kernel.\n\

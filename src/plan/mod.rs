@@ -6,6 +6,7 @@ pub mod before;
 mod connection_words;
 pub mod dataplane;
 pub mod diff;
+pub mod explain;
 pub mod features;
 mod fragment_words;
 mod going;

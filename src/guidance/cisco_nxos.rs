@@ -1,0 +1,74 @@
+//! Cisco NX-OS: Nexus 7000 and Nexus 9000, which differ.
+
+use super::guide::Guide;
+use super::{Site, Vendor};
+
+pub(super) const NEXUS_7000: Vendor = Vendor {
+    name: "cisco-nxos-7000",
+    title: "Cisco NX-OS 5.2 and later, Nexus 7000",
+    advice: nexus_7000,
+};
+
+pub(super) const NEXUS_9000: Vendor = Vendor {
+    name: "cisco-nxos-9000",
+    title: "Cisco NX-OS 9.2(1) and later, Nexus 9000",
+    advice: nexus_9000,
+};
+
+fn nexus_7000(site: &Site) -> Guide {
+    let (vip, mac, vlan) = (site.vip, site.dotted(), site.vlan());
+    let source = Some("Cisco 116150, option 1");
+    Guide::default()
+        .arp(
+            source,
+            [
+                format!("interface Vlan{vlan}"),
+                "  ip pim sparse-mode".to_owned(),
+                format!("  ip arp {vip} {mac}"),
+            ],
+        )
+        .flood(
+            source,
+            [
+                format!("vlan configuration {vlan}"),
+                "  layer-2 multicast lookup mac".to_owned(),
+            ],
+        )
+        .check(format!("show ip arp {vip}"))
+        .check(format!("show mac address-table address {mac}"))
+        .beware(
+            source,
+            "it is written for hosts that join the group by IGMP, which these nodes do not; then \
+             the group must be made known by hand",
+        )
+        .beware(
+            None,
+            "by hand: 'ip igmp snooping static-group … interface …' in the VLAN's configuration",
+        )
+}
+
+fn nexus_9000(site: &Site) -> Guide {
+    let (vip, mac, vlan) = (site.vip, site.dotted(), site.vlan());
+    let source = Some("Cisco 118951");
+    Guide::default()
+        .arp(
+            source,
+            [
+                format!("interface Vlan{vlan}"),
+                format!("  ip arp {vip} {mac}"),
+            ],
+        )
+        .ports(
+            None,
+            [format!(
+                "mac address-table multicast {mac} vlan {vlan} interface {}",
+                site.ports(" ")
+            )],
+        )
+        .check(format!("show ip arp {vip}"))
+        .check(format!("show mac address-table address {mac}"))
+        .beware(
+            source,
+            "before 9.2(1) packets to a multicast MAC are not routed into the VLAN",
+        )
+}

@@ -1,0 +1,21 @@
+//! Eltex MES2324 4.0.11.
+
+use super::guide::Guide;
+use super::{Site, Vendor};
+
+pub(super) const VENDOR: Vendor = Vendor {
+    name: "eltex",
+    title: "Eltex MES2324 4.0.11",
+    advice,
+};
+
+fn advice(site: &Site) -> Guide {
+    Guide::default().beware(
+        Some("a report with the device's message"),
+        format!(
+            "impossible: \"ARP MAC address must be Unicast address\". Put another router in front \
+             of {}",
+            site.vip
+        ),
+    )
+}

@@ -1,0 +1,28 @@
+//! Extreme EXOS.
+
+use super::guide::Guide;
+use super::{Site, Vendor};
+
+pub(super) const VENDOR: Vendor = Vendor {
+    name: "exos",
+    title: "Extreme EXOS",
+    advice,
+};
+
+fn advice(site: &Site) -> Guide {
+    let (vip, mac) = (site.vip, site.mac);
+    let (vlan, ports) = (site.vlan(), site.ports(","));
+    Guide::default()
+        .arp(
+            Some("EXOS command reference, configure iparp add"),
+            [format!("configure iparp add {vip} vr VR-Default {mac}")],
+        )
+        .ports(
+            None,
+            [format!("create fdb {mac} vlan {vlan} ports {ports}")],
+        )
+        .check(format!("show iparp {vip}"))
+        .check(format!("show fdb {mac}"))
+        .beware(None, "whether it takes a multicast MAC is not known")
+        .beware(None, "the VLAN is given by its name")
+}

@@ -1,0 +1,38 @@
+//! FortiGate.
+
+use super::guide::Guide;
+use super::{Site, Vendor};
+
+pub(super) const VENDOR: Vendor = Vendor {
+    name: "fortigate",
+    title: "FortiGate",
+    advice,
+};
+
+fn advice(site: &Site) -> Guide {
+    let (vip, mac) = (site.vip, site.mac);
+    let interface = site.interface_or(&format!("vlan{}", site.vlan()));
+    Guide::default()
+        .arp(
+            Some("FortiOS CLI reference, system arp-table"),
+            [
+                "config system arp-table".to_owned(),
+                "  edit 1".to_owned(),
+                format!("    set interface \"{interface}\""),
+                format!("    set ip {vip}"),
+                format!("    set mac {mac}"),
+                "  next".to_owned(),
+                "end".to_owned(),
+            ],
+        )
+        .check("get system arp")
+        .beware(
+            None,
+            "for NAT mode; whether it takes a multicast MAC is not known",
+        )
+        .beware(
+            Some("Fortinet technical tip"),
+            "in transparent mode it does not work: traffic to a multicast MAC has no session, \
+             is not inspected, and answers are blocked",
+        )
+}

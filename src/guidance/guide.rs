@@ -1,0 +1,193 @@
+//! A vendor's guide: what to configure, how to check it, what to beware of.
+
+use super::Site;
+use serde::Serialize;
+
+/// How far a line is confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Confirmed {
+    /// Run by a test of this project, with packets.
+    Tried,
+    /// The vendor's text, or another named source, says so.
+    Documented,
+    /// Nobody has checked it.
+    Unconfirmed,
+}
+
+/// A line to type, or a fact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// The line.
+    pub text: String,
+    /// How far it is confirmed.
+    pub confirmed: Confirmed,
+    /// By what, if it is documented.
+    pub source: Option<&'static str>,
+}
+
+/// Lines that are typed together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// What they do.
+    pub purpose: &'static str,
+    /// The lines, in order.
+    pub lines: Vec<Line>,
+    #[serde(skip)]
+    scope: Scope,
+}
+
+/// For which addresses a step's lines are as they should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// They name an IPv4 address and have no meaning for another.
+    Ip4,
+    /// They name a MAC alone; they were looked up for those of IPv4 groups.
+    AnyMac,
+    /// IPv4 and IPv6.
+    Both,
+}
+
+/// What is known of a vendor's system, for one site.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Guide {
+    /// What to configure.
+    pub steps: Vec<Step>,
+    /// How to see whether it took.
+    pub check: Vec<Line>,
+    /// What it cannot do, and what gets in the way.
+    pub beware: Vec<Line>,
+}
+
+/// Where a line comes from: `Some` source makes it documented.
+pub(super) type Source = Option<&'static str>;
+
+fn line(source: Source, text: impl Into<String>) -> Line {
+    Line {
+        text: text.into(),
+        confirmed: match source {
+            Some(_) => Confirmed::Documented,
+            None => Confirmed::Unconfirmed,
+        },
+        source,
+    }
+}
+
+impl Guide {
+    fn step<const N: usize>(
+        mut self,
+        purpose: &'static str,
+        scope: Scope,
+        source: Source,
+        lines: [String; N],
+    ) -> Self {
+        let lines = lines.into_iter().map(|text| line(source, text));
+        self.steps.push(Step {
+            purpose,
+            lines: lines.collect(),
+            scope,
+        });
+        self
+    }
+
+    /// A static entry that says under which MAC the VIP is.
+    pub(super) fn arp<const N: usize>(self, source: Source, lines: [String; N]) -> Self {
+        self.step("static ARP entry", Scope::Ip4, source, lines)
+    }
+
+    /// The system is told to believe ARP replies with a multicast MAC.
+    pub(super) fn believe<const N: usize>(self, source: Source, lines: [String; N]) -> Self {
+        self.step(
+            "believe ARP replies that name a multicast MAC",
+            Scope::Ip4,
+            source,
+            lines,
+        )
+    }
+
+    /// A static entry that says at which ports the cluster MAC is.
+    pub(super) fn ports<const N: usize>(self, source: Source, lines: [String; N]) -> Self {
+        self.step(
+            "static MAC entry for the nodes' ports",
+            Scope::AnyMac,
+            source,
+            lines,
+        )
+    }
+
+    /// Anything else about the forwarding of multicast frames.
+    pub(super) fn flood<const N: usize>(self, source: Source, lines: [String; N]) -> Self {
+        self.step(
+            "flood the cluster MAC's frames to the nodes",
+            Scope::AnyMac,
+            source,
+            lines,
+        )
+    }
+
+    /// The lines of the last step were run here, for IPv4 and IPv6.
+    pub(super) fn tried(mut self) -> Self {
+        if let Some(step) = self.steps.last_mut() {
+            step.scope = Scope::Both;
+            for line in &mut step.lines {
+                line.confirmed = Confirmed::Tried;
+                line.source = None;
+            }
+        }
+        self
+    }
+
+    /// A command that shows whether it took.
+    pub(super) fn check(mut self, text: impl Into<String>) -> Self {
+        self.check.push(line(None, text));
+        self
+    }
+
+    /// The last check was run here.
+    pub(super) fn check_tried(mut self, text: impl Into<String>) -> Self {
+        self.check.push(Line {
+            confirmed: Confirmed::Tried,
+            ..line(None, text)
+        });
+        self
+    }
+
+    /// What it cannot do, or needs.
+    pub(super) fn beware(mut self, source: Source, text: impl Into<String>) -> Self {
+        self.beware.push(line(source, text));
+        self
+    }
+
+    /// The same, tried here.
+    pub(super) fn beware_tried(mut self, text: impl Into<String>) -> Self {
+        self.beware.push(Line {
+            confirmed: Confirmed::Tried,
+            ..line(None, text)
+        });
+        self
+    }
+
+    /// What of it holds for the site's VIP: for IPv6 no vendor's syntax was looked up.
+    pub(super) fn for_family_of(mut self, site: &Site) -> Self {
+        if site.vip.is_ipv4() {
+            return self;
+        }
+        let before = self.steps.len();
+        self.steps.retain(|step| step.scope != Scope::Ip4);
+        if self.steps.len() < before {
+            self = self.beware(
+                None,
+                "the syntax of a static IPv6 neighbour entry was not looked up; one is needed only \
+                 where the router refuses the cluster MAC in neighbour advertisements",
+            );
+        }
+        for step in &mut self.steps {
+            if step.scope == Scope::AnyMac {
+                for line in &mut step.lines {
+                    (line.confirmed, line.source) = (Confirmed::Unconfirmed, None);
+                }
+            }
+        }
+        self
+    }
+}

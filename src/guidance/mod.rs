@@ -1,0 +1,176 @@
+//! What the routers and switches around a cluster need to be told, vendor by vendor: one file each.
+//!
+//! Every line says how far it is confirmed. `Tried` lines were run by a test of this project;
+//! `Documented` ones stand in the vendor's text, or in another source that is named; all others are
+//! `Unconfirmed`, a starting point that somebody has to check. Pure: nothing here runs anything.
+
+mod alliedware_plus;
+mod arista_eos;
+mod aruba_cx;
+mod arubaos_switch;
+mod cisco_ios;
+mod cisco_nxos;
+mod comware;
+mod dell_os10;
+mod dell_os9;
+mod eltex;
+mod exos;
+mod fortigate;
+mod freebsd;
+mod guide;
+mod huawei_vrp;
+mod junos;
+mod lenovo_enos;
+mod linux;
+mod openbsd;
+mod panos;
+mod routeros;
+mod site;
+mod vmware;
+mod vyos;
+
+pub use guide::{Confirmed, Guide, Line, Step};
+pub use site::{Port, Site, Vlan};
+
+/// A system that forwards packets to the cluster.
+#[derive(Debug, Clone, Copy)]
+pub struct Vendor {
+    /// The word for it on the command line.
+    pub name: &'static str,
+    /// What people call it.
+    pub title: &'static str,
+    advice: fn(&Site) -> Guide,
+}
+
+impl Vendor {
+    /// What to configure there for this site.
+    pub fn guide(&self, site: &Site) -> Guide {
+        (self.advice)(site).for_family_of(site)
+    }
+}
+
+/// Every vendor, in the order in which they are listed.
+pub const VENDORS: [Vendor; 23] = [
+    linux::VENDOR,
+    vyos::VENDOR,
+    freebsd::VENDOR,
+    openbsd::VENDOR,
+    cisco_ios::VENDOR,
+    cisco_nxos::NEXUS_7000,
+    cisco_nxos::NEXUS_9000,
+    junos::VENDOR,
+    arista_eos::VENDOR,
+    comware::VENDOR,
+    arubaos_switch::VENDOR,
+    aruba_cx::VENDOR,
+    dell_os9::VENDOR,
+    dell_os10::VENDOR,
+    huawei_vrp::VENDOR,
+    exos::VENDOR,
+    lenovo_enos::VENDOR,
+    alliedware_plus::VENDOR,
+    eltex::VENDOR,
+    routeros::VENDOR,
+    fortigate::VENDOR,
+    panos::VENDOR,
+    vmware::VENDOR,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sites() -> Vec<Site> {
+        let of = |ip: &str, full: bool| Site {
+            vip: ip.parse().expect("an address"),
+            mac: crate::model::mac::Mac::of_group(ip.parse().expect("an address")),
+            vlan: full.then(|| "10".parse().expect("a VLAN")),
+            ports: match full {
+                true => vec![
+                    "gi1/0/1".parse().expect("a port"),
+                    "gi1/0/2".parse().expect("a port"),
+                ],
+                false => Vec::new(),
+            },
+            interface: full.then(|| "eth1".parse().expect("an interface")),
+        };
+        let all = [
+            ("10.0.0.99", true),
+            ("10.0.0.99", false),
+            ("2001:db8::99", true),
+        ];
+        all.into_iter().map(|(ip, full)| of(ip, full)).collect()
+    }
+
+    #[test]
+    fn names_are_words_and_each_is_there_once() {
+        let mut names: Vec<&str> = VENDORS.iter().map(|vendor| vendor.name).collect();
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        assert!(names.iter().all(|name| name.chars().all(plain)));
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), VENDORS.len());
+    }
+
+    #[test]
+    fn every_guide_says_something_and_never_more_than_is_known() {
+        for site in sites() {
+            for vendor in VENDORS {
+                let guide = vendor.guide(&site);
+                assert!(
+                    !guide.steps.is_empty() || !guide.beware.is_empty(),
+                    "{} for {}",
+                    vendor.name,
+                    site.vip
+                );
+                let steps = guide.steps.iter().flat_map(|step| &step.lines);
+                for line in steps.chain(&guide.check).chain(&guide.beware) {
+                    assert!(
+                        !line.text.is_empty() && !line.text.contains('\n'),
+                        "{line:?}"
+                    );
+                    // What was not tried here on a device cannot be said to be.
+                    if line.confirmed == Confirmed::Tried {
+                        assert_eq!(vendor.name, "linux", "{line:?}");
+                    }
+                    assert_eq!(
+                        line.confirmed == Confirmed::Documented,
+                        line.source.is_some(),
+                        "{line:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_of_the_site_is_asked_for_in_angle_brackets() {
+        let [full, bare, _] = sites().try_into().expect("three");
+        let text = |site: &Site| -> String {
+            let guides = VENDORS.iter().map(|vendor| vendor.guide(site));
+            let steps = guides.flat_map(|guide| guide.steps);
+            let lines = steps
+                .flat_map(|step| step.lines)
+                .map(|line| line.text + "\n");
+            lines.collect()
+        };
+        assert!(text(&bare).contains("vlan <VLAN>"));
+        assert!(text(&bare).contains("<PORT> …"));
+        assert!(!text(&full).contains("<VLAN>") && !text(&full).contains("<PORT>"));
+    }
+
+    #[test]
+    fn for_ipv6_only_the_linux_lines_are_confirmed() {
+        let site = sites().pop().expect("a site");
+        for vendor in VENDORS {
+            let guide = vendor.guide(&site);
+            for line in guide.steps.iter().flat_map(|step| &step.lines) {
+                let expected = match vendor.name {
+                    "linux" => Confirmed::Tried,
+                    _ => Confirmed::Unconfirmed,
+                };
+                assert_eq!(line.confirmed, expected, "{}: {line:?}", vendor.name);
+            }
+        }
+    }
+}

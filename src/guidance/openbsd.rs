@@ -1,0 +1,17 @@
+//! OpenBSD.
+
+use super::guide::Guide;
+use super::{Site, Vendor};
+
+pub(super) const VENDOR: Vendor = Vendor {
+    name: "openbsd",
+    title: "OpenBSD",
+    advice,
+};
+
+fn advice(site: &Site) -> Guide {
+    let (vip, mac) = (site.vip, site.mac);
+    Guide::default()
+        .arp(None, [format!("arp -s {vip} {mac} permanent")])
+        .check(format!("arp -n {vip}"))
+}

@@ -1,0 +1,24 @@
+//! MikroTik RouterOS.
+
+use super::guide::Guide;
+use super::{Site, Vendor};
+
+pub(super) const VENDOR: Vendor = Vendor {
+    name: "routeros",
+    title: "MikroTik RouterOS",
+    advice,
+};
+
+fn advice(site: &Site) -> Guide {
+    let (vip, mac) = (site.vip, site.mac.to_string().to_uppercase());
+    let interface = site.interface_or(&format!("vlan{}", site.vlan()));
+    Guide::default()
+        .arp(
+            None,
+            [format!(
+                "/ip arp add address={vip} mac-address={mac} interface={interface}"
+            )],
+        )
+        .check(format!("/ip arp print where address={vip}"))
+        .beware(None, "whether it takes a multicast MAC in ARP is not known")
+}

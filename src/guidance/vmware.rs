@@ -1,0 +1,25 @@
+//! VMware vSwitch.
+
+use super::guide::Guide;
+use super::{Site, Vendor};
+
+pub(super) const VENDOR: Vendor = Vendor {
+    name: "vmware",
+    title: "VMware vSwitch",
+    advice,
+};
+
+fn advice(site: &Site) -> Guide {
+    Guide::default()
+        .flood(
+            Some("VMware KB 1006525"),
+            ["vSwitch, port group of the nodes: Notify Switches = Yes".to_owned()],
+        )
+        .beware(
+            Some("VMware KB 1006525"),
+            format!(
+                "the physical switch and router need the static ARP and MAC entries for {} ({})",
+                site.vip, site.mac
+            ),
+        )
+}

@@ -1,0 +1,21 @@
+//! VyOS 1.4 and later.
+
+use super::guide::Guide;
+use super::{Site, Vendor};
+
+pub(super) const VENDOR: Vendor = Vendor {
+    name: "vyos",
+    title: "VyOS 1.4 and later",
+    advice,
+};
+
+fn advice(site: &Site) -> Guide {
+    let (vip, mac, interface) = (site.vip, site.mac, site.interface_or("<INTERFACE>"));
+    Guide::default()
+        .arp(
+            Some("VyOS documentation, static ARP"),
+            [format!("set protocols static arp interface {interface} address {vip} mac {mac}")],
+        )
+        .check(format!("run show arp interface {interface}"))
+        .beware(None, "VyOS is Linux, which believes replies that name a multicast MAC; the entry is a precaution")
+}

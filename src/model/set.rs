@@ -25,6 +25,9 @@ pub struct SetSpec {
     pub size: u32,
     /// How elements end.
     pub lifetime: Lifetime,
+    /// How often the kernel collects what has ended, in milliseconds; `None` is once a second. It walks
+    /// the whole set for that.
+    pub collected_ms: Option<u32>,
 }
 
 /// How the elements of a set end.
@@ -139,6 +142,7 @@ impl SetSpec {
             counters: false,
             size,
             lifetime: Lifetime::Endless,
+            collected_ms: None,
         }
     }
 

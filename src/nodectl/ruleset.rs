@@ -88,6 +88,9 @@ fn render_set(text: &mut String, name: &str, set: &Set) {
             let _ = writeln!(text, "\t\ttimeout {lifetime}ms");
         }
     }
+    if let Some(interval) = set.spec.collected_ms {
+        let _ = writeln!(text, "\t\tgc-interval {interval}ms");
+    }
     if set.spec.counters {
         let _ = writeln!(text, "\t\tcounter");
     }

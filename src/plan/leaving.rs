@@ -30,6 +30,10 @@ const FLOW_LIFETIME_MS: u64 = 86_400_000;
 /// of 4 MiB. Without a number it would take 65,535 (`nft_dynset_init()`).
 pub const MOST_FLOWS: u32 = 262_144;
 
+/// How often the kernel looks for flows that have ended. Once a second it would walk through a hundred
+/// thousand of them for the whole time that they stay.
+const FLOWS_COLLECTED_MS: u32 = 10_000;
+
 const LEAVING: &str = "TCP in buckets that leave";
 const CONNECTION: &str = "a connection stays while its bucket leaves";
 const LATER: &str = "TCP's later fragments have no flags and ports";
@@ -124,6 +128,7 @@ pub(super) fn sets(vip: &Vip, phases: &Phases) -> Vec<(String, Set)> {
 pub fn flows_spec(vip: IpAddr) -> SetSpec {
     SetSpec {
         lifetime: Lifetime::Learnt(FLOW_LIFETIME_MS),
+        collected_ms: Some(FLOWS_COLLECTED_MS),
         ..SetSpec::new(flow_key(vip), Data::None, MOST_FLOWS)
     }
 }

@@ -99,6 +99,7 @@ pub(super) fn set(body: &[u8]) -> Option<(String, SetSpec)> {
             _ if flags & LEARNING == FLAG_TIMEOUT => Lifetime::Each,
             _ => Lifetime::Endless,
         },
+        collected_ms: attributes.u32(SET_GC_INTERVAL),
     };
     Some((attributes.text(SET_NAME)?, spec))
 }

@@ -227,6 +227,9 @@ fn add_set(of: Family, name: &str, spec: &SetSpec, id: u32) -> Vec<u8> {
     if let Lifetime::Learnt(lifetime) = spec.lifetime {
         message = message.bytes(SET_TIMEOUT, &lifetime.to_be_bytes());
     }
+    if let Some(interval) = spec.collected_ms {
+        message = message.u32(SET_GC_INTERVAL, interval);
+    }
     if spec.counters {
         message = message.nest(SET_EXPR, counter());
     }

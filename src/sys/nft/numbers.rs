@@ -52,6 +52,7 @@ pub(super) const SET_DATA_LEN: u16 = 7;
 pub(super) const SET_DESC: u16 = 9;
 pub(super) const SET_ID: u16 = 10;
 pub(super) const SET_TIMEOUT: u16 = 11;
+pub(super) const SET_GC_INTERVAL: u16 = 12;
 pub(super) const SET_USERDATA: u16 = 13;
 pub(super) const SET_EXPR: u16 = 17;
 pub(super) const DESC_SIZE: u16 = 1;

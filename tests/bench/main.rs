@@ -9,6 +9,7 @@
 //! | `packets` | the cost of one received packet, with many kinds of rules |
 //! | `operations` | start, monitor and stop, as Pacemaker calls them |
 //! | `moves` | the same of buckets with many connections |
+//! | `crowd` | very many connections |
 //! | `cluster` | a real cluster: a node dies, instances move |
 //! | `stats` | medians and spreads |
 //! | `report`, `table` | the figures: for machines, for people |
@@ -17,6 +18,7 @@
 
 mod cli;
 mod cluster;
+mod crowd;
 mod machine;
 mod moves;
 mod operations;
@@ -38,6 +40,15 @@ use crate::report::Report;
 use crate::telling::Telling;
 
 fn main() -> ExitCode {
+    if let Some(done) = crowd::part() {
+        return match done {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("bench: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let cli = Cli::parse();
     let telling = Telling::new();
     match run(&cli, &telling) {

@@ -29,34 +29,69 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Install a VIP on this node, and own buckets of it
+    #[command(
+        after_help = "Examples:\n  nodectl up 10.0.0.99 --nic eth0 --buckets 12 --own 0-5 --seed 0x3f7a91c4\n  nodectl up 2001:db8::99/64 --buckets 12 --drain-timeout 300"
+    )]
     Up(Up),
     /// Take a VIP off this node
+    #[command(after_help = "Example:\n  nodectl down 10.0.0.99")]
     Down(Down),
     /// Own more buckets of a VIP
+    #[command(
+        after_help = "Examples:\n  nodectl take 10.0.0.99 6,8-9\n  nodectl take 10.0.0.99 6 --adopt 60"
+    )]
     Take(Take),
     /// Own fewer buckets of a VIP; its connections may stay, if it has a drain time-out
+    #[command(
+        after_help = "Examples:\n  nodectl release 10.0.0.99 0,3\n  nodectl release 10.0.0.99 0,3 --now"
+    )]
     Release(Release),
     /// Let buckets leave whose connections stay until they end
+    #[command(after_help = "Example:\n  nodectl drain 10.0.0.99 8-9 --timeout 60")]
     Drain(Drain),
     /// Own buckets again that are still draining here
+    #[command(after_help = "Example:\n  nodectl undrain 10.0.0.99 8-9")]
     Undrain(Move),
     /// Wait until nothing drains here any more
+    #[command(after_help = "Example:\n  nodectl wait-drained 10.0.0.99 --timeout 300")]
     WaitDrained(WaitDrained),
     /// Show the VIPs of this node, their buckets and their health, and who has what in the cluster
+    #[command(
+        after_help = "Examples:\n  nodectl status\n  nodectl status --json --local --rate 0\n  watch nodectl status --rate 1"
+    )]
     Status(Status),
     /// Show every bucket of a VIP with what it has received
+    #[command(after_help = "Example:\n  nodectl buckets 10.0.0.99")]
     Buckets(OfVip),
     /// Say which bucket a client's packets are in, and whether this node answers them
+    #[command(
+        after_help = "Examples:\n  nodectl owner 10.0.0.99 192.0.2.7:40000\n  nodectl owner 2001:db8::99 '[2001:db8::7]:40000' --dport 443"
+    )]
     Owner(Owner),
     /// Say why a client's packets are answered here or not, step by step, checked against the kernel
+    #[command(
+        after_help = "Examples:\n  nodectl explain 10.0.0.99 192.0.2.7:40000\n  nodectl explain 2001:db8::99 '[2001:db8::7]:40000' --dport 443"
+    )]
     Explain(Owner),
     /// Print the rules that are installed, or that 'up' would install, in nft's syntax
+    #[command(
+        after_help = "Examples:\n  nodectl ruleset\n  nodectl ruleset 10.0.0.99 --nic eth0 --buckets 12 --own 0-5"
+    )]
     Ruleset(Ruleset),
     /// Print a complete configuration for crm shell
+    #[command(
+        after_help = "Example:\n  nodectl crm 10.0.0.99/24 --nic eth0 --service systemd:nginx | crm configure load update -"
+    )]
     Crm(Configuration),
     /// Print a complete configuration for pcs, as lines for a shell
+    #[command(
+        after_help = "Example:\n  nodectl pcs 10.0.0.99/24 --nic eth0 --service systemd:nginx | sh"
+    )]
     Pcs(Configuration),
     /// Print what routers and switches are to be told: static ARP and MAC entries, by vendor
+    #[command(
+        after_help = "Examples:\n  nodectl arp --list\n  nodectl arp 10.0.0.99 --vendor cisco-ios --vlan 10 --ports Gi1/0/1,Gi1/0/2"
+    )]
     Arp(Arp),
 }
 

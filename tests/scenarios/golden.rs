@@ -141,7 +141,11 @@ fn golden_ruleset_and_screens_while_buckets_move() -> Result<()> {
         ("buckets-moving", &["buckets", V4]),
         ("buckets-moving-json", &["buckets", V4, "--json"]),
     ] {
-        let screen = still_seconds(&nodectl(&node, args)?);
+        let text = nodectl(&node, args)?;
+        if name.ends_with("-json") {
+            expect_fits_schema(&text)?;
+        }
+        let screen = still_seconds(&text);
         check(&format!("tests/golden/nodectl-{name}.txt"), &screen);
     }
     held.stop()?.expect_none_lost()
@@ -161,15 +165,103 @@ fn golden_screens_of_nodectl() -> Result<()> {
             "owner-json",
             &["owner", V6, "[2001:db8::1]:40000", "--json"],
         ),
+        ("explain", &["explain", V4, "192.0.2.1:40000"]),
+        (
+            "explain-json",
+            &["explain", V6, "[2001:db8::1]:40000", "--json"],
+        ),
         ("ruleset", &["ruleset"]),
+        (
+            "crm",
+            &[
+                "crm",
+                "10.77.0.99/24",
+                "--nic",
+                "eth0",
+                "--seed",
+                "7",
+                "--service",
+                "systemd:nginx",
+            ],
+        ),
+        (
+            "crm-bare",
+            &[
+                "crm",
+                V6,
+                "--nic",
+                "eth0",
+                "--nodes",
+                "2",
+                "--seed",
+                "7",
+                "--drain-timeout",
+                "0",
+            ],
+        ),
+        (
+            "pcs",
+            &[
+                "pcs",
+                "10.77.0.99/24",
+                "--nic",
+                "eth0",
+                "--seed",
+                "7",
+                "--service",
+                "systemd:nginx",
+            ],
+        ),
+        (
+            "pcs-clone",
+            &[
+                "pcs",
+                V6,
+                "--nic",
+                "eth0",
+                "--seed",
+                "7",
+                "--service",
+                "cloneWeb",
+                "--mac",
+                "33:33:00:00:00:07",
+            ],
+        ),
+        ("arp-list", &["arp", "--list"]),
+        ("arp", &["arp", V4]),
+        (
+            "arp-all",
+            &[
+                "arp",
+                V4,
+                "--vendor",
+                "all",
+                "--vlan",
+                "10",
+                "--ports",
+                "Gi1/0/1,Gi1/0/2",
+            ],
+        ),
+        (
+            "arp-ip6",
+            &["arp", V6, "--vendor", "cisco-ios", "--vendor", "linux"],
+        ),
+        ("arp-json", &["arp", V4, "--vendor", "cisco-ios", "--json"]),
+        ("arp-list-json", &["arp", "--list", "--json"]),
         ("help", &["--help"]),
         ("help-up", &["up", "--help"]),
+        ("help-status", &["status", "--help"]),
+        ("help-explain", &["explain", "--help"]),
+        ("help-crm", &["crm", "--help"]),
+        ("help-arp", &["arp", "--help"]),
     ] {
-        check(
-            &format!("tests/golden/nodectl-{name}.txt"),
-            &nodectl(&node, args)?,
-        );
+        let text = nodectl(&node, args)?;
+        if name.ends_with("-json") {
+            expect_fits_schema(&text)?;
+        }
+        check(&format!("tests/golden/nodectl-{name}.txt"), &text);
     }
+    assert!(expect_fits_schema("{\"schema\":2}").is_err());
     Ok(())
 }
 

@@ -259,3 +259,24 @@ pub fn owner_of(names: &[&str], buckets: u16, hasher: &Hasher, flow: &Flow) -> S
 pub fn hasher(mode: HashMode, layout: Layout, seed: u32) -> Hasher {
     Hasher { mode, layout, seed }
 }
+
+/// Judges a document of nodectl by the published schema, with somebody else's validator.
+pub fn expect_fits_schema(document: &str) -> Result<()> {
+    const SCRIPT: &str = "import json, sys, jsonschema\n\
+                          schema = json.load(open(sys.argv[1]))\n\
+                          jsonschema.Draft202012Validator.check_schema(schema)\n\
+                          jsonschema.validate(json.loads(sys.argv[2]), schema,\n\
+                          \tcls=jsonschema.Draft202012Validator)\n";
+    let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/nodectl.schema.json");
+    let judged = std::process::Command::new("python3")
+        .args(["-c", SCRIPT, schema, document])
+        .output()
+        .map_err(|error| lab::Error::new(format!("python3: {error}")))?;
+    match judged.status.success() {
+        true => Ok(()),
+        false => Err(lab::Error::new(format!(
+            "{document}: {}",
+            String::from_utf8_lossy(&judged.stderr)
+        ))),
+    }
+}

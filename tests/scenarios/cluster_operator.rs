@@ -1,0 +1,215 @@
+//! What an administrator does with nodectl in a real cluster: configurations that it prints are loaded
+//! into crm shell and pcs and carry traffic; status shows who has what, and what is wrong.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use lab::cluster::PATIENCE;
+use lab::{Client, Cluster, ClusterOptions, Context, Error, Lab, Pace, Result};
+use serde_json::Value;
+
+use crate::product::*;
+
+const NODES: [&str; 3] = ["n1", "n2", "n3"];
+const BUCKETS: usize = 12;
+/// What stands for the service: it runs on every node, and nothing depends on how.
+const SERVICE: &str = "ocf:heartbeat:Dummy";
+
+struct Rig {
+    cluster: Cluster,
+    client: Client,
+    lab: Lab,
+}
+
+impl Rig {
+    fn start(name: &str) -> Result<Self> {
+        let lab = Lab::new(name)?;
+        let client = lab.client("c1")?;
+        let gate = "/usr/lib/ocf/resource.d/rust/ClusterIPDrain".to_owned();
+        let options = ClusterOptions {
+            agent: Some(lab::built("ocf-clusterip")?),
+            nodectl: Some(lab::built("nodectl")?),
+            files: vec![(lab::built("ocf-clusterip-drain")?, gate)],
+            serve: SERVICES.to_vec(),
+            ..ClusterOptions::default()
+        };
+        let cluster = Cluster::start(&lab, &NODES, options)?;
+        Ok(Rig {
+            cluster,
+            client,
+            lab,
+        })
+    }
+
+    fn status(&self, name: &str) -> Result<Value> {
+        let text = self
+            .cluster
+            .node(name)?
+            .run(&["nodectl", "status", "--json"])?;
+        expect_fits_schema(&text)?;
+        serde_json::from_str(&text).context("JSON")
+    }
+
+    /// Waits until these nodes have all buckets between them, as status on each of them says, and
+    /// clients are answered by them all.
+    fn wait_shared(&self, vip: &str, nodes: &[&str]) -> Result<()> {
+        self.lab.wait_until("buckets on all nodes", PATIENCE, || {
+            for name in nodes {
+                let status = self.status(name)?;
+                let cluster = &status["vips"][0]["cluster"];
+                let count = |value: &Value| value.as_array().map_or(0, Vec::len);
+                let members = cluster["nodes"].as_array().context("nodes")?;
+                let having = members.iter().filter(|node| count(&node["buckets"]) > 0);
+                let having: BTreeSet<&str> =
+                    having.filter_map(|node| node["node"].as_str()).collect();
+                let all: usize = members.iter().map(|node| count(&node["buckets"])).sum();
+                let expected: BTreeSet<&str> = nodes.iter().copied().collect();
+                let wrong = count(&cluster["nowhere"]) + count(&cluster["twice"]);
+                if having != expected || all != BUCKETS || wrong > 0 {
+                    return Err(Error::new(status.to_string()));
+                }
+            }
+            Ok(())
+        })?;
+        let sources = self.client.sources_for(ip(vip), 120);
+        let target = SocketAddr::new(ip(vip), PORT);
+        let report = self.client.tcp(target, sources, Pace::default())?;
+        report.expect_all_answered()?;
+        let answered: BTreeSet<String> = report.by_node().into_keys().collect();
+        let expected: BTreeSet<String> = nodes.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(answered, expected);
+        Ok(())
+    }
+
+    /// Neither the tool that loaded it nor Pacemaker has anything to say about the configuration.
+    fn expect_verified(&self) -> Result<()> {
+        let verified = self
+            .cluster
+            .node("n1")?
+            .output(&["crm_verify", "-L", "-V"])?;
+        let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+        assert!(
+            verified.status.success() && said.trim().is_empty(),
+            "{said}"
+        );
+        Ok(())
+    }
+}
+
+#[test]
+fn what_is_printed_for_crm_shell_loads_and_shares_and_status_shows_a_death() -> Result<()> {
+    let rig = Rig::start("crm")?;
+    let node = rig.cluster.node("n1")?;
+    let prefixed = format!("{V4}/24");
+    let words = [
+        "nodectl",
+        "crm",
+        &prefixed,
+        "--nic",
+        "eth0",
+        "--service",
+        SERVICE,
+    ];
+    let text = node.run(&words)?;
+    let load = ["crm", "-F", "configure", "load", "update", "-"];
+    let loaded = node.exec(&load).stdin(text).output()?;
+    let said = String::from_utf8_lossy(&loaded.stderr).into_owned();
+    assert!(
+        loaded.status.success() && !said.contains("WARNING"),
+        "{said}"
+    );
+    assert!(!said.contains("ERROR"), "{said}");
+    rig.wait_shared(V4, &NODES)?;
+    rig.expect_verified()?;
+
+    // A client's bucket, and who has it, as every node says it.
+    let source = rig.client.sources_for(ip(V4), 1)[0];
+    let report = rig.client.udp(
+        SocketAddr::new(ip(V4), PORT),
+        [(source, 40_000)],
+        Pace::default(),
+    )?;
+    let answered = report.answered().into_values().next();
+    let answered = answered.context("an answer")?.to_owned();
+    for name in NODES {
+        let from = format!("{source}:40000");
+        let words = ["nodectl", "explain", V4, &from, "--json"];
+        let said: Value =
+            serde_json::from_str(&rig.cluster.node(name)?.run(&words)?).context("JSON")?;
+        assert_eq!(
+            said["owners"],
+            serde_json::json!([answered]),
+            "{name}: {said}"
+        );
+        let expected = if name == answered { "owned" } else { "foreign" };
+        assert_eq!(said["phase"], expected, "{name}: {said}");
+    }
+
+    // A bucket that Pacemaker runs here and the kernel has not.
+    let screen = || rig.cluster.node("n1")?.run(&["nodectl", "status"]);
+    assert!(!screen()?.contains("DIFFERS"), "{}", screen()?);
+
+    // Power lost: status says so at once, and shows how the buckets come back.
+    rig.cluster.power_off("n3")?;
+    rig.lab
+        .wait_until("the dead node in status", PATIENCE, || {
+            let screen = screen()?;
+            match screen.contains("UNCLEAN") || screen.contains("offline") {
+                true => Ok(()),
+                false => Err(Error::new(screen)),
+            }
+        })?;
+    rig.wait_shared(V4, &["n1", "n2"])
+}
+
+#[test]
+fn what_is_printed_for_pcs_loads_and_shares() -> Result<()> {
+    let rig = Rig::start("pcs")?;
+    let node = rig.cluster.node("n1")?;
+    let words = ["nodectl", "pcs", V6, "--nic", "eth0", "--service", SERVICE];
+    let script = node.run(&words)?;
+    // pcs changes a copy, which is loaded as a whole: its daemon does not run here.
+    let script = script.replace("pcs ", "pcs -f /run/new.xml ");
+    node.run(&["sh", "-c", "cibadmin --query > /run/new.xml"])?;
+    let done = node.exec(&["sh", "-s"]).stdin(script).output()?;
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.success() && !said.contains("Warning"), "{said}");
+    node.run(&["cibadmin", "--replace", "--xml-file", "/run/new.xml"])?;
+    rig.wait_shared(V6, &NODES)?;
+    rig.expect_verified()
+}
+
+#[test]
+fn status_shouts_what_runs_nowhere_and_shows_what_is_not_installed_here() -> Result<()> {
+    let rig = Rig::start("shout")?;
+    let text = rig
+        .cluster
+        .node("n1")?
+        .run(&["nodectl", "crm", V4, "--nic", "eth0"])?;
+    rig.cluster.load("n1", &text)?;
+    rig.wait_shared(V4, &NODES)?;
+    let clone = "clone-ip-10-77-0-99";
+    rig.cluster.standby("n3")?;
+    rig.lab.wait_until("a node without the VIP", PATIENCE, || {
+        let screen = rig.cluster.node("n3")?.run(&["nodectl", "status"])?;
+        let shown = screen.contains("not installed here") && screen.contains("standby");
+        match shown {
+            true => Ok(()),
+            false => Err(Error::new(screen)),
+        }
+    })?;
+    rig.cluster.online("n3")?;
+    rig.wait_shared(V4, &NODES)?;
+    // More instances than nodes may run: some buckets have nobody.
+    rig.cluster.crm(
+        "n1",
+        &["resource", "meta", clone, "set", "clone-node-max", "2"],
+    )?;
+    rig.lab.wait_until("dark buckets in status", PATIENCE, || {
+        let screen = rig.cluster.node("n1")?.run(&["nodectl", "status"])?;
+        match screen.contains("DARK") {
+            true => Ok(()),
+            false => Err(Error::new(screen)),
+        }
+    })
+}

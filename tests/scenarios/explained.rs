@@ -1,0 +1,180 @@
+//! What nodectl says of clients, routers and switches, held against packets.
+
+use crate::dataplane::share;
+use crate::kernel_support::in_guest;
+use crate::product::*;
+use clusterip::model::hash::{HashMode, Layout};
+use lab::{Client, Context, Lab, Node, Pace, Result};
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const NODES: [&str; 3] = ["n1", "n2", "n3"];
+/// Clients of each family, mode and layout: more than a thousand in all, but in the slow guest.
+fn clients() -> u16 {
+    if in_guest() { 8 } else { 84 }
+}
+
+fn json(node: &Node, words: &[&str]) -> Result<Value> {
+    let text = nodectl(node, &[words, &["--json"]].concat())?;
+    serde_json::from_str(&text).context("JSON")
+}
+
+#[test]
+fn explain_agrees_with_the_kernel_and_with_who_answers_for_a_thousand_clients() -> Result<()> {
+    let lab = Lab::new("explain")?;
+    let client = lab.client("c1")?;
+    let nodes = serving(&lab, &NODES)?;
+    let mut checked = 0;
+    for mode in HashMode::ALL {
+        for layout in Layout::ALL {
+            share(&nodes, mode, layout, 0x3f7a_91c4, 12)?;
+            for vip in [V4, V6] {
+                let sources = client.sources_for(ip(vip), usize::from(clients()));
+                let flows = sources.into_iter().zip((1..=clients()).map(|n| 769 * n));
+                let report = client.udp(SocketAddr::new(ip(vip), PORT), flows, Pace::default())?;
+                report.expect_all_answered()?;
+                for (flow, answered) in report.answered() {
+                    let node = nodes.iter().find(|node| node.name() == answered);
+                    let node = node.context("a node")?;
+                    let from = SocketAddr::new(flow.src, flow.sport).to_string();
+                    let dport = PORT.to_string();
+                    let said = json(node, &["explain", vip, &from, "--dport", &dport])?;
+                    assert_eq!(said["phase"], "owned", "{mode} {layout} {from}: {said}");
+                    assert_eq!(said["kernel"], said["bucket"], "{said}");
+                    assert_eq!(said["element"], said["bucket"].to_string(), "{said}");
+                    assert!(said["rule"].is_string(), "{said}");
+                    checked += 1;
+                }
+            }
+        }
+    }
+    assert_eq!(checked, 12 * u32::from(clients()));
+    Ok(())
+}
+
+#[test]
+fn explain_names_what_decides_in_every_phase_and_what_was_changed() -> Result<()> {
+    let lab = Lab::new("explain-why")?;
+    let (client, node) = (lab.client("c1")?, lab.node("n1")?);
+    node.serve(&SERVICES)?;
+    nodectl(
+        &node,
+        &[
+            "up",
+            V4,
+            "--buckets",
+            "2",
+            "--own",
+            "0-1",
+            "--drain-timeout",
+            "60",
+        ],
+    )?;
+    let hasher = hasher(
+        Default::default(),
+        Default::default(),
+        clusterip::model::seed::derived_seed(ip(V4)),
+    );
+    let source = client.sources_for(ip(V4), 1)[0];
+    let of = |bucket| {
+        let mut ports = 20_000..30_000;
+        let port = ports.find(|port| hasher.bucket(&flow_from(source, *port), 2) == bucket);
+        SocketAddr::new(source, port.expect("a port"))
+    };
+    let (stays, other) = (of(0), of(1));
+    let explain = |client: SocketAddr| json(&node, &["explain", V4, &client.to_string()]);
+    let target = SocketAddr::new(ip(V4), PORT);
+    let held = client.hold(target, [(stays.ip(), stays.port())], Default::default())?;
+    nodectl(&node, &["drain", V4, "0-1"])?;
+    // Nobody has a connection in bucket 1, so it is foreign at once.
+    for (client, phase, set) in [
+        (stays, "draining", format!("flows-{V4}").into()),
+        (other, "foreign", Value::Null),
+    ] {
+        let said = explain(client)?;
+        assert_eq!(
+            (&said["phase"], &said["set"]),
+            (&phase.into(), &set),
+            "{said}"
+        );
+        assert!(said["rule"].is_string(), "{said}");
+    }
+    held.stop()?.expect_none_lost()?;
+    nodectl(&node, &["take", V4, "0-1", "--adopt", "60", "--force"])?;
+    assert_eq!(explain(other)?["phase"], "adopting");
+    let chain = format!("vip-{V4}-ports");
+    node.run(&["nft", "flush", "chain", "netdev", "clusterip", &chain])?;
+    let said = explain(other)?;
+    assert_eq!(said["rule"], Value::Null, "{said}");
+    // The kernel is asked about the rules as they should be.
+    assert_eq!(said["kernel"], said["bucket"], "{said}");
+    Ok(())
+}
+
+/// The lines of a vendor's guide that were tried, by the purpose of their step.
+fn tried(node: &Node, vip: &str, interface: &str) -> Result<Vec<String>> {
+    let said = json(
+        node,
+        &["arp", vip, "--vendor", "linux", "--interface", interface],
+    )?;
+    let steps = said["guides"][0]["steps"].as_array().context("steps")?;
+    let lines = steps
+        .iter()
+        .flat_map(|step| step["lines"].as_array().into_iter().flatten());
+    let tried = lines.filter(|line| line["confirmed"] == "tried");
+    Ok(tried
+        .filter_map(|line| Some(line["text"].as_str()?.to_owned()))
+        .collect())
+}
+
+fn expect_answers(client: &Client, vip: &str) -> Result<()> {
+    let sources = client.sources_for(ip(vip), 60);
+    let report = client.tcp(SocketAddr::new(ip(vip), PORT), sources, Pace::default())?;
+    report.expect_all_answered()
+}
+
+#[test]
+fn the_lines_for_linux_do_what_they_say() -> Result<()> {
+    let lab = Lab::new("arp-linux")?;
+    let client = lab.client("c1")?;
+    let nodes = sharing_nodes(&lab, &NODES, 12, &[])?;
+    for vip in [V4, V6] {
+        let lines = tried(&nodes[0], vip, "eth0")?;
+        let [neighbour, bridge] = lines.as_slice() else {
+            panic!("{lines:?}");
+        };
+        let words: Vec<&str> = neighbour.split(' ').collect();
+        client.run(&words)?;
+        let known = client.run(&["ip", "neigh", "show", vip])?;
+        assert!(known.contains("PERMANENT"), "{known}");
+        expect_answers(&client, vip)?;
+
+        let bridge = bridge.replace("<BRIDGE>", "br0");
+        let words: Vec<&str> = bridge.split(' ').collect();
+        if vip == V4 {
+            // A bridge that snoops and asks drops what nobody has joined.
+            let snoop = "ip link set br0 type bridge mcast_snooping 1 mcast_querier 1 \
+                         mcast_query_response_interval 100";
+            lab.switch(&snoop.split_whitespace().collect::<Vec<_>>())?;
+            lab.wait_until("frames that are dropped", PATIENCE, || {
+                expect_answers(&client, vip).is_err()
+            })?;
+        }
+        // Instead of the line its note has another way.
+        if vip == V4 {
+            for port in NODES {
+                lab.switch(&["bridge", "link", "set", "dev", port, "mcast_router", "2"])?;
+            }
+            expect_answers(&client, vip)?;
+            for port in NODES {
+                lab.switch(&["bridge", "link", "set", "dev", port, "mcast_router", "1"])?;
+            }
+            assert!(expect_answers(&client, vip).is_err());
+        }
+        lab.switch(&words)?;
+        expect_answers(&client, vip)?;
+    }
+    Ok(())
+}

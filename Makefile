@@ -5,17 +5,23 @@ DESTDIR ?=
 # Arguments of 'make bench', such as BENCH="--quick --skip cluster".
 BENCH   ?=
 OCF     ?= $(PREFIX)/lib/ocf/resource.d/rust
+ZSH     ?= $(PREFIX)/share/zsh/vendor-completions
 CARGO   ?= cargo
 
 # Where cargo puts what it builds.
 TARGET  := $(abspath $(or $(CARGO_TARGET_DIR),target))
+PAGES   := $(TARGET)/pages
+DEB     := $(TARGET)/deb
+DOC      = $(DESTDIR)$(PREFIX)/share/doc/clusterip
 
 # Building needs these; the tests, the demo and the lab need the rest; the guest some more.
 BUILD_DEPS := build-essential pkg-config libmnl-dev libnftnl-dev
 LAB_DEPS   := nftables iproute2 conntrack tcpdump strace corosync pacemaker pacemaker-cli-utils \
               crmsh pcs resource-agents procps util-linux libcap2-bin libxml2-utils iptables \
-              ethtool
+              ethtool python3-jsonschema
 GUEST_DEPS := qemu-system-x86 kmod
+
+PACKAGE_DEPS := $(BUILD_DEPS) dpkg-dev lintian debootstrap
 
 APT := $(if $(filter 0,$(shell id -u)),,sudo) env DEBIAN_FRONTEND=noninteractive apt-get
 
@@ -26,7 +32,8 @@ WITH_CLUSTER := $(basename $(notdir $(wildcard tests/scenarios/cluster_*.rs test
 NO_CLUSTER   := $(foreach module,$(WITH_CLUSTER),--skip $(module)::)
 
 .DEFAULT_GOAL := help
-.PHONY: help build-deps deps guest-deps missing-packages build demo bench bench-record test test-unprivileged test-guest test-full lint doc golden install uninstall clean
+.PHONY: help build-deps deps guest-deps package-deps missing-packages build pages demo bench bench-record
+.PHONY: test test-unprivileged test-guest test-deb test-full lint golden install install-data uninstall deb clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -40,6 +47,9 @@ deps: missing-packages ## the same for the tests and the demo too
 guest-deps: NEEDED := $(BUILD_DEPS) $(LAB_DEPS) $(GUEST_DEPS)
 guest-deps: missing-packages ## the same for the tests in the guest too
 
+package-deps: NEEDED := $(PACKAGE_DEPS)
+package-deps: missing-packages ## the same for the Debian package and its test
+
 missing-packages:
 	@missing=$$(dpkg-query -W -f '$${db:Status-Abbrev} $${Package}\n' $(NEEDED) 2>&1 \
 	  | sed -nE 's/^(un|dpkg-query: no packages found matching) *//p; s/^[^i].. +//p'); \
@@ -49,6 +59,9 @@ missing-packages:
 
 build: ## the agent and nodectl, in target/release
 	$(CARGO) build --release --locked
+
+pages: ## manual pages and completions, in target/pages
+	$(CARGO) run --locked --quiet --features pages --bin pages -- $(PAGES)
 
 demo: deps build ## three nodes share an address; one is killed; see the share move (needs root)
 	$(CARGO) build --release --locked -p clusterip-lab
@@ -93,6 +106,8 @@ test-full: test ## adds what is slow: the scenarios without root and in the gues
 	EVERY_SYSCALL=1 $(CARGO) test --locked -p clusterip-lab --test scenarios any_system_call
 	@echo "== scenarios in a user namespace"
 	@$(MAKE) --no-print-directory test-unprivileged
+	@echo "== the package in a clean root"
+	@$(MAKE) --no-print-directory test-deb
 	@echo "== scenarios on another kernel"
 	@$(MAKE) --no-print-directory test-guest
 
@@ -109,6 +124,39 @@ install: ## put the agent and nodectl where Pacemaker and people find them [DEST
 	install -D -m 0755 $(TARGET)/release/ocf-clusterip $(DESTDIR)$(OCF)/ClusterIP
 	install -D -m 0755 $(TARGET)/release/ocf-clusterip-drain $(DESTDIR)$(OCF)/ClusterIPDrain
 	install -D -m 0755 $(TARGET)/release/nodectl $(DESTDIR)$(PREFIX)/sbin/nodectl
+
+install-data: pages ## the manual pages, completions, documents and examples too [DESTDIR=…]
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/share/,man/man7 man/man8 bash-completion/completions fish/vendor_completions.d) \
+	  $(DESTDIR)$(ZSH) $(DOC)/examples $(DOC)/nft
+	install -m 0644 $(PAGES)/man7/* $(DESTDIR)$(PREFIX)/share/man/man7
+	install -m 0644 $(PAGES)/man8/* $(DESTDIR)$(PREFIX)/share/man/man8
+	install -m 0644 $(PAGES)/completions/nodectl.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/nodectl
+	install -m 0644 $(PAGES)/completions/nodectl.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	install -m 0644 $(PAGES)/completions/_nodectl $(DESTDIR)$(ZSH)
+	install -m 0644 README.md docs/* $(DOC)
+	install -m 0644 ocf/*.crm ocf/*.sh ocf/README.md ocf/ocft/* $(DOC)/examples
+	install -m 0644 nft/* $(DOC)/nft
+
+# The package is made by Debian's own tools from a tree like that of an installation.
+deb: package-deps build ## the Debian package, in target
+	rm -rf $(DEB) && install -d $(DEB)/debian
+	$(MAKE) --no-print-directory install install-data DESTDIR=$(DEB)/debian/clusterip PREFIX=/usr
+	cp packaging/debian/control packaging/debian/changelog $(DEB)/debian
+	cd $(DEB)/debian/clusterip/usr && install -d share/lintian/overrides && \
+	  install -m 0644 $(CURDIR)/packaging/debian/lintian-overrides share/lintian/overrides/clusterip && \
+	  install -m 0644 $(CURDIR)/packaging/debian/copyright share/doc/clusterip && \
+	  install -m 0644 $(CURDIR)/CHANGELOG.md share/doc/clusterip/changelog && \
+	  install -m 0644 $(CURDIR)/packaging/debian/changelog share/doc/clusterip/changelog.Debian && \
+	  strip --strip-unneeded sbin/nodectl lib/ocf/resource.d/rust/* && \
+	  gzip -9n share/man/man?/* share/doc/clusterip/changelog share/doc/clusterip/changelog.Debian
+	cd $(DEB) && dpkg-shlibdeps -Tdebian/substvars $(addprefix debian/clusterip/usr/,sbin/nodectl lib/ocf/resource.d/rust/ClusterIP lib/ocf/resource.d/rust/ClusterIPDrain)
+	cd $(DEB)/debian/clusterip && install -d DEBIAN && find usr -type f -exec md5sum {} + > DEBIAN/md5sums
+	cd $(DEB) && dpkg-gencontrol -pclusterip -Tdebian/substvars -Pdebian/clusterip -fdebian/files
+	dpkg-deb --root-owner-group -Zxz --build $(DEB)/debian/clusterip $(TARGET)
+
+test-deb: deb ## the package by lintian, and installed, used and purged in a clean Debian (needs root)
+	lintian --fail-on error,warning $(TARGET)/clusterip_*.deb
+	packaging/test-clean-root $(TARGET)/clusterip_*.deb
 
 uninstall: ## take them away again
 	rm -f $(DESTDIR)$(OCF)/ClusterIP $(DESTDIR)$(OCF)/ClusterIPDrain $(DESTDIR)$(PREFIX)/sbin/nodectl

@@ -33,7 +33,7 @@ NO_CLUSTER   := $(foreach module,$(WITH_CLUSTER),--skip $(module)::)
 
 .DEFAULT_GOAL := help
 .PHONY: help build-deps deps guest-deps package-deps missing-packages build pages demo bench bench-record
-.PHONY: test test-unprivileged test-guest test-deb test-full lint golden install install-data uninstall deb clean
+.PHONY: test test-unprivileged test-guest test-deb test-vagrant test-full lint golden install install-data uninstall deb clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -107,7 +107,7 @@ test-full: test ## adds what is slow: the scenarios without root and in the gues
 	@echo "== scenarios in a user namespace"
 	@$(MAKE) --no-print-directory test-unprivileged
 	@echo "== the package in a clean root"
-	@$(MAKE) --no-print-directory test-deb
+	@$(MAKE) --no-print-directory test-deb test-vagrant
 	@echo "== scenarios on another kernel"
 	@$(MAKE) --no-print-directory test-guest
 
@@ -157,6 +157,11 @@ deb: package-deps build ## the Debian package, in target
 test-deb: deb ## the package by lintian, and installed, used and purged in a clean Debian (needs root)
 	lintian --fail-on error,warning $(TARGET)/clusterip_*.deb
 	packaging/test-clean-root $(TARGET)/clusterip_*.deb
+
+# vagrant itself says whether the description of the machines is one; none is booted.
+test-vagrant: NEEDED := vagrant
+test-vagrant: deb missing-packages ## the description of the virtual machines
+	cd vagrant && vagrant validate --ignore-provider
 
 uninstall: ## take them away again
 	rm -f $(DESTDIR)$(OCF)/ClusterIP $(DESTDIR)$(OCF)/ClusterIPDrain $(DESTDIR)$(PREFIX)/sbin/nodectl

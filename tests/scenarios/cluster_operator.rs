@@ -9,6 +9,7 @@ use lab::{Client, Cluster, ClusterOptions, Context, Error, Lab, Pace, Result};
 use serde_json::Value;
 
 use crate::product::*;
+use crate::provisioned::PROVISION;
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
 const BUCKETS: usize = 12;
@@ -177,6 +178,19 @@ fn what_is_printed_for_pcs_loads_and_shares() -> Result<()> {
     node.run(&["cibadmin", "--replace", "--xml-file", "/run/new.xml"])?;
     rig.wait_shared(V6, &NODES)?;
     rig.expect_verified()
+}
+
+#[test]
+fn the_script_for_virtual_machines_shares_an_address() -> Result<()> {
+    let rig = Rig::start("vagrant")?;
+    let prefixed = format!("{V4}/24");
+    let words = ["sh", PROVISION, "share", &prefixed, "eth0", "3", SERVICE];
+    let said = rig.cluster.node("n3")?.run(&words)?;
+    assert!(
+        said.contains("healthy") && said.contains("<- this node"),
+        "{said}"
+    );
+    rig.wait_shared(V4, &NODES)
 }
 
 #[test]

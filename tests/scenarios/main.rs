@@ -45,6 +45,7 @@ mod packets;
 mod path_mtu;
 mod product;
 mod protocols;
+mod provisioned;
 mod raw;
 mod replayed;
 mod sharing;

@@ -19,7 +19,7 @@ use proptest::prelude::*;
 use std::net::IpAddr;
 
 /// A host with one interface and an address of its own.
-fn fresh_host() -> Observed {
+pub(super) fn fresh_host() -> Observed {
     let own = |address: &str, prefix| Held {
         address: address.parse().expect("an address"),
         prefix,
@@ -46,7 +46,7 @@ fn fresh_host() -> Observed {
 }
 
 /// VIPs that get in each other's way: equal last octets, so an equal MAC; both families.
-fn vips() -> [Vip; 4] {
+pub(super) fn vips() -> [Vip; 4] {
     let mut other_seed = a_vip("10.77.0.98");
     other_seed.hasher.seed = 7;
     let mut ip6 = a_vip("fd77::99");
@@ -57,7 +57,7 @@ fn vips() -> [Vip; 4] {
 }
 
 /// What the kernel does at a step.
-fn apply(host: &mut Observed, step: &Step) -> Result<(), String> {
+pub(super) fn apply(host: &mut Observed, step: &Step) -> Result<(), String> {
     let nic_of = |nic: &str| nic.to_owned();
     match step {
         Step::Rules(changes) => return apply_changes(&mut host.rules, changes),
@@ -113,7 +113,7 @@ fn apply(host: &mut Observed, step: &Step) -> Result<(), String> {
 }
 
 /// An address may only be there while everything stands that drops what is foreign.
-fn check_fails_closed(host: &Observed, vips: &[Vip]) -> Result<(), String> {
+pub(super) fn check_fails_closed(host: &Observed, vips: &[Vip]) -> Result<(), String> {
     for vip in vips {
         let state = &host.nics["eth0"];
         if state.held(vip.address).is_none() {

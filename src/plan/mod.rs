@@ -21,3 +21,5 @@ pub mod steps;
 
 #[cfg(test)]
 mod interruptions;
+#[cfg(test)]
+mod moving;

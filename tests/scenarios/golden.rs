@@ -2,6 +2,7 @@
 //! agent's meta-data and nodectl's screens (in `tests/golden/`). `make golden` writes them anew.
 
 use crate::product::*;
+use crate::sharing::MAC4;
 use lab::{HoldOptions, Lab, Node, Result};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -262,6 +263,45 @@ fn golden_screens_of_nodectl() -> Result<()> {
         check(&format!("tests/golden/nodectl-{name}.txt"), &text);
     }
     assert!(expect_fits_schema("{\"schema\":2}").is_err());
+    Ok(())
+}
+
+/// What nodectl shows on a screen of so many columns; on a terminal it is in colour, unless somebody does
+/// not want that.
+fn on_screen(node: &Node, args: &str, columns: &str, more: &[(&str, &str)]) -> Result<String> {
+    let program = lab::built("nodectl")?.display().to_string();
+    let terminal = ["script", "-qec", &format!("{program} {args}"), "/dev/null"];
+    let mut exec = node.exec(&terminal).env("COLUMNS", columns);
+    for (name, value) in more {
+        exec = exec.env(name, *value);
+    }
+    Ok(exec.run()?.replace('\r', ""))
+}
+
+#[test]
+fn golden_screens_wide_narrow_and_in_colour() -> Result<()> {
+    let lab = Lab::new("golden-screens")?;
+    let node = lab.node("n1")?;
+    let words = "--nic eth0 --buckets 200 --own 0,3-5,64-127 --seed 0x516175ce --drain-timeout 60";
+    let words: Vec<&str> = ["up", V4].into_iter().chain(words.split(' ')).collect();
+    nodectl(&node, &words)?;
+    node.run(&["ip", "maddr", "del", MAC4, "dev", "eth0"])?;
+    let client = "192.0.2.1:40000";
+    for (name, args) in [
+        ("status", "status --rate 0".to_owned()),
+        ("explain", format!("explain {V4} {client}")),
+        ("arp", format!("arp {V4} --vendor freebsd")),
+    ] {
+        for (kind, columns, more) in [
+            ("80", "80", &[("NO_COLOR", "1")][..]),
+            ("wide", "160", &[("NO_COLOR", "1")]),
+            ("colour", "80", &[]),
+        ] {
+            let screen = on_screen(&node, &args, columns, more)?;
+            assert_eq!(screen.contains('\x1b'), kind == "colour", "{screen}");
+            check(&format!("tests/golden/nodectl-{name}-{kind}.txt"), &screen);
+        }
+    }
     Ok(())
 }
 

@@ -268,7 +268,7 @@ pub fn expect_fits_schema(document: &str) -> Result<()> {
                           jsonschema.validate(json.loads(sys.argv[2]), schema,\n\
                           \tcls=jsonschema.Draft202012Validator)\n";
     let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/nodectl.schema.json");
-    let judged = std::process::Command::new("python3")
+    let judged = std::process::Command::new("/usr/bin/python3")
         .args(["-c", SCRIPT, schema, document])
         .output()
         .map_err(|error| lab::Error::new(format!("python3: {error}")))?;

@@ -13,6 +13,7 @@ use crate::model::change::Change;
 use crate::model::hash::Flow;
 use crate::model::host::{Connection, Observed};
 use crate::model::phase::Phase;
+use crate::model::ruleset::Family;
 use crate::model::vip::{Manager, Vip};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,7 +73,7 @@ impl World {
                     kept.retain(|flow| !gone.contains(flow));
                 }
                 Change::DeleteSet(_, set) if *set == name => kept.clear(),
-                Change::DeleteTable(_) => kept.clear(),
+                Change::DeleteTable(Family::Netdev) => kept.clear(),
                 _ => {}
             }
         }

@@ -282,7 +282,10 @@ fn of_vip(known: &Known<'_>, screen: Screen) -> String {
         format!("{} packets dropped", known.foreign_packets),
     );
     line("manager", vip.manager.to_string());
-    line("digest", format!("{} (must be the same on all nodes)", vip.digest()));
+    line(
+        "digest",
+        format!("{} (must be the same on all nodes)", vip.digest()),
+    );
     if let Some(cluster) = &known.cluster {
         text += &cluster::lines(cluster, Some(owned), screen);
     }

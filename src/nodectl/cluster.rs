@@ -6,7 +6,6 @@ use crate::pacemaker::cluster::{Cluster, MemberState, Shared};
 use crate::pacemaker::query::{Query, ask};
 use serde::Serialize;
 use std::fmt::Write;
-use std::net::IpAddr;
 use tracing::warn;
 
 /// A VIP in the cluster, for programs.
@@ -34,24 +33,22 @@ struct OfNode {
 
 /// What Pacemaker says; `None` where it does not run, or cannot be asked.
 pub(super) fn view() -> Option<Cluster> {
-    let read = || {
-        let answers = (ask(Query::Placement), ask(Query::Resources));
-        match answers {
-            (Ok(placement), Ok(resources)) => Cluster::read(&placement, &resources)
-                .map(Some)
-                .map_err(|error| error.to_string()),
-            (Err(error), _) | (_, Err(error)) if error.is_absent() => Ok(None),
-            (Err(error), _) | (_, Err(error)) => Err(error.to_string()),
+    // Where one cannot be asked the other need not be.
+    let answers =
+        ask(Query::Placement).and_then(|placement| Ok((placement, ask(Query::Resources)?)));
+    let read = match answers {
+        Ok((placement, resources)) => {
+            Cluster::read(&placement, &resources).map_err(|error| error.to_string())
         }
+        Err(error) if error.is_absent() => return None,
+        Err(error) => Err(error.to_string()),
     };
-    read().unwrap_or_else(|error| {
-        warn!("{error}; the cluster is not shown");
-        None
-    })
+    read.map_err(|error| warn!("{error}; the cluster is not shown"))
+        .ok()
 }
 
 /// The name of this node, if it is a member under its host name.
-pub(super) fn own_name(cluster: &Cluster) -> Option<String> {
+fn own_name(cluster: &Cluster) -> Option<String> {
     let host = nix::unistd::gethostname().ok()?.into_string().ok()?;
     let short = host.split('.').next().unwrap_or_default();
     let is_own = |name: &&String| **name == host || **name == short;
@@ -78,7 +75,7 @@ pub(super) fn of_vip(cluster: &Cluster, shared: &Shared, buckets: u16) -> OfVip 
 }
 
 /// The lines about the cluster: one a node, and what is wrong with the whole.
-pub(super) fn lines(view: &OfVip, owned: Option<&BucketSet>, screen: Screen) -> String {
+pub(super) fn lines(view: &OfVip, owned: &BucketSet, screen: Screen) -> String {
     let mut text = String::new();
     let name = |node: &OfNode| node.node.chars().count();
     let longest = view.nodes.iter().map(name).max().unwrap_or_default();
@@ -132,7 +129,7 @@ pub(super) fn lines(view: &OfVip, owned: Option<&BucketSet>, screen: Screen) -> 
         shout("TWICE", what);
     }
     let here = view.nodes.iter().find(|node| node.here);
-    if let (Some(here), Some(owned)) = (here, owned)
+    if let Some(here) = here
         && here.buckets != *owned
     {
         let words = |set: &BucketSet| match set.is_empty() {
@@ -153,19 +150,4 @@ pub(super) fn lines(view: &OfVip, owned: Option<&BucketSet>, screen: Screen) -> 
 fn named(buckets: &BucketSet) -> String {
     let plural = if buckets.len() == 1 { "" } else { "s" };
     format!("{plural} {buckets}")
-}
-
-/// The shared addresses of the cluster that are not installed on this node, with how many buckets each
-/// has as far as Pacemaker knows.
-pub(super) fn elsewhere<'a>(
-    cluster: &'a Cluster,
-    here: &'a [&Shared],
-) -> impl Iterator<Item = (&'a Shared, Option<IpAddr>, u16)> {
-    let others = cluster.shared.iter();
-    others
-        .filter(|shared| !here.iter().any(|known| known.resource == shared.resource))
-        .map(|shared| {
-            let last = shared.instances.keys().next_back();
-            (shared, shared.ip, last.map_or(0, |last| last + 1))
-        })
 }

@@ -141,21 +141,27 @@ pub fn status(args: &Arguments) -> Result<String, Failure> {
     for of in &elsewhere {
         let vip = of.vip.as_deref().unwrap_or("an address of the cluster");
         let title = screen.name(vip);
-        let lines = cluster::lines(&of.cluster, Some(&BucketSet::default()), screen);
+        let lines = cluster::lines(&of.cluster, &BucketSet::default(), screen);
         screens.push(format!("{title}: not installed here\n{lines}"));
     }
     Ok(screens.join("\n"))
 }
 
+/// The shared addresses of the cluster that are not installed on this node.
 fn elsewhere(cluster: Option<&Cluster>, vips: &[Known<'_>]) -> Vec<Elsewhere> {
-    let here: Vec<&Shared> = vips.iter().filter_map(|known| known.shared).collect();
     let Some(cluster) = cluster else {
         return Vec::new();
     };
-    cluster::elsewhere(cluster, &here)
-        .map(|(shared, vip, buckets)| Elsewhere {
-            vip: vip.map(|vip| vip.to_string()),
-            cluster: cluster::of_vip(cluster, shared, buckets),
+    let is_here = |shared: &&Shared| vips.iter().any(|known| known.shared == Some(*shared));
+    let others = cluster.shared.iter().filter(|shared| !is_here(shared));
+    others
+        .map(|shared| {
+            // As many buckets as Pacemaker knows of.
+            let last = shared.instances.keys().next_back();
+            Elsewhere {
+                vip: shared.ip.map(|vip| vip.to_string()),
+                cluster: cluster::of_vip(cluster, shared, last.map_or(0, |last| last + 1)),
+            }
         })
         .collect()
 }
@@ -287,7 +293,7 @@ fn of_vip(known: &Known<'_>, screen: Screen) -> String {
         format!("{} (must be the same on all nodes)", vip.digest()),
     );
     if let Some(cluster) = &known.cluster {
-        text += &cluster::lines(cluster, Some(owned), screen);
+        text += &cluster::lines(cluster, owned, screen);
     }
     for piece in &known.drift {
         let about = format!("  {:<9} ", "drift");

@@ -208,15 +208,9 @@ pub fn crm(wish: &Wish) -> String {
         parameters = parameters.join(" "),
         buckets = wish.buckets(),
     );
-    for (n, (first, then)) in order(wish, &tag).into_iter().enumerate() {
-        if n == 0 {
-            text += "\n# Coming: the service, the gate, the buckets. Going: the buckets, the gate, and then the service.\n";
-        }
-        let _ = writeln!(
-            text,
-            "order {first}-before-{then} Mandatory: {first} {then}"
-        );
-    }
+    ordered(&mut text, wish, |first, then| {
+        format!("order {first}-before-{then} Mandatory: {first} {then}")
+    });
     text
 }
 
@@ -264,17 +258,15 @@ pub fn pcs(wish: &Wish) -> String {
         parameters = parameters.join(" "),
         buckets = wish.buckets(),
     );
-    for (n, (first, then)) in order(wish, &tag).into_iter().enumerate() {
-        if n == 0 {
-            text += "\n# Coming: the service, the gate, the buckets. Going: the buckets, the gate, and then the service.\n";
-        }
-        let _ = writeln!(text, "pcs constraint order {first} then {then}");
-    }
+    ordered(&mut text, wish, |first, then| {
+        format!("pcs constraint order {first} then {then}")
+    });
     text
 }
 
-/// What comes before what.
-fn order(wish: &Wish, tag: &str) -> Vec<(String, String)> {
+/// Appends what comes before what, if anything does, a line for each pair.
+fn ordered(text: &mut String, wish: &Wish, line: impl Fn(&str, &str) -> String) {
+    let tag = wish.tag();
     let gate = wish.has_gate().then(|| format!("clone-gate-{tag}"));
     let service = wish.service().map(|(clone, _)| clone);
     let chain: Vec<String> = service
@@ -282,10 +274,14 @@ fn order(wish: &Wish, tag: &str) -> Vec<(String, String)> {
         .chain(gate)
         .chain([format!("clone-ip-{tag}")])
         .collect();
-    let pairs = chain.windows(2);
-    pairs
-        .map(|pair| (pair[0].clone(), pair[1].clone()))
-        .collect()
+    if chain.len() > 1 {
+        *text += "\n# Coming: the service, the gate, the buckets. Going: the buckets, the gate, and then the \
+                  service.\n";
+    }
+    for pair in chain.windows(2) {
+        *text += &line(&pair[0], &pair[1]);
+        text.push('\n');
+    }
 }
 
 #[cfg(test)]

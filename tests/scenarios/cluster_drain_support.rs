@@ -7,10 +7,9 @@ use std::time::Duration;
 use clusterip::model::hash::Hasher;
 use lab::cluster::PATIENCE;
 use lab::traffic::{Held, Probe};
-use lab::{
-    Client, Cluster, ClusterOptions, Context, Error, HoldOptions, Lab, Pace, ProbeKind, Result,
-};
+use lab::{Client, Cluster, Context, Error, HoldOptions, Lab, Pace, ProbeKind, Result};
 
+use crate::cluster_support::with_gate;
 use crate::product::*;
 use crate::sharing::vips;
 
@@ -125,18 +124,11 @@ impl Rig {
     pub fn start(name: &str, service: Service) -> Result<Self> {
         let lab = Lab::new(name)?;
         let client = lab.client("c1")?;
-        let gate = "/usr/lib/ocf/resource.d/rust/ClusterIPDrain".to_owned();
-        let options = ClusterOptions {
-            agent: Some(lab::built("ocf-clusterip")?),
-            nodectl: Some(lab::built("nodectl")?),
-            files: vec![(lab::built("ocf-clusterip-drain")?, gate)],
-            serve: match service {
-                Service::Gated => Vec::new(),
-                Service::Apart => SERVICES.to_vec(),
-            },
-            ..ClusterOptions::default()
+        let serve = match service {
+            Service::Gated => Vec::new(),
+            Service::Apart => SERVICES.to_vec(),
         };
-        let cluster = Cluster::start(&lab, &NODES, options)?;
+        let cluster = Cluster::start(&lab, &NODES, with_gate(serve)?)?;
         let rig = Rig {
             cluster,
             client,

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use lab::cluster::PATIENCE;
-use lab::{Client, Cluster, ClusterOptions, Context, Error, Lab, Pace, Result};
+use lab::{Client, Cluster, Context, Error, Lab, Pace, Result};
 use serde_json::Value;
 
+use crate::cluster_support::with_gate;
 use crate::product::*;
 use crate::provisioned::PROVISION;
 
@@ -26,15 +27,7 @@ impl Rig {
     fn start(name: &str) -> Result<Self> {
         let lab = Lab::new(name)?;
         let client = lab.client("c1")?;
-        let gate = "/usr/lib/ocf/resource.d/rust/ClusterIPDrain".to_owned();
-        let options = ClusterOptions {
-            agent: Some(lab::built("ocf-clusterip")?),
-            nodectl: Some(lab::built("nodectl")?),
-            files: vec![(lab::built("ocf-clusterip-drain")?, gate)],
-            serve: SERVICES.to_vec(),
-            ..ClusterOptions::default()
-        };
-        let cluster = Cluster::start(&lab, &NODES, options)?;
+        let cluster = Cluster::start(&lab, &NODES, with_gate(SERVICES.to_vec())?)?;
         Ok(Rig {
             cluster,
             client,

@@ -8,7 +8,9 @@ use std::time::Duration;
 use clusterip::model::hash::{Flow, Hasher};
 use clusterip::model::seed::derived_seed;
 use lab::cluster::PATIENCE;
-use lab::{Client, Cluster, ClusterOptions, Context, Error, Instances, Lab, Pace, Report, Result};
+use lab::{
+    Client, Cluster, ClusterOptions, Context, Error, Instances, Lab, Pace, Report, Result, Serve,
+};
 
 use crate::product::*;
 
@@ -87,6 +89,18 @@ clone {} {resource} \
         };
         self.hasher.bucket(&flow, self.buckets)
     }
+}
+
+/// Nodes that have the agent, its gate and nodectl, and serve this.
+pub fn with_gate(serve: Vec<Serve>) -> Result<ClusterOptions> {
+    let gate = "/usr/lib/ocf/resource.d/rust/ClusterIPDrain".to_owned();
+    Ok(ClusterOptions {
+        agent: Some(lab::built("ocf-clusterip")?),
+        nodectl: Some(lab::built("nodectl")?),
+        files: vec![(lab::built("ocf-clusterip-drain")?, gate)],
+        serve,
+        ..ClusterOptions::default()
+    })
 }
 
 /// A cluster, a client and the VIPs that are shared.

@@ -28,8 +28,13 @@ fn hold(scene: &Scene) -> Result<Vec<Held>> {
     Ok(all)
 }
 
-/// Waits for the very moment at which nothing drains on the first node any more.
-fn wait_over(scene: &Scene) -> Result<()> {
+/// Stops all of the first node's instances, and returns at the very moment at which nothing drains there
+/// any more.
+fn stop_and_wait(scene: &Scene, agent: &Agent) -> Result<()> {
+    for instance in instances(0) {
+        agent.call(scene.node(0), "stop", instance)?.expect(0);
+    }
+    assert!(!scene.phases(0, V4, "draining")?.is_empty());
     let over = || {
         scene
             .phases(0, V4, "draining")
@@ -45,11 +50,7 @@ fn whoever_starts_when_the_time_of_connections_is_over_serves_at_once() -> Resul
     let bucket = instances(0).next().expect("an instance");
     for _ in 0..TRIES {
         let held = hold(&scene)?;
-        for instance in instances(0) {
-            agent.call(scene.node(0), "stop", instance)?.expect(0);
-        }
-        assert!(!scene.phases(0, V4, "draining")?.is_empty());
-        wait_over(&scene)?;
+        stop_and_wait(&scene, agent)?;
         for instance in instances(0) {
             agent.start(scene.node(0), instance)?;
         }
@@ -73,11 +74,7 @@ fn whoever_stops_when_the_time_of_connections_is_over_has_stopped() -> Result<()
     let [agent, _] = &scene.sharing.agents;
     for _ in 0..TRIES {
         let held = hold(&scene)?;
-        for instance in instances(0) {
-            agent.call(scene.node(0), "stop", instance)?.expect(0);
-        }
-        assert!(!scene.phases(0, V4, "draining")?.is_empty());
-        wait_over(&scene)?;
+        stop_and_wait(&scene, agent)?;
         // Pacemaker stops again what it does not know the state of.
         for instance in instances(0) {
             agent.call(scene.node(0), "stop", instance)?.expect(0);

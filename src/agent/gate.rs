@@ -2,7 +2,8 @@
 //! waits until this node drains nothing more.
 //!
 //! With the order service, then gate, then address, Pacemaker stops a node's instances of the address
-//! first, then the gate, then the service: so the service ends after its last connection. The gate
+//! first, then the gate, then the service: so the service ends after its last connection. While it waits
+//! Pacemaker begins nothing new, so it opens when something is more pressing than connections. The gate
 //! holds nothing and does nothing else. That it runs is a file on a tmpfs, as for every agent without
 //! a process of its own.
 
@@ -12,7 +13,11 @@ use super::exit::{Code, Failure};
 use crate::host::lock::lock;
 use crate::host::observe::{Kernel, ObserveError};
 use crate::host::sweeper::{SweepError, settle};
+use crate::pacemaker::cluster::ClusterError;
+use crate::pacemaker::pressing::{Moment, Pressing};
+use crate::pacemaker::query::{Query, QueryError, ask};
 use crate::plan::installed::installed;
+use crate::sys::netns::{Home, NetnsError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -29,6 +34,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// opens: then the service ends beneath the connections that are left.
 const PATIENCE: Duration = Duration::from_secs(300);
 const MARGIN: Duration = Duration::from_secs(5);
+/// How often Pacemaker is asked meanwhile whether something presses; an answer takes a tenth of a second.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// The action `start`.
 pub fn start(env: &Environment) -> Result<(), Failure> {
@@ -52,7 +59,10 @@ pub fn monitor(env: &Environment) -> Result<(), Failure> {
 pub fn stop(env: &Environment) -> Result<(), Failure> {
     let path = file(env);
     match enter_namespace(env.parameter("network_namespace")) {
-        Ok(_) => wait(env.timeout().unwrap_or(PATIENCE).saturating_sub(MARGIN)),
+        Ok(home) => {
+            let patience = env.timeout().unwrap_or(PATIENCE).saturating_sub(MARGIN);
+            wait(patience, Watch::new(home, env.node()));
+        }
         Err(error) => warn!("nothing is waited for: {error}"),
     }
     match std::fs::remove_file(&path) {
@@ -61,8 +71,8 @@ pub fn stop(env: &Environment) -> Result<(), Failure> {
     }
 }
 
-/// Waits, but not longer than this.
-fn wait(patience: Duration) {
+/// Waits, but not longer than this, and not if something presses.
+fn wait(patience: Duration, mut watch: Watch<'_>) {
     let begin = Instant::now();
     let mut told = false;
     loop {
@@ -75,11 +85,80 @@ fn wait(patience: Duration) {
             warn!("the connections of {leaving} are cut: the time of this stop is over{why}");
             return;
         }
+        match watch.look() {
+            Some(Pressing::TakenBack) => {
+                return info!("{}; {leaving} need not be waited for", Pressing::TakenBack);
+            }
+            Some(pressing) => {
+                return warn!(
+                    "the connections of {leaving} are cut so that Pacemaker can act: {pressing}"
+                );
+            }
+            None => {}
+        }
         if !told {
             info!("waiting for the connections of {leaving}{why}");
             told = true;
         }
         std::thread::sleep(PAUSE);
+    }
+}
+
+/// Looks now and then whether anything has become pressing since the first time.
+struct Watch<'a> {
+    /// The namespace in which Pacemaker is, if the VIPs are in another.
+    home: Option<Home>,
+    node: Option<&'a str>,
+    first: Option<Moment>,
+    looked: Option<Instant>,
+}
+
+/// It cannot be told.
+#[derive(Debug, thiserror::Error)]
+enum Unknown {
+    #[error(transparent)]
+    Home(#[from] NetnsError),
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+}
+
+impl<'a> Watch<'a> {
+    fn new(home: Option<Home>, node: Option<&'a str>) -> Self {
+        Watch {
+            home,
+            node,
+            first: None,
+            looked: None,
+        }
+    }
+
+    fn look(&mut self) -> Option<Pressing> {
+        if self.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
+            return None;
+        }
+        self.looked = Some(Instant::now());
+        match self.moment() {
+            Ok(now) => {
+                let first = self.first.get_or_insert_with(|| now.clone());
+                now.pressing(first, self.node.unwrap_or_default())
+            }
+            // Not to know is no reason to cut anybody's connections.
+            Err(error) => {
+                debug!("whether anything presses is not known: {error}");
+                None
+            }
+        }
+    }
+
+    fn moment(&self) -> Result<Moment, Unknown> {
+        let placement = match &self.home {
+            // Pacemaker's sockets are its network namespace's.
+            Some(home) => home.within(|| ask(Query::Placement))??,
+            None => ask(Query::Placement)?,
+        };
+        Ok(Moment::read(&placement)?)
     }
 }
 
@@ -136,7 +215,8 @@ pub fn xml() -> String {
 <longdesc lang="en">
 A gate between a service and the address that ocf:rust:ClusterIP shares. Its stop waits until the
 connections of all buckets that left this node have ended (at most until the stop's timeout, less five
-seconds). Clone it, and order the service's clone, then the gate's, then the address's, with
+seconds). It opens sooner when a node of the cluster is lost, an operation fails, or the standby is taken
+back, for Pacemaker begins nothing new while it waits. Clone it, and order the service's clone, then the gate's, then the address's, with
 interleave=true on all three: then a node on standby serves its connections to their end. Give its
 stop a timeout that is longer than the address's drain_timeout.
 </longdesc>

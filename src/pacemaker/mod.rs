@@ -2,12 +2,14 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | `query` | the programs that are started: the agent's `cibadmin`, nodectl's `crm_mon`; their deadline |
+//! | `query` | the programs that are started: `cibadmin` and `crm_mon`; their deadline |
 //! | `history` | what the CIB's status means: who drains a bucket. Pure |
 //! | `cluster` | which node runs which instances. Pure |
+//! | `pressing` | what a gate that waits must not delay. Pure |
 //! | `configuration` | complete configurations for crm and pcs, as text. Pure |
 
 pub mod cluster;
 pub mod configuration;
 pub mod history;
+pub mod pressing;
 pub mod query;

@@ -11,23 +11,6 @@ use crate::cluster_drain_support::*;
 /// The node that is lost.
 const LOST: &str = "n2";
 
-/// Waits until Pacemaker has fenced the lost node, and not only the lab knows that it is off.
-fn wait_fenced(rig: &Rig) -> Result<()> {
-    rig.lab.wait_until("the fence", PATIENCE, || {
-        let status = rig.cluster.status_xml()?;
-        let line = status
-            .lines()
-            .find(|line| line.contains("<node ") && line.contains(&format!("name=\"{LOST}\"")));
-        let fenced = line.is_some_and(|line| {
-            line.contains("online=\"false\"") && line.contains("unclean=\"false\"")
-        });
-        match fenced && rig.cluster.is_off(LOST)? {
-            true => Ok(()),
-            false => Err(Error::new(format!("{line:?}"))),
-        }
-    })
-}
-
 /// Waits for the resets of the lost node's clients, and judges how everybody fared.
 fn expect_lost_ones_reset(rig: &Rig, what: &str, groups: Groups, since: Instant) -> Result<()> {
     let (mut first, mut reset) = (None, 0);
@@ -88,7 +71,7 @@ fn connections_of_a_dead_node_are_reset_and_the_others_notice_nothing() -> Resul
         }
         expect_lost_ones_reset(&rig, what, groups, since)?;
         rig.wait_shared(&others(LOST))?;
-        wait_fenced(&rig)?;
+        rig.wait_fenced(LOST)?;
         rig.cluster.power_on(LOST)?;
         rig.wait_shared(&NODES)?;
         rig.wait_settled(&NODES)?;
@@ -114,7 +97,7 @@ fn connections_of_a_node_that_dies_while_it_drains_are_reset() -> Result<()> {
             false => rig.lab.cable(LOST, false)?,
         }
         expect_lost_ones_reset(&rig, what, groups, since)?;
-        wait_fenced(&rig)?;
+        rig.wait_fenced(LOST)?;
         rig.cluster.power_on(LOST)?;
         rig.cluster.online(LOST)?;
         rig.wait_shared(&NODES)?;
@@ -135,6 +118,6 @@ fn a_failed_stop_is_fenced_and_its_connections_are_reset() -> Result<()> {
     let since = Instant::now();
     rig.cluster.standby(LOST)?;
     expect_lost_ones_reset(&rig, "a stop that failed", groups, since)?;
-    wait_fenced(&rig)?;
+    rig.wait_fenced(LOST)?;
     rig.wait_shared(&others(LOST))
 }

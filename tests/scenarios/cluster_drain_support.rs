@@ -150,14 +150,19 @@ impl Rig {
 
     /// Waits until these nodes have an even share of both VIPs, and everybody is answered.
     pub fn wait_shared(&self, nodes: &[&str]) -> Result<()> {
-        let what = format!("an even share on {}", nodes.join(", "));
+        self.wait_on(nodes, usize::from(BUCKETS) / nodes.len())
+    }
+
+    /// Waits until these nodes have all buckets of both VIPs, each so many at least, and everybody is
+    /// answered.
+    pub fn wait_on(&self, nodes: &[&str], least: usize) -> Result<()> {
+        let what = format!("all buckets on {}, {least} at least", nodes.join(", "));
         self.lab.wait_until(&what, PATIENCE, || {
             for resource in ["resIP", "resIP6"] {
                 let spread = self.cluster.spread(resource)?;
-                let least = usize::from(BUCKETS) / nodes.len();
-                let even = nodes.iter().all(|name| spread.get(*name) >= Some(&least));
+                let enough = nodes.iter().all(|name| spread.get(*name) >= Some(&least));
                 let all: usize = nodes.iter().filter_map(|name| spread.get(*name)).sum();
-                if !even || all != usize::from(BUCKETS) {
+                if !enough || all != usize::from(BUCKETS) {
                     return Err(Error::new(format!("{spread:?}")));
                 }
             }
@@ -327,6 +332,23 @@ impl Rig {
             match status.contains("no VIP is installed here") {
                 true => Ok(()),
                 false => Err(Error::new(status)),
+            }
+        })
+    }
+
+    /// Waits until Pacemaker has fenced a node that is lost, and not only the lab knows that it is off.
+    pub fn wait_fenced(&self, lost: &str) -> Result<()> {
+        self.lab.wait_until("the fence", PATIENCE, || {
+            let status = self.cluster.status_xml()?;
+            let line = status
+                .lines()
+                .find(|line| line.contains("<node ") && line.contains(&format!("name=\"{lost}\"")));
+            let fenced = line.is_some_and(|line| {
+                line.contains("online=\"false\"") && line.contains("unclean=\"false\"")
+            });
+            match fenced && self.cluster.is_off(lost)? {
+                true => Ok(()),
+                false => Err(Error::new(format!("{line:?}"))),
             }
         })
     }

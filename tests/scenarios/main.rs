@@ -10,6 +10,7 @@ mod cluster_drain_failures;
 mod cluster_drain_support;
 mod cluster_draining;
 mod cluster_failures;
+mod cluster_gate;
 mod cluster_namespace;
 mod cluster_operator;
 mod cluster_sharing;

@@ -1,8 +1,9 @@
 //! A complete configuration for a shared address, as crm shell and as pcs read it. Pure: text from a
 //! wish, nothing is loaded.
 //!
-//! Both say the same: the service and its clone, the gate that keeps it until its connections have
-//! ended, the address and its clone, and the order of the three. What belongs to the whole cluster
+//! Both say the same: the service, in a group with an attribute that says where it runs, and the
+//! group's clone; the gate that keeps it until its connections have ended; the address and its clone;
+//! the order of the three, and the rule that buckets go where the service runs. What belongs to the whole cluster
 //! (fencing, Corosync's times, Pacemaker's limits) is explained in comments and left alone.
 
 use crate::model::bucket::BucketCount;
@@ -25,6 +26,8 @@ const GATE_MONITOR_S: u32 = 60;
 /// The times of a generated service's actions, in seconds.
 const SERVICE_S: u32 = 60;
 const SERVICE_MONITOR_S: u32 = 20;
+/// What the rule is for.
+const ONLY_THERE: &str = "Buckets go to nodes where the service runs, and nowhere else.";
 
 /// What the address is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,6 +120,14 @@ impl Wish {
         all
     }
 
+    /// The node attribute that says where the service runs, if it is configured here.
+    fn attribute(&self) -> Option<String> {
+        match self.service {
+            Some(Service::Agent(_)) => Some(format!("up-{}", self.tag())),
+            Some(Service::Clone(_)) | None => None,
+        }
+    }
+
     /// Is there something that a gate can keep?
     fn has_gate(&self) -> bool {
         self.drain_s > 0 && self.service.is_some()
@@ -156,6 +167,13 @@ fn remarks(wish: &Wish, loaded_by: &str) -> String {
         text += "# - load-threshold (80%): on a loaded node Pacemaker does one action at a time, and a gate that\n\
                  #   waits is one. Where nodes are busy set it to 10000%, or buckets wait for the gate.\n";
     }
+    if let Some(Service::Clone(name)) = &wish.service {
+        let _ = writeln!(
+            text,
+            "# - A node where {name} cannot run keeps its buckets, and they are dark. A node attribute\n\
+             #   behind the service, and a rule for it, have them move: docs/agent.md, at A service in front."
+        );
+    }
     text
 }
 
@@ -166,16 +184,20 @@ pub fn crm(wish: &Wish) -> String {
         wish,
         "crm configure load update FILE  (or - for standard input)",
     );
-    let service = wish.service();
     // Writing to a String cannot fail.
-    if let Some((clone, Some(agent))) = &service {
+    if let (Some((clone, Some(agent))), Some(up)) = (wish.service(), wish.attribute()) {
         let _ = write!(
             text,
-            "\n# What the address is for, on every node.\n\
+            "\n# What the address is for, on every node. The attribute {up} says where it runs.\n\
              primitive service-{tag} {agent} \\\n  \
              op start timeout=\"{SERVICE_S}s\" op stop timeout=\"{SERVICE_S}s\" \\\n  \
              op monitor interval=\"{SERVICE_MONITOR_S}s\" timeout=\"{SERVICE_MONITOR_S}s\"\n\
-             clone {clone} service-{tag} \\\n  meta interleave=\"true\"\n"
+             primitive {up} ocf:pacemaker:attribute \\\n  \
+             params name=\"{up}\" active_value=\"1\" inactive_value=\"0\" \\\n  \
+             op start timeout=\"{ACTION_S}s\" op stop timeout=\"{ACTION_S}s\" \\\n  \
+             op monitor interval=\"{SERVICE_MONITOR_S}s\" timeout=\"{ACTION_S}s\"\n\
+             group node-{tag} service-{tag} {up}\n\
+             clone {clone} node-{tag} \\\n  meta interleave=\"true\"\n"
         );
     }
     if wish.has_gate() {
@@ -211,6 +233,13 @@ pub fn crm(wish: &Wish) -> String {
     ordered(&mut text, wish, |first, then| {
         format!("order {first}-before-{then} Mandatory: {first} {then}")
     });
+    if let Some(up) = wish.attribute() {
+        let _ = write!(
+            text,
+            "\n# {ONLY_THERE}\n\
+             location ip-{tag}-where-service clone-ip-{tag} rule -inf: not_defined {up} or {up} ne 1\n"
+        );
+    }
     text
 }
 
@@ -219,14 +248,20 @@ pub fn pcs(wish: &Wish) -> String {
     let tag = wish.tag();
     let mut text = remarks(wish, "sh FILE  (on one node, as root)");
     text += "set -eu\n";
-    if let Some((clone, Some(agent))) = &wish.service() {
+    if let (Some((clone, Some(agent))), Some(up)) = (wish.service(), wish.attribute()) {
         let _ = write!(
             text,
-            "\n# What the address is for, on every node.\n\
+            "\n# What the address is for, on every node. The attribute {up} says where it runs.\n\
              pcs resource create service-{tag} {agent} \\\n    \
              op start timeout={SERVICE_S}s op stop timeout={SERVICE_S}s \
              op monitor interval={SERVICE_MONITOR_S}s timeout={SERVICE_MONITOR_S}s \\\n    \
-             clone {clone} interleave=true\n"
+             --group node-{tag}\n\
+             pcs resource create {up} ocf:pacemaker:attribute \\\n    \
+             name={up} active_value=1 inactive_value=0 \\\n    \
+             op start timeout={ACTION_S}s op stop timeout={ACTION_S}s \
+             op monitor interval={SERVICE_MONITOR_S}s timeout={ACTION_S}s \\\n    \
+             --group node-{tag}\n\
+             pcs resource clone node-{tag} {clone} interleave=true\n"
         );
     }
     if wish.has_gate() {
@@ -261,6 +296,14 @@ pub fn pcs(wish: &Wish) -> String {
     ordered(&mut text, wish, |first, then| {
         format!("pcs constraint order {first} then {then}")
     });
+    if let Some(up) = wish.attribute() {
+        let _ = write!(
+            text,
+            "\n# {ONLY_THERE}\n\
+             pcs constraint location clone-ip-{tag} rule score=-INFINITY \\\n    \
+             not_defined {up} or {up} ne 1\n"
+        );
+    }
     text
 }
 
@@ -352,6 +395,9 @@ mod tests {
         let service = Some("cloneWeb".parse().expect("a clone"));
         let text = crm(&Wish { service, ..wish() });
         assert!(!text.contains("primitive service-"), "{text}");
+        // Nothing is known of where it runs.
+        assert!(!text.contains("location"), "{text}");
+        assert!(text.contains("where cloneWeb cannot run"), "{text}");
         assert!(
             text.contains("Mandatory: cloneWeb clone-gate-10-0-0-99\n"),
             "{text}"

@@ -143,6 +143,13 @@ fn what_is_printed_for_crm_shell_loads_and_shares_and_status_shows_a_death() -> 
     let screen = || rig.cluster.node("n1")?.run(&["nodectl", "status"]);
     assert!(!screen()?.contains("DIFFERS"), "{}", screen()?);
 
+    // Where the service must not run there are no buckets either; they are not dark.
+    let service = "clone-service-10-77-0-99";
+    for (change, nodes) in [("--ban", &NODES[..2]), ("--clear", &NODES)] {
+        node.run(&["crm_resource", change, "-r", service, "-N", "n3"])?;
+        rig.wait_shared(V4, nodes)?;
+    }
+
     // Power lost: status says so at once, and shows how the buckets come back.
     rig.cluster.power_off("n3")?;
     rig.lab

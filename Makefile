@@ -154,13 +154,16 @@ deb: package-deps build ## the Debian package, in target
 	cd $(DEB) && dpkg-gencontrol -pclusterip -Tdebian/substvars -Pdebian/clusterip -fdebian/files
 	dpkg-deb --root-owner-group -Zxz --build $(DEB)/debian/clusterip $(TARGET)
 
-test-deb: deb ## the package by lintian, and installed, used and purged in a clean Debian (needs root)
+test-deb: NEEDED := $(PACKAGE_DEPS) $(LAB_DEPS)
+test-deb: missing-packages deb ## the package by lintian, and in a clean Debian: used, purged, and in a cluster (needs root)
 	lintian --fail-on error,warning $(TARGET)/clusterip_*.deb
-	packaging/test-clean-root $(TARGET)/clusterip_*.deb
+	$(CARGO) build --locked --workspace --bins
+	packaging/test-clean-root $(TARGET)/clusterip_*.deb \
+	  $(CARGO) test --locked -p clusterip-lab --test scenarios -- --ignored cluster_packaged:: --nocapture
 
 # vagrant itself says whether the description of the machines is one; none is booted.
-test-vagrant: NEEDED := vagrant
-test-vagrant: deb missing-packages ## the description of the virtual machines
+test-vagrant: NEEDED := $(PACKAGE_DEPS) vagrant
+test-vagrant: missing-packages deb ## the description of the virtual machines
 	cd vagrant && vagrant validate --ignore-provider
 
 uninstall: ## take them away again

@@ -13,6 +13,7 @@ mod cluster_failures;
 mod cluster_gate;
 mod cluster_namespace;
 mod cluster_operator;
+mod cluster_packaged;
 mod cluster_sharing;
 mod cluster_support;
 mod cluster_watch;

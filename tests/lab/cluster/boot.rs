@@ -1,8 +1,8 @@
 //! A node's boot, seen from inside: `lab boot` and `lab init`.
 //!
 //! `lab boot` makes the namespaces and waits; `lab init` is the node's first process. It builds a
-//! root file system that is the machine's own with a private layer on top, so nothing outside
-//! ever changes, starts Corosync and Pacemaker, and reaps. When stdin ends, so does the node.
+//! root file system that is the machine's own (or another) with a private layer on top, so nothing
+//! outside ever changes, starts Corosync and Pacemaker, and reaps. When stdin ends, so does the node.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write;
@@ -48,6 +48,7 @@ pub struct Spec {
     corosync_conf: String,
     hosts: String,
     cib: String,
+    root: PathBuf,
     files: Vec<(PathBuf, String)>,
 }
 
@@ -55,6 +56,7 @@ impl Spec {
     pub(super) fn new(
         name: &str,
         token_ms: u32,
+        root: PathBuf,
         files: Vec<(PathBuf, String)>,
         members: &[(String, usize, Ipv4Addr, Ipv6Addr)],
     ) -> Self {
@@ -87,6 +89,7 @@ impl Spec {
             corosync_conf,
             hosts,
             cib: CIB.into(),
+            root,
             files,
         }
     }
@@ -206,7 +209,7 @@ fn reap() -> ! {
     }
 }
 
-/// Makes the machine's root, with a private layer on top of it, this node's root.
+/// Makes the root that was given, with a private layer on top of it, this node's root.
 fn build_root(spec: &Spec) -> Result<()> {
     bind_flags("/", MsFlags::MS_REC | MsFlags::MS_PRIVATE)?;
     // A file system in memory over /run is a place that exists everywhere and hides nothing needed.
@@ -215,7 +218,8 @@ fn build_root(spec: &Spec) -> Result<()> {
     for folder in [upper, work, root] {
         fs::create_dir_all(folder).context(folder)?;
     }
-    let options = format!("lowerdir=/,upperdir={upper},workdir={work}");
+    let beneath = spec.root.display();
+    let options = format!("lowerdir={beneath},upperdir={upper},workdir={work}");
     mount(
         Some("lab"),
         root,

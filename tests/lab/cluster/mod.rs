@@ -49,6 +49,8 @@ pub struct ClusterOptions {
     pub serve: Vec<Serve>,
     /// How the nodes are attached to the switch, unless they exist already.
     pub attachment: NodeOptions,
+    /// What is beneath the nodes' private layers: the machine's own root, or another system's.
+    pub root: PathBuf,
 }
 
 impl Default for ClusterOptions {
@@ -61,6 +63,7 @@ impl Default for ClusterOptions {
             files: Vec::new(),
             serve: Vec::new(),
             attachment: NodeOptions::default(),
+            root: "/".into(),
         }
     }
 }
@@ -377,6 +380,7 @@ impl Inner {
         boot::Spec::new(
             name,
             self.options.token_ms,
+            self.options.root.clone(),
             files,
             &members.collect::<Vec<_>>(),
         )

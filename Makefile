@@ -12,6 +12,10 @@ CARGO   ?= cargo
 TARGET  := $(abspath $(or $(CARGO_TARGET_DIR),target))
 PAGES   := $(TARGET)/pages
 DEB     := $(TARGET)/deb
+RPM     := $(TARGET)/rpm
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+# Options for rpmbuild, which looks for what a build wants among RPM packages alone.
+RPMFLAGS ?= $(if $(wildcard /etc/debian_version),--nodeps)
 DOC      = $(DESTDIR)$(PREFIX)/share/doc/clusterip
 
 # Building needs these; the tests, the demo and the lab need the rest; the guest some more.
@@ -33,7 +37,8 @@ NO_CLUSTER   := $(foreach module,$(WITH_CLUSTER),--skip $(module)::)
 
 .DEFAULT_GOAL := help
 .PHONY: help build-deps deps guest-deps package-deps missing-packages build pages demo bench bench-record
-.PHONY: test test-unprivileged test-guest test-deb test-vagrant test-full lint golden install install-data uninstall deb clean
+.PHONY: test test-unprivileged test-guest test-deb test-rpm test-vagrant test-full lint golden
+.PHONY: install install-data uninstall deb rpm clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -107,7 +112,7 @@ test-full: test ## adds what is slow: the scenarios without root and in the gues
 	@echo "== scenarios in a user namespace"
 	@$(MAKE) --no-print-directory test-unprivileged
 	@echo "== the package in a clean root"
-	@$(MAKE) --no-print-directory test-deb test-vagrant
+	@$(MAKE) --no-print-directory test-deb test-rpm test-vagrant
 	@echo "== scenarios on another kernel"
 	@$(MAKE) --no-print-directory test-guest
 
@@ -160,6 +165,21 @@ test-deb: missing-packages deb ## the package by lintian, and in a clean Debian:
 	$(CARGO) build --locked --workspace --bins
 	packaging/test-clean-root $(TARGET)/clusterip_*.deb \
 	  $(CARGO) test --locked -p clusterip-lab --test scenarios -- --ignored cluster_packaged:: --nocapture
+
+rpm: ## the RPM package of what is committed, in target (wants rpmbuild)
+	rm -rf $(RPM) && install -d $(RPM)/SOURCES
+	git archive --prefix=clusterip-$(VERSION)/ -o $(RPM)/SOURCES/clusterip-$(VERSION).tar.gz HEAD
+	CARGO_TARGET_DIR=$(TARGET) rpmbuild -bb --quiet $(RPMFLAGS) --define "_topdir $(RPM)" --define "version $(VERSION)" packaging/clusterip.spec
+	cp $(RPM)/RPMS/*/clusterip-*.rpm $(TARGET)
+
+# rpmbuild sees to it that nothing is missing or left over; that the programs in it start is tried here. It is
+# installed nowhere, for want of a system of that kind.
+test-rpm: NEEDED := $(BUILD_DEPS) rpm cpio
+test-rpm: missing-packages rpm ## the RPM package: built, unpacked, started
+	cd $(RPM) && rpm2cpio $(TARGET)/clusterip-$(VERSION)-*.rpm | cpio --extract --make-directories --quiet
+	$(RPM)/usr/sbin/nodectl --version
+	$(RPM)/usr/lib/ocf/resource.d/rust/ClusterIP meta-data | grep -q 'name="ClusterIP"'
+	$(RPM)/usr/lib/ocf/resource.d/rust/ClusterIPDrain meta-data | grep -q 'name="ClusterIPDrain"'
 
 # vagrant itself says whether the description of the machines is one; none is booted.
 test-vagrant: NEEDED := $(PACKAGE_DEPS) vagrant

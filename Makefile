@@ -4,6 +4,7 @@ PREFIX  ?= /usr
 DESTDIR ?=
 # Arguments of 'make bench', such as BENCH="--quick --skip cluster".
 BENCH   ?=
+SBIN    ?= $(PREFIX)/sbin
 OCF     ?= $(PREFIX)/lib/ocf/resource.d/rust
 ZSH     ?= $(PREFIX)/share/zsh/vendor-completions
 CARGO   ?= cargo
@@ -16,7 +17,7 @@ RPM     := $(TARGET)/rpm
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 # Options for rpmbuild, which looks for what a build wants among RPM packages alone.
 RPMFLAGS ?= $(if $(wildcard /etc/debian_version),--nodeps)
-DOC      = $(DESTDIR)$(PREFIX)/share/doc/clusterip
+DOC     ?= $(PREFIX)/share/doc/clusterip
 
 # Building needs these; the tests, the demo and the lab need the rest; the guest some more.
 BUILD_DEPS := build-essential pkg-config libmnl-dev libnftnl-dev
@@ -128,23 +129,23 @@ golden: ## write the reference rulesets in nft/ anew; review the diff (needs roo
 install: ## put the agent and nodectl where Pacemaker and people find them [DESTDIR=…]
 	install -D -m 0755 $(TARGET)/release/ocf-clusterip $(DESTDIR)$(OCF)/ClusterIP
 	install -D -m 0755 $(TARGET)/release/ocf-clusterip-drain $(DESTDIR)$(OCF)/ClusterIPDrain
-	install -D -m 0755 $(TARGET)/release/nodectl $(DESTDIR)$(PREFIX)/sbin/nodectl
+	install -D -m 0755 $(TARGET)/release/nodectl $(DESTDIR)$(SBIN)/nodectl
 
 install-data: pages ## the manual pages, completions, documents and examples too [DESTDIR=…]
 	install -d $(addprefix $(DESTDIR)$(PREFIX)/share/,man/man7 man/man8 bash-completion/completions fish/vendor_completions.d) \
-	  $(DESTDIR)$(ZSH) $(DOC)/examples $(DOC)/nft
+	  $(DESTDIR)$(ZSH) $(DESTDIR)$(DOC)/examples $(DESTDIR)$(DOC)/nft
 	install -m 0644 $(PAGES)/man7/* $(DESTDIR)$(PREFIX)/share/man/man7
 	install -m 0644 $(PAGES)/man8/* $(DESTDIR)$(PREFIX)/share/man/man8
 	install -m 0644 $(PAGES)/completions/nodectl.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/nodectl
 	install -m 0644 $(PAGES)/completions/nodectl.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	install -m 0644 $(PAGES)/completions/_nodectl $(DESTDIR)$(ZSH)
-	install -m 0644 README.md docs/* $(DOC)
-	install -m 0644 ocf/*.crm ocf/*.sh ocf/README.md ocf/ocft/* $(DOC)/examples
-	install -m 0644 nft/* $(DOC)/nft
+	install -m 0644 README.md docs/* $(DESTDIR)$(DOC)
+	install -m 0644 ocf/*.crm ocf/*.sh ocf/README.md ocf/ocft/* $(DESTDIR)$(DOC)/examples
+	install -m 0644 nft/* $(DESTDIR)$(DOC)/nft
 
 # The package is made by Debian's own tools from a tree like that of an installation.
 deb: package-deps build ## the Debian package, in target
-	rm -rf $(DEB) && install -d $(DEB)/debian
+	rm -rf $(DEB) $(TARGET)/clusterip_*.deb && install -d $(DEB)/debian
 	$(MAKE) --no-print-directory install install-data DESTDIR=$(DEB)/debian/clusterip PREFIX=/usr
 	cp packaging/debian/control packaging/debian/changelog $(DEB)/debian
 	cd $(DEB)/debian/clusterip/usr && install -d share/lintian/overrides && \
@@ -161,16 +162,16 @@ deb: package-deps build ## the Debian package, in target
 
 test-deb: NEEDED := $(PACKAGE_DEPS) $(LAB_DEPS)
 test-deb: missing-packages deb ## the package by lintian, and in a clean Debian: used, purged, and in a cluster (needs root)
-	lintian --fail-on error,warning $(TARGET)/clusterip_*.deb
+	lintian --fail-on error,warning $(TARGET)/clusterip_$(VERSION)-*.deb
 	$(CARGO) build --locked --workspace --bins
-	packaging/test-clean-root $(TARGET)/clusterip_*.deb \
+	packaging/test-clean-root $(TARGET)/clusterip_$(VERSION)-*.deb \
 	  $(CARGO) test --locked -p clusterip-lab --test scenarios -- --ignored cluster_packaged:: --nocapture
 
 rpm: ## the RPM package of what is committed, in target (wants rpmbuild)
 	rm -rf $(RPM) && install -d $(RPM)/SOURCES
 	git archive --prefix=clusterip-$(VERSION)/ -o $(RPM)/SOURCES/clusterip-$(VERSION).tar.gz HEAD
 	CARGO_TARGET_DIR=$(TARGET) rpmbuild -bb --quiet $(RPMFLAGS) --define "_topdir $(RPM)" --define "version $(VERSION)" packaging/clusterip.spec
-	cp $(RPM)/RPMS/*/clusterip-*.rpm $(TARGET)
+	rm -f $(TARGET)/clusterip-*.rpm && cp $(RPM)/RPMS/*/clusterip-*.rpm $(TARGET)
 
 # rpmbuild sees to it that nothing is missing or left over; that the programs in it start is tried here. It is
 # installed nowhere, for want of a system of that kind.
@@ -187,7 +188,10 @@ test-vagrant: missing-packages deb ## the description of the virtual machines
 	cd vagrant && vagrant validate --ignore-provider
 
 uninstall: ## take them away again
-	rm -f $(DESTDIR)$(OCF)/ClusterIP $(DESTDIR)$(OCF)/ClusterIPDrain $(DESTDIR)$(PREFIX)/sbin/nodectl
+	rm -f $(DESTDIR)$(OCF)/ClusterIP $(DESTDIR)$(OCF)/ClusterIPDrain $(DESTDIR)$(SBIN)/nodectl
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/share/,man/man7/ocf_rust_ClusterIP* man/man8/nodectl* \
+	  bash-completion/completions/nodectl fish/vendor_completions.d/nodectl.fish) $(DESTDIR)$(ZSH)/_nodectl
+	rm -rf $(DESTDIR)$(PREFIX)/share/doc/clusterip
 
 clean: ## remove what was built
 	$(CARGO) clean

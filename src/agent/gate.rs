@@ -13,12 +13,16 @@ use super::exit::{Code, Failure};
 use crate::host::lock::lock;
 use crate::host::observe::{Kernel, ObserveError};
 use crate::host::sweeper::{SweepError, settle};
+use crate::model::bucket::BucketSet;
+use crate::model::vip::Manager;
 use crate::pacemaker::cluster::ClusterError;
-use crate::pacemaker::pressing::{Moment, Pressing};
+use crate::pacemaker::pressing::{Bucket, Moment, Pressing, Watch};
 use crate::pacemaker::query::{Query, QueryError, ask};
 use crate::plan::installed::installed;
 use crate::sys::netns::{Home, NetnsError};
+use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
@@ -61,7 +65,7 @@ pub fn stop(env: &Environment) -> Result<(), Failure> {
     match enter_namespace(env.parameter("network_namespace")) {
         Ok(home) => {
             let patience = env.timeout().unwrap_or(PATIENCE).saturating_sub(MARGIN);
-            wait(patience, Watch::new(home, env.node()));
+            wait(patience, Lookout::new(home, env.node()));
         }
         Err(error) => warn!("nothing is waited for: {error}"),
     }
@@ -72,20 +76,32 @@ pub fn stop(env: &Environment) -> Result<(), Failure> {
 }
 
 /// Waits, but not longer than this, and not if something presses.
-fn wait(patience: Duration, mut watch: Watch<'_>) {
+fn wait(patience: Duration, mut lookout: Lookout<'_>) {
     let begin = Instant::now();
     let mut told = false;
     loop {
-        let (leaving, why) = match leaving() {
+        let (leaving, buckets, why) = match leaving() {
             Ok(leaving) if leaving.is_empty() => return,
-            Ok(leaving) => (leaving.join(", "), String::new()),
-            Err(error) => ("VIPs that cannot be seen".to_owned(), format!(" ({error})")),
+            Ok(leaving) => {
+                let vips: Vec<String> = leaving.iter().map(|(vip, ..)| vip.to_string()).collect();
+                let buckets = leaving.into_iter().flat_map(|(_, manager, buckets)| {
+                    let buckets: Vec<u16> = buckets.iter().collect();
+                    buckets
+                        .into_iter()
+                        .map(move |bucket| (manager.clone(), bucket))
+                });
+                (vips.join(", "), buckets.collect(), String::new())
+            }
+            Err(error) => {
+                let unseen = "VIPs that cannot be seen".to_owned();
+                (unseen, BTreeSet::new(), format!(" ({error})"))
+            }
         };
         if begin.elapsed() >= patience {
             warn!("the connections of {leaving} are cut: the time of this stop is over{why}");
             return;
         }
-        match watch.look() {
+        match lookout.look(&buckets) {
             Some(Pressing::TakenBack) => {
                 return info!("{}; {leaving} need not be waited for", Pressing::TakenBack);
             }
@@ -104,13 +120,15 @@ fn wait(patience: Duration, mut watch: Watch<'_>) {
     }
 }
 
-/// Looks now and then whether anything has become pressing since the first time.
-struct Watch<'a> {
+/// Looks now and then whether anything presses.
+struct Lookout<'a> {
     /// The namespace in which Pacemaker is, if the VIPs are in another.
     home: Option<Home>,
     node: Option<&'a str>,
-    first: Option<Moment>,
+    watch: Watch,
     looked: Option<Instant>,
+    /// That nothing was seen has been said.
+    told: bool,
 }
 
 /// It cannot be told.
@@ -124,29 +142,33 @@ enum Unknown {
     Cluster(#[from] ClusterError),
 }
 
-impl<'a> Watch<'a> {
+impl<'a> Lookout<'a> {
     fn new(home: Option<Home>, node: Option<&'a str>) -> Self {
-        Watch {
+        Lookout {
             home,
             node,
-            first: None,
+            watch: Watch::default(),
             looked: None,
+            told: false,
         }
     }
 
-    fn look(&mut self) -> Option<Pressing> {
+    fn look(&mut self, leaving: &BTreeSet<Bucket>) -> Option<Pressing> {
         if self.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
             return None;
         }
-        self.looked = Some(Instant::now());
+        let at = Instant::now();
+        self.looked = Some(at);
         match self.moment() {
             Ok(now) => {
-                let first = self.first.get_or_insert_with(|| now.clone());
-                now.pressing(first, self.node.unwrap_or_default())
+                let own = self.node.unwrap_or_default();
+                self.watch.look(now, at, own, leaving)
             }
             // Not to know is no reason to cut anybody's connections.
             Err(error) => {
-                debug!("whether anything presses is not known: {error}");
+                if !std::mem::replace(&mut self.told, true) {
+                    warn!("whether anything presses is not known: {error}");
+                }
                 None
             }
         }
@@ -167,8 +189,9 @@ pub fn validate_all(_: &Environment) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The VIPs of which buckets leave. What has ended is taken away before, if nobody else is at it.
-fn leaving() -> Result<Vec<String>, SweepError> {
+/// The VIPs of which buckets leave, who manages them, and the buckets. What has ended is taken away
+/// before, if nobody else is at it.
+fn leaving() -> Result<Vec<(IpAddr, Manager, BucketSet)>, SweepError> {
     let mut kernel = match Kernel::open() {
         // Without nf_tables nothing was ever there.
         Err(ObserveError::Nft(error)) if error.is_absent() => return Ok(Vec::new()),
@@ -184,9 +207,9 @@ fn leaving() -> Result<Vec<String>, SweepError> {
             kernel.observe(None, None)?.0.rules
         }
     };
-    let leave = installed(&rules).into_iter();
-    let leave = leave.filter(|known| !known.phases.leaving().is_empty());
-    Ok(leave.map(|known| known.vip.address.to_string()).collect())
+    let vips = installed(&rules).into_iter();
+    let vips = vips.map(|known| (known.vip.address, known.vip.manager, known.phases.leaving()));
+    Ok(vips.filter(|(.., leaving)| !leaving.is_empty()).collect())
 }
 
 /// The file of this resource. A name that is no file's is replaced by its digest.
@@ -215,8 +238,8 @@ pub fn xml() -> String {
 <longdesc lang="en">
 A gate between a service and the address that ocf:rust:ClusterIP shares. Its stop waits until the
 connections of all buckets that left this node have ended (at most until the stop's timeout, less five
-seconds). It opens sooner when a node of the cluster is lost, an operation fails, or the standby is taken
-back, for Pacemaker begins nothing new while it waits. Clone it, and order the service's clone, then the gate's, then the address's, with
+seconds). It opens sooner when a node of the cluster is lost, an operation fails, buckets are dark for ten
+seconds or the standby is taken back, for Pacemaker begins nothing new while it waits. Clone it, and order the service's clone, then the gate's, then the address's, with
 interleave=true on all three: then a node on standby serves its connections to their end. Give its
 stop a timeout that is longer than the address's drain_timeout.
 </longdesc>

@@ -1,10 +1,10 @@
 //! nodectl: look at and move buckets by hand.
 
 use clap::Parser;
-use clap::error::ErrorKind;
+use clap::error::ErrorKind as Kind;
 use clusterip::nodectl::cli::Cli;
-use clusterip::nodectl::{USAGE, run};
-use std::io::Write;
+use clusterip::nodectl::{REFUSED, USAGE, run};
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -12,7 +12,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are what was asked for.
-            let asked = [ErrorKind::DisplayHelp, ErrorKind::DisplayVersion].contains(&error.kind());
+            let asked = [Kind::DisplayHelp, Kind::DisplayVersion].contains(&error.kind());
             let _ = error.print();
             return ExitCode::from(if asked { 0 } else { USAGE });
         }
@@ -20,9 +20,18 @@ fn main() -> ExitCode {
     clusterip::logging::start(false);
     match run(&cli) {
         Ok(text) => {
-            // Whoever closed the pipe does not want to read on.
-            let _ = std::io::stdout().write_all(text.as_bytes());
-            ExitCode::SUCCESS
+            let mut out = std::io::stdout();
+            match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+                // Whoever closed the pipe does not want to read on.
+                Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                    let _ = writeln!(
+                        std::io::stderr(),
+                        "nodectl: what was to be told cannot be written: {error}"
+                    );
+                    ExitCode::from(REFUSED)
+                }
+                _ => ExitCode::SUCCESS,
+            }
         }
         Err(failure) => {
             let _ = writeln!(std::io::stderr(), "nodectl: {}", failure.message);

@@ -21,7 +21,7 @@ fn advice(site: &Site) -> Guide {
         )
         .check(format!("show ip arp {vip}"))
         .check(format!("show mac address-table address {mac}"))
-        .check("show igmp snooping groups")
+        .check("show ip igmp snooping groups")
         .beware(source, "without the static MAC entry the frames are flooded in the VLAN, which works too")
         .beware(source, "older systems write 'mac-address-table static'")
         .beware(

@@ -17,7 +17,7 @@ fn advice(site: &Site) -> Guide {
             Some("FortiOS CLI reference, system arp-table"),
             [
                 "config system arp-table".to_owned(),
-                "  edit 1".to_owned(),
+                "  edit <FREE-ID>".to_owned(),
                 format!("    set interface \"{interface}\""),
                 format!("    set ip {vip}"),
                 format!("    set mac {mac}"),
@@ -26,6 +26,10 @@ fn advice(site: &Site) -> Guide {
             ],
         )
         .check("get system arp")
+        .beware(
+            Some("FortiOS CLI reference, system arp-table"),
+            "the number behind edit is the entry's: one that is taken already would be changed",
+        )
         .beware(
             None,
             "for NAT mode; whether it takes a multicast MAC is not known",

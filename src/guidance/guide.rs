@@ -181,13 +181,16 @@ impl Guide {
                  where the router refuses the cluster MAC in neighbour advertisements",
             );
         }
-        for step in &mut self.steps {
-            if step.scope == Scope::AnyMac {
-                for line in &mut step.lines {
-                    (line.confirmed, line.source) = (Confirmed::Unconfirmed, None);
-                }
-            }
+        let steps = self.steps.iter_mut();
+        let lines = steps
+            .filter(|step| step.scope == Scope::AnyMac)
+            .flat_map(|step| &mut step.lines);
+        let documented = |line: &&mut Line| line.confirmed == Confirmed::Documented;
+        for line in lines.chain(self.beware.iter_mut().filter(documented)) {
+            (line.confirmed, line.source) = (Confirmed::Unconfirmed, None);
         }
+        // What shows ARP's table shows no neighbour.
+        self.check.retain(|line| !line.text.contains("arp"));
         self
     }
 }

@@ -31,7 +31,7 @@ impl L2Mode {
 }
 
 /// Who put the VIP here, and may change it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Manager {
     /// A person, with nodectl.
     Manual,
@@ -178,12 +178,7 @@ impl Vip {
         if let Some(why) = unfit_in_network(self.address, self.prefix) {
             return Err(VipError::Address(self.address, why));
         }
-        if self.mac == Mac([0xff; 6]) {
-            return Err(VipError::BroadcastMac);
-        }
-        if !self.mac.is_multicast() {
-            return Err(VipError::UnicastMac(self.mac));
-        }
+        check_mac(self.mac)?;
         if self.drain_s > LONGEST_DRAIN_S {
             return Err(VipError::Drain(self.drain_s));
         }
@@ -207,6 +202,18 @@ pub fn check_address(address: IpAddr) -> Result<(), VipError> {
     match unfit(address) {
         Some(why) => Err(VipError::Address(address, why)),
         None => Ok(()),
+    }
+}
+
+/// Can this be the MAC of a shared address?
+///
+/// # Errors
+/// [`VipError::BroadcastMac`], [`VipError::UnicastMac`].
+pub fn check_mac(mac: Mac) -> Result<(), VipError> {
+    match mac {
+        Mac([0xff, 0xff, 0xff, 0xff, 0xff, 0xff]) => Err(VipError::BroadcastMac),
+        mac if !mac.is_multicast() => Err(VipError::UnicastMac(mac)),
+        _ => Ok(()),
     }
 }
 

@@ -2,9 +2,10 @@
 
 use super::cli::Arp;
 use super::screen::Screen;
-use super::{Failure, SCHEMA, USAGE, json, look};
+use super::{DATA, Failure, SCHEMA, USAGE, json, look};
 use crate::guidance::{Confirmed, Guide, Line, Site, VENDORS, Vendor};
 use crate::model::mac::Mac;
+use crate::model::vip::{check_address, check_mac};
 use crate::plan::installed::find;
 use serde::Serialize;
 use std::fmt::Write;
@@ -30,8 +31,21 @@ struct Advice {
     schema: u32,
     vip: String,
     mac: String,
+    mac_from: MacFrom,
     group: Option<String>,
     guides: Vec<OfVendor>,
+}
+
+/// Why it is this MAC.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum MacFrom {
+    /// It was asked for.
+    Given,
+    /// The VIP is installed here, with this MAC.
+    Installed,
+    /// It follows from the address; the VIP may have another.
+    Address,
 }
 
 #[derive(Serialize)]
@@ -48,9 +62,13 @@ pub fn arp(args: &Arp) -> Result<String, Failure> {
         return list(args.json);
     };
     let vendors = chosen(&args.vendor)?;
+    let (mac, from) = mac_of(vip, args.mac);
+    check_address(vip)
+        .and_then(|()| check_mac(mac))
+        .map_err(|error| Failure::new(DATA, error))?;
     let site = Site {
         vip,
-        mac: args.mac.unwrap_or_else(|| mac_of(vip)),
+        mac,
         vlan: args.vlan,
         ports: args.ports.clone(),
         interface: args.interface.clone(),
@@ -64,12 +82,13 @@ pub fn arp(args: &Arp) -> Result<String, Failure> {
             schema: SCHEMA,
             vip: vip.to_string(),
             mac: site.mac.to_string(),
+            mac_from: from,
             group: site.group().map(|group| group.to_string()),
             guides: guides.collect(),
         });
     }
     let screen = Screen::of_stdout();
-    let mut text = common(&site, screen);
+    let mut text = common(&site, from, screen);
     for vendor in &vendors {
         text += "\n";
         text += &of_vendor(vendor, &site, screen);
@@ -121,21 +140,32 @@ fn chosen(words: &[String]) -> Result<Vec<Vendor>, Failure> {
     words.iter().map(of_word).collect()
 }
 
-/// The VIP's MAC as it is installed here, or else as it follows from the address: routers are configured
-/// from anywhere, also without being root.
-fn mac_of(vip: IpAddr) -> Mac {
+/// The MAC that was given, or the VIP's as it is installed here, or else as it follows from the address:
+/// routers are configured from anywhere, also without being root.
+fn mac_of(vip: IpAddr, given: Option<Mac>) -> (Mac, MacFrom) {
+    if let Some(mac) = given {
+        return (mac, MacFrom::Given);
+    }
     let here = look().ok();
-    let found = here.and_then(|(_, observed)| find(&observed.rules, vip));
-    found.map_or_else(|| Mac::of_group(vip), |found| found.vip.mac)
+    match here.and_then(|(_, observed)| find(&observed.rules, vip)) {
+        Some(found) => (found.vip.mac, MacFrom::Installed),
+        None => (Mac::of_group(vip), MacFrom::Address),
+    }
 }
 
 /// What holds for every network.
-fn common(site: &Site, screen: Screen) -> String {
+fn common(site: &Site, from: MacFrom, screen: Screen) -> String {
     let Site { vip, mac, .. } = site;
     let mut text = format!("{} is at {}\n", screen.name(&vip.to_string()), mac);
-    let question = match vip {
-        IpAddr::V4(_) => "ARP",
-        IpAddr::V6(_) => "neighbour discovery",
+    let router = match vip {
+        IpAddr::V4(_) => {
+            "One that believes ARP learns that by itself; RFC 1812, 3.3.2, forbids to believe a \
+             multicast MAC, and who keeps to it needs a static entry."
+        }
+        IpAddr::V6(_) => {
+            "One that believes neighbour advertisements learns that by itself; who refuses a \
+             multicast MAC there needs a static entry."
+        }
     };
     let joins = match vip {
         IpAddr::V4(_) => {
@@ -148,14 +178,15 @@ fn common(site: &Site, screen: Screen) -> String {
         Some(group) => format!(" (the MAC of the group {group})"),
         None => String::new(),
     };
+    if from == MacFrom::Address {
+        let why = "as it follows from the address, for no such VIP is to be seen here. One with a parameter \
+                   mac has that: say it with --mac, or ask on a node, as root.";
+        text += &screen.fill("  MAC     ", why);
+    }
     for (about, what) in [
         (
             "router",
-            format!(
-                "has to send the packets for {vip} to {mac}. One that believes {question} learns \
-                 that by itself; RFC 1812, 3.3.2, forbids to believe a multicast MAC, and who keeps \
-                 to it needs a static entry."
-            ),
+            format!("has to send the packets for {vip} to {mac}. {router}"),
         ),
         (
             "switch",

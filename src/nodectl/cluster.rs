@@ -105,7 +105,11 @@ pub(super) fn lines(view: &OfVip, owned: &BucketSet, screen: Screen) -> String {
         let _ = writeln!(text, "  {} {what}", screen.bad(&format!("{word:<9}")));
     };
     if !view.quorum {
-        shout("NO QUORUM", "Pacemaker starts and moves nothing".to_owned());
+        shout(
+            "NO QUORUM",
+            "Pacemaker does here what no-quorum-policy says: stops everything, by default"
+                .to_owned(),
+        );
     }
     if !view.nowhere.is_empty() {
         let what = format!(

@@ -158,7 +158,11 @@ fn members(placement: &Document<'_>) -> BTreeMap<String, MemberState> {
         .collect()
 }
 
-fn shared(placement: &Document<'_>, addresses: &BTreeMap<String, IpAddr>) -> Vec<Shared> {
+/// The shared addresses; which is which is known as far as `addresses` says.
+pub(super) fn shared(
+    placement: &Document<'_>,
+    addresses: &BTreeMap<String, IpAddr>,
+) -> Vec<Shared> {
     let mut found: BTreeMap<String, Shared> = BTreeMap::new();
     let resources = placement.descendants();
     let ours = resources.filter(|node| {

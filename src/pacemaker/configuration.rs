@@ -26,6 +26,8 @@ const GATE_MONITOR_S: u32 = 60;
 /// The times of a generated service's actions, in seconds.
 const SERVICE_S: u32 = 60;
 const SERVICE_MONITOR_S: u32 = 20;
+/// Pacemaker's default of shutdown-escalation.
+const ESCALATION_S: u32 = 20 * 60;
 /// What the rule is for.
 const ONLY_THERE: &str = "Buckets go to nodes where the service runs, and nowhere else.";
 
@@ -99,10 +101,9 @@ impl Wish {
         self.buckets.map_or(usual, BucketCount::get)
     }
 
-    /// What the resources' names end in.
+    /// What the resources' names end in, each address's its own: `2001:db8::99` is `2001-db8--99`.
     fn tag(&self) -> String {
-        let address = self.ip.to_string();
-        address.replace([':', '.'], "-").replace("--", "-")
+        self.ip.to_string().replace([':', '.'], "-")
     }
 
     fn parameters(&self) -> Vec<(&'static str, String)> {
@@ -148,10 +149,14 @@ impl Wish {
 
 /// What the reader has to look at himself; every line is a comment for crm shell and for a shell.
 fn remarks(wish: &Wish, loaded_by: &str) -> String {
-    let (ip, buckets, nodes) = (wish.ip, wish.buckets(), wish.nodes);
+    let (ip, buckets, nodes, seed) = (wish.ip, wish.buckets(), wish.nodes, wish.seed);
     let mut text = format!(
         "# {ip}, shared by {nodes} nodes in {buckets} buckets. Load it with:\n\
          #     {loaded_by}\n\
+         #\n\
+         # To print it again for the running cluster, add --seed {seed:#010x} (and --buckets {buckets}): another\n\
+         # seed or another number is a change for which every instance is restarted, and every\n\
+         # connection cut; stop the clone before.\n\
          #\n\
          # Left alone, and worth a look before:\n\
          # - Fencing is not optional: a node whose user space is dead goes on answering in its kernel.\n\
@@ -166,6 +171,10 @@ fn remarks(wish: &Wish, loaded_by: &str) -> String {
     if wish.has_gate() {
         text += "# - load-threshold (80%): on a loaded node Pacemaker does one action at a time, and a gate that\n\
                  #   waits is one. Where nodes are busy set it to 10000%, or buckets wait for the gate.\n";
+    }
+    if wish.has_gate() && wish.gate_stop_s() >= ESCALATION_S {
+        text += "# - shutdown-escalation (20 min): a cluster stack that is stopped on a node and waits longer for the\n\
+                 #   gate gives up, and the node is fenced. Set it to more than the gate's stop takes.\n";
     }
     if let Some(Service::Clone(name)) = &wish.service {
         let _ = writeln!(
@@ -422,6 +431,40 @@ mod tests {
             text.contains("order clone-service-10-0-0-99 then clone-ip-10-0-0-99"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn every_address_has_names_of_its_own() {
+        let tags = [
+            "2001:db8::1:99",
+            "2001:db8:1::99",
+            "2001:db8::99",
+            "::99",
+            "10.0.0.99",
+        ];
+        let tags = tags.map(|ip| {
+            Wish {
+                ip: ip.parse().expect("an address"),
+                ..wish()
+            }
+            .tag()
+        });
+        let distinct: std::collections::BTreeSet<&String> = tags.iter().collect();
+        assert_eq!(distinct.len(), tags.len(), "{tags:?}");
+    }
+
+    #[test]
+    fn who_waits_for_long_is_told_of_the_escalation() {
+        let service = Some("systemd:nginx".parse().expect("an agent"));
+        let of = |drain_s| {
+            crm(&Wish {
+                drain_s,
+                service: service.clone(),
+                ..wish()
+            })
+        };
+        assert!(!of(300).contains("escalation"));
+        assert!(of(3600).contains("escalation"));
     }
 
     #[test]

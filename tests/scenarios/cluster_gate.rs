@@ -3,9 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use lab::cluster::PATIENCE;
 use lab::{Failure, Result};
 
 use crate::cluster_drain_support::*;
+use crate::product::*;
 
 /// The node that goes on standby and waits for its connections.
 const WAITING: &str = "n1";
@@ -115,4 +117,28 @@ fn a_service_that_fails_while_a_gate_waits_is_recovered() -> Result<()> {
         expect_told(&mut groups, node)?;
     }
     rig.expect_no_trace(WAITING)
+}
+
+/// All services are to be restarted in their place, so that no bucket finds another node meanwhile.
+#[test]
+fn a_service_that_is_changed_beneath_its_connections_is_soon_back() -> Result<()> {
+    let rig = Rig::start("gate-change", Service::Gated)?;
+    rig.wait_settled(&NODES)?;
+    let mut groups = rig.hold()?;
+    let since = Instant::now();
+    let listen = format!("udp:{PORT} tcp:{PORT}");
+    rig.crm(&["resource", "param", "web", "set", "listen", &listen])?;
+    rig.lab.wait_until("the first stop", PATIENCE, || {
+        let spread = rig.cluster.spread("resIP");
+        spread.is_ok_and(|spread| spread.values().sum::<usize>() < usize::from(BUCKETS))
+    })?;
+    rig.wait_on(&NODES, 1)?;
+    rig.say(format!(
+        "all is served {:.1} s after the service was changed",
+        since.elapsed().as_secs_f64()
+    ));
+    for node in NODES {
+        expect_told(&mut groups, node)?;
+    }
+    Ok(())
 }

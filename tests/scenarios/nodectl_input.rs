@@ -67,6 +67,12 @@ const CASES: &[(&str, i32, &str)] = &[
     ("arp 10.77.0.99 --ports a$b", 64, "no port"),
     ("arp 10.77.0.99 --vendor acme", 64, "nodectl arp --list"),
     ("arp 10.77.0.99 --list", 64, "--list"),
+    ("arp 224.0.0.5", 65, "unicast address"),
+    (
+        "arp 10.77.0.99 --mac 00:11:22:33:44:55",
+        65,
+        "multicast MAC",
+    ),
     ("take 10.77.0.50 1", 65, "nodectl status"),
     ("release 10.77.0.50 1", 65, "nodectl status"),
     ("buckets 10.77.0.50", 65, "nodectl status"),
@@ -149,6 +155,19 @@ fn without_the_capability_nodectl_is_not_permitted_anything() -> Result<()> {
         assert!(said.contains("as root"), "{line}: {said}");
     }
     assert_eq!(state_of(&node)?, before);
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_written_is_no_success() -> Result<()> {
+    let lab = Lab::new("nodectl-full")?;
+    let node = lab.node("n1")?;
+    let output = node.output(&["sh", "-c", "nodectl crm 10.77.0.99 --nic eth0 > /dev/full"])?;
+    assert_eq!(output.status.code(), Some(71));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("No space left"));
+    // Who closes the pipe has seen enough.
+    let first = "nodectl arp 10.77.0.99 --vendor all | head -n 1";
+    assert!(node.run(&["sh", "-c", first])?.contains("10.77.0.99 is at"));
     Ok(())
 }
 

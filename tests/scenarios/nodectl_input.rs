@@ -162,12 +162,18 @@ fn without_the_capability_nodectl_is_not_permitted_anything() -> Result<()> {
 fn what_cannot_be_written_is_no_success() -> Result<()> {
     let lab = Lab::new("nodectl-full")?;
     let node = lab.node("n1")?;
-    let output = node.output(&["sh", "-c", "nodectl crm 10.77.0.99 --nic eth0 > /dev/full"])?;
+    let nodectl = lab::built("nodectl")?;
+    let nodectl = nodectl.display();
+    let full = format!("{nodectl} crm 10.77.0.99 --nic eth0 > /dev/full");
+    let output = node.output(&["sh", "-c", &full])?;
     assert_eq!(output.status.code(), Some(71));
     assert!(String::from_utf8_lossy(&output.stderr).contains("No space left"));
     // Who closes the pipe has seen enough.
-    let first = "nodectl arp 10.77.0.99 --vendor all | head -n 1";
-    assert!(node.run(&["sh", "-c", first])?.contains("10.77.0.99 is at"));
+    let first = format!("{nodectl} arp 10.77.0.99 --vendor all | head -n 1");
+    assert!(
+        node.run(&["sh", "-c", &first])?
+            .contains("10.77.0.99 is at")
+    );
     Ok(())
 }
 

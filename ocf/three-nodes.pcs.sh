@@ -22,9 +22,13 @@ share() {
     # On each node the service starts before the buckets come and stops after they have gone.
     pcs "$@" constraint order cloneWeb then "clone$name"
 
-    # Buckets go to nodes where the service runs, and nowhere else.
-    pcs "$@" constraint location "clone$name" rule score=-INFINITY \
-        not_defined web-up or web-up ne 1
+    # Buckets go to nodes where the service runs, and nowhere else. Until 0.11 pcs wants the words of a
+    # rule one by one, later all in one.
+    where="not_defined web-up or web-up ne 1"
+    case $(pcs --version) in
+        0.9.* | 0.10.* | 0.11.*) pcs "$@" constraint location "clone$name" rule score=-INFINITY $where ;;
+        *) pcs "$@" constraint location "clone$name" rule score=-INFINITY "$where" ;;
+    esac
 }
 
 # The service that the addresses are for, on every node. web-up says so as a node attribute.

@@ -26,6 +26,18 @@ const GATE_MONITOR_S: u32 = 60;
 /// The times of a generated service's actions, in seconds.
 const SERVICE_S: u32 = 60;
 const SERVICE_MONITOR_S: u32 = 20;
+/// How the script for pcs begins and ends.
+const PCS_COPY: &str = r#"set -eu
+folder=$(mktemp -d)
+trap 'rm -r "$folder"' EXIT
+pcs cluster cib "$folder/old.xml"
+cp "$folder/old.xml" "$folder/new.xml"
+change() { pcs -f "$folder/new.xml" "$@"; }
+"#;
+const PCS_PUSH: &str = r#"
+# All of it at once.
+pcs cluster cib-push "$folder/new.xml" diff-against="$folder/old.xml"
+"#;
 /// Pacemaker's default of shutdown-escalation.
 const ESCALATION_S: u32 = 20 * 60;
 /// What the rule is for.
@@ -252,35 +264,35 @@ pub fn crm(wish: &Wish) -> String {
     text
 }
 
-/// For pcs: lines for a shell.
+/// For pcs: lines for a shell. They change a copy, which is loaded as a whole: pcs would start what there is
+/// already while the rest is still missing.
 pub fn pcs(wish: &Wish) -> String {
     let tag = wish.tag();
     let mut text = remarks(wish, "sh FILE  (on one node, as root)");
-    text += "set -eu\n";
+    text += PCS_COPY;
     if let (Some((clone, Some(agent))), Some(up)) = (wish.service(), wish.attribute()) {
         let _ = write!(
             text,
             "\n# What the address is for, on every node. The attribute {up} says where it runs.\n\
-             pcs resource create service-{tag} {agent} \\\n    \
+             change resource create service-{tag} {agent} \\\n    \
              op start timeout={SERVICE_S}s op stop timeout={SERVICE_S}s \
-             op monitor interval={SERVICE_MONITOR_S}s timeout={SERVICE_MONITOR_S}s \\\n    \
-             --group node-{tag}\n\
-             pcs resource create {up} ocf:pacemaker:attribute \\\n    \
+             op monitor interval={SERVICE_MONITOR_S}s timeout={SERVICE_MONITOR_S}s\n\
+             change resource create {up} ocf:pacemaker:attribute \\\n    \
              name={up} active_value=1 inactive_value=0 \\\n    \
              op start timeout={ACTION_S}s op stop timeout={ACTION_S}s \
-             op monitor interval={SERVICE_MONITOR_S}s timeout={ACTION_S}s \\\n    \
-             --group node-{tag}\n\
-             pcs resource clone node-{tag} {clone} interleave=true\n"
+             op monitor interval={SERVICE_MONITOR_S}s timeout={ACTION_S}s\n\
+             change resource group add node-{tag} service-{tag} {up}\n\
+             change resource clone node-{tag} {clone} meta interleave=true\n"
         );
     }
     if wish.has_gate() {
         let _ = write!(
             text,
             "\n# Going, it waits until the node's connections have ended, {drain} s at most.\n\
-             pcs resource create gate-{tag} ocf:rust:ClusterIPDrain \\\n    \
+             change resource create gate-{tag} ocf:rust:ClusterIPDrain \\\n    \
              op start timeout={ACTION_S}s op stop timeout={stop}s \
-             op monitor interval={GATE_MONITOR_S}s timeout={ACTION_S}s \\\n    \
-             clone clone-gate-{tag} interleave=true\n",
+             op monitor interval={GATE_MONITOR_S}s timeout={ACTION_S}s\n\
+             change resource clone gate-{tag} clone-gate-{tag} meta interleave=true\n",
             drain = wish.drain_s,
             stop = wish.gate_stop_s(),
         );
@@ -292,27 +304,32 @@ pub fn pcs(wish: &Wish) -> String {
     let _ = write!(
         text,
         "\n# The address. Each instance is the right to serve one bucket of the hash.\n\
-         pcs resource create ip-{tag} ocf:rust:ClusterIP \\\n    \
+         change resource create ip-{tag} ocf:rust:ClusterIP \\\n    \
          {parameters} \\\n    \
          op start timeout={ACTION_S}s op stop timeout={ACTION_S}s \
          op monitor interval={MONITOR_S}s timeout={ACTION_S}s \\\n    \
-         meta resource-stickiness=0 \\\n    \
-         clone clone-ip-{tag} globally-unique=true clone-max={buckets} clone-node-max={buckets} \
-         interleave=true\n",
+         meta resource-stickiness=0\n\
+         change resource clone ip-{tag} clone-ip-{tag} \\\n    \
+         meta globally-unique=true clone-max={buckets} clone-node-max={buckets} interleave=true\n",
         parameters = parameters.join(" "),
         buckets = wish.buckets(),
     );
     ordered(&mut text, wish, |first, then| {
-        format!("pcs constraint order {first} then {then}")
+        format!("change constraint order {first} then {then}")
     });
     if let Some(up) = wish.attribute() {
         let _ = write!(
             text,
             "\n# {ONLY_THERE}\n\
-             pcs constraint location clone-ip-{tag} rule score=-INFINITY \\\n    \
-             not_defined {up} or {up} ne 1\n"
+             where=\"not_defined {up} or {up} ne 1\"\n\
+             # Until 0.11 pcs wants the words of a rule one by one, later all in one.\n\
+             case $(pcs --version) in\n    \
+             0.9.* | 0.10.* | 0.11.*) change constraint location clone-ip-{tag} rule score=-INFINITY $where ;;\n    \
+             *) change constraint location clone-ip-{tag} rule score=-INFINITY \"$where\" ;;\n\
+             esac\n"
         );
     }
+    text += PCS_PUSH;
     text
 }
 
@@ -389,7 +406,7 @@ mod tests {
     fn without_a_service_there_is_nothing_to_keep_and_nothing_to_order() {
         for text in [crm(&wish()), pcs(&wish())] {
             assert!(
-                !text.contains("ClusterIPDrain") && !text.contains("constraint"),
+                !text.contains("ClusterIPDrain") && !text.contains("order"),
                 "{text}"
             );
             assert!(

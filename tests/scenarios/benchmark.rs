@@ -7,10 +7,15 @@ use serde_json::Value;
 
 /// A run with next to no packets; its JSON.
 fn few_packets(words: &[&str]) -> Result<Value> {
-    let few =
-        "--only packets --json --nodes 2 --vips 2 --packets 64 --rounds 2 --flows 100".split(' ');
+    let few = "--only packets --nodes 2 --vips 2 --packets 64 --rounds 2 --flows 100";
+    bench(few, words)
+}
+
+/// What the benchmark tells, as JSON.
+fn bench(line: &str, words: &[&str]) -> Result<Value> {
     let output = Command::new(lab::built("bench")?)
-        .args(few)
+        .arg("--json")
+        .args(line.split(' '))
         .args(words)
         .output();
     let output = output.context("run the benchmark")?;
@@ -58,5 +63,21 @@ fn rules_of_a_developers_own_can_be_measured_too() -> Result<()> {
     let own = variants.iter().filter(|variant| variant["rules"] == *shown);
     // Two packets' floor and one again, three packets without rules, and what is owned and what is not.
     assert_eq!((own.count(), variants.len()), (2, 8));
+    Ok(())
+}
+
+#[test]
+fn the_agents_actions_are_measured_with_connections_too() -> Result<()> {
+    let report = bench("--only operations --quick --flows 100", &[])?;
+    let all = &report["operations"]["operations"];
+    let all = all.as_array().context(report.to_string())?;
+    for action in ["start", "monitor", "stop, a bucket's connections stay"] {
+        let ours = all.iter().find(|cost| {
+            let agent = cost["agent"].as_str().unwrap_or_default();
+            agent.starts_with("ocf:rust:ClusterIP") && cost["action"] == action
+        });
+        let ours = ours.context(format!("no {action}: {report:#}"))?;
+        assert!(ours["ms"]["median"].as_f64() > Some(0.0), "{ours:#}");
+    }
     Ok(())
 }

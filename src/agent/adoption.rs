@@ -4,10 +4,11 @@
 //! towards connections that it does not know, which is right if another node drains them, and does
 //! no lasting harm if not. Pacemaker's history of operations tells; reading it takes longer than the
 //! whole start, so it is read afterwards, by a process that is left behind, and again after every
-//! monitor for as long as the bucket is adopted.
+//! monitor for as long as the bucket is adopted. Buckets come many at a time: one answer is for all of a
+//! VIP's.
 
 use super::environment::Environment;
-use crate::host::lock::lock;
+use crate::host::lock::{lock, turn};
 use crate::host::observe::{Kernel, ObserveError};
 use crate::host::reach::reach;
 use crate::host::sweeper::SweepError;
@@ -18,12 +19,17 @@ use crate::plan::installed::phases_of;
 use crate::plan::steps::Intent;
 use crate::sys::netns::{Home, NetnsError};
 use crate::sys::process::{detach, detach_with};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime, SystemTimeError, UNIX_EPOCH};
 use tracing::{debug, info, warn};
 
 /// How long the lock is waited for: what is not settled now is at the next monitor.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a process waits for its turn to ask, and how long it then waits for others whose buckets come
+/// at the same time.
+const TURN: Duration = Duration::from_secs(5);
+const BURST: Duration = Duration::from_millis(150);
 /// An adoption that ends so much later than the one that was asked about is another one: the kernel's
 /// times are milliseconds, and buckets come and go in seconds.
 const SAME: Duration = Duration::from_millis(500);
@@ -45,8 +51,9 @@ pub struct Question<'a> {
 
 /// Has it settled by a process of its own whether anybody drains the bucket.
 pub fn settle_later(question: Question<'_>) {
+    let asked = SystemTime::now();
     let worker = || match Kernel::open() {
-        Ok(mut kernel) => settle(&mut kernel, question),
+        Ok(mut kernel) => settle(&mut kernel, question, asked),
         Err(error) => debug!("{error}"),
     };
     let done = match question.home {
@@ -59,37 +66,67 @@ pub fn settle_later(question: Question<'_>) {
     }
 }
 
-/// Ends the adoption of a bucket that nobody drains.
-fn settle(kernel: &mut Kernel, question: Question<'_>) {
+/// Ends the adoption of all buckets that nobody drains, unless that was looked into since `asked`.
+fn settle(kernel: &mut Kernel, question: Question<'_>, asked: SystemTime) {
     let Question { vip, bucket, .. } = question;
-    let asked = Instant::now();
-    let before = match adopted_for(kernel, vip, bucket) {
-        Ok(Some(left)) => left,
+    let turn = match turn(vip, TURN) {
+        Ok(turn) => turn,
+        Err(error) => return debug!("bucket {bucket} of {vip} is left to the monitor: {error}"),
+    };
+    if turn.noted().is_some_and(|noted| noted > asked) {
+        return;
+    }
+    match adopted(kernel, vip) {
         // Somebody was faster.
-        Ok(None) => return,
+        Ok(adopted) if !adopted.contains_key(&bucket) => return,
+        Ok(_) => {}
+        Err(error) => return debug!("{error}"),
+    }
+    std::thread::sleep(BURST);
+    if let Err(error) = turn.note() {
+        debug!("others will ask again: {error}");
+    }
+    let now = Instant::now();
+    let adopted = match adopted(kernel, vip) {
+        Ok(adopted) => adopted,
         Err(error) => return debug!("{error}"),
     };
-    match who_drains(question) {
-        Ok(Drained::For(left)) => debug!("bucket {bucket} of {vip} drains elsewhere, {left} s yet"),
-        Ok(Drained::NotYetKnown) => debug!("who drains bucket {bucket} of {vip} is not known yet"),
-        Ok(Drained::ByNobody) => end(kernel, question, asked + before),
+    if adopted.is_empty() {
+        return turn.remove();
+    }
+    let mut free = BTreeMap::new();
+    match who_drains(question, adopted.keys().copied()) {
+        Ok(told) => {
+            for (bucket, drained) in told {
+                match drained {
+                    Drained::For(s) => {
+                        debug!("bucket {bucket} of {vip} drains elsewhere, {s} s yet")
+                    }
+                    Drained::NotYetKnown => {
+                        debug!("who drains bucket {bucket} of {vip} is not known yet");
+                    }
+                    Drained::ByNobody => {
+                        free.insert(bucket, now + adopted[&bucket]);
+                    }
+                }
+            }
+        }
         // Not to know is no reason to cut anybody's connections.
-        Err(error) => warn!("bucket {bucket} of {vip} stays adopted: {error}"),
+        Err(error) => warn!("buckets of {vip} stay adopted: {error}"),
+    }
+    let all = free.len() == adopted.len();
+    if !free.is_empty() && end(kernel, vip, &free) && all {
+        turn.remove();
     }
 }
 
-/// How long the bucket is still adopted, if it is.
-fn adopted_for(
-    kernel: &mut Kernel,
-    vip: IpAddr,
-    bucket: u16,
-) -> Result<Option<Duration>, ObserveError> {
+/// The buckets that are adopted, and for how long yet.
+fn adopted(kernel: &mut Kernel, vip: IpAddr) -> Result<BTreeMap<u16, Duration>, ObserveError> {
     let (observed, _) = kernel.observe(None, None)?;
-    let left = phases_of(&observed.rules, vip)
-        .adopting
-        .get(&bucket)
-        .copied();
-    Ok(left.map(Duration::from_millis))
+    let adopting = phases_of(&observed.rules, vip).adopting.into_iter();
+    Ok(adopting
+        .map(|(bucket, ms)| (bucket, Duration::from_millis(ms)))
+        .collect())
 }
 
 /// Who drains is not known.
@@ -107,7 +144,10 @@ enum Unknown {
     History(#[from] HistoryError),
 }
 
-fn who_drains(question: Question<'_>) -> Result<Drained, Unknown> {
+fn who_drains(
+    question: Question<'_>,
+    buckets: impl Iterator<Item = u16>,
+) -> Result<Vec<(u16, Drained)>, Unknown> {
     let Question { env, drain_s, .. } = question;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let host = nix::unistd::gethostname()?;
@@ -117,39 +157,54 @@ fn who_drains(question: Question<'_>) -> Result<Drained, Unknown> {
         Some(home) => home.within(|| ask(Query::Status))??,
         None => ask(Query::Status)?,
     };
-    let question = history::Question {
-        instance: env.instance_name(),
-        node: env.node().unwrap_or(&host),
-        drain_s,
-        now_s: now.as_secs(),
+    let of = |bucket| {
+        let instance = match bucket == question.bucket {
+            true => env.instance_name().to_owned(),
+            false => format!("{}:{bucket}", env.resource()),
+        };
+        let about = history::Question {
+            instance: &instance,
+            node: env.node().unwrap_or(&host),
+            drain_s,
+            now_s: now.as_secs(),
+        };
+        Ok((bucket, drained(&status, about)?))
     };
-    Ok(drained(&status, question)?)
+    buckets.map(of).collect()
 }
 
-/// The bucket is owned, if its adoption is still the one that was asked about, which ends at `until`.
-fn end(kernel: &mut Kernel, Question { vip, bucket, .. }: Question<'_>, until: Instant) {
-    let stays = |error: SweepError| warn!("bucket {bucket} of {vip} stays adopted: {error}");
-    let _lock = match lock(PATIENCE) {
-        Ok(lock) => lock,
-        Err(error) => return stays(error.into()),
+/// These buckets are owned, as far as their adoptions are still those that were asked about, which end at
+/// these times. Whether nothing stood in the way.
+fn end(kernel: &mut Kernel, vip: IpAddr, free: &BTreeMap<u16, Instant>) -> bool {
+    let mut ended = || -> Result<BucketSet, SweepError> {
+        let _lock = lock(PATIENCE)?;
+        let now = Instant::now();
+        let adopted = adopted(kernel, vip)?;
+        // What has gone and come again since, another process asks about.
+        let same = |(bucket, left): &(u16, Duration)| {
+            let until = free.get(bucket);
+            until.is_some_and(|until| now + *left <= *until + SAME)
+        };
+        let buckets: BucketSet = adopted.into_iter().filter(same).map(|(b, _)| b).collect();
+        if !buckets.is_empty() {
+            let intent = Intent::Adopted {
+                address: vip,
+                buckets: buckets.clone(),
+            };
+            reach(kernel, &intent, Default::default())?;
+        }
+        Ok(buckets)
     };
-    let left = match adopted_for(kernel, vip, bucket) {
-        Ok(Some(left)) => left,
-        Ok(None) => return,
-        Err(error) => return stays(error.into()),
-    };
-    // It has gone and come again since; another process asks about that.
-    if Instant::now() + left > until + SAME {
-        return;
-    }
-    let intent = Intent::Adopted {
-        address: vip,
-        buckets: BucketSet::one(bucket),
-    };
-    match reach(kernel, &intent, Default::default()) {
-        Ok(reached) if reached.done.is_empty() => {}
-        Ok(_) => info!("nobody drains bucket {bucket} of {vip}"),
-        Err(error) => stays(error.into()),
+    match ended() {
+        Ok(buckets) if buckets.is_empty() => true,
+        Ok(buckets) => {
+            info!("nobody drains buckets {buckets} of {vip}");
+            true
+        }
+        Err(error) => {
+            warn!("buckets of {vip} stay adopted: {error}");
+            false
+        }
     }
 }
 

@@ -1,16 +1,17 @@
 //! One action at a time in a network namespace.
 //!
 //! Pacemaker starts many instances of a clone at once, and VIPs share base chains, memberships and
-//! the second lock, so the lock is one for the namespace. A lock file is no state: an empty file
-//! whose only meaning is that somebody holds an flock on it.
+//! the second lock, so the lock is one for the namespace. A lock file is no state: a file whose meaning
+//! is that somebody holds an flock on it, and at most when somebody did last.
 
 use crate::sys::netns;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Where the lock files are: on a tmpfs, writable for root only.
 const DIRECTORY: &str = "/run/clusterip";
@@ -18,12 +19,23 @@ const DIRECTORY: &str = "/run/clusterip";
 /// The lock; it ends with the value, and with the process in any case.
 #[derive(Debug)]
 pub struct Lock {
-    /// Held for its drop.
-    _file: Flock<File>,
+    file: Flock<File>,
     path: PathBuf,
 }
 
 impl Lock {
+    /// Notes that what the lock is for is done from now on.
+    pub fn note(&self) -> io::Result<()> {
+        self.file.write_all_at(b"\n", 0)
+    }
+
+    /// Since when it was last done: whoever wanted it before that has it. By the kernel's clock for files,
+    /// which is some milliseconds late.
+    pub fn noted(&self) -> Option<SystemTime> {
+        let metadata = self.file.metadata().ok()?;
+        metadata.modified().ok().filter(|_| metadata.len() > 0)
+    }
+
     /// Removes the file as well, for a host without VIPs. Whoever waits for it notices.
     pub fn remove(self) {
         // A file that stays is no harm.
@@ -66,7 +78,7 @@ pub enum LockError {
 pub fn try_sweeper() -> Option<Lock> {
     let path = path("sweeper").ok()?;
     let file = Flock::lock(open(&path).ok()?, FlockArg::LockExclusiveNonblock).ok()?;
-    is_still(&file, &path).then_some(Lock { _file: file, path })
+    is_still(&file, &path).then_some(Lock { file, path })
 }
 
 /// The path of a lock of this network namespace.
@@ -78,7 +90,16 @@ fn path(what: &str) -> Result<PathBuf, LockError> {
 
 /// Waits for the lock of this network namespace, at most as long as `patience`.
 pub fn lock(patience: Duration) -> Result<Lock, LockError> {
-    let path = path("net")?;
+    wait("net", patience)
+}
+
+/// The right to ask about a VIP what others want to know too, one after the other.
+pub fn turn(vip: IpAddr, patience: Duration) -> Result<Lock, LockError> {
+    wait(&format!("turn-{vip}"), patience)
+}
+
+fn wait(what: &str, patience: Duration) -> Result<Lock, LockError> {
+    let path = path(what)?;
     let failed = |error| LockError::Open {
         path: path.clone(),
         error,
@@ -87,7 +108,7 @@ pub fn lock(patience: Duration) -> Result<Lock, LockError> {
     loop {
         let file = open(&path).map_err(failed)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) if is_still(&file, &path) => return Ok(Lock { _file: file, path }),
+            Ok(file) if is_still(&file, &path) => return Ok(Lock { file, path }),
             // Its last holder removed the file: the next one is another.
             Ok(_) => continue,
             Err((_, nix::errno::Errno::EWOULDBLOCK | nix::errno::Errno::EINTR)) => {}

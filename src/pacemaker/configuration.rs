@@ -113,9 +113,14 @@ impl Wish {
         self.buckets.map_or(usual, BucketCount::get)
     }
 
-    /// What the resources' names end in, each address's its own: `2001:db8::99` is `2001-db8--99`.
+    /// What the resources' names end in, each address's its own: `2001:db8::99` is `2001-db8-x-99`. Two
+    /// hyphens in a row cannot stand in a comment of the CIB.
     fn tag(&self) -> String {
-        self.ip.to_string().replace([':', '.'], "-")
+        let address = self.ip.to_string().replace("::", "-x-");
+        address
+            .replace([':', '.'], "-")
+            .trim_matches('-')
+            .to_owned()
     }
 
     fn parameters(&self) -> Vec<(&'static str, String)> {
@@ -166,9 +171,9 @@ fn remarks(wish: &Wish, loaded_by: &str) -> String {
         "# {ip}, shared by {nodes} nodes in {buckets} buckets. Load it with:\n\
          #     {loaded_by}\n\
          #\n\
-         # To print it again for the running cluster, add --seed {seed:#010x} (and --buckets {buckets}): another\n\
-         # seed or another number is a change for which every instance is restarted, and every\n\
-         # connection cut; stop the clone before.\n\
+         # To print it again for the running cluster, ask for this seed, {seed:#010x}, and for {buckets} buckets:\n\
+         # with another seed or number every instance is restarted, and every connection cut. Stop the\n\
+         # clone before.\n\
          #\n\
          # Left alone, and worth a look before:\n\
          # - Fencing is not optional: a node whose user space is dead goes on answering in its kernel.\n\
@@ -468,6 +473,27 @@ mod tests {
         });
         let distinct: std::collections::BTreeSet<&String> = tags.iter().collect();
         assert_eq!(distinct.len(), tags.len(), "{tags:?}");
+    }
+
+    #[test]
+    fn crm_shell_takes_all_comments() {
+        for (ip, drain_s) in [("10.0.0.99", 3600), ("2001:db8::99", 300), ("::99", 0)] {
+            let ip = ip.parse().expect("an address");
+            for service in [None, Some("systemd:nginx"), Some("cloneWeb")] {
+                let service = service.map(|service| service.parse().expect("a service"));
+                let text = crm(&Wish {
+                    ip,
+                    drain_s,
+                    service,
+                    ..wish()
+                });
+                let wrong = |line: &&str| {
+                    let comment = line.strip_prefix('#');
+                    comment.is_some_and(|text| text.contains("--") || text.ends_with('-'))
+                };
+                assert_eq!(text.lines().find(wrong), None, "{text}");
+            }
+        }
     }
 
     #[test]

@@ -13,11 +13,11 @@ use crate::host::observe::{Kernel, ObserveError};
 use crate::host::reach::reach;
 use crate::host::sweeper::SweepError;
 use crate::model::bucket::BucketSet;
-use crate::pacemaker::history::{self, Drained, HistoryError, drained};
-use crate::pacemaker::query::{Query, QueryError, ask};
+use crate::pacemaker::history::{self, Drained, History, HistoryError};
+use crate::pacemaker::query::{Query, QueryError, ask_at};
 use crate::plan::installed::phases_of;
 use crate::plan::steps::Intent;
-use crate::sys::netns::{Home, NetnsError};
+use crate::sys::netns::Home;
 use crate::sys::process::{detach, detach_with};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -94,25 +94,20 @@ fn settle(kernel: &mut Kernel, question: Question<'_>, asked: SystemTime) {
     if adopted.is_empty() {
         return turn.remove();
     }
+    let told = match who_drains(question, adopted.keys().copied()) {
+        Ok(told) => told,
+        // Not to know is no reason to cut anybody's connections.
+        Err(error) => return warn!("buckets of {vip} stay adopted: {error}"),
+    };
     let mut free = BTreeMap::new();
-    match who_drains(question, adopted.keys().copied()) {
-        Ok(told) => {
-            for (bucket, drained) in told {
-                match drained {
-                    Drained::For(s) => {
-                        debug!("bucket {bucket} of {vip} drains elsewhere, {s} s yet")
-                    }
-                    Drained::NotYetKnown => {
-                        debug!("who drains bucket {bucket} of {vip} is not known yet");
-                    }
-                    Drained::ByNobody => {
-                        free.insert(bucket, now + adopted[&bucket]);
-                    }
-                }
+    for (bucket, drained) in told {
+        match drained {
+            Drained::For(s) => debug!("bucket {bucket} of {vip} drains elsewhere, {s} s yet"),
+            Drained::NotYetKnown => debug!("who drains bucket {bucket} of {vip} is not known yet"),
+            Drained::ByNobody => {
+                free.insert(bucket, now + adopted[&bucket]);
             }
         }
-        // Not to know is no reason to cut anybody's connections.
-        Err(error) => warn!("buckets of {vip} stay adopted: {error}"),
     }
     let all = free.len() == adopted.len();
     if !free.is_empty() && end(kernel, vip, &free) && all {
@@ -137,8 +132,6 @@ enum Unknown {
     #[error("the node's name cannot be read: {0}")]
     Name(#[from] nix::Error),
     #[error(transparent)]
-    Home(#[from] NetnsError),
-    #[error(transparent)]
     Query(#[from] QueryError),
     #[error(transparent)]
     History(#[from] HistoryError),
@@ -152,11 +145,8 @@ fn who_drains(
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let host = nix::unistd::gethostname()?;
     let host = host.to_string_lossy();
-    let status = match question.home {
-        // Pacemaker's sockets are its network namespace's.
-        Some(home) => home.within(|| ask(Query::Status))??,
-        None => ask(Query::Status)?,
-    };
+    let status = ask_at(question.home, Query::Status)?;
+    let history = History::read(&status)?;
     let of = |bucket| {
         let instance = match bucket == question.bucket {
             true => env.instance_name().to_owned(),
@@ -168,9 +158,9 @@ fn who_drains(
             drain_s,
             now_s: now.as_secs(),
         };
-        Ok((bucket, drained(&status, about)?))
+        (bucket, history.drained(about))
     };
-    buckets.map(of).collect()
+    Ok(buckets.map(of).collect())
 }
 
 /// These buckets are owned, as far as their adoptions are still those that were asked about, which end at

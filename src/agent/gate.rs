@@ -13,16 +13,13 @@ use super::exit::{Code, Failure};
 use crate::host::lock::lock;
 use crate::host::observe::{Kernel, ObserveError};
 use crate::host::sweeper::{SweepError, settle};
-use crate::model::bucket::BucketSet;
-use crate::model::vip::Manager;
 use crate::pacemaker::cluster::ClusterError;
 use crate::pacemaker::pressing::{Bucket, Moment, Pressing, Watch};
-use crate::pacemaker::query::{Query, QueryError, ask};
-use crate::plan::installed::installed;
-use crate::sys::netns::{Home, NetnsError};
+use crate::pacemaker::query::{Query, QueryError, ask_at};
+use crate::plan::installed::{Installed, installed};
+use crate::sys::netns::Home;
 use std::collections::BTreeSet;
 use std::io;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
@@ -81,17 +78,8 @@ fn wait(patience: Duration, mut lookout: Lookout<'_>) {
     let mut told = false;
     loop {
         let (leaving, buckets, why) = match leaving() {
-            Ok(leaving) if leaving.is_empty() => return,
-            Ok(leaving) => {
-                let vips: Vec<String> = leaving.iter().map(|(vip, ..)| vip.to_string()).collect();
-                let buckets = leaving.into_iter().flat_map(|(_, manager, buckets)| {
-                    let buckets: Vec<u16> = buckets.iter().collect();
-                    buckets
-                        .into_iter()
-                        .map(move |bucket| (manager.clone(), bucket))
-                });
-                (vips.join(", "), buckets.collect(), String::new())
-            }
+            Ok(leaving) if leaving.vips.is_empty() => return,
+            Ok(leaving) => (leaving.vips.join(", "), leaving.buckets, String::new()),
             Err(error) => {
                 let unseen = "VIPs that cannot be seen".to_owned();
                 (unseen, BTreeSet::new(), format!(" ({error})"))
@@ -135,8 +123,6 @@ struct Lookout<'a> {
 #[derive(Debug, thiserror::Error)]
 enum Unknown {
     #[error(transparent)]
-    Home(#[from] NetnsError),
-    #[error(transparent)]
     Query(#[from] QueryError),
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -175,11 +161,7 @@ impl<'a> Lookout<'a> {
     }
 
     fn moment(&self) -> Result<Moment, Unknown> {
-        let placement = match &self.home {
-            // Pacemaker's sockets are its network namespace's.
-            Some(home) => home.within(|| ask(Query::Placement))??,
-            None => ask(Query::Placement)?,
-        };
+        let placement = ask_at(self.home.as_ref(), Query::Placement)?;
         Ok(Moment::read(&placement)?)
     }
 }
@@ -189,12 +171,18 @@ pub fn validate_all(_: &Environment) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The VIPs of which buckets leave, who manages them, and the buckets. What has ended is taken away
-/// before, if nobody else is at it.
-fn leaving() -> Result<Vec<(IpAddr, Manager, BucketSet)>, SweepError> {
+/// What leaves this node.
+#[derive(Default)]
+struct Leaving {
+    vips: Vec<String>,
+    buckets: BTreeSet<Bucket>,
+}
+
+/// What leaves. What has ended is taken away before, if nobody else is at it.
+fn leaving() -> Result<Leaving, SweepError> {
     let mut kernel = match Kernel::open() {
         // Without nf_tables nothing was ever there.
-        Err(ObserveError::Nft(error)) if error.is_absent() => return Ok(Vec::new()),
+        Err(ObserveError::Nft(error)) if error.is_absent() => return Ok(Leaving::default()),
         kernel => kernel?,
     };
     let settled = lock(Duration::ZERO)
@@ -207,9 +195,16 @@ fn leaving() -> Result<Vec<(IpAddr, Manager, BucketSet)>, SweepError> {
             kernel.observe(None, None)?.0.rules
         }
     };
-    let vips = installed(&rules).into_iter();
-    let vips = vips.map(|known| (known.vip.address, known.vip.manager, known.phases.leaving()));
-    Ok(vips.filter(|(.., leaving)| !leaving.is_empty()).collect())
+    let mut found = Leaving::default();
+    for Installed { vip, phases } in installed(&rules) {
+        let leaving = phases.leaving();
+        if !leaving.is_empty() {
+            found.vips.push(vip.address.to_string());
+            let buckets = leaving.iter().map(|bucket| (vip.manager.clone(), bucket));
+            found.buckets.extend(buckets);
+        }
+    }
+    Ok(found)
 }
 
 /// The file of this resource. A name that is no file's is replaced by its digest.

@@ -150,10 +150,16 @@ impl Cluster {
     }
 }
 
+/// The cluster's nodes, in `crm_mon`'s words.
+pub(super) fn nodes<'a, 'input>(
+    placement: &'a Document<'input>,
+) -> impl Iterator<Item = Node<'a, 'input>> {
+    let all = placement.descendants();
+    all.filter(|node| node.has_tag_name("node") && node.has_attribute("online"))
+}
+
 fn members(placement: &Document<'_>) -> BTreeMap<String, MemberState> {
-    let nodes = placement.descendants();
-    let nodes = nodes.filter(|node| node.has_tag_name("node") && node.has_attribute("online"));
-    nodes
+    nodes(placement)
         .filter_map(|node| Some((node.attribute("name")?.to_owned(), MemberState::of(node))))
         .collect()
 }

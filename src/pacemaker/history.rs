@@ -47,22 +47,31 @@ pub enum Drained {
     For(u32),
 }
 
-/// Whether some other node drains the instance's bucket.
-///
-/// # Errors
-/// [`HistoryError`] for what is no XML.
-pub fn drained(status: &str, question: Question<'_>) -> Result<Drained, HistoryError> {
-    let document = Document::parse(status)?;
-    let states = document.descendants();
-    let states = states.filter(|node| node.has_tag_name("node_state"));
-    let (own, others): (Vec<_>, Vec<_>) =
-        states.partition(|node| node.attribute("uname") == Some(question.node));
-    let own = own.first().and_then(|own| operation(*own, question));
-    let since = own.and_then(here_since);
-    let told = others
-        .into_iter()
-        .filter_map(|node| by(node, question, since));
-    Ok(told.max().unwrap_or(Drained::ByNobody))
+/// What the nodes have done.
+pub struct History<'a>(Document<'a>);
+
+impl<'a> History<'a> {
+    /// From the answer to [`Query::Status`](super::query::Query).
+    ///
+    /// # Errors
+    /// [`HistoryError`] for what is no XML.
+    pub fn read(status: &'a str) -> Result<Self, HistoryError> {
+        Ok(History(Document::parse(status)?))
+    }
+
+    /// Whether some other node drains the instance's bucket.
+    pub fn drained(&self, question: Question<'_>) -> Drained {
+        let states = self.0.descendants();
+        let states = states.filter(|node| node.has_tag_name("node_state"));
+        let (own, others): (Vec<_>, Vec<_>) =
+            states.partition(|node| node.attribute("uname") == Some(question.node));
+        let own = own.first().and_then(|own| operation(*own, question));
+        let since = own.and_then(here_since);
+        let told = others
+            .into_iter()
+            .filter_map(|node| by(node, question, since));
+        told.max().unwrap_or(Drained::ByNobody)
+    }
 }
 
 /// From which time on a probe elsewhere tells of a history that was forgotten.
@@ -191,7 +200,7 @@ mod tests {
             drain_s: 300,
             now_s: NOW,
         };
-        drained(status, question).expect("XML")
+        History::read(status).expect("XML").drained(question)
     }
 
     #[test]
@@ -304,17 +313,6 @@ mod tests {
     fn a_clock_that_is_ahead_is_no_reason_to_wait_longer() {
         let ahead = operation("stop", 7, 0, 0).replace(&NOW.to_string(), &(NOW + 50).to_string());
         assert_eq!(asked(&status(&[("n2", ONLINE, &ahead)])), For(300));
-        assert!(
-            drained(
-                "no XML",
-                Question {
-                    instance: "",
-                    node: "",
-                    drain_s: 1,
-                    now_s: 1
-                }
-            )
-            .is_err()
-        );
+        assert!(History::read("no XML").is_err());
     }
 }

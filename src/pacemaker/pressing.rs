@@ -8,7 +8,7 @@
 //! Some things press as soon as they are new. Others were there when the gate was called, and may be
 //! what it was called for; what shows that they are not taken care of is that buckets stay dark.
 
-use super::cluster::{ClusterError, shared};
+use super::cluster::{ClusterError, nodes, shared};
 use crate::model::bucket::BucketSet;
 use crate::model::vip::Manager;
 use roxmltree::{Document, Node};
@@ -77,15 +77,14 @@ impl Moment {
     /// [`ClusterError`] for what is no XML.
     pub fn read(placement: &str) -> Result<Self, ClusterError> {
         let document = Document::parse(placement)?;
-        let with = |tag: &'static str, attribute: &'static str| {
-            let all = document.descendants();
-            all.filter(move |node| node.has_tag_name(tag) && node.has_attribute(attribute))
-        };
         let named = |which: fn(Node<'_, '_>) -> bool| {
-            let nodes = with("node", "online").filter(|node| which(*node));
+            let nodes = nodes(&document).filter(|node| which(*node));
             nodes.map(|node| text(node, "name")).collect()
         };
-        let failures = with("failure", "op_key").map(|failure| {
+        let failures = document.descendants();
+        let failures =
+            failures.filter(|node| node.has_tag_name("failure") && node.has_attribute("op_key"));
+        let failures = failures.map(|failure| {
             let which = ["call", "last-rc-change"].map(|name| text(failure, name));
             (text(failure, "op_key"), text(failure, "node"), which)
         });

@@ -1,6 +1,7 @@
 //! Asking Pacemaker: programs of its own, by their absolute paths, with fixed arguments, a cleared
 //! environment and a deadline. They only read.
 
+use crate::sys::netns::{Home, NetnsError};
 use std::io::{self, Read};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
@@ -71,6 +72,9 @@ pub enum QueryError {
         /// How it ended.
         status: ExitStatus,
     },
+    /// The network namespace in which Pacemaker is cannot be entered.
+    #[error(transparent)]
+    Home(#[from] NetnsError),
     /// It did not end.
     #[error("{0} did not answer within {s} s", s = PATIENCE.as_secs())]
     Late(&'static str),
@@ -80,6 +84,18 @@ impl QueryError {
     /// Is it that Pacemaker is not installed here, or does not run?
     pub fn is_absent(&self) -> bool {
         matches!(self, QueryError::Missing(_) | QueryError::Failed { .. })
+    }
+}
+
+/// Asks Pacemaker where it is, if this thread has left that network namespace: its sockets are its
+/// namespace's.
+///
+/// # Errors
+/// As for [`ask`], and [`QueryError::Home`].
+pub fn ask_at(home: Option<&Home>, query: Query) -> Result<String, QueryError> {
+    match home {
+        Some(home) => home.within(|| ask(query))?,
+        None => ask(query),
     }
 }
 

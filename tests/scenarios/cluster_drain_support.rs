@@ -314,15 +314,9 @@ impl Rig {
 
     /// New connections are answered, and by these nodes alone.
     pub fn expect_new_ones_at(&self, nodes: &[&str]) -> Result<()> {
-        for vip in vips() {
-            let target = SocketAddr::new(vip, PORT);
-            let flows = self.client.sources_for(vip, 90);
-            let report = self.client.tcp(target, flows, Pace::default())?;
-            report.expect_all_answered()?;
-            let names: Vec<String> = report.by_node().into_keys().collect();
-            assert_eq!(names, nodes, "{vip}");
-        }
-        Ok(())
+        vips()
+            .into_iter()
+            .try_for_each(|vip| expect_answered_by(&self.client, vip, 90, nodes))
     }
 
     pub fn expect_no_trace(&self, node: &str) -> Result<()> {

@@ -30,18 +30,22 @@ fn expect_kept(rig: &Rig, groups: &mut Groups, node: &str) -> Result<()> {
     Ok(())
 }
 
-/// The clients of this node were told that their connections are over.
-fn expect_told(groups: &mut Groups, node: &str) -> Result<()> {
+/// The connections of this node are as they should be now: each has failed in a way that fits, or not.
+fn expect_ends(groups: &mut Groups, node: &str, fits: fn(Option<&Failure>) -> bool) -> Result<()> {
     for held in groups.remove(node).into_iter().flatten() {
         for flow in &held.stop()?.flows {
             let why = flow.lost.as_ref().map(|(_, why)| why);
-            assert!(
-                matches!(why, Some(Failure::Reset | Failure::Closed)),
-                "{node}: {flow:?}"
-            );
+            assert!(fits(why), "{node}: {flow:?}");
         }
     }
     Ok(())
+}
+
+/// The clients of this node were told that their connections are over.
+fn expect_told(groups: &mut Groups, node: &str) -> Result<()> {
+    expect_ends(groups, node, |why| {
+        matches!(why, Some(Failure::Reset | Failure::Closed))
+    })
 }
 
 #[test]
@@ -77,15 +81,9 @@ fn dies(rig: &Rig, what: &str, waits: &str, dead: &str, stays: &str) -> Result<(
     expect_kept(rig, &mut groups, stays)?;
     // A bucket in the dark counts more than a connection; but if the deciding node dies, the next one waits
     // for nothing, and a loss that is over before the gate looks again cuts nobody.
-    for held in groups.remove(waits).into_iter().flatten() {
-        for flow in &held.stop()?.flows {
-            let why = flow.lost.as_ref().map(|(_, why)| why);
-            assert!(
-                matches!(why, None | Some(Failure::Reset | Failure::Closed)),
-                "{waits}: {flow:?}"
-            );
-        }
-    }
+    expect_ends(&mut groups, waits, |why| {
+        matches!(why, None | Some(Failure::Reset | Failure::Closed))
+    })?;
     drop(groups);
     rig.expect_no_trace(waits)?;
     rig.wait_fenced(dead)?;

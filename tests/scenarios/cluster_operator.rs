@@ -65,14 +65,7 @@ impl Rig {
             }
             Ok(())
         })?;
-        let sources = self.client.sources_for(ip(vip), 120);
-        let target = SocketAddr::new(ip(vip), PORT);
-        let report = self.client.tcp(target, sources, Pace::default())?;
-        report.expect_all_answered()?;
-        let answered: BTreeSet<String> = report.by_node().into_keys().collect();
-        let expected: BTreeSet<String> = nodes.iter().map(|name| (*name).to_owned()).collect();
-        assert_eq!(answered, expected);
-        Ok(())
+        expect_answered_by(&self.client, ip(vip), 120, nodes)
     }
 
     /// Neither the tool that loaded it nor Pacemaker has anything to say about the configuration.

@@ -3,7 +3,6 @@
 //!
 //! `packaging/test-clean-root` makes that Debian, installs the package, and runs this.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use lab::cluster::PATIENCE;
@@ -15,18 +14,9 @@ const NODES: [&str; 3] = ["n1", "n2", "n3"];
 
 /// New connections are answered, by these nodes and no others.
 fn expect_answers(lab: &Lab, client: &Client, nodes: &[&str]) -> Result<()> {
-    let expected: BTreeSet<&str> = nodes.iter().copied().collect();
     let what = format!("answers of {}", nodes.join(", "));
     lab.wait_until(&what, PATIENCE, || {
-        let sources = client.sources_for(ip(V4), 120);
-        let report = client.tcp(SocketAddr::new(ip(V4), PORT), sources, Pace::default())?;
-        report.expect_all_answered()?;
-        let by = report.by_node();
-        let answered: BTreeSet<&str> = by.keys().map(String::as_str).collect();
-        match answered == expected {
-            true => Ok(()),
-            false => Err(Error::new(format!("{answered:?}"))),
-        }
+        expect_answered_by(client, ip(V4), 120, nodes)
     })
 }
 

@@ -4,7 +4,7 @@ use crate::kernel_support::in_guest;
 use crate::product::*;
 use crate::sharing::*;
 use lab::traffic::Held;
-use lab::{Client, Context, Flow, HoldOptions, Lab, Node, NodeOptions, Pace, Result, Witnessed};
+use lab::{Client, Context, Flow, HoldOptions, Lab, Node, NodeOptions, Result, Witnessed};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -123,16 +123,9 @@ impl Scene {
 
     /// New connections to both VIPs are answered by these nodes alone.
     pub fn expect_new_ones_at(&self, nodes: &[&str]) -> Result<()> {
-        for vip in vips() {
-            let target = SocketAddr::new(vip, PORT);
-            let sources = self.client.sources_for(vip, 90);
-            let report = self.client.tcp(target, sources, Pace::default())?;
-            report.expect_all_answered()?;
-            let answered: BTreeSet<String> = report.by_node().into_keys().collect();
-            let expected: BTreeSet<String> = nodes.iter().map(|name| (*name).to_owned()).collect();
-            assert_eq!(answered, expected, "{vip}");
-        }
-        Ok(())
+        vips()
+            .into_iter()
+            .try_for_each(|vip| expect_answered_by(&self.client, vip, 90, nodes))
     }
 
     /// Nothing of any VIP is on the n-th node, soon.

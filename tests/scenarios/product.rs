@@ -4,9 +4,9 @@ use clusterip::model::bucket::BucketCount;
 use clusterip::model::hash::{Flow, HashMode, Hasher, Layout};
 use clusterip::model::mac::Mac;
 use clusterip::model::vip::{L2Mode, Manager, Vip};
-use lab::{Host, Lab, Node, Result, Serve};
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use lab::{Client, Error, Host, Lab, Node, Pace, Result, Serve};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 pub const V4: &str = "10.77.0.99";
@@ -277,6 +277,26 @@ pub fn expect_fits_schema(document: &str) -> Result<()> {
         false => Err(lab::Error::new(format!(
             "{document}: {}",
             String::from_utf8_lossy(&judged.stderr)
+        ))),
+    }
+}
+
+/// So many new connections to a VIP are all answered, by these nodes and no others.
+pub fn expect_answered_by(
+    client: &Client,
+    vip: IpAddr,
+    count: usize,
+    nodes: &[&str],
+) -> Result<()> {
+    let sources = client.sources_for(vip, count);
+    let report = client.tcp(SocketAddr::new(vip, PORT), sources, Pace::default())?;
+    report.expect_all_answered()?;
+    let answered: BTreeSet<String> = report.by_node().into_keys().collect();
+    let expected: BTreeSet<String> = nodes.iter().map(|name| (*name).to_owned()).collect();
+    match answered == expected {
+        true => Ok(()),
+        false => Err(Error::new(format!(
+            "{vip}: {answered:?} answered, not {expected:?}"
         ))),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::cli::Arp;
 use super::screen::Screen;
-use super::{DATA, Failure, SCHEMA, USAGE, json, look};
+use super::{Context, DATA, Failure, SCHEMA, USAGE, json, look};
 use crate::guidance::{Confirmed, Guide, Line, Site, VENDORS, Vendor};
 use crate::model::mac::Mac;
 use crate::model::vip::{check_address, check_mac};
@@ -57,9 +57,9 @@ struct OfVendor {
 }
 
 /// `nodectl arp`.
-pub fn arp(args: &Arp) -> Result<String, Failure> {
+pub(super) fn arp(args: &Arp, context: &Context<'_>) -> Result<String, Failure> {
     let Some(vip) = args.vip else {
-        return list(args.json);
+        return list(context.json);
     };
     let vendors = chosen(&args.vendor)?;
     let (mac, from) = mac_of(vip, args.mac);
@@ -73,7 +73,7 @@ pub fn arp(args: &Arp) -> Result<String, Failure> {
         ports: args.ports.clone(),
         interface: args.interface.clone(),
     };
-    if args.json {
+    if context.json {
         let guides = vendors.iter().map(|vendor| OfVendor {
             name: name(vendor),
             guide: vendor.guide(&site),

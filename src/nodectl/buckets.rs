@@ -2,7 +2,7 @@
 
 use super::cli::OfVip;
 use super::screen::Screen;
-use super::{Failure, SCHEMA, connections_left, json, known, look};
+use super::{Context, Failure, SCHEMA, connections_left, json, known, look};
 use crate::model::host::Observed;
 use crate::model::phase::Phase;
 use crate::plan::installed::{Installed, counts};
@@ -35,12 +35,12 @@ pub(super) fn phase(found: &Installed, bucket: u16) -> Phase {
 }
 
 /// `nodectl buckets`.
-pub fn buckets(args: &OfVip) -> Result<String, Failure> {
+pub(super) fn buckets(args: &OfVip, context: &Context<'_>) -> Result<String, Failure> {
     let (mut kernel, observed) = look()?;
     let found = known(&observed, args.vip)?;
     let left = connections_left(&mut kernel, &observed, &found)?;
     let buckets = rows(&observed, &found, &left);
-    if args.json {
+    if context.json {
         return json(&Buckets {
             schema: SCHEMA,
             vip: args.vip.to_string(),

@@ -1,6 +1,7 @@
 //! `up`, `down`, `take` and `release`; `drain` has the rest.
 
 use super::cli::{Describe, Down, Move, Release, Take, Up};
+use super::outcome::Outcome;
 use super::{DATA, Failure, NOT_PERMITTED, known, look};
 use crate::host::announce::Announcements;
 use crate::host::apply::Manners;
@@ -11,7 +12,6 @@ use crate::host::reach::{Reached, reach};
 use crate::host::sweeper::sweep_later;
 use crate::model::bucket::BucketSet;
 use crate::model::hash::Hasher;
-use crate::model::host::Observed;
 use crate::model::mac::Mac;
 use crate::model::seed::derived_seed;
 use crate::model::vip::{L2Mode, Manager, Vip};
@@ -23,7 +23,7 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// `nodectl up`.
-pub fn up(args: &Up) -> Result<String, Failure> {
+pub fn up(args: &Up) -> Result<Outcome, Failure> {
     let (_lock, mut kernel) = begin()?;
     let vip = described(
         &mut kernel,
@@ -56,7 +56,7 @@ pub fn up(args: &Up) -> Result<String, Failure> {
 }
 
 /// `nodectl take`.
-pub fn take(args: &Take) -> Result<String, Failure> {
+pub fn take(args: &Take) -> Result<Outcome, Failure> {
     let (_lock, mut kernel, found) = begin_move(&args.buckets)?;
     let Move { buckets, force, .. } = &args.buckets;
     let adopt_s = args.adopt.unwrap_or(found.vip.drain_s);
@@ -64,7 +64,7 @@ pub fn take(args: &Take) -> Result<String, Failure> {
 }
 
 /// `nodectl release`.
-pub fn release(args: &Release) -> Result<String, Failure> {
+pub fn release(args: &Release) -> Result<Outcome, Failure> {
     let (lock, mut kernel, found) = begin_move(&args.buckets)?;
     let drain_s = if args.now { 0 } else { found.vip.drain_s };
     leave_buckets(lock, &mut kernel, &found, &args.buckets, drain_s)
@@ -77,7 +77,7 @@ pub(super) fn leave_buckets(
     found: &Installed,
     args: &Move,
     drain_s: u32,
-) -> Result<String, Failure> {
+) -> Result<Outcome, Failure> {
     let address = args.vip;
     let intent = Intent::Release {
         address,
@@ -105,11 +105,15 @@ pub(super) fn leave_buckets(
     if reached.observed.ending || !phases.leaving().is_empty() {
         sweep_later();
     }
-    summary(&reached.observed, address)
+    Ok(Outcome::of(
+        &reached.observed.rules,
+        address,
+        !reached.done.is_empty(),
+    ))
 }
 
 /// `nodectl down`. A VIP whose rules are gone is known by its address and its membership.
-pub fn down(args: &Down) -> Result<String, Failure> {
+pub fn down(args: &Down) -> Result<Outcome, Failure> {
     let (lock, mut kernel) = begin()?;
     let (observed, _) = kernel.observe(None, Some(args.vip))?;
     if let Some(found) = find(&observed.rules, args.vip) {
@@ -122,10 +126,13 @@ pub fn down(args: &Down) -> Result<String, Failure> {
     if observed.rules.is_empty() {
         lock.remove();
     }
-    Ok(match done.is_empty() {
-        true => format!("{} is not installed here\n", args.vip),
-        false => format!("{} is gone from this node\n", args.vip),
-    })
+    let changed = !done.is_empty();
+    let how = match changed {
+        true => "gone from this node",
+        false => "not installed here",
+    };
+    let sentence = format!("{} is {how}", args.vip);
+    Ok(Outcome::gone(args.vip, changed, sentence))
 }
 
 fn leave(kernel: &mut Kernel, address: IpAddr) -> Result<Reached, Failure> {
@@ -192,7 +199,7 @@ pub(super) fn take_buckets(
     buckets: BucketSet,
     adopt_s: u32,
     force: bool,
-) -> Result<String, Failure> {
+) -> Result<Outcome, Failure> {
     let address = vip.address;
     let intent = Intent::Take {
         vip,
@@ -203,7 +210,11 @@ pub(super) fn take_buckets(
     if reached.observed.ending {
         sweep_later();
     }
-    summary(&reached.observed, address)
+    Ok(Outcome::of(
+        &reached.observed.rules,
+        address,
+        !reached.done.is_empty(),
+    ))
 }
 
 /// By force nobody is asked.
@@ -236,17 +247,4 @@ fn require_manual(found: &Installed, force: bool) -> Result<(), Failure> {
         )),
         _ => Ok(()),
     }
-}
-
-fn summary(observed: &Observed, vip: IpAddr) -> Result<String, Failure> {
-    let Installed { vip, phases } = known(observed, vip)?;
-    let leaving = phases.leaving();
-    let draining = match leaving.is_empty() {
-        true => String::new(),
-        false => format!(", draining {leaving}"),
-    };
-    Ok(format!(
-        "{}/{} on {}: owned here {} of {} buckets{draining}\n",
-        vip.address, vip.prefix, vip.nic, phases.owned, vip.buckets
-    ))
 }

@@ -8,7 +8,7 @@ use crate::model::bucket::{BucketCount, BucketSet};
 use crate::model::hash::{HashMode, Layout};
 use crate::model::mac::Mac;
 use crate::model::vip::{DRAIN_S, Nic};
-use crate::pacemaker::configuration::Service;
+use crate::pacemaker::configuration::{Netns, Service};
 use clap::{Args, Parser, Subcommand};
 use std::net::IpAddr;
 
@@ -23,6 +23,12 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub verb: Verb,
+    /// Print JSON, schema 1
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// In this network namespace, as 'ip netns' shows it [default: where nodectl runs]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub netns: Option<Netns>,
 }
 
 /// What can be done.
@@ -211,9 +217,6 @@ pub struct Status {
     /// For how many seconds packets are counted, 0 to 60; 0 leaves their rate out
     #[arg(long, value_name = "SECONDS", default_value = "0.2")]
     pub rate: Seconds,
-    /// Print JSON, schema 1
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// Arguments of `buckets`.
@@ -221,9 +224,6 @@ pub struct Status {
 pub struct OfVip {
     /// The shared address
     pub vip: IpAddr,
-    /// Print JSON, schema 1
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// Arguments of `owner` and `explain`.
@@ -236,9 +236,6 @@ pub struct Owner {
     /// The port that it talks to, needed where the hash includes it
     #[arg(long, value_name = "PORT")]
     pub dport: Option<u16>,
-    /// Print JSON, schema 1
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// Arguments of `ruleset`.
@@ -325,9 +322,6 @@ pub struct Arp {
     /// List the vendors
     #[arg(long, conflicts_with = "vip")]
     pub list: bool,
-    /// Print JSON, schema 1
-    #[arg(long)]
-    pub json: bool,
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use super::screen::Screen;
 use crate::model::bucket::BucketSet;
 use crate::pacemaker::cluster::{Cluster, MemberState, Shared};
-use crate::pacemaker::query::{Query, ask};
+use crate::pacemaker::query::{Query, ask_at};
+use crate::sys::netns::Home;
 use serde::Serialize;
 use std::fmt::Write;
 use tracing::warn;
@@ -32,7 +33,8 @@ struct OfNode {
 }
 
 /// What Pacemaker says; `None` where it does not run, or cannot be asked.
-pub(super) fn view() -> Option<Cluster> {
+pub(super) fn view(home: Option<&Home>) -> Option<Cluster> {
+    let ask = |query| ask_at(home, query);
     // Where one cannot be asked the other need not be.
     let answers =
         ask(Query::Placement).and_then(|placement| Ok((placement, ask(Query::Resources)?)));
@@ -74,8 +76,9 @@ pub(super) fn of_vip(cluster: &Cluster, shared: &Shared, buckets: u16) -> OfVip 
     }
 }
 
-/// The lines about the cluster: one a node, and what is wrong with the whole.
-pub(super) fn lines(view: &OfVip, owned: &BucketSet, screen: Screen) -> String {
+/// The lines about the cluster: one a node, and what is wrong with the whole. `owned` is what the kernel of
+/// this node owns, if that can be seen.
+pub(super) fn lines(view: &OfVip, owned: Option<&BucketSet>, screen: Screen) -> String {
     let mut text = String::new();
     let name = |node: &OfNode| node.node.chars().count();
     let longest = view.nodes.iter().map(name).max().unwrap_or_default();
@@ -133,7 +136,7 @@ pub(super) fn lines(view: &OfVip, owned: &BucketSet, screen: Screen) -> String {
         shout("TWICE", what);
     }
     let here = view.nodes.iter().find(|node| node.here);
-    if let Some(here) = here
+    if let (Some(here), Some(owned)) = (here, owned)
         && here.buckets != *owned
     {
         let words = |set: &BucketSet| match set.is_empty() {

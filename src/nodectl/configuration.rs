@@ -1,30 +1,75 @@
 //! `nodectl crm` and `nodectl pcs`: a complete configuration, printed for whoever loads it.
 
 use super::cli::Configuration;
-use super::{DATA, Failure, REFUSED};
+use super::{Context, DATA, Failure, REFUSED, SCHEMA, json};
 use crate::model::bucket::BucketCount;
 use crate::model::hash::{Hasher, Layout};
 use crate::model::mac::Mac;
 use crate::model::vip::{L2Mode, Manager, Vip, longest_prefix};
-use crate::pacemaker::configuration::{self, Wish};
+use crate::pacemaker::configuration::{self, Netns, Wish};
+use serde::Serialize;
 use std::fs::File;
 use std::io::Read;
 
 /// Where randomness comes from (random(4)).
 const RANDOM: &str = "/dev/urandom";
 
+/// A configuration, for programs.
+#[derive(Serialize)]
+struct Printed {
+    schema: u32,
+    vip: String,
+    nic: String,
+    network_namespace: Option<String>,
+    mac: String,
+    hash: String,
+    seed: u32,
+    buckets: u16,
+    /// Who reads the text.
+    reader: &'static str,
+    configuration: String,
+}
+
 /// `nodectl crm`.
-pub fn crm(args: &Configuration) -> Result<String, Failure> {
-    Ok(configuration::crm(&wish(args)?))
+pub(super) fn crm(args: &Configuration, context: &Context<'_>) -> Result<String, Failure> {
+    print(args, context, "crm", configuration::crm)
 }
 
 /// `nodectl pcs`.
-pub fn pcs(args: &Configuration) -> Result<String, Failure> {
-    Ok(configuration::pcs(&wish(args)?))
+pub(super) fn pcs(args: &Configuration, context: &Context<'_>) -> Result<String, Failure> {
+    print(args, context, "sh", configuration::pcs)
+}
+
+fn print(
+    args: &Configuration,
+    context: &Context<'_>,
+    reader: &'static str,
+    words: fn(&Wish) -> String,
+) -> Result<String, Failure> {
+    let wish = wish(args, context.netns)?;
+    let text = words(&wish);
+    if !context.json {
+        return Ok(text);
+    }
+    json(&Printed {
+        schema: SCHEMA,
+        vip: wish.ip.to_string(),
+        nic: wish.nic.to_string(),
+        network_namespace: wish.netns.as_ref().map(|netns| netns.as_str().to_owned()),
+        mac: wish
+            .mac
+            .unwrap_or_else(|| Mac::of_group(wish.ip))
+            .to_string(),
+        hash: wish.hash.to_string(),
+        seed: wish.seed,
+        buckets: wish.buckets(),
+        reader,
+        configuration: text,
+    })
 }
 
 /// What is asked for, if the address, its network and its MAC can be shared at all.
-fn wish(args: &Configuration) -> Result<Wish, Failure> {
+fn wish(args: &Configuration, netns: Option<&Netns>) -> Result<Wish, Failure> {
     let address = args.vip.address;
     let seed = match args.seed {
         Some(seed) => seed,
@@ -34,6 +79,7 @@ fn wish(args: &Configuration) -> Result<Wish, Failure> {
         ip: address,
         prefix: args.vip.prefix,
         nic: args.nic.clone(),
+        netns: netns.cloned(),
         nodes: args.nodes,
         buckets: args.buckets,
         hash: args.hash,

@@ -2,11 +2,12 @@
 
 use super::change::{begin_move, leave_buckets, take_buckets};
 use super::cli::{Drain, Move, WaitDrained};
-use super::{DATA, Failure, LATER, known, look};
+use super::outcome::Outcome;
+use super::{DATA, Failure, LATER, look};
 use crate::host::lock::lock;
 use crate::host::observe::Kernel;
 use crate::host::sweeper::settle;
-use crate::model::phase::Phases;
+use crate::model::ruleset::Ruleset;
 use crate::model::vip::DRAIN_S;
 use crate::plan::installed::phases_of;
 use std::io::{IsTerminal, Write};
@@ -18,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// `nodectl drain`.
-pub fn drain(args: &Drain) -> Result<String, Failure> {
+pub fn drain(args: &Drain) -> Result<Outcome, Failure> {
     let (lock, mut kernel, found) = begin_move(&args.buckets)?;
     let usual = match found.vip.drain_s {
         0 => DRAIN_S,
@@ -29,7 +30,7 @@ pub fn drain(args: &Drain) -> Result<String, Failure> {
 }
 
 /// `nodectl undrain`.
-pub fn undrain(args: &Move) -> Result<String, Failure> {
+pub fn undrain(args: &Move) -> Result<Outcome, Failure> {
     let (_lock, mut kernel, found) = begin_move(args)?;
     let here = found.phases.leaving().union(&found.phases.owned);
     let elsewhere = args.buckets.without(&here);
@@ -53,15 +54,17 @@ pub fn undrain(args: &Move) -> Result<String, Failure> {
 }
 
 /// `nodectl wait-drained`.
-pub fn wait_drained(args: &WaitDrained) -> Result<String, Failure> {
+pub fn wait_drained(args: &WaitDrained) -> Result<Outcome, Failure> {
     let begin = Instant::now();
     let mut shown = String::new();
     loop {
-        let phases = settled(args.vip)?;
+        let rules = settled(args.vip)?;
+        let phases = phases_of(&rules, args.vip);
         let leaving = phases.leaving();
         if leaving.is_empty() {
             progress(&mut shown, "");
-            return Ok(format!("{}: nothing drains here\n", args.vip));
+            let sentence = format!("{}: nothing drains here", args.vip);
+            return Ok(Outcome::of(&rules, args.vip, false).saying(sentence));
         }
         let left_s = phases.leaving_ms().unwrap_or_default().div_ceil(1000);
         if args
@@ -85,22 +88,18 @@ pub fn wait_drained(args: &WaitDrained) -> Result<String, Failure> {
     }
 }
 
-/// The VIP's phases, after what has ended was taken away.
-fn settled(vip: IpAddr) -> Result<Phases, Failure> {
+/// The rules, after what has ended of the VIP was taken away. With its last connection it may go as a whole.
+fn settled(vip: IpAddr) -> Result<Ruleset, Failure> {
     let (_, observed) = look()?;
-    let Ok(found) = known(&observed, vip) else {
-        // With its last connection a VIP of Pacemaker goes.
-        return Ok(Phases::default());
-    };
-    if found.phases.leaving().is_empty() {
-        return Ok(found.phases);
+    if phases_of(&observed.rules, vip).leaving().is_empty() {
+        return Ok(observed.rules);
     }
     let _lock = lock(PATIENCE)?;
     let mut kernel = Kernel::open()?;
     let settled = settle(&mut kernel)?;
     match settled.failed {
         Some(error) => Err(error.into()),
-        None => Ok(phases_of(&settled.rules, vip)),
+        None => Ok(settled.rules),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::cli::{Client, Owner};
 use super::screen::Screen;
-use super::{DATA, Failure, REFUSED, SCHEMA, USAGE, cluster, json, known, look};
+use super::{Context, DATA, Failure, REFUSED, SCHEMA, USAGE, cluster, json, known, look};
 use crate::host::oracle;
 use crate::model::hash::{Flow, HashMode, Layout};
 use crate::model::phase::Phase;
@@ -69,7 +69,7 @@ pub(super) fn flow(
 }
 
 /// `nodectl explain`.
-pub fn explain(args: &Owner) -> Result<String, Failure> {
+pub(super) fn explain(args: &Owner, context: &Context<'_>) -> Result<String, Failure> {
     let (mut kernel, observed) = look()?;
     let found = known(&observed, args.vip)?;
     let flow = flow(&found.vip, args.client, args.dport)?;
@@ -84,7 +84,7 @@ pub fn explain(args: &Owner) -> Result<String, Failure> {
     let flow = staying.iter().find(same).copied().unwrap_or(flow);
     let explained = explanation(&observed.rules, &found, &flow, &staying);
     let asked = oracle::bucket(&found.vip, &flow);
-    let pacemaker = cluster::view();
+    let pacemaker = cluster::view(context.home.as_ref());
     let owners = pacemaker.as_ref().and_then(|cluster| {
         let shared = cluster.of_vip(args.vip, Some(&found.vip.manager))?;
         let owners = shared.owners(explained.bucket).into_iter();
@@ -102,7 +102,7 @@ pub fn explain(args: &Owner) -> Result<String, Failure> {
             ),
         ));
     }
-    if args.json {
+    if context.json {
         return json(&Explained {
             schema: SCHEMA,
             vip: args.vip.to_string(),

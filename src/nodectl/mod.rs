@@ -12,6 +12,7 @@ mod cluster;
 mod configuration;
 mod drain;
 mod explain;
+mod outcome;
 mod owner;
 mod ruleset;
 mod screen;
@@ -25,7 +26,9 @@ use crate::host::lock::LockError;
 use crate::host::observe::{Kernel, ObserveError};
 use crate::host::reach::ReachError;
 use crate::model::host::Observed;
+use crate::pacemaker::configuration::Netns;
 use crate::plan::installed::{Installed, find};
+use crate::sys::netns::{Home, NetnsError, enter};
 use crate::sys::nft::NftError;
 use cli::{Cli, Verb};
 use std::collections::BTreeMap;
@@ -67,24 +70,42 @@ impl Failure {
     }
 }
 
-/// Does what the command line says and returns what is to be printed.
+/// What holds for every verb.
+struct Context<'a> {
+    /// Programs read what is printed.
+    json: bool,
+    /// The network namespace that was entered, or that a configuration is for.
+    netns: Option<&'a Netns>,
+    /// The one that was left, where Pacemaker is.
+    home: Option<Home>,
+}
+
+/// Does what the command line says and returns what is to be printed. The calling thread stays in the
+/// network namespace that was asked for.
 pub fn run(cli: &Cli) -> Result<String, Failure> {
+    let (json, netns) = (cli.json, cli.netns.as_ref());
+    let home = match &cli.verb {
+        // The namespace is on other machines, perhaps.
+        Verb::Crm(_) | Verb::Pcs(_) => None,
+        _ => netns.map(|netns| enter(netns.as_str())).transpose()?,
+    };
+    let context = Context { json, netns, home };
     match &cli.verb {
-        Verb::Up(args) => change::up(args),
-        Verb::Down(args) => change::down(args),
-        Verb::Take(args) => change::take(args),
-        Verb::Release(args) => change::release(args),
-        Verb::Drain(args) => drain::drain(args),
-        Verb::Undrain(args) => drain::undrain(args),
-        Verb::WaitDrained(args) => drain::wait_drained(args),
-        Verb::Status(args) => status::status(args),
-        Verb::Buckets(args) => buckets::buckets(args),
-        Verb::Owner(args) => owner::owner(args),
-        Verb::Explain(args) => explain::explain(args),
-        Verb::Ruleset(args) => ruleset::ruleset(args),
-        Verb::Crm(args) => configuration::crm(args),
-        Verb::Pcs(args) => configuration::pcs(args),
-        Verb::Arp(args) => arp::arp(args),
+        Verb::Up(args) => change::up(args)?.tell(json),
+        Verb::Down(args) => change::down(args)?.tell(json),
+        Verb::Take(args) => change::take(args)?.tell(json),
+        Verb::Release(args) => change::release(args)?.tell(json),
+        Verb::Drain(args) => drain::drain(args)?.tell(json),
+        Verb::Undrain(args) => drain::undrain(args)?.tell(json),
+        Verb::WaitDrained(args) => drain::wait_drained(args)?.tell(json),
+        Verb::Status(args) => status::status(args, &context),
+        Verb::Buckets(args) => buckets::buckets(args, &context),
+        Verb::Owner(args) => owner::owner(args, &context),
+        Verb::Explain(args) => explain::explain(args, &context),
+        Verb::Ruleset(args) => ruleset::ruleset(args, &context),
+        Verb::Crm(args) => configuration::crm(args, &context),
+        Verb::Pcs(args) => configuration::pcs(args, &context),
+        Verb::Arp(args) => arp::arp(args, &context),
     }
 }
 
@@ -162,6 +183,20 @@ impl From<ObserveError> for Failure {
             _ => "",
         };
         lacking(code, &error).unwrap_or_else(|| Failure::new(code, format!("{error}{hint}")))
+    }
+}
+
+impl From<NetnsError> for Failure {
+    fn from(error: NetnsError) -> Self {
+        let code = match error.is_gone() {
+            true => DATA,
+            false => code_of_errno(error.errno()),
+        };
+        let hint = match code {
+            NOT_PERMITTED => "; run nodectl as root",
+            _ => "",
+        };
+        Failure::new(code, format!("{error}{hint}"))
     }
 }
 

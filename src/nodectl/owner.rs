@@ -3,7 +3,7 @@
 use super::buckets::phase;
 use super::cli::Owner;
 use super::explain::flow;
-use super::{Failure, SCHEMA, json, known, look};
+use super::{Context, Failure, SCHEMA, json, known, look};
 use crate::model::phase::Phase;
 use serde::Serialize;
 
@@ -15,14 +15,14 @@ struct Answer {
 }
 
 /// `nodectl owner`.
-pub fn owner(args: &Owner) -> Result<String, Failure> {
+pub(super) fn owner(args: &Owner, context: &Context<'_>) -> Result<String, Failure> {
     let (_, observed) = look()?;
     let found = known(&observed, args.vip)?;
     let bucket = found
         .vip
         .bucket(&flow(&found.vip, args.client, args.dport)?);
     let phase = phase(&found, bucket);
-    if args.json {
+    if context.json {
         return json(&Answer {
             schema: SCHEMA,
             bucket,

@@ -4,29 +4,101 @@
 //! the address, the checksum that follows a change); here each rule is worded by its author.
 
 use super::change::{described, within};
-use super::cli::{Describe, Ruleset as Arguments};
-use super::{Failure, look};
+use super::cli::{AddressWithPrefix, Describe, Ruleset as Arguments};
+use super::{Context, Failure, SCHEMA, json, look};
+use crate::host::observe::Kernel;
+use crate::model::bucket::BucketCount;
 use crate::model::host::Observed;
 use crate::model::phase::Phases;
 use crate::model::ruleset::{
-    Chain, Data, Element, Hook, KeyPart, Lifetime, Rule, Ruleset, Set, TABLE, Target, Verdict,
+    Chain, Data, Element, Family, Hook, KeyPart, Lifetime, Rule, Ruleset, Set, TABLE, Table,
+    Target, Verdict,
 };
 use crate::plan::before::remember_before;
 use crate::plan::dataplane;
 use crate::plan::health::known_rule;
 use crate::plan::installed::installed;
+use serde::Serialize;
 use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+/// The rules, for programs.
+#[derive(Serialize)]
+struct Rules {
+    schema: u32,
+    tables: Vec<TableShown>,
+}
+
+#[derive(Serialize)]
+struct TableShown {
+    family: &'static str,
+    table: &'static str,
+    sets: Vec<SetShown>,
+    chains: Vec<ChainShown>,
+}
+
+/// A set or a map, in nft's words.
+#[derive(Serialize)]
+struct SetShown {
+    set: String,
+    kind: &'static str,
+    #[serde(rename = "type")]
+    of: String,
+    /// Its size, flags and times: a line each.
+    options: Vec<String>,
+    elements: Vec<String>,
+    #[serde(skip)]
+    between: &'static str,
+}
+
+#[derive(Serialize)]
+struct ChainShown {
+    chain: String,
+    comment: Option<String>,
+    /// Where the kernel calls it, if not a rule does.
+    hook: Option<String>,
+    rules: Vec<RuleShown>,
+}
+
+#[derive(Serialize)]
+struct RuleShown {
+    /// The rule in nft's words, with its counter; of a rule that is none of ours what is known of it.
+    rule: String,
+    /// Why it is there; null of a rule that is none of ours.
+    comment: Option<&'static str>,
+}
+
 /// `nodectl ruleset`.
-pub fn ruleset(args: &Arguments) -> Result<String, Failure> {
+pub(super) fn ruleset(args: &Arguments, context: &Context<'_>) -> Result<String, Failure> {
     let (mut kernel, observed) = look()?;
-    let (Some(vip), Some(buckets)) = (args.vip, args.buckets) else {
-        let known = installed(&observed.rules).into_iter();
-        let vips: Vec<_> = known.map(|known| (known.vip, known.phases)).collect();
-        let words = dataplane::ruleset(&vips);
-        return Ok(render(&observed.rules, &words));
+    let (rules, words) = match (args.vip, args.buckets) {
+        (Some(vip), Some(buckets)) => {
+            let rules = would_be(&mut kernel, args, vip, buckets)?;
+            (rules.clone(), rules)
+        }
+        _ => {
+            let known = installed(&observed.rules).into_iter();
+            let vips: Vec<_> = known.map(|known| (known.vip, known.phases)).collect();
+            (observed.rules, dataplane::ruleset(&vips))
+        }
     };
+    let tables = tables(&rules, &words);
+    match context.json {
+        true => json(&Rules {
+            schema: SCHEMA,
+            tables,
+        }),
+        false => Ok(tables.iter().map(table_text).collect()),
+    }
+}
+
+/// What `up` would install.
+fn would_be(
+    kernel: &mut Kernel,
+    args: &Arguments,
+    vip: AddressWithPrefix,
+    buckets: BucketCount,
+) -> Result<Ruleset, Failure> {
     let describe = Describe {
         nic: args.nic.clone(),
         buckets,
@@ -36,33 +108,72 @@ pub fn ruleset(args: &Arguments) -> Result<String, Failure> {
         mac: args.mac,
         drain_s: 0,
     };
-    let vip = described(&mut kernel, vip.address, vip.prefix, &describe)?;
+    let vip = described(kernel, vip.address, vip.prefix, &describe)?;
     let own = args.own.clone().unwrap_or_default();
     within(&own, &vip)?;
     let mut rules = dataplane::ruleset(&[(vip, Phases::owning(own))]);
     remember_before(&mut rules, &Observed::default());
-    Ok(render(&rules, &rules))
+    Ok(rules)
 }
 
-/// The ruleset as text. Rules that are in `words` too are worded as there.
-pub fn render(rules: &Ruleset, words: &Ruleset) -> String {
-    let mut text = String::new();
-    for (family, table) in rules {
+/// The rules in words; those that are in `words` too are worded as there.
+fn tables(rules: &Ruleset, words: &Ruleset) -> Vec<TableShown> {
+    let of_table = |(family, table): (&Family, &Table)| {
         let words = words.get(family);
-        let _ = writeln!(text, "table {} {TABLE} {{", family.name());
-        for (name, set) in &table.sets {
-            render_set(&mut text, name, set);
+        let chains = table.chains.iter();
+        TableShown {
+            family: family.name(),
+            table: TABLE,
+            sets: table
+                .sets
+                .iter()
+                .map(|(name, set)| of_set(name, set))
+                .collect(),
+            chains: chains
+                .map(|(name, chain)| {
+                    let words = words.and_then(|table| table.chains.get(name));
+                    of_chain(name, chain, words)
+                })
+                .collect(),
         }
-        for (name, chain) in &table.chains {
-            let words = words.and_then(|table| table.chains.get(name));
-            render_chain(&mut text, name, chain, words);
-        }
-        let _ = writeln!(text, "}}");
-    }
-    text
+    };
+    rules.iter().map(of_table).collect()
 }
 
-fn render_set(text: &mut String, name: &str, set: &Set) {
+fn table_text(table: &TableShown) -> String {
+    let mut text = format!("table {} {} {{\n", table.family, table.table);
+    // Writing to a String cannot fail.
+    for set in &table.sets {
+        let _ = writeln!(text, "\t{} {} {{\n\t\ttype {}", set.kind, set.set, set.of);
+        for line in &set.options {
+            let _ = writeln!(text, "\t\t{line}");
+        }
+        if !set.elements.is_empty() {
+            let elements = set.elements.join(set.between);
+            let _ = writeln!(text, "\t\telements = {{ {elements} }}");
+        }
+        let _ = writeln!(text, "\t}}\n");
+    }
+    for chain in &table.chains {
+        let _ = writeln!(text, "\tchain {} {{", chain.chain);
+        if let Some(comment) = &chain.comment {
+            let _ = writeln!(text, "\t\tcomment \"{comment}\"");
+        }
+        if let Some(hook) = &chain.hook {
+            let _ = writeln!(text, "\t\t{hook}");
+        }
+        for RuleShown { rule, comment } in &chain.rules {
+            let _ = match comment {
+                Some(comment) => writeln!(text, "\t\t{rule} comment \"{comment}\""),
+                None => writeln!(text, "\t\t# not ours: {rule}"),
+            };
+        }
+        let _ = writeln!(text, "\t}}\n");
+    }
+    text + "}\n"
+}
+
+fn of_set(name: &str, set: &Set) -> SetShown {
     let kind = if set.spec.data == Data::None {
         "set"
     } else {
@@ -75,39 +186,33 @@ fn render_set(text: &mut String, name: &str, set: &Set) {
         Data::Mac => " : ether_addr",
         Data::Other(_) => " : unknown",
     };
-    let _ = writeln!(text, "\t{kind} {name} {{");
-    let _ = writeln!(text, "\t\ttype {}{data}", key.join(" . "));
-    let _ = writeln!(text, "\t\tsize {}", set.spec.size);
+    let mut options = vec![format!("size {}", set.spec.size)];
     match set.spec.lifetime {
         Lifetime::Endless => {}
-        Lifetime::Each => {
-            let _ = writeln!(text, "\t\tflags timeout");
-        }
-        Lifetime::Learnt(lifetime) => {
-            let _ = writeln!(text, "\t\tflags dynamic,timeout");
-            let _ = writeln!(text, "\t\ttimeout {lifetime}ms");
-        }
+        Lifetime::Each => options.push("flags timeout".to_owned()),
+        Lifetime::Learnt(lifetime) => options.extend([
+            "flags dynamic,timeout".to_owned(),
+            format!("timeout {lifetime}ms"),
+        ]),
     }
-    if let Some(interval) = set.spec.collected_ms {
-        let _ = writeln!(text, "\t\tgc-interval {interval}ms");
-    }
-    if set.spec.counters {
-        let _ = writeln!(text, "\t\tcounter");
-    }
-    let elements: Vec<String> = set
-        .elements
-        .iter()
-        .map(|(key, element)| element_text(&set.spec.key, key, element))
-        .collect();
-    if !elements.is_empty() {
+    let collected = set.spec.collected_ms;
+    options.extend(collected.map(|interval| format!("gc-interval {interval}ms")));
+    options.extend(set.spec.counters.then(|| "counter".to_owned()));
+    let elements = set.elements.iter();
+    SetShown {
+        set: name.to_owned(),
+        kind,
+        of: key.join(" . ") + data,
+        options,
+        elements: elements
+            .map(|(key, element)| element_text(&set.spec.key, key, element))
+            .collect(),
         // One a line where they say more than a word.
-        let between = match set.spec.data {
+        between: match set.spec.data {
             Data::None => ", ",
             _ => ",\n\t\t\t     ",
-        };
-        let _ = writeln!(text, "\t\telements = {{ {} }}", elements.join(between));
+        },
     }
-    let _ = writeln!(text, "\t}}\n");
 }
 
 fn type_name(part: KeyPart) -> &'static str {
@@ -195,12 +300,8 @@ fn verdict_text(verdict: &Verdict) -> String {
     }
 }
 
-fn render_chain(text: &mut String, name: &str, chain: &Chain, words: Option<&Chain>) {
-    let _ = writeln!(text, "\tchain {name} {{");
-    if let Some(comment) = &chain.comment {
-        let _ = writeln!(text, "\t\tcomment \"{comment}\"");
-    }
-    if let Some(base) = &chain.base {
+fn of_chain(name: &str, chain: &Chain, words: Option<&Chain>) -> ChainShown {
+    let hook = chain.base.as_ref().map(|base| {
         let hook = match &base.hook {
             Hook::Ingress(device) => format!("ingress device \"{device}\""),
             Hook::ArpInput => "input".to_owned(),
@@ -209,21 +310,27 @@ fn render_chain(text: &mut String, name: &str, chain: &Chain, words: Option<&Cha
             Hook::After => "postrouting".to_owned(),
             Hook::Other(what) => what.clone(),
         };
-        let _ = writeln!(
-            text,
-            "\t\ttype filter hook {hook} priority {}; policy accept;",
-            base.priority
-        );
+        let priority = base.priority;
+        format!("type filter hook {hook} priority {priority}; policy accept;")
+    });
+    ChainShown {
+        chain: name.to_owned(),
+        comment: chain.comment.clone(),
+        hook,
+        rules: chain
+            .rules
+            .iter()
+            .map(|rule| of_rule(rule, words))
+            .collect(),
     }
-    for rule in &chain.rules {
-        let _ = writeln!(text, "\t\t{}", rule_text(rule, words));
-    }
-    let _ = writeln!(text, "\t}}\n");
 }
 
-fn rule_text(rule: &Rule, words: Option<&Chain>) -> String {
+fn of_rule(rule: &Rule, words: Option<&Chain>) -> RuleShown {
     let Some(known) = known_rule(rule, words) else {
-        return format!("# not ours: {:?}", rule.exprs);
+        return RuleShown {
+            rule: format!("{:?}", rule.exprs),
+            comment: None,
+        };
     };
     let text = match rule.count {
         None => known.text.clone(),
@@ -233,5 +340,8 @@ fn rule_text(rule: &Rule, words: Option<&Chain>) -> String {
             1,
         ),
     };
-    format!("{text} comment \"{}\"", known.comment)
+    RuleShown {
+        rule: text,
+        comment: Some(known.comment),
+    }
 }

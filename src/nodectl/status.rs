@@ -4,12 +4,13 @@
 use super::cli::Status as Arguments;
 use super::cluster::{self, OfVip};
 use super::screen::Screen;
-use super::{Failure, SCHEMA, connections_left, json, look};
+use super::{Context, Failure, SCHEMA, connections_left, json, look};
 use crate::model::bucket::BucketSet;
 use crate::model::host::Observed;
 use crate::model::phase::{Phase, Phases};
 use crate::model::vip::Vip;
 use crate::pacemaker::cluster::{Cluster, Shared};
+use crate::pacemaker::configuration::Netns;
 use crate::plan::health::{Drift, drift};
 use crate::plan::installed::{Installed, addresses, counts, foreign, installed, is_unreadable};
 use serde::Serialize;
@@ -35,6 +36,8 @@ struct Status {
 #[derive(Serialize)]
 struct Elsewhere {
     vip: Option<String>,
+    /// Where the cluster has it on its nodes; null is the host's.
+    network_namespace: Option<String>,
     cluster: OfVip,
 }
 
@@ -85,10 +88,10 @@ struct Traffic {
 }
 
 /// `nodectl status`.
-pub fn status(args: &Arguments) -> Result<String, Failure> {
+pub(super) fn status(args: &Arguments, context: &Context<'_>) -> Result<String, Failure> {
     let cluster = match args.local {
         true => None,
-        false => cluster::view(),
+        false => cluster::view(context.home.as_ref()),
     };
     let (mut kernel, mut observed) = look()?;
     let mut rates = BTreeMap::new();
@@ -126,7 +129,8 @@ pub fn status(args: &Arguments) -> Result<String, Failure> {
         });
     }
     let elsewhere = elsewhere(cluster.as_ref(), &vips);
-    if args.json {
+    let own = context.netns.map(Netns::as_str);
+    if context.json {
         return json(&Status {
             schema: SCHEMA,
             vips: vips.into_iter().map(describe).collect(),
@@ -141,8 +145,18 @@ pub fn status(args: &Arguments) -> Result<String, Failure> {
     for of in &elsewhere {
         let vip = of.vip.as_deref().unwrap_or("an address of the cluster");
         let title = screen.name(vip);
-        let lines = cluster::lines(&of.cluster, &BucketSet::default(), screen);
-        screens.push(format!("{title}: not installed here\n{lines}"));
+        let netns = of.network_namespace.as_deref();
+        // What the kernel does in another namespace cannot be seen from here.
+        let (place, owned) = match (netns == own, netns) {
+            (true, _) => ("not installed here".to_owned(), Some(BucketSet::default())),
+            (false, Some(netns)) => (
+                format!("in network namespace {netns}: see 'nodectl --netns {netns} status'"),
+                None,
+            ),
+            (false, None) => ("not in this network namespace".to_owned(), None),
+        };
+        let lines = cluster::lines(&of.cluster, owned.as_ref(), screen);
+        screens.push(format!("{title}: {place}\n{lines}"));
     }
     Ok(screens.join("\n"))
 }
@@ -160,6 +174,7 @@ fn elsewhere(cluster: Option<&Cluster>, vips: &[Known<'_>]) -> Vec<Elsewhere> {
             let last = shared.instances.keys().next_back();
             Elsewhere {
                 vip: shared.ip.map(|vip| vip.to_string()),
+                network_namespace: shared.netns.clone(),
                 cluster: cluster::of_vip(cluster, shared, last.map_or(0, |last| last + 1)),
             }
         })
@@ -293,7 +308,7 @@ fn of_vip(known: &Known<'_>, screen: Screen) -> String {
         format!("{} (must be the same on all nodes)", vip.digest()),
     );
     if let Some(cluster) = &known.cluster {
-        text += &cluster::lines(cluster, owned, screen);
+        text += &cluster::lines(cluster, Some(owned), screen);
     }
     for piece in &known.drift {
         let about = format!("  {:<9} ", "drift");

@@ -71,6 +71,8 @@ pub struct Shared {
     pub resource: String,
     /// The parameter `ip`, if it can be told.
     pub ip: Option<IpAddr>,
+    /// The parameter `network_namespace`: where on its nodes the address is, if not in the host's.
+    pub netns: Option<String>,
     /// For each instance the nodes on which it runs.
     pub instances: BTreeMap<u16, BTreeSet<String>>,
 }
@@ -128,14 +130,14 @@ impl Cluster {
     /// [`ClusterError`] for what is no XML.
     pub fn read(placement: &str, resources: &str) -> Result<Self, ClusterError> {
         let placement = Document::parse(placement)?;
-        let addresses = addresses(&Document::parse(resources)?);
+        let configured = configured(&Document::parse(resources)?);
         let quorum = placement.descendants();
         let quorum = quorum
             .filter(|node| node.has_tag_name("current_dc"))
             .any(|dc| dc.attribute("with_quorum") == Some("true"));
         Ok(Cluster {
             members: members(&placement),
-            shared: shared(&placement, &addresses),
+            shared: shared(&placement, &configured),
             quorum,
         })
     }
@@ -164,10 +166,10 @@ fn members(placement: &Document<'_>) -> BTreeMap<String, MemberState> {
         .collect()
 }
 
-/// The shared addresses; which is which is known as far as `addresses` says.
+/// The shared addresses; which is which is known as far as `configured` says.
 pub(super) fn shared(
     placement: &Document<'_>,
-    addresses: &BTreeMap<String, IpAddr>,
+    configured: &BTreeMap<String, Configured>,
 ) -> Vec<Shared> {
     let mut found: BTreeMap<String, Shared> = BTreeMap::new();
     let resources = placement.descendants();
@@ -180,7 +182,10 @@ pub(super) fn shared(
         };
         let entry = found.entry(resource.to_owned()).or_insert_with(|| Shared {
             resource: resource.to_owned(),
-            ip: addresses.get(resource).copied(),
+            ip: configured.get(resource).and_then(|known| known.ip),
+            netns: configured
+                .get(resource)
+                .and_then(|known| known.netns.clone()),
             instances: BTreeMap::new(),
         });
         let runs = entry.instances.entry(bucket).or_default();
@@ -199,23 +204,34 @@ fn instance(id: &str) -> Option<(&str, u16)> {
     }
 }
 
-/// The parameter `ip` of each primitive of ours, as far as it stands in the primitive itself.
-fn addresses(resources: &Document<'_>) -> BTreeMap<String, IpAddr> {
+/// What is to be known of a primitive's parameters.
+pub(super) struct Configured {
+    ip: Option<IpAddr>,
+    netns: Option<String>,
+}
+
+/// The parameters of each primitive of ours, as far as they stand in the primitive itself.
+fn configured(resources: &Document<'_>) -> BTreeMap<String, Configured> {
     let primitives = resources.descendants();
     let ours = primitives.filter(|node| {
         let is = |name, value| node.attribute(name) == Some(value);
         node.has_tag_name("primitive") && is("type", "ClusterIP") && is("provider", "rust")
     });
     ours.filter_map(|primitive| {
-        let parameters = primitive.descendants();
-        let mut parameters = parameters.filter(|node| {
-            let within = node.parent_element();
-            node.has_tag_name("nvpair")
-                && within.is_some_and(|within| within.has_tag_name("instance_attributes"))
-        });
-        let ip = parameters.find(|pair| pair.attribute("name") == Some("ip"))?;
-        let ip = ip.attribute("value")?.parse().ok()?;
-        Some((primitive.attribute("id")?.to_owned(), ip))
+        let parameter = |name| {
+            let mut pairs = primitive.descendants().filter(|node| {
+                let within = node.parent_element();
+                node.has_tag_name("nvpair")
+                    && within.is_some_and(|within| within.has_tag_name("instance_attributes"))
+            });
+            let pair = pairs.find(|pair| pair.attribute("name") == Some(name))?;
+            pair.attribute("value")
+        };
+        let known = Configured {
+            ip: parameter("ip").and_then(|ip| ip.parse().ok()),
+            netns: parameter("network_namespace").map(str::to_owned),
+        };
+        Some((primitive.attribute("id")?.to_owned(), known))
     })
     .collect()
 }
@@ -226,7 +242,8 @@ mod tests {
 
     const RESOURCES: &str = r#"<resources><clone id="cloneIP">
         <primitive id="resIP" class="ocf" provider="rust" type="ClusterIP">
-        <instance_attributes id="a"><nvpair id="b" name="ip" value="10.0.0.99"/></instance_attributes>
+        <instance_attributes id="a"><nvpair id="b" name="ip" value="10.0.0.99"/>
+        <nvpair id="e" name="network_namespace" value="web"/></instance_attributes>
         <meta_attributes id="c"><nvpair id="d" name="ip" value="wrong"/></meta_attributes>
         </primitive></clone>
         <primitive id="other" class="ocf" provider="heartbeat" type="IPaddr2"/></resources>"#;
@@ -265,6 +282,7 @@ mod tests {
             panic!("{:?}", cluster.shared);
         };
         assert_eq!(shared.ip, Some("10.0.0.99".parse().expect("an address")));
+        assert_eq!(shared.netns.as_deref(), Some("web"));
         assert_eq!(shared.on("n1").to_string(), "0-1");
         assert_eq!(shared.owners(1), ["n1", "n2"]);
         assert_eq!(shared.twice().to_string(), "1");

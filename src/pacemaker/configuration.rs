@@ -40,6 +40,8 @@ pcs cluster cib-push "$folder/new.xml" diff-against="$folder/old.xml"
 "#;
 /// Pacemaker's default of shutdown-escalation.
 const ESCALATION_S: u32 = 20 * 60;
+/// The parameter that both agents have.
+const NETNS: &str = "network_namespace";
 /// What the rule is for.
 const ONLY_THERE: &str = "Buckets go to nodes where the service runs, and nowhere else.";
 
@@ -80,6 +82,33 @@ impl FromStr for Service {
     }
 }
 
+/// The name of a network namespace. Quotes, white space and control characters are refused beside what `ip
+/// netns` refuses: they could not be printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Netns(String);
+
+impl Netns {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Netns {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let shown = |b: u8| b.is_ascii_graphic() && !b"/\"'\\".contains(&b);
+        let fits = (1..=255).contains(&text.len()) && text.bytes().all(shown);
+        match fits && text != "." && text != ".." {
+            true => Ok(Netns(text.to_owned())),
+            false => Err(format!(
+                "'{text}' is no name of a network namespace; use one that 'ip netns' shows"
+            )),
+        }
+    }
+}
+
 /// What is to be configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wish {
@@ -89,6 +118,8 @@ pub struct Wish {
     pub prefix: Option<u8>,
     /// The interface.
     pub nic: Nic,
+    /// The network namespace that it is in, if it is not the host's.
+    pub netns: Option<Netns>,
     /// How many nodes there are.
     pub nodes: u16,
     /// How many buckets, if not so many a node as are usual.
@@ -123,8 +154,10 @@ impl Wish {
             .to_owned()
     }
 
-    fn parameters(&self) -> Vec<(&'static str, String)> {
+    /// The address's parameters, the values between such quotes.
+    fn parameters(&self, quote: char) -> String {
         let mut all = vec![("ip", self.ip.to_string()), ("nic", self.nic.to_string())];
+        all.extend(self.netns.as_ref().map(|netns| (NETNS, netns.0.clone())));
         all.extend(
             self.prefix
                 .map(|prefix| ("cidr_netmask", prefix.to_string())),
@@ -135,7 +168,11 @@ impl Wish {
             ("hash_seed", format!("{:#010x}", self.seed)),
             ("drain_timeout", format!("{}s", self.drain_s)),
         ]);
-        all
+        let all: Vec<String> = all
+            .into_iter()
+            .map(|(name, value)| format!("{name}={quote}{value}{quote}"))
+            .collect();
+        all.join(" ")
     }
 
     /// The node attribute that says where the service runs, if it is configured here.
@@ -156,6 +193,14 @@ impl Wish {
         self.service.as_ref().map(|service| match service {
             Service::Agent(agent) => (format!("clone-service-{}", self.tag()), Some(&**agent)),
             Service::Clone(name) => (name.clone(), None),
+        })
+    }
+
+    /// The gate's parameters before its operations, if it has any: each after such words.
+    fn gate_parameters(&self, before: &str, quote: char) -> String {
+        let netns = self.netns.as_ref();
+        netns.map_or(String::new(), |netns| {
+            format!("{before}{NETNS}={quote}{}{quote} \\\n", netns.0)
         })
     }
 
@@ -192,6 +237,14 @@ fn remarks(wish: &Wish, loaded_by: &str) -> String {
     if wish.has_gate() && wish.gate_stop_s() >= ESCALATION_S {
         text += "# - shutdown-escalation (20 min): a cluster stack that is stopped on a node and waits longer for the\n\
                  #   gate gives up, and the node is fenced. Set it to more than the gate's stop takes.\n";
+    }
+    if let (Some(netns), Some(_)) = (&wish.netns, &wish.service) {
+        let _ = writeln!(
+            text,
+            "# - The service must listen in the network namespace {}, which is its own business (systemd:\n\
+             #   NetworkNamespacePath=).",
+            netns.0
+        );
     }
     if let Some(Service::Clone(name)) = &wish.service {
         let _ = writeln!(
@@ -230,18 +283,15 @@ pub fn crm(wish: &Wish) -> String {
         let _ = write!(
             text,
             "\n# Going, it waits until the node's connections have ended, {drain} s at most.\n\
-             primitive gate-{tag} ocf:rust:ClusterIPDrain \\\n  \
-             op start timeout=\"{ACTION_S}s\" op stop timeout=\"{stop}s\" \\\n  \
+             primitive gate-{tag} ocf:rust:ClusterIPDrain \\\n\
+             {parameters}  op start timeout=\"{ACTION_S}s\" op stop timeout=\"{stop}s\" \\\n  \
              op monitor interval=\"{GATE_MONITOR_S}s\" timeout=\"{ACTION_S}s\"\n\
              clone clone-gate-{tag} gate-{tag} \\\n  meta interleave=\"true\"\n",
             drain = wish.drain_s,
             stop = wish.gate_stop_s(),
+            parameters = wish.gate_parameters("  params ", '"'),
         );
     }
-    let parameters = wish.parameters().into_iter();
-    let parameters: Vec<String> = parameters
-        .map(|(name, value)| format!("{name}=\"{value}\""))
-        .collect();
     let _ = write!(
         text,
         "\n# The address. Each instance is the right to serve one bucket of the hash.\n\
@@ -253,7 +303,7 @@ pub fn crm(wish: &Wish) -> String {
          clone clone-ip-{tag} ip-{tag} \\\n  \
          meta globally-unique=\"true\" clone-max=\"{buckets}\" clone-node-max=\"{buckets}\" \
          interleave=\"true\"\n",
-        parameters = parameters.join(" "),
+        parameters = wish.parameters('"'),
         buckets = wish.buckets(),
     );
     ordered(&mut text, wish, |first, then| {
@@ -294,18 +344,15 @@ pub fn pcs(wish: &Wish) -> String {
         let _ = write!(
             text,
             "\n# Going, it waits until the node's connections have ended, {drain} s at most.\n\
-             change resource create gate-{tag} ocf:rust:ClusterIPDrain \\\n    \
-             op start timeout={ACTION_S}s op stop timeout={stop}s \
+             change resource create gate-{tag} ocf:rust:ClusterIPDrain \\\n\
+             {parameters}    op start timeout={ACTION_S}s op stop timeout={stop}s \
              op monitor interval={GATE_MONITOR_S}s timeout={ACTION_S}s\n\
              change resource clone gate-{tag} clone-gate-{tag} meta interleave=true\n",
             drain = wish.drain_s,
             stop = wish.gate_stop_s(),
+            parameters = wish.gate_parameters("    ", '\''),
         );
     }
-    let parameters = wish.parameters().into_iter();
-    let parameters: Vec<String> = parameters
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
     let _ = write!(
         text,
         "\n# The address. Each instance is the right to serve one bucket of the hash.\n\
@@ -316,7 +363,7 @@ pub fn pcs(wish: &Wish) -> String {
          meta resource-stickiness=0\n\
          change resource clone ip-{tag} clone-ip-{tag} \\\n    \
          meta globally-unique=true clone-max={buckets} clone-node-max={buckets} interleave=true\n",
-        parameters = parameters.join(" "),
+        parameters = wish.parameters('\''),
         buckets = wish.buckets(),
     );
     ordered(&mut text, wish, |first, then| {
@@ -367,6 +414,7 @@ mod tests {
             ip: [10, 0, 0, 99].into(),
             prefix: Some(24),
             nic: "eth0".parse().expect("a name"),
+            netns: None,
             nodes: 3,
             buckets: None,
             hash: HashMode::default(),
@@ -404,6 +452,30 @@ mod tests {
             &long,
         ] {
             assert!(wrong.parse::<Service>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn names_are_quoted_and_a_namespace_is_told_to_both_agents() {
+        let wish = Wish {
+            nic: "a;b$(c)".parse().expect("the kernel takes it"),
+            netns: Some("web-1".parse().expect("a name")),
+            service: Some("systemd:nginx".parse().expect("an agent")),
+            ..wish()
+        };
+        let (crm, pcs) = (crm(&wish), pcs(&wish));
+        assert!(
+            pcs.contains("nic='a;b$(c)' network_namespace='web-1'"),
+            "{pcs}"
+        );
+        assert_eq!(
+            crm.matches("network_namespace=\"web-1\"").count(),
+            2,
+            "{crm}"
+        );
+        assert_eq!(pcs.matches("network_namespace='web-1'").count(), 2, "{pcs}");
+        for wrong in ["", ".", "..", "a/b", "a b", "a'b", "a\"b", "a\\b", "\u{e4}"] {
+            assert!(wrong.parse::<Netns>().is_err(), "{wrong}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! A VIP in another network namespace than the cluster's: the agent enters it, and Pacemaker must still
 //! be asked in its own.
 
+use crate::product::expect_fits_schema;
 use lab::cluster::PATIENCE;
 use lab::{Cluster, ClusterOptions, Context, Error, Lab, Node, Result};
 
@@ -60,5 +61,29 @@ fn who_drains_is_asked_where_pacemaker_is() -> Result<()> {
         })?;
     }
     assert!(cluster.failures()?.is_empty());
+    expect_seen(&cluster.node("n1")?)
+}
+
+/// From the host the cluster is seen, and where the address is; from within, all of it.
+fn expect_seen(node: &Node) -> Result<()> {
+    let outside = node.run(&["nodectl", "status"])?;
+    let hint = format!("{VIP}: in network namespace inner: see 'nodectl --netns inner status'");
+    assert!(outside.contains(&hint), "{outside}");
+    assert!(!outside.contains("DIFFERS"), "{outside}");
+    expect_fits_schema(&node.run(&["nodectl", "status", "--json"])?)?;
+    let within = node.run(&["nodectl", "--netns", "inner", "status"])?;
+    for word in ["healthy", "<- this node", "cluster   n1"] {
+        assert!(within.contains(word), "{within}");
+    }
+    for word in ["DIFFERS", "DARK"] {
+        assert!(!within.contains(word), "{within}");
+    }
+    let why = ["explain", VIP, "192.0.2.1:40000"];
+    let words: Vec<&str> = ["nodectl", "--netns", "inner"]
+        .into_iter()
+        .chain(why)
+        .collect();
+    let why = node.run(&words)?;
+    assert!(why.contains("according to Pacemaker"), "{why}");
     Ok(())
 }

@@ -152,6 +152,54 @@ fn golden_ruleset_and_screens_while_buckets_move() -> Result<()> {
     held.stop()?.expect_none_lost()
 }
 
+/// What the verbs say that move buckets: a transcript, each sentence and its document.
+#[test]
+fn golden_transcript_of_moves() -> Result<()> {
+    let lab = Lab::new("golden-changes")?;
+    let (client, node) = (lab.client("c1")?, lab.node("n1")?);
+    node.serve(&SERVICES)?;
+    let mut transcript = String::new();
+    let mut tell = |words: &str| -> Result<()> {
+        let text = nodectl(&node, &words.split(' ').collect::<Vec<_>>())?;
+        if words.ends_with("--json") {
+            expect_fits_schema(&text)?;
+        }
+        transcript += &format!("# nodectl {words}\n{text}");
+        Ok(())
+    };
+    let up =
+        format!("up {V4} --nic eth0 --buckets 12 --own 0-5 --seed 0x516175ce --drain-timeout 300");
+    tell(&format!("{up} --force"))?;
+    tell(&format!("{up} --force --json"))?;
+    tell(&format!("take {V4} 6 --adopt 300"))?;
+    tell(&format!("take {V4} 7 --adopt 0 --json"))?;
+    // In bucket 0 there is a connection, so that it drains.
+    let hasher = hasher(Default::default(), Default::default(), 0x5161_75ce);
+    let flow = client
+        .sources_for(ip(V4), 100)
+        .into_iter()
+        .map(|source| (source, 40_000))
+        .find(|(source, port)| hasher.bucket(&flow_from(*source, *port), 12) == 0);
+    let target = SocketAddr::new(ip(V4), PORT);
+    let held = client.hold(target, flow, HoldOptions::default())?;
+    tell(&format!("drain {V4} 0"))?;
+    tell(&format!("drain {V4} 0 --json"))?;
+    tell(&format!("undrain {V4} 0"))?;
+    tell(&format!("undrain {V4} 0 --json"))?;
+    held.stop()?.expect_none_lost()?;
+    tell(&format!("release {V4} 3-7 --now"))?;
+    tell(&format!("release {V4} 0 --now --json"))?;
+    tell(&format!("wait-drained {V4} --timeout 60"))?;
+    tell(&format!("wait-drained {V4} --timeout 60 --json"))?;
+    tell(&format!("down {V4}"))?;
+    tell(&format!("down {V4} --json"))?;
+    check(
+        "tests/golden/nodectl-moves.txt",
+        &still_seconds(&transcript),
+    );
+    Ok(())
+}
+
 #[test]
 fn golden_screens_of_nodectl() -> Result<()> {
     let lab = Lab::new("golden-nodectl")?;
@@ -172,6 +220,7 @@ fn golden_screens_of_nodectl() -> Result<()> {
             &["explain", V6, "[2001:db8::1]:40000", "--json"],
         ),
         ("ruleset", &["ruleset"]),
+        ("ruleset-json", &["ruleset", V4, "--buckets", "2", "--json"]),
         (
             "crm",
             &[
@@ -183,6 +232,12 @@ fn golden_screens_of_nodectl() -> Result<()> {
                 "7",
                 "--service",
                 "systemd:nginx",
+            ],
+        ),
+        (
+            "pcs-json",
+            &[
+                "pcs", V6, "--nic", "eth0", "--seed", "7", "--netns", "web", "--json",
             ],
         ),
         (

@@ -1,0 +1,90 @@
+//! What a verb that moves buckets has to tell: a sentence for people, the VIP's state for programs.
+
+use super::{Failure, SCHEMA, json};
+use crate::model::bucket::BucketSet;
+use crate::model::ruleset::Ruleset;
+use crate::plan::installed::{Installed, find};
+use serde::Serialize;
+use std::net::IpAddr;
+
+/// The VIP on this node, after what was done.
+#[derive(Debug, Serialize)]
+pub(super) struct Outcome {
+    schema: u32,
+    vip: String,
+    /// Was there anything to do?
+    changed: bool,
+    /// Is it here now?
+    installed: bool,
+    buckets: Option<u16>,
+    owned: BucketSet,
+    draining: BucketSet,
+    adopting: BucketSet,
+    /// In how many seconds the last draining bucket has left.
+    deadline_s: Option<u64>,
+    #[serde(skip)]
+    sentence: String,
+}
+
+impl Outcome {
+    /// The VIP as it was found last; the sentence says what this node has of it.
+    pub(super) fn of(rules: &Ruleset, vip: IpAddr, changed: bool) -> Self {
+        match find(rules, vip) {
+            Some(found) => Outcome::here(found, changed),
+            None => Outcome::gone(vip, changed, format!("{vip} is not installed here")),
+        }
+    }
+
+    /// A VIP of this node.
+    fn here(Installed { vip, phases }: Installed, changed: bool) -> Self {
+        let leaving = phases.leaving();
+        let draining = match leaving.is_empty() {
+            true => String::new(),
+            false => format!(", draining {leaving}"),
+        };
+        Outcome {
+            schema: SCHEMA,
+            changed,
+            installed: true,
+            buckets: Some(vip.buckets.get()),
+            adopting: phases.adopting.keys().copied().collect(),
+            deadline_s: phases.leaving_ms().map(|left| left.div_ceil(1000)),
+            sentence: format!(
+                "{}/{} on {}: owned here {} of {} buckets{draining}",
+                vip.address, vip.prefix, vip.nic, phases.owned, vip.buckets
+            ),
+            vip: vip.address.to_string(),
+            draining: leaving,
+            owned: phases.owned,
+        }
+    }
+
+    /// A VIP that is not here.
+    pub(super) fn gone(vip: IpAddr, changed: bool, sentence: String) -> Self {
+        Outcome {
+            schema: SCHEMA,
+            vip: vip.to_string(),
+            changed,
+            installed: false,
+            buckets: None,
+            owned: BucketSet::default(),
+            draining: BucketSet::default(),
+            adopting: BucketSet::default(),
+            deadline_s: None,
+            sentence,
+        }
+    }
+
+    /// The same with another sentence.
+    pub(super) fn saying(self, sentence: String) -> Self {
+        Outcome { sentence, ..self }
+    }
+
+    /// What is to be printed.
+    pub(super) fn tell(&self, as_json: bool) -> Result<String, Failure> {
+        match as_json {
+            true => json(self),
+            false => Ok(format!("{}\n", self.sentence)),
+        }
+    }
+}

@@ -133,14 +133,16 @@ install: ## put the agent and nodectl where Pacemaker and people find them [DEST
 
 install-data: pages ## the manual pages, completions, documents and examples too [DESTDIR=…]
 	install -d $(addprefix $(DESTDIR)$(PREFIX)/share/,man/man7 man/man8 bash-completion/completions fish/vendor_completions.d) \
-	  $(DESTDIR)$(ZSH) $(DESTDIR)$(DOC)/examples $(DESTDIR)$(DOC)/nft
+	  $(DESTDIR)$(ZSH) $(addprefix $(DESTDIR)$(DOC)/,docs nft ocf/ocft)
 	install -m 0644 $(PAGES)/man7/* $(DESTDIR)$(PREFIX)/share/man/man7
 	install -m 0644 $(PAGES)/man8/* $(DESTDIR)$(PREFIX)/share/man/man8
 	install -m 0644 $(PAGES)/completions/nodectl.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/nodectl
 	install -m 0644 $(PAGES)/completions/nodectl.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	install -m 0644 $(PAGES)/completions/_nodectl $(DESTDIR)$(ZSH)
-	install -m 0644 README.md docs/* $(DESTDIR)$(DOC)
-	install -m 0644 ocf/*.crm ocf/*.sh ocf/README.md ocf/ocft/* $(DESTDIR)$(DOC)/examples
+	install -m 0644 README.md $(DESTDIR)$(DOC)
+	install -m 0644 docs/* $(DESTDIR)$(DOC)/docs
+	install -m 0644 ocf/*.crm ocf/*.sh ocf/README.md $(DESTDIR)$(DOC)/ocf
+	install -m 0644 ocf/ocft/* $(DESTDIR)$(DOC)/ocf/ocft
 	install -m 0644 nft/* $(DESTDIR)$(DOC)/nft
 
 # The package is made by Debian's own tools from a tree like that of an installation.

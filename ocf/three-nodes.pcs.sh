@@ -6,6 +6,10 @@
 # A copy of the configuration is changed and loaded as a whole: pcs would start what there is already
 # while the rest is still missing.
 set -eu
+if [ $# -gt 0 ]; then
+    echo "usage: sh three-nodes.pcs.sh" >&2
+    exit 64
+fi
 folder=$(mktemp -d)
 trap 'rm -r "$folder"' EXIT
 pcs cluster cib "$folder/old.xml"

@@ -11,7 +11,7 @@ pub(super) const VENDOR: Vendor = Vendor {
 
 fn advice(site: &Site) -> Guide {
     let (vip, mac) = (site.vip, site.mac);
-    let (vlan, ports) = (site.vlan(), site.ports(","));
+    let ports = site.ports(",");
     Guide::default()
         .arp(
             Some("EXOS command reference, configure iparp add"),
@@ -19,7 +19,7 @@ fn advice(site: &Site) -> Guide {
         )
         .ports(
             None,
-            [format!("create fdb {mac} vlan {vlan} ports {ports}")],
+            [format!("create fdb {mac} vlan <VLAN-NAME> ports {ports}")],
         )
         .check(format!("show iparp {vip}"))
         .check(format!("show fdb {mac}"))

@@ -62,7 +62,16 @@ pub struct Guide {
 /// Where a line comes from: `Some` source makes it documented.
 pub(super) type Source = Option<&'static str>;
 
-fn line(source: Source, text: impl Into<String>) -> Line {
+/// A line that was run here, or a fact that was seen here.
+pub(super) fn tried(text: impl Into<String>) -> Line {
+    Line {
+        confirmed: Confirmed::Tried,
+        ..line(None, text)
+    }
+}
+
+/// A line as far confirmed as its source says.
+pub(super) fn line(source: Source, text: impl Into<String>) -> Line {
     Line {
         text: text.into(),
         confirmed: match source {
@@ -145,10 +154,7 @@ impl Guide {
 
     /// The last check was run here.
     pub(super) fn check_tried(mut self, text: impl Into<String>) -> Self {
-        self.check.push(Line {
-            confirmed: Confirmed::Tried,
-            ..line(None, text)
-        });
+        self.check.push(tried(text));
         self
     }
 
@@ -160,10 +166,7 @@ impl Guide {
 
     /// The same, tried here.
     pub(super) fn beware_tried(mut self, text: impl Into<String>) -> Self {
-        self.beware.push(Line {
-            confirmed: Confirmed::Tried,
-            ..line(None, text)
-        });
+        self.beware.push(tried(text));
         self
     }
 

@@ -14,6 +14,7 @@ mod comware;
 mod dell_os10;
 mod dell_os9;
 mod eltex;
+mod everywhere;
 mod exos;
 mod fortigate;
 mod freebsd;
@@ -29,6 +30,7 @@ mod site;
 mod vmware;
 mod vyos;
 
+pub use everywhere::{Fact, everywhere};
 pub use guide::{Confirmed, Guide, Line, Step};
 pub use site::{Port, Site, Vlan};
 

@@ -42,7 +42,7 @@ pub enum StepError {
     #[error(transparent)]
     Disagreement(#[from] Disagreement),
     /// The interface vanished between looking and doing.
-    #[error("the interface {0} has just vanished")]
+    #[error("the interface {0} has just vanished; try again when it is there")]
     Vanished(Nic),
 }
 

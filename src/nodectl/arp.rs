@@ -3,7 +3,7 @@
 use super::cli::Arp;
 use super::screen::Screen;
 use super::{Context, DATA, Failure, SCHEMA, USAGE, json, look};
-use crate::guidance::{Confirmed, Guide, Line, Site, VENDORS, Vendor};
+use crate::guidance::{Confirmed, Fact, Guide, Line, Site, VENDORS, Vendor, everywhere};
 use crate::model::mac::Mac;
 use crate::model::vip::{check_address, check_mac};
 use crate::plan::installed::find;
@@ -33,6 +33,7 @@ struct Advice {
     mac: String,
     mac_from: MacFrom,
     group: Option<String>,
+    everywhere: Vec<Fact>,
     guides: Vec<OfVendor>,
 }
 
@@ -84,6 +85,7 @@ pub(super) fn arp(args: &Arp, context: &Context<'_>) -> Result<String, Failure> 
             mac: site.mac.to_string(),
             mac_from: from,
             group: site.group().map(|group| group.to_string()),
+            everywhere: everywhere(&site),
             guides: guides.collect(),
         });
     }
@@ -155,63 +157,33 @@ fn mac_of(vip: IpAddr, given: Option<Mac>) -> (Mac, MacFrom) {
 
 /// What holds for every network.
 fn common(site: &Site, from: MacFrom, screen: Screen) -> String {
-    let Site { vip, mac, .. } = site;
-    let mut text = format!("{} is at {}\n", screen.name(&vip.to_string()), mac);
-    let router = match vip {
-        IpAddr::V4(_) => {
-            "One that believes ARP learns that by itself; RFC 1812, 3.3.2, forbids to believe a \
-             multicast MAC, and who keeps to it needs a static entry."
-        }
-        IpAddr::V6(_) => {
-            "One that believes neighbour advertisements learns that by itself; who refuses a \
-             multicast MAC there needs a static entry."
-        }
-    };
-    let joins = match vip {
-        IpAddr::V4(_) => {
-            "The nodes send no IGMP joins: where snooping drops what nobody joined, make a static \
-             entry."
-        }
-        IpAddr::V6(_) => "The nodes report the group by MLD, as for every IPv6 address.",
-    };
-    let group = match site.group() {
-        Some(group) => format!(" (the MAC of the group {group})"),
-        None => String::new(),
-    };
+    let mut text = format!(
+        "{} is at {}\n",
+        screen.name(&site.vip.to_string()),
+        site.mac
+    );
     if from == MacFrom::Address {
         let why = "as it follows from the address, for no such VIP is to be seen here. One with a parameter \
                    mac has that: say it with --mac, or ask on a node, as root.";
         text += &screen.fill("  MAC     ", why);
     }
-    for (about, what) in [
-        (
-            "router",
-            format!("has to send the packets for {vip} to {mac}. {router}"),
-        ),
-        (
-            "switch",
-            format!(
-                "has to send the frames for {mac}{group} to the ports of all nodes. One without an \
-                 entry floods them, which is all that is needed. {joins}"
-            ),
-        ),
-        (
-            "VLAN",
-            "should be one of its own for the nodes and the router: everybody in it sees the \
-             traffic. Storm control, limits of multicast and dynamic ARP inspection need \
-             exceptions."
-                .to_owned(),
-        ),
-        (
-            "check",
-            format!(
-                "on every node 'tcpdump -ni NIC -e host {vip}' must show the packets of one client."
-            ),
-        ),
-    ] {
-        text += &screen.fill(&format!("  {about:<8}"), &what);
+    let mut before = "";
+    for Fact { about, line } in everywhere(site) {
+        let shown = if about == before { "" } else { about };
+        text += &screen.fill(&format!("  {shown:<8}"), &told(&line));
+        before = about;
     }
     text
+}
+
+/// A fact with how far it is confirmed.
+fn told(fact: &Line) -> String {
+    let how = match (fact.confirmed, fact.source) {
+        (_, Some(source)) => format!(" [documented: {source}]"),
+        (Confirmed::Unconfirmed, _) => " [unconfirmed]".to_owned(),
+        _ => " [tried]".to_owned(),
+    };
+    fact.text.clone() + &how
 }
 
 fn of_vendor(vendor: &Vendor, site: &Site, screen: Screen) -> String {
@@ -228,12 +200,7 @@ fn of_vendor(vendor: &Vendor, site: &Site, screen: Screen) -> String {
         text += &typed(&guide.check, screen);
     }
     for fact in &guide.beware {
-        let how = match (fact.confirmed, fact.source) {
-            (_, Some(source)) => format!(" [documented: {source}]"),
-            (Confirmed::Unconfirmed, _) => " [unconfirmed]".to_owned(),
-            _ => " [tried]".to_owned(),
-        };
-        text += &screen.fill("  note: ", &(fact.text.clone() + &how));
+        text += &screen.fill("  note: ", &told(fact));
     }
     text
 }

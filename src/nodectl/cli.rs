@@ -8,7 +8,7 @@ use crate::model::bucket::{BucketCount, BucketSet};
 use crate::model::hash::{HashMode, Layout};
 use crate::model::mac::Mac;
 use crate::model::vip::{DRAIN_S, Nic};
-use crate::pacemaker::configuration::{Netns, Service};
+use crate::pacemaker::configuration::Service;
 use clap::{Args, Parser, Subcommand};
 use std::net::IpAddr;
 
@@ -26,9 +26,9 @@ pub struct Cli {
     /// Print JSON, schema 1
     #[arg(long, global = true)]
     pub json: bool,
-    /// In this network namespace, as 'ip netns' shows it [default: where nodectl runs]
+    /// The network namespace of the VIP, as 'ip netns' shows it [default: the one that nodectl runs in]
     #[arg(long, global = true, value_name = "NAME")]
-    pub netns: Option<Netns>,
+    pub netns: Option<String>,
 }
 
 /// What can be done.
@@ -241,7 +241,7 @@ pub struct Owner {
 /// Arguments of `ruleset`.
 #[derive(Debug, Args)]
 pub struct Ruleset {
-    /// Print what 'up' would install for this address, and install nothing
+    /// Print what 'up' would install for this address, without a drain time-out, and install nothing
     #[arg(requires = "buckets")]
     pub vip: Option<AddressWithPrefix>,
     /// The interface [default: that of the connected route]

@@ -6,7 +6,6 @@ use crate::pacemaker::cluster::{Cluster, MemberState, Shared};
 use crate::pacemaker::query::{Query, ask_at};
 use crate::sys::netns::Home;
 use serde::Serialize;
-use std::fmt::Write;
 use tracing::warn;
 
 /// A VIP in the cluster, for programs.
@@ -85,28 +84,30 @@ pub(super) fn lines(view: &OfVip, owned: Option<&BucketSet>, screen: Screen) -> 
     for (n, node) in view.nodes.iter().enumerate() {
         let about = if n == 0 { "cluster" } else { "" };
         let state = format!("{:<11}", node.state);
-        let state = match node.state {
+        let painted = match node.state {
             MemberState::Online => screen.good(&state),
             MemberState::Unclean => screen.bad(&state),
             _ => screen.warn(&state),
         };
         let count = node.buckets.len();
-        let buckets = match count {
-            0 => String::new(),
-            _ => format!(": {}", node.buckets),
-        };
         let here = if node.here { "  <- this node" } else { "" };
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "  {about:<9} {:<longest$}  {state} {count:>4} bucket{}{buckets}{here}",
-            node.node,
-            if count == 1 { "" } else { "s" },
-        );
+        let plural = if count == 1 { "" } else { "s" };
+        let line = |state: &str| {
+            format!(
+                "  {about:<9} {:<longest$}  {state} {count:>4} bucket{plural}",
+                node.node
+            )
+        };
+        text += &match count {
+            0 => format!("{}{here}\n", line(&painted)),
+            _ => {
+                let first = |state: &str| line(state) + ": ";
+                let what = format!("{}{here}", node.buckets);
+                screen.fill_behind(&first(&state), &first(&painted), &what)
+            }
+        };
     }
-    let mut shout = |word: &str, what: String| {
-        let _ = writeln!(text, "  {} {what}", screen.bad(&format!("{word:<9}")));
-    };
+    let mut shout = |word: &str, what: String| text += &shouted(word, &what, screen);
     if !view.quorum {
         shout(
             "NO QUORUM",
@@ -153,8 +154,90 @@ pub(super) fn lines(view: &OfVip, owned: Option<&BucketSet>, screen: Screen) -> 
     text
 }
 
+/// The line of a VIP of Pacemaker's where that cannot be asked.
+pub(super) fn unknown(screen: Screen) -> String {
+    let what = "who has what in the cluster: Pacemaker does not answer here. Is it running? (A VIP in a \
+                network namespace: 'nodectl --netns', started outside)";
+    shouted("UNKNOWN", what, screen)
+}
+
+fn shouted(word: &str, what: &str, screen: Screen) -> String {
+    let word = format!("{word:<9}");
+    let (plain, painted) = (format!("  {word} "), format!("  {} ", screen.bad(&word)));
+    screen.fill_behind(&plain, &painted, what)
+}
+
 /// ` 3`, or `s 3-5`.
 fn named(buckets: &BucketSet) -> String {
     let plural = if buckets.len() == 1 { "" } else { "s" };
     format!("{plural} {buckets}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCREEN: Screen = Screen::plain(80);
+
+    fn node(name: &str, state: MemberState, here: bool, buckets: &str) -> OfNode {
+        OfNode {
+            node: name.to_owned(),
+            state,
+            here,
+            buckets: buckets.parse().unwrap_or_default(),
+        }
+    }
+
+    fn view(nodes: Vec<OfNode>) -> OfVip {
+        OfVip {
+            resource: "resIP".to_owned(),
+            quorum: true,
+            nodes,
+            nowhere: BucketSet::default(),
+            twice: BucketSet::default(),
+        }
+    }
+
+    #[test]
+    fn a_whole_cluster_is_shown_without_a_shout() {
+        let view = view(vec![
+            node("n1", MemberState::Online, true, "0-1"),
+            node("node-2", MemberState::Standby, false, ""),
+        ]);
+        let owned = "0-1".parse().ok();
+        assert_eq!(
+            lines(&view, owned.as_ref(), SCREEN),
+            "  cluster   n1      online         2 buckets: 0-1  <- this node\n            \
+             node-2  standby        0 buckets\n"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_shouted_and_fits_the_screen() {
+        let every_third: BucketSet = (0..200).filter(|bucket| bucket % 3 == 0).collect();
+        let mut view = view(vec![
+            node("n1", MemberState::Online, true, "0-1"),
+            node("n2", MemberState::Unclean, false, "1"),
+        ]);
+        view.quorum = false;
+        view.twice = BucketSet::one(1);
+        view.nowhere = every_third;
+        let text = lines(&view, Some(&BucketSet::one(0)), SCREEN) + &unknown(SCREEN);
+        for told in [
+            "UNCLEAN",
+            "NO QUORUM Pacemaker does here",
+            "DARK      buckets 0,3,6,",
+            "TWICE     bucket 1 on n1 and n2: both answer",
+            "DIFFERS   Pacemaker runs 0-1 here, the kernel owns 0",
+            "UNKNOWN   who has what",
+        ] {
+            assert!(text.contains(told), "{told}: {text}");
+        }
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 80),
+            "{text}"
+        );
+        // Elsewhere it cannot be seen what the kernel owns.
+        assert!(!lines(&view, None, SCREEN).contains("DIFFERS"));
+    }
 }

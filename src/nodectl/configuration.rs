@@ -1,7 +1,7 @@
 //! `nodectl crm` and `nodectl pcs`: a complete configuration, printed for whoever loads it.
 
 use super::cli::Configuration;
-use super::{Context, DATA, Failure, REFUSED, SCHEMA, json};
+use super::{Context, DATA, Failure, REFUSED, SCHEMA, USAGE, json};
 use crate::model::bucket::BucketCount;
 use crate::model::hash::{Hasher, Layout};
 use crate::model::mac::Mac;
@@ -69,7 +69,8 @@ fn print(
 }
 
 /// What is asked for, if the address, its network and its MAC can be shared at all.
-fn wish(args: &Configuration, netns: Option<&Netns>) -> Result<Wish, Failure> {
+fn wish(args: &Configuration, netns: Option<&str>) -> Result<Wish, Failure> {
+    let netns = netns.map(str::parse::<Netns>).transpose();
     let address = args.vip.address;
     let seed = match args.seed {
         Some(seed) => seed,
@@ -79,7 +80,7 @@ fn wish(args: &Configuration, netns: Option<&Netns>) -> Result<Wish, Failure> {
         ip: address,
         prefix: args.vip.prefix,
         nic: args.nic.clone(),
-        netns: netns.cloned(),
+        netns: netns.map_err(|error| Failure::new(USAGE, error))?,
         nodes: args.nodes,
         buckets: args.buckets,
         hash: args.hash,

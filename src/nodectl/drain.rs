@@ -9,7 +9,7 @@ use crate::host::observe::Kernel;
 use crate::host::sweeper::settle;
 use crate::model::ruleset::Ruleset;
 use crate::model::vip::DRAIN_S;
-use crate::plan::installed::phases_of;
+use crate::plan::installed::{find, phases_of};
 use std::io::{IsTerminal, Write};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -63,8 +63,12 @@ pub fn wait_drained(args: &WaitDrained) -> Result<Outcome, Failure> {
         let leaving = phases.leaving();
         if leaving.is_empty() {
             progress(&mut shown, "");
-            let sentence = format!("{}: nothing drains here", args.vip);
-            return Ok(Outcome::of(&rules, args.vip, false).saying(sentence));
+            let outcome = Outcome::of(&rules, args.vip, false);
+            // With its last connection a VIP of Pacemaker goes as a whole.
+            return Ok(match find(&rules, args.vip) {
+                Some(_) => outcome.saying(format!("{}: nothing drains here", args.vip)),
+                None => outcome,
+            });
         }
         let left_s = phases.leaving_ms().unwrap_or_default().div_ceil(1000);
         if args
@@ -75,8 +79,9 @@ pub fn wait_drained(args: &WaitDrained) -> Result<Outcome, Failure> {
             return Err(Failure::new(
                 LATER,
                 format!(
-                    "buckets {leaving} of {} still drain here, for {left_s} s at most",
-                    args.vip
+                    "buckets {leaving} of {vip} still drain here, for {left_s} s at most; wait on, or cut \
+                     their connections with 'nodectl release {vip} {leaving} --now'",
+                    vip = args.vip
                 ),
             ));
         }
@@ -88,7 +93,7 @@ pub fn wait_drained(args: &WaitDrained) -> Result<Outcome, Failure> {
     }
 }
 
-/// The rules, after what has ended of the VIP was taken away. With its last connection it may go as a whole.
+/// The rules, after what has ended of the VIP was taken away.
 fn settled(vip: IpAddr) -> Result<Ruleset, Failure> {
     let (_, observed) = look()?;
     if phases_of(&observed.rules, vip).leaving().is_empty() {

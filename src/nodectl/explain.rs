@@ -46,7 +46,7 @@ pub(super) fn flow(
         return Err(Failure::new(
             DATA,
             format!(
-                "{} cannot talk to {}: one is IPv4, the other IPv6",
+                "{} cannot talk to {}: one is IPv4, the other IPv6; give a client of the VIP's family",
                 client.address, vip.address
             ),
         ));
@@ -86,7 +86,7 @@ pub(super) fn explain(args: &Owner, context: &Context<'_>) -> Result<String, Fai
     let asked = oracle::bucket(&found.vip, &flow);
     let pacemaker = cluster::view(context.home.as_ref());
     let owners = pacemaker.as_ref().and_then(|cluster| {
-        let shared = cluster.of_vip(args.vip, Some(&found.vip.manager))?;
+        let shared = cluster.of_vip(args.vip, &found.vip.manager, context.netns)?;
         let owners = shared.owners(explained.bucket).into_iter();
         Some(owners.map(str::to_owned).collect::<Vec<_>>())
     });
@@ -208,7 +208,7 @@ fn here(explained: &Explanation) -> String {
         (Phase::Draining, None) => {
             "it is no connection that stays: the bucket's new owner answers it"
         }
-        (Phase::Foreign, _) => "dropped: another node answers",
+        (Phase::Foreign, _) => "dropped here: it is for the node that owns the bucket",
     };
     format!("{}: {what}", explained.phase)
 }

@@ -26,7 +26,6 @@ use crate::host::lock::LockError;
 use crate::host::observe::{Kernel, ObserveError};
 use crate::host::reach::ReachError;
 use crate::model::host::Observed;
-use crate::pacemaker::configuration::Netns;
 use crate::plan::installed::{Installed, find};
 use crate::sys::netns::{Home, NetnsError, enter};
 use crate::sys::nft::NftError;
@@ -75,7 +74,7 @@ struct Context<'a> {
     /// Programs read what is printed.
     json: bool,
     /// The network namespace that was entered, or that a configuration is for.
-    netns: Option<&'a Netns>,
+    netns: Option<&'a str>,
     /// The one that was left, where Pacemaker is.
     home: Option<Home>,
 }
@@ -83,11 +82,12 @@ struct Context<'a> {
 /// Does what the command line says and returns what is to be printed. The calling thread stays in the
 /// network namespace that was asked for.
 pub fn run(cli: &Cli) -> Result<String, Failure> {
-    let (json, netns) = (cli.json, cli.netns.as_ref());
+    let (json, netns) = (cli.json, cli.netns.as_deref());
     let home = match &cli.verb {
-        // The namespace is on other machines, perhaps.
+        // The namespace is on other machines, perhaps, or there is nothing to look at.
         Verb::Crm(_) | Verb::Pcs(_) => None,
-        _ => netns.map(|netns| enter(netns.as_str())).transpose()?,
+        Verb::Arp(args) if args.list || args.mac.is_some() => None,
+        _ => netns.map(enter).transpose()?,
     };
     let context = Context { json, netns, home };
     match &cli.verb {

@@ -1,6 +1,8 @@
 //! What a person sees: how wide the screen is, and colour only where there is one.
 
 use std::io::IsTerminal;
+use textwrap::core::Word;
+use textwrap::{WordSeparator, WordSplitter};
 
 /// The width where nobody says another, and the narrowest that is taken into account.
 const USUAL_WIDTH: usize = 80;
@@ -25,6 +27,15 @@ impl Screen {
         Screen {
             colour: std::io::stdout().is_terminal() && !refused,
             width: told.or_else(found).unwrap_or(USUAL_WIDTH).max(NARROWEST),
+        }
+    }
+
+    /// A screen without colour.
+    #[cfg(test)]
+    pub const fn plain(width: usize) -> Self {
+        Screen {
+            colour: false,
+            width,
         }
     }
 
@@ -63,17 +74,57 @@ impl Screen {
     /// The text in lines that are no longer than the screen is wide, the first after `first`, the
     /// others after as many blanks. `first` is not painted yet.
     pub fn fill(self, first: &str, text: &str) -> String {
+        self.fill_behind(first, first, text)
+    }
+
+    /// The same behind something that is painted; `first` is how it looks without colour. Lists of buckets
+    /// are broken behind a comma.
+    pub fn fill_behind(self, first: &str, painted: &str, text: &str) -> String {
         let blanks = " ".repeat(first.chars().count());
         let options = textwrap::Options::new(self.width)
             .initial_indent(first)
-            .subsequent_indent(&blanks);
-        textwrap::fill(text, options) + "\n"
+            .subsequent_indent(&blanks)
+            .word_separator(WordSeparator::Custom(words))
+            .word_splitter(WordSplitter::NoHyphenation);
+        let filled = textwrap::fill(text, options);
+        let rest = filled.strip_prefix(first).unwrap_or(&filled);
+        format!("{painted}{rest}\n")
     }
+}
+
+/// Words end with their blanks, or with a comma between numbers.
+fn words(line: &str) -> Box<dyn Iterator<Item = Word<'_>> + '_> {
+    let bytes = line.as_bytes();
+    let ends = (1..line.len()).filter(move |n| {
+        let (before, here) = (bytes[n - 1], bytes[*n]);
+        match before {
+            b' ' => here != b' ',
+            b',' => here.is_ascii_digit(),
+            _ => false,
+        }
+    });
+    let mut begin = 0;
+    let pieces = ends.chain([line.len()]).map(move |end| {
+        let piece = &line[begin..end];
+        begin = end;
+        Word::from(piece)
+    });
+    Box::new(pieces)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lists_of_buckets_are_broken_behind_a_comma() {
+        let screen = Screen {
+            colour: true,
+            width: 16,
+        };
+        let filled = screen.fill_behind("  n1 ", "  N1 ", "3 of 9: 0,12-14,100");
+        assert_eq!(filled, "  N1 3 of 9: 0,\n     12-14,100\n");
+    }
 
     #[test]
     fn text_is_filled_behind_what_it_is_about() {

@@ -8,9 +8,8 @@ use super::{Context, Failure, SCHEMA, connections_left, json, look};
 use crate::model::bucket::BucketSet;
 use crate::model::host::Observed;
 use crate::model::phase::{Phase, Phases};
-use crate::model::vip::Vip;
+use crate::model::vip::{Manager, Vip};
 use crate::pacemaker::cluster::{Cluster, Shared};
-use crate::pacemaker::configuration::Netns;
 use crate::plan::health::{Drift, drift};
 use crate::plan::installed::{Installed, addresses, counts, foreign, installed, is_unreadable};
 use serde::Serialize;
@@ -89,10 +88,6 @@ struct Traffic {
 
 /// `nodectl status`.
 pub(super) fn status(args: &Arguments, context: &Context<'_>) -> Result<String, Failure> {
-    let cluster = match args.local {
-        true => None,
-        false => cluster::view(context.home.as_ref()),
-    };
     let (mut kernel, mut observed) = look()?;
     let mut rates = BTreeMap::new();
     if args.rate.0 > Duration::ZERO && !installed(&observed.rules).is_empty() {
@@ -101,6 +96,11 @@ pub(super) fn status(args: &Arguments, context: &Context<'_>) -> Result<String, 
         (observed, _) = kernel.observe(None, None)?;
         rates = traffic(&before, &totals(&observed), begin.elapsed());
     }
+    // Asked when the kernel is: what moved meanwhile is no difference.
+    let cluster = match args.local {
+        true => None,
+        false => cluster::view(context.home.as_ref()),
+    };
     for address in addresses(&observed.rules) {
         if is_unreadable(&observed.rules, address) {
             warn!(
@@ -113,7 +113,7 @@ pub(super) fn status(args: &Arguments, context: &Context<'_>) -> Result<String, 
         let left = connections_left(&mut kernel, &observed, &found)?;
         let Installed { vip, phases } = found;
         let in_cluster = cluster.as_ref().and_then(|cluster| {
-            let shared = cluster.of_vip(vip.address, Some(&vip.manager))?;
+            let shared = cluster.of_vip(vip.address, &vip.manager, context.netns)?;
             Some((shared, cluster::of_vip(cluster, shared, vip.buckets.get())))
         });
         let (shared, in_cluster) = in_cluster.unzip();
@@ -129,7 +129,6 @@ pub(super) fn status(args: &Arguments, context: &Context<'_>) -> Result<String, 
         });
     }
     let elsewhere = elsewhere(cluster.as_ref(), &vips);
-    let own = context.netns.map(Netns::as_str);
     if context.json {
         return json(&Status {
             schema: SCHEMA,
@@ -138,7 +137,15 @@ pub(super) fn status(args: &Arguments, context: &Context<'_>) -> Result<String, 
         });
     }
     let screen = Screen::of_stdout();
-    let mut screens: Vec<String> = vips.iter().map(|known| of_vip(known, screen)).collect();
+    let unasked = cluster.is_none() && !args.local;
+    let of_vip = |known: &Known<'_>| {
+        let text = of_vip(known, screen);
+        match unasked && known.vip.manager != Manager::Manual {
+            true => text + &cluster::unknown(screen),
+            false => text,
+        }
+    };
+    let mut screens: Vec<String> = vips.iter().map(of_vip).collect();
     if screens.is_empty() {
         screens.push("no VIP is installed here\n".to_owned());
     }
@@ -147,10 +154,10 @@ pub(super) fn status(args: &Arguments, context: &Context<'_>) -> Result<String, 
         let title = screen.name(vip);
         let netns = of.network_namespace.as_deref();
         // What the kernel does in another namespace cannot be seen from here.
-        let (place, owned) = match (netns == own, netns) {
+        let (place, owned) = match (netns == context.netns, netns) {
             (true, _) => ("not installed here".to_owned(), Some(BucketSet::default())),
             (false, Some(netns)) => (
-                format!("in network namespace {netns}: see 'nodectl --netns {netns} status'"),
+                format!("in another network namespace: see nodectl --netns '{netns}' status"),
                 None,
             ),
             (false, None) => ("not in this network namespace".to_owned(), None),
@@ -272,10 +279,11 @@ fn of_vip(known: &Known<'_>, screen: Screen) -> String {
             hasher.mode, hasher.layout, hasher.seed
         ),
     );
-    line(
-        "owned",
-        format!("{} of {} buckets: {owned}", owned.len(), vip.buckets),
-    );
+    let all = format!("{} of {} buckets: {owned}", owned.len(), vip.buckets);
+    text += &screen.fill(&format!("  {:<9} ", "owned"), &all);
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "  {name:<9} {value}");
+    };
     for (n, row) in strip(vip, phases, screen).into_iter().enumerate() {
         line(if n == 0 { "buckets" } else { "" }, row);
     }
@@ -311,13 +319,17 @@ fn of_vip(known: &Known<'_>, screen: Screen) -> String {
         text += &cluster::lines(cluster, Some(owned), screen);
     }
     for piece in &known.drift {
-        let about = format!("  {:<9} ", "drift");
+        let about = format!("{:<9}", "drift");
         let what = format!(
             "{}: expected {}, found {}",
             piece.piece, piece.expected, piece.found
         );
-        let filled = screen.fill(&about, &what);
-        text += &filled.replacen("drift", &screen.bad("drift"), 1);
+        let painted = screen.bad(about.trim_end());
+        text += &screen.fill_behind(
+            &format!("  {about} "),
+            &format!("  {} ", about.replacen("drift", &painted, 1)),
+            &what,
+        );
     }
     text
 }

@@ -142,13 +142,13 @@ impl Cluster {
         })
     }
 
-    /// The shared address with this VIP; `manager` is what the VIP itself says of who put it there.
-    pub fn of_vip(&self, vip: IpAddr, manager: Option<&Manager>) -> Option<&Shared> {
-        let named = |shared: &&Shared| {
-            manager.is_some_and(|manager| *manager == Manager::pacemaker(&shared.resource))
-        };
+    /// The shared address with this VIP of this network namespace; `manager` is what the VIP itself says of
+    /// who put it there.
+    pub fn of_vip(&self, vip: IpAddr, manager: &Manager, netns: Option<&str>) -> Option<&Shared> {
+        let named = |shared: &&Shared| *manager == Manager::pacemaker(&shared.resource);
         let by_name = self.shared.iter().find(named);
-        by_name.or_else(|| self.shared.iter().find(|shared| shared.ip == Some(vip)))
+        let same = |shared: &&Shared| shared.ip == Some(vip) && shared.netns.as_deref() == netns;
+        by_name.or_else(|| self.shared.iter().find(same))
     }
 }
 
@@ -225,7 +225,9 @@ fn configured(resources: &Document<'_>) -> BTreeMap<String, Configured> {
                     && within.is_some_and(|within| within.has_tag_name("instance_attributes"))
             });
             let pair = pairs.find(|pair| pair.attribute("name") == Some(name))?;
-            pair.attribute("value")
+            // What is empty counts as not set, as for the agent.
+            let value = pair.attribute("value").map(str::trim);
+            value.filter(|value| !value.is_empty())
         };
         let known = Configured {
             ip: parameter("ip").and_then(|ip| ip.parse().ok()),
@@ -295,9 +297,22 @@ mod tests {
         let vip = "10.0.0.99".parse().expect("an address");
         let other = "10.0.0.98".parse().expect("an address");
         let manager = Manager::pacemaker("resIP");
-        assert!(cluster.of_vip(other, Some(&manager)).is_some());
-        assert!(cluster.of_vip(vip, None).is_some());
-        assert!(cluster.of_vip(other, Some(&Manager::Manual)).is_none());
+        assert!(cluster.of_vip(other, &manager, None).is_some());
+        assert!(cluster.of_vip(vip, &Manager::Manual, Some("web")).is_some());
+        // The same address in another network is another one.
+        assert!(cluster.of_vip(vip, &Manager::Manual, None).is_none());
+        assert!(
+            cluster
+                .of_vip(other, &Manager::Manual, Some("web"))
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn an_empty_parameter_is_not_set() {
+        let resources = RESOURCES.replace("value=\"web\"", "value=\" \"");
+        let cluster = Cluster::read(&placement(&runs(0, &["n1"])), &resources).expect("XML");
+        assert_eq!(cluster.shared[0].netns, None);
     }
 
     #[test]

@@ -216,9 +216,9 @@ fn remarks(wish: &Wish, loaded_by: &str) -> String {
         "# {ip}, shared by {nodes} nodes in {buckets} buckets. Load it with:\n\
          #     {loaded_by}\n\
          #\n\
-         # To print it again for the running cluster, ask for this seed, {seed:#010x}, and for {buckets} buckets:\n\
-         # with another seed or number every instance is restarted, and every connection cut. Stop the\n\
-         # clone before.\n\
+         # To print it again for the running cluster, ask for this seed, {seed:#010x}, and for {buckets} buckets.\n\
+         # Another seed restarts every instance and cuts every connection; another number restarts nothing,\n\
+         # and leaves buckets dark or refuses to start them: stop the clone before.\n\
          #\n\
          # Left alone, and worth a look before:\n\
          # - Fencing is not optional: a node whose user space is dead goes on answering in its kernel.\n\
@@ -238,20 +238,14 @@ fn remarks(wish: &Wish, loaded_by: &str) -> String {
         text += "# - shutdown-escalation (20 min): a cluster stack that is stopped on a node and waits longer for the\n\
                  #   gate gives up, and the node is fenced. Set it to more than the gate's stop takes.\n";
     }
-    if let (Some(netns), Some(_)) = (&wish.netns, &wish.service) {
-        let _ = writeln!(
-            text,
-            "# - The service must listen in the network namespace {}, which is its own business (systemd:\n\
-             #   NetworkNamespacePath=).",
-            netns.0
-        );
+    // No name that somebody gave stands in a comment: those of the CIB take no two hyphens in a row.
+    if wish.netns.is_some() && wish.service.is_some() {
+        text += "# - The service must listen in the address's network namespace, which is its own business\n\
+                 #   (systemd: NetworkNamespacePath=).\n";
     }
-    if let Some(Service::Clone(name)) = &wish.service {
-        let _ = writeln!(
-            text,
-            "# - A node where {name} cannot run keeps its buckets, and they are dark. A node attribute\n\
-             #   behind the service, and a rule for it, have them move: docs/agent.md, at A service in front."
-        );
+    if let Some(Service::Clone(_)) = &wish.service {
+        text += "# - A node where the service cannot run keeps its buckets, and they are dark. A node attribute\n\
+                 #   behind the service, and a rule for it, have them move: docs/agent.md, at A service in front.\n";
     }
     text
 }
@@ -500,7 +494,7 @@ mod tests {
         assert!(!text.contains("primitive service-"), "{text}");
         // Nothing is known of where it runs.
         assert!(!text.contains("location"), "{text}");
-        assert!(text.contains("where cloneWeb cannot run"), "{text}");
+        assert!(text.contains("where the service cannot run"), "{text}");
         assert!(
             text.contains("Mandatory: cloneWeb clone-gate-10-0-0-99\n"),
             "{text}"
@@ -551,12 +545,14 @@ mod tests {
     fn crm_shell_takes_all_comments() {
         for (ip, drain_s) in [("10.0.0.99", 3600), ("2001:db8::99", 300), ("::99", 0)] {
             let ip = ip.parse().expect("an address");
-            for service in [None, Some("systemd:nginx"), Some("cloneWeb")] {
+            for service in [None, Some("systemd:nginx"), Some("clone--web-")] {
                 let service = service.map(|service| service.parse().expect("a service"));
                 let text = crm(&Wish {
                     ip,
                     drain_s,
                     service,
+                    nic: "eth--0".parse().expect("a name"),
+                    netns: Some("web--1-".parse().expect("a name")),
                     ..wish()
                 });
                 let wrong = |line: &&str| {

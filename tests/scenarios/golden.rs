@@ -7,6 +7,25 @@ use lab::{HoldOptions, Lab, Node, Result};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+/// All verbs of nodectl.
+const VERBS: [&str; 15] = [
+    "up",
+    "down",
+    "take",
+    "release",
+    "drain",
+    "undrain",
+    "wait-drained",
+    "status",
+    "buckets",
+    "owner",
+    "explain",
+    "ruleset",
+    "crm",
+    "pcs",
+    "arp",
+];
+
 /// A file of the repository.
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -304,12 +323,11 @@ fn golden_screens_of_nodectl() -> Result<()> {
         ),
         ("arp-json", &["arp", V4, "--vendor", "cisco-ios", "--json"]),
         ("arp-list-json", &["arp", "--list", "--json"]),
+        (
+            "crm-json",
+            &["crm", V4, "--nic", "eth0", "--seed", "7", "--json"],
+        ),
         ("help", &["--help"]),
-        ("help-up", &["up", "--help"]),
-        ("help-status", &["status", "--help"]),
-        ("help-explain", &["explain", "--help"]),
-        ("help-crm", &["crm", "--help"]),
-        ("help-arp", &["arp", "--help"]),
     ] {
         let text = nodectl(&node, args)?;
         if name.ends_with("-json") {
@@ -317,7 +335,12 @@ fn golden_screens_of_nodectl() -> Result<()> {
         }
         check(&format!("tests/golden/nodectl-{name}.txt"), &text);
     }
+    expect_fits_schema(&nodectl(&node, &["ruleset", "--json"])?)?;
     assert!(expect_fits_schema("{\"schema\":2}").is_err());
+    for verb in VERBS {
+        let text = nodectl(&node, &[verb, "--help"])?;
+        check(&format!("tests/golden/nodectl-help-{verb}.txt"), &text);
+    }
     Ok(())
 }
 
@@ -342,18 +365,25 @@ fn golden_screens_wide_narrow_and_in_colour() -> Result<()> {
     nodectl(&node, &words)?;
     node.run(&["ip", "maddr", "del", MAC4, "dev", "eth0"])?;
     let client = "192.0.2.1:40000";
-    for (name, args) in [
-        ("status", "status --rate 0".to_owned()),
-        ("explain", format!("explain {V4} {client}")),
-        ("arp", format!("arp {V4} --vendor freebsd")),
+    // All its buckets have a line each.
+    let other = lab.node("n2")?;
+    up(&other, V6)?;
+    for (node, name, args) in [
+        (&node, "status", "status --rate 0".to_owned()),
+        (&other, "buckets", format!("buckets {V6}")),
+        (&node, "owner", format!("owner {V4} {client}")),
+        (&node, "explain", format!("explain {V4} {client}")),
+        (&node, "arp", format!("arp {V4} --vendor freebsd")),
     ] {
         for (kind, columns, more) in [
             ("80", "80", &[("NO_COLOR", "1")][..]),
             ("wide", "160", &[("NO_COLOR", "1")]),
             ("colour", "80", &[]),
         ] {
-            let screen = on_screen(&node, &args, columns, more)?;
-            assert_eq!(screen.contains('\x1b'), kind == "colour", "{screen}");
+            let screen = on_screen(node, &args, columns, more)?;
+            // One sentence needs no colour.
+            let colour = kind == "colour" && name != "owner";
+            assert_eq!(screen.contains('\x1b'), colour, "{screen}");
             check(&format!("tests/golden/nodectl-{name}-{kind}.txt"), &screen);
         }
     }
@@ -393,5 +423,20 @@ fn what_would_be_installed_is_what_is_installed() -> Result<()> {
         lines.collect::<Vec<_>>()
     };
     assert_eq!(comparable(&would_be), comparable(&installed));
+    Ok(())
+}
+
+/// The documents that docs/nodectl.md shows fit the published schema.
+#[test]
+fn documented_documents_fit_the_schema() -> Result<()> {
+    let text = std::fs::read_to_string(path("docs/nodectl.md")).expect("docs/nodectl.md");
+    let blocks = text.split("\n\n");
+    let shown = blocks.filter(|block| block.starts_with("    {\"schema\"") && !block.contains('…'));
+    let mut count = 0;
+    for block in shown {
+        expect_fits_schema(&block.replace('\n', " "))?;
+        count += 1;
+    }
+    assert!(count >= 3, "{count} documents are shown");
     Ok(())
 }

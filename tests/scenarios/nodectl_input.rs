@@ -73,7 +73,7 @@ const CASES: &[(&str, i32, &str)] = &[
         65,
         "multicast MAC",
     ),
-    ("status --netns a/b", 64, "ip netns"),
+    ("status --netns a/b", 65, "network namespace"),
     ("status --netns no-such-one", 65, "ip netns"),
     (
         "up 10.77.0.50 --buckets 2 --netns no-such-one",
@@ -81,6 +81,9 @@ const CASES: &[(&str, i32, &str)] = &[
         "ip netns",
     ),
     ("crm 10.77.0.99 --nic eth0 --netns a'b", 64, "ip netns"),
+    ("crm 10.77.0.99 --nic eth0 --netns a/b", 64, "ip netns"),
+    ("ruleset 10.77.0.50", 64, "--buckets"),
+    ("ruleset 10.77.0.50 --buckets 2 --own 2", 65, "0 to 1"),
     ("take 10.77.0.50 1", 65, "nodectl status"),
     ("release 10.77.0.50 1", 65, "nodectl status"),
     ("buckets 10.77.0.50", 65, "nodectl status"),

@@ -1,0 +1,83 @@
+//! What holds in front of every cluster, whoever made the router and the switch.
+
+use super::Site;
+use super::guide::{Line, line, tried};
+use serde::Serialize;
+use std::net::IpAddr;
+
+/// A fact about a part of the network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fact {
+    /// The part.
+    pub about: &'static str,
+    /// The fact.
+    #[serde(flatten)]
+    pub line: Line,
+}
+
+/// What holds for this site.
+pub fn everywhere(site: &Site) -> Vec<Fact> {
+    let Site { vip, mac, .. } = site;
+    let learns = match vip {
+        IpAddr::V4(_) => line(
+            Some("RFC 1812, 3.3.2"),
+            "One that believes ARP learns that by itself; the RFC forbids to believe a multicast MAC, and \
+             who keeps to it needs a static entry.",
+        ),
+        IpAddr::V6(_) => line(
+            None,
+            "One that believes neighbour advertisements learns that by itself; who refuses a multicast \
+             MAC there needs a static entry.",
+        ),
+    };
+    let (group, joins) = match (site.group(), vip) {
+        (Some(group), IpAddr::V6(_)) => (
+            format!(" (the MAC of the group {group})"),
+            line(
+                Some("RFC 4862, 5.4.2"),
+                "The nodes report the group by MLD, as for every IPv6 address.",
+            ),
+        ),
+        (group, _) => (
+            group.map_or(String::new(), |group| {
+                format!(" (the MAC of the group {group})")
+            }),
+            line(
+                Some("ip-maddress(8): a link-layer address alone"),
+                "The nodes report no group for it (IGMP, MLD): where snooping drops what nobody joined, make a \
+                 static entry.",
+            ),
+        ),
+    };
+    [
+        (
+            "router",
+            tried(format!("It has to send the packets for {vip} to {mac}.")),
+        ),
+        ("router", learns),
+        (
+            "switch",
+            tried(format!(
+                "It has to send the frames for {mac}{group} to the ports of all nodes. One without an \
+                 entry floods them, which is all that is needed."
+            )),
+        ),
+        ("switch", joins),
+        (
+            "VLAN",
+            line(
+                None,
+                "One of its own for the nodes and the router: everybody in it sees the traffic. Storm \
+                 control, limits of multicast and dynamic ARP inspection need exceptions.",
+            ),
+        ),
+        (
+            "check",
+            tried(format!(
+                "On every node 'tcpdump -ni NIC -e host {vip}' must show the packets of one client."
+            )),
+        ),
+    ]
+    .map(|(about, line)| Fact { about, line })
+    .into()
+}

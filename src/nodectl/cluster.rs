@@ -107,7 +107,7 @@ pub(super) fn lines(view: &OfVip, owned: Option<&BucketSet>, screen: Screen) -> 
             }
         };
     }
-    let mut shout = |word: &str, what: String| text += &shouted(word, &what, screen);
+    let mut shout = |word: &str, what: String| text += &screen.shout(word, &what);
     if !view.quorum {
         shout(
             "NO QUORUM",
@@ -158,13 +158,7 @@ pub(super) fn lines(view: &OfVip, owned: Option<&BucketSet>, screen: Screen) -> 
 pub(super) fn unknown(screen: Screen) -> String {
     let what = "who has what in the cluster: Pacemaker does not answer here. Is it running? (A VIP in a \
                 network namespace: 'nodectl --netns', started outside)";
-    shouted("UNKNOWN", what, screen)
-}
-
-fn shouted(word: &str, what: &str, screen: Screen) -> String {
-    let word = format!("{word:<9}");
-    let (plain, painted) = (format!("  {word} "), format!("  {} ", screen.bad(&word)));
-    screen.fill_behind(&plain, &painted, what)
+    screen.shout("UNKNOWN", what)
 }
 
 /// ` 3`, or `s 3-5`.

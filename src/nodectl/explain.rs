@@ -132,7 +132,7 @@ pub(super) fn explain(args: &Owner, context: &Context<'_>) -> Result<String, Fai
         screen.name(&with_port(args.vip, flow.destination_port))
     );
     let mut line = |about: &str, what: &str| {
-        text += &screen.fill(&format!("  {about:<9} "), what);
+        text += &screen.about(about, what);
     };
     for (n, part) in key(&found.vip, &explained.key).iter().enumerate() {
         line(if n == 0 { "key" } else { "" }, part);

@@ -71,6 +71,17 @@ impl Screen {
         }
     }
 
+    /// What there is to say about something.
+    pub fn about(self, name: &str, what: &str) -> String {
+        self.fill(&label(name), what)
+    }
+
+    /// The same of bad news.
+    pub fn shout(self, name: &str, what: &str) -> String {
+        let plain = label(name);
+        self.fill_behind(&plain, &plain.replacen(name, &self.bad(name), 1), what)
+    }
+
     /// The text in lines that are no longer than the screen is wide, the first after `first`, the
     /// others after as many blanks. `first` is not painted yet.
     pub fn fill(self, first: &str, text: &str) -> String {
@@ -90,6 +101,11 @@ impl Screen {
         let rest = filled.strip_prefix(first).unwrap_or(&filled);
         format!("{painted}{rest}\n")
     }
+}
+
+/// A name with room for what is said about it.
+fn label(name: &str) -> String {
+    format!("  {name:<9} ")
 }
 
 /// Words end with their blanks, or with a comma between numbers.

@@ -14,7 +14,6 @@ use crate::plan::health::{Drift, drift};
 use crate::plan::installed::{Installed, addresses, counts, foreign, installed, is_unreadable};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use tracing::warn;
@@ -138,14 +137,14 @@ pub(super) fn status(args: &Arguments, context: &Context<'_>) -> Result<String, 
     }
     let screen = Screen::of_stdout();
     let unasked = cluster.is_none() && !args.local;
-    let of_vip = |known: &Known<'_>| {
+    let shown = |known: &Known<'_>| {
         let text = of_vip(known, screen);
         match unasked && known.vip.manager != Manager::Manual {
             true => text + &cluster::unknown(screen),
             false => text,
         }
     };
-    let mut screens: Vec<String> = vips.iter().map(of_vip).collect();
+    let mut screens: Vec<String> = vips.iter().map(shown).collect();
     if screens.is_empty() {
         screens.push("no VIP is installed here\n".to_owned());
     }
@@ -264,13 +263,9 @@ fn of_vip(known: &Known<'_>, screen: Screen) -> String {
         false => screen.bad("DRIFTED"),
     };
     let hasher = &vip.hasher;
-    let mut text = String::new();
     let address = screen.name(&format!("{}/{}", vip.address, vip.prefix));
-    // Writing to a String cannot fail.
-    let _ = writeln!(text, "{address} on {}: {health}", vip.nic);
-    let mut line = |name: &str, value: String| {
-        let _ = writeln!(text, "  {name:<9} {value}");
-    };
+    let mut text = format!("{address} on {}: {health}\n", vip.nic);
+    let mut line = |name: &str, value: String| text += &screen.about(name, &value);
     line("mac", format!("{} ({})", vip.mac, vip.mode.name()));
     line(
         "hash",
@@ -279,11 +274,10 @@ fn of_vip(known: &Known<'_>, screen: Screen) -> String {
             hasher.mode, hasher.layout, hasher.seed
         ),
     );
-    let all = format!("{} of {} buckets: {owned}", owned.len(), vip.buckets);
-    text += &screen.fill(&format!("  {:<9} ", "owned"), &all);
-    let mut line = |name: &str, value: String| {
-        let _ = writeln!(text, "  {name:<9} {value}");
-    };
+    line(
+        "owned",
+        format!("{} of {} buckets: {owned}", owned.len(), vip.buckets),
+    );
     for (n, row) in strip(vip, phases, screen).into_iter().enumerate() {
         line(if n == 0 { "buckets" } else { "" }, row);
     }
@@ -319,17 +313,11 @@ fn of_vip(known: &Known<'_>, screen: Screen) -> String {
         text += &cluster::lines(cluster, Some(owned), screen);
     }
     for piece in &known.drift {
-        let about = format!("{:<9}", "drift");
         let what = format!(
             "{}: expected {}, found {}",
             piece.piece, piece.expected, piece.found
         );
-        let painted = screen.bad(about.trim_end());
-        text += &screen.fill_behind(
-            &format!("  {about} "),
-            &format!("  {} ", about.replacen("drift", &painted, 1)),
-            &what,
-        );
+        text += &screen.shout("drift", &what);
     }
     text
 }

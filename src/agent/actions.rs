@@ -212,11 +212,8 @@ fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<
     }
     if !done.is_empty() {
         kernel.nft.close_elsewhere();
-        match observed.rules.is_empty() {
-            true => lock.remove(),
-            false => drop(lock),
-        }
     }
+    lock.end(&observed.rules);
     if observed.ending || !left.leaving().is_empty() {
         sweep_later();
     }

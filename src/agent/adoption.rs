@@ -77,6 +77,7 @@ fn settle(kernel: &mut Kernel, question: Question<'_>, asked: SystemTime) {
         return;
     }
     match adopted(kernel, vip) {
+        Ok(adopted) if adopted.is_empty() => return turn.remove(),
         // Somebody was faster.
         Ok(adopted) if !adopted.contains_key(&bucket) => return,
         Ok(_) => {}

@@ -37,23 +37,36 @@ fn pages(folder: &Path) -> Result<(), Box<dyn Error>> {
     for folder in [&man7, &man8, &completions] {
         create_dir_all(folder)?;
     }
-    let mut nodectl = Cli::command();
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        clap_complete::generate_to(shell, &mut nodectl, "nodectl", &completions)?;
+        clap_complete::generate_to(shell, &mut Cli::command(), "nodectl", &completions)?;
     }
+    // 'help' has no page of its own.
+    let mut nodectl = Cli::command().disable_help_subcommand(true);
     nodectl.build();
-    let verbs = nodectl
-        .get_subcommands()
-        .filter(|verb| verb.get_name() != "help");
+    let verbs = nodectl.get_subcommands();
     for command in verbs.cloned().chain([nodectl.clone()]) {
         let name = command.get_display_name().unwrap_or("nodectl").to_owned();
-        let man = Man::new(command.disable_help_subcommand(true))
+        let is_program = command.get_display_name().is_none();
+        let man = Man::new(command)
             .title(name.to_uppercase())
             .section("8")
             .source(SOURCE)
             .manual(MANUAL);
         let mut page = Vec::new();
         man.render(&mut page)?;
+        let mut more = Roff::new();
+        more.control("SH", ["SEE ALSO"]);
+        let mut other = vec![roman(
+            "ocf_rust_ClusterIP(7), ocf_rust_ClusterIPDrain(7), crm_mon(8), nft(8)",
+        )];
+        if !is_program {
+            other.insert(0, roman("nodectl(8), "));
+        }
+        more.text(other);
+        more.text([roman(
+            "Documents, examples and reference rulesets are in /usr/share/doc/clusterip.",
+        )]);
+        more.to_writer(&mut page)?;
         write(man8.join(format!("{name}.8")), page)?;
     }
     for (name, xml) in [

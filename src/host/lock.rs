@@ -4,6 +4,7 @@
 //! the second lock, so the lock is one for the namespace. A lock file is no state: a file whose meaning
 //! is that somebody holds an flock on it, and at most when somebody did last.
 
+use crate::model::ruleset::Ruleset;
 use crate::sys::netns;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -15,6 +16,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// Where the lock files are: on a tmpfs, writable for root only.
 const DIRECTORY: &str = "/run/clusterip";
+/// What the names of the files begin with.
+const NAMESPACE: &str = "net";
+const TURN: &str = "turn";
 
 /// The lock; it ends with the value, and with the process in any case.
 #[derive(Debug)]
@@ -36,10 +40,28 @@ impl Lock {
         metadata.modified().ok().filter(|_| metadata.len() > 0)
     }
 
-    /// Removes the file as well, for a host without VIPs. Whoever waits for it notices.
+    /// Removes the file as well. Whoever waits for it notices.
     pub fn remove(self) {
         // A file that stays is no harm.
         let _ = std::fs::remove_file(&self.path);
+    }
+
+    /// Ends the lock of the network namespace. With the last VIP the file goes, and those of the turns.
+    pub fn end(self, rules: &Ruleset) {
+        if !rules.is_empty() {
+            return;
+        }
+        let own = self.path.file_name().and_then(|name| name.to_str());
+        let namespace = own.and_then(|name| name.strip_prefix(NAMESPACE));
+        let entries = std::fs::read_dir(DIRECTORY).into_iter().flatten().flatten();
+        for entry in entries {
+            let name = entry.file_name();
+            let name = name.to_str().unwrap_or_default();
+            if name.starts_with(TURN) && namespace.is_some_and(|end| name.ends_with(end)) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+        self.remove();
     }
 }
 
@@ -90,12 +112,12 @@ fn path(what: &str) -> Result<PathBuf, LockError> {
 
 /// Waits for the lock of this network namespace, at most as long as `patience`.
 pub fn lock(patience: Duration) -> Result<Lock, LockError> {
-    wait("net", patience)
+    wait(NAMESPACE, patience)
 }
 
 /// The right to ask about a VIP what others want to know too, one after the other.
 pub fn turn(vip: IpAddr, patience: Duration) -> Result<Lock, LockError> {
-    wait(&format!("turn-{vip}"), patience)
+    wait(&format!("{TURN}-{vip}"), patience)
 }
 
 fn wait(what: &str, patience: Duration) -> Result<Lock, LockError> {

@@ -60,14 +60,16 @@ fn sweep() {
     loop {
         std::thread::sleep(std::mem::replace(&mut pause, PAUSE));
         match pass(&mut drained) {
-            Ok((_, Some(left_ms))) => {
+            Ok(Passed {
+                left_ms: Some(left_ms),
+                ..
+            }) => {
                 until = Instant::now() + Duration::from_millis(left_ms) + PATIENCE;
             }
             // While the lock is held nobody adds anything that the next sweeper would not see.
-            Ok((lock, None)) => {
+            Ok(Passed { lock, rules, .. }) => {
                 only.remove();
-                drop(lock);
-                return;
+                return lock.end(&rules);
             }
             // It is tried again, but not for ever: the kernel has ended what can answer.
             Err(error) if Instant::now() < until => debug!("{error}"),
@@ -82,8 +84,15 @@ fn sweep() {
 /// The flows that have drained here since the sweeper began, and whose sockets may still be there.
 type Drained = BTreeMap<IpAddr, (Vip, BTreeSet<Flow>)>;
 
+/// What is left after a look, and the lock under which it was looked.
+struct Passed {
+    lock: Lock,
+    rules: Ruleset,
+    left_ms: Option<u64>,
+}
+
 /// Settles all VIPs, and ends connections whose time is over, so that no program waits for them.
-fn pass(drained: &mut Drained) -> Result<(Lock, Option<u64>), SweepError> {
+fn pass(drained: &mut Drained) -> Result<Passed, SweepError> {
     let lock = lock(PATIENCE)?;
     let settled = settle(&mut Kernel::open()?)?;
     for (vip, flows) in settled.flows {
@@ -109,7 +118,11 @@ fn pass(drained: &mut Drained) -> Result<(Lock, Option<u64>), SweepError> {
     }
     match settled.failed {
         Some(error) => Err(error.into()),
-        None => Ok((lock, settled.left_ms)),
+        None => Ok(Passed {
+            lock,
+            rules: settled.rules,
+            left_ms: settled.left_ms,
+        }),
     }
 }
 

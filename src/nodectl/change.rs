@@ -14,7 +14,7 @@ use crate::model::bucket::BucketSet;
 use crate::model::hash::Hasher;
 use crate::model::mac::Mac;
 use crate::model::seed::derived_seed;
-use crate::model::vip::{L2Mode, Manager, Vip};
+use crate::model::vip::{L2Mode, Manager, Vip, check_address};
 use crate::plan::installed::{Installed, find, phases_of};
 use crate::plan::steps::Intent;
 use std::net::IpAddr;
@@ -41,9 +41,23 @@ pub fn up(args: &Up) -> Result<Outcome, Failure> {
         None => vip,
         Some(found) => {
             require_manual(&found, args.force)?;
+            let drain_s = found.vip.drain_s;
+            if args.describe.drain_s.is_some_and(|asked| asked != drain_s) {
+                return Err(Failure::new(
+                    DATA,
+                    format!(
+                        "{address} is here with a drain time-out of {drain_s} s, which it keeps while it is \
+                         here; take it down first, or use 'nodectl drain --timeout' and 'take --adopt'"
+                    ),
+                ));
+            }
             // By force it stays whose it was.
             let manager = found.vip.manager;
-            Vip { manager, ..vip }
+            Vip {
+                manager,
+                drain_s,
+                ..vip
+            }
         }
     };
     let adopt_s = vip.drain_s;
@@ -123,9 +137,7 @@ pub fn down(args: &Down) -> Result<Outcome, Failure> {
     if observed.ending {
         sweep_later();
     }
-    if observed.rules.is_empty() {
-        lock.remove();
-    }
+    lock.end(&observed.rules);
     let changed = !done.is_empty();
     let how = match changed {
         true => "gone from this node",
@@ -152,6 +164,7 @@ pub(super) fn described(
     prefix: Option<u8>,
     args: &Describe,
 ) -> Result<Vip, Failure> {
+    check_address(address).map_err(|error| Failure::new(DATA, error))?;
     let place = place(&mut kernel.route, address, args.nic.as_ref(), prefix);
     let place = place.map_err(|error| match error {
         PlaceError::Route(error) => super::ObserveError::from(error).into(),
@@ -172,7 +185,7 @@ pub(super) fn described(
         label: None,
         noprefixroute: false,
         lock: true,
-        drain_s: args.drain_s,
+        drain_s: args.drain_s.unwrap_or(0),
         manager: Manager::Manual,
     };
     match vip.validate() {

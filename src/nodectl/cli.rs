@@ -165,9 +165,10 @@ pub struct Describe {
     /// The cluster MAC, a multicast one [default: follows from the VIP]
     #[arg(long)]
     pub mac: Option<Mac>,
-    /// For how many seconds the connections of a bucket that leaves may stay; 0 cuts them
-    #[arg(long = "drain-timeout", value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=86_400))]
-    pub drain_s: u32,
+    /// For how many seconds the connections of a bucket that leaves may stay; 0 cuts them [default: 0, or
+    /// what the VIP has]
+    #[arg(long = "drain-timeout", value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=86_400))]
+    pub drain_s: Option<u32>,
 }
 
 /// Arguments of `up`.

@@ -38,7 +38,7 @@ pub fn undrain(args: &Move) -> Result<Outcome, Failure> {
         return Err(Failure::new(
             DATA,
             format!(
-                "buckets {elsewhere} of {} do not drain here; 'nodectl take' owns others too",
+                "buckets {elsewhere} of {} neither drain here nor are owned; to own them use 'nodectl take'",
                 args.vip
             ),
         ));

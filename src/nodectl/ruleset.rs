@@ -106,7 +106,7 @@ fn would_be(
         layout: args.layout,
         seed: args.seed,
         mac: args.mac,
-        drain_s: 0,
+        drain_s: None,
     };
     let vip = described(kernel, vip.address, vip.prefix, &describe)?;
     let own = args.own.clone().unwrap_or_default();

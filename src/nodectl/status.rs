@@ -48,6 +48,7 @@ struct VipStatus {
     hash: &'static str,
     layout: &'static str,
     seed: u32,
+    drain_timeout_s: u32,
     buckets: u16,
     owned: BucketSet,
     draining: BucketSet,
@@ -237,6 +238,7 @@ fn describe(known: Known<'_>) -> VipStatus {
         hash: vip.hasher.mode.name(),
         layout: vip.hasher.layout.name(),
         seed: vip.hasher.seed,
+        drain_timeout_s: vip.drain_s,
         buckets: vip.buckets.get(),
         draining: phases.leaving(),
         adopting: phases.adopting.keys().copied().collect(),
@@ -274,6 +276,11 @@ fn of_vip(known: &Known<'_>, screen: Screen) -> String {
             hasher.mode, hasher.layout, hasher.seed
         ),
     );
+    let moves = match vip.drain_s {
+        0 => "connections are cut when their bucket leaves".to_owned(),
+        drain_s => format!("TCP connections may stay {drain_s} s when their bucket leaves"),
+    };
+    line("moves", moves);
     line(
         "owned",
         format!("{} of {} buckets: {owned}", owned.len(), vip.buckets),

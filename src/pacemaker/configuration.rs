@@ -42,6 +42,8 @@ pcs cluster cib-push "$folder/new.xml" diff-against="$folder/old.xml"
 const ESCALATION_S: u32 = 20 * 60;
 /// The parameter that both agents have.
 const NETNS: &str = "network_namespace";
+/// What the names of services begin with that are configured here; their address's tag follows.
+const OWN_SERVICE: &str = "clone-service-";
 /// What the rule is for.
 const ONLY_THERE: &str = "Buckets go to nodes where the service runs, and nowhere else.";
 
@@ -175,11 +177,16 @@ impl Wish {
         all.join(" ")
     }
 
-    /// The node attribute that says where the service runs, if it is configured here.
+    /// The node attribute that says where the service runs, if that is known: it is configured here, or was
+    /// for another address.
     fn attribute(&self) -> Option<String> {
-        match self.service {
+        match &self.service {
             Some(Service::Agent(_)) => Some(format!("up-{}", self.tag())),
-            Some(Service::Clone(_)) | None => None,
+            Some(Service::Clone(name)) => {
+                let tag = name.strip_prefix(OWN_SERVICE)?;
+                Some(format!("up-{tag}"))
+            }
+            None => None,
         }
     }
 
@@ -191,7 +198,7 @@ impl Wish {
     /// The service's clone, and its agent if it is configured here.
     fn service(&self) -> Option<(String, Option<&str>)> {
         self.service.as_ref().map(|service| match service {
-            Service::Agent(agent) => (format!("clone-service-{}", self.tag()), Some(&**agent)),
+            Service::Agent(agent) => (format!("{OWN_SERVICE}{}", self.tag()), Some(&**agent)),
             Service::Clone(name) => (name.clone(), None),
         })
     }
@@ -243,7 +250,7 @@ fn remarks(wish: &Wish, loaded_by: &str) -> String {
         text += "# - The service must listen in the address's network namespace, which is its own business\n\
                  #   (systemd: NetworkNamespacePath=).\n";
     }
-    if let Some(Service::Clone(_)) = &wish.service {
+    if matches!(wish.service, Some(Service::Clone(_))) && wish.attribute().is_none() {
         text += "# - A node where the service cannot run keeps its buckets, and they are dark. A node attribute\n\
                  #   behind the service, and a rule for it, have them move: docs/agent.md, at A service in front.\n";
     }
@@ -503,6 +510,28 @@ mod tests {
             text.contains("Mandatory: clone-gate-10-0-0-99 clone-ip-10-0-0-99\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_second_address_goes_where_the_service_of_the_first_runs() {
+        let service = Some("clone-service-10-0-0-99".parse().expect("a clone"));
+        let ip = "2001:db8::99".parse().expect("an address");
+        let wish = Wish {
+            ip,
+            service,
+            ..wish()
+        };
+        for text in [crm(&wish), pcs(&wish)] {
+            assert!(
+                text.contains("not_defined up-10-0-0-99 or up-10-0-0-99 ne 1"),
+                "{text}"
+            );
+            assert!(
+                !text.contains("service-2001") && !text.contains("ocf:pacemaker"),
+                "{text}"
+            );
+            assert!(!text.contains("cannot run"), "{text}");
+        }
     }
 
     #[test]

@@ -112,11 +112,18 @@ pub fn hold() -> Result<()> {
     Ok(())
 }
 
-/// What is tested locks a file named after the namespace, which is of no use after it.
+/// What is tested locks files named after the namespace, which are of no use after it.
 fn forget_lock() {
-    if let Ok(namespace) = std::fs::metadata("/proc/self/ns/net") {
-        let number = std::os::linux::fs::MetadataExt::st_ino(&namespace);
-        let _ = std::fs::remove_file(format!("/run/clusterip/net-{number}.lock"));
+    let Ok(namespace) = std::fs::metadata("/proc/self/ns/net") else {
+        return;
+    };
+    let number = std::os::linux::fs::MetadataExt::st_ino(&namespace);
+    let files = std::fs::read_dir("/run/clusterip").into_iter().flatten();
+    for file in files.flatten() {
+        let name = file.file_name();
+        if name.to_string_lossy().ends_with(&format!("-{number}.lock")) {
+            let _ = std::fs::remove_file(file.path());
+        }
     }
 }
 

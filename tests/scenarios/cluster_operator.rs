@@ -69,6 +69,27 @@ impl Rig {
         expect_answered_by(&self.client, ip(vip), 120, nodes)
     }
 
+    /// Loads what is printed for crm shell, which has nothing to say about it.
+    fn load_printed(&self, address: &str, service: &str) -> Result<()> {
+        let node = self.cluster.node("n1")?;
+        let words = [
+            "nodectl",
+            "crm",
+            address,
+            "--nic",
+            "eth0",
+            "--service",
+            service,
+        ];
+        let text = node.run(&words)?;
+        let load = ["crm", "-F", "configure", "load", "update", "-"];
+        let loaded = node.exec(&load).stdin(text).output()?;
+        let said = String::from_utf8_lossy(&loaded.stderr).into_owned();
+        let quiet = !said.contains("WARNING") && !said.contains("ERROR");
+        assert!(loaded.status.success() && quiet, "{said}");
+        Ok(())
+    }
+
     /// Lines for pcs do what they should, and nothing is warned of.
     fn run_script(&self, script: &str) -> Result<()> {
         let node = self.cluster.node("n1")?;
@@ -96,27 +117,10 @@ impl Rig {
 #[test]
 fn what_is_printed_for_crm_shell_loads_and_shares_and_status_shows_a_death() -> Result<()> {
     let rig = Rig::start("crm")?;
-    let node = rig.cluster.node("n1")?;
-    let prefixed = format!("{V4}/24");
-    let words = [
-        "nodectl",
-        "crm",
-        &prefixed,
-        "--nic",
-        "eth0",
-        "--service",
-        SERVICE,
-    ];
-    let text = node.run(&words)?;
-    let load = ["crm", "-F", "configure", "load", "update", "-"];
-    let loaded = node.exec(&load).stdin(text).output()?;
-    let said = String::from_utf8_lossy(&loaded.stderr).into_owned();
-    assert!(
-        loaded.status.success() && !said.contains("WARNING"),
-        "{said}"
-    );
-    assert!(!said.contains("ERROR"), "{said}");
+    rig.load_printed(&format!("{V4}/24"), SERVICE)?;
     rig.wait_shared(V4, &NODES)?;
+    rig.load_printed(V6, "clone-service-10-77-0-99")?;
+    rig.wait_shared(V6, &NODES)?;
     rig.expect_verified()?;
 
     // A client's bucket, and who has it, as every node says it.
@@ -148,9 +152,11 @@ fn what_is_printed_for_crm_shell_loads_and_shares_and_status_shows_a_death() -> 
 
     // Where the service must not run there are no buckets either; they are not dark.
     let service = "clone-service-10-77-0-99";
+    let node = rig.cluster.node("n1")?;
     for (change, nodes) in [("--ban", &NODES[..2]), ("--clear", &NODES)] {
         node.run(&["crm_resource", change, "-r", service, "-N", "n3"])?;
         rig.wait_shared(V4, nodes)?;
+        rig.wait_shared(V6, nodes)?;
     }
 
     // Power lost: status says so at once, and shows how the buckets come back.

@@ -84,6 +84,12 @@ const CASES: &[(&str, i32, &str)] = &[
     ("crm 10.77.0.99 --nic eth0 --netns a/b", 64, "ip netns"),
     ("ruleset 10.77.0.50", 64, "--buckets"),
     ("ruleset 10.77.0.50 --buckets 2 --own 2", 65, "0 to 1"),
+    ("up 224.0.0.99 --buckets 2", 65, "unicast address"),
+    (
+        "up 10.77.0.99 --buckets 12 --seed 7 --drain-timeout 300",
+        65,
+        "drain time-out of 0 s",
+    ),
     ("take 10.77.0.50 1", 65, "nodectl status"),
     ("release 10.77.0.50 1", 65, "nodectl status"),
     ("buckets 10.77.0.50", 65, "nodectl status"),

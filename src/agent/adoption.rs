@@ -203,8 +203,9 @@ fn end(kernel: &mut Kernel, vip: IpAddr, free: &BTreeMap<u16, Instant>) -> bool 
 /// was not killed.
 pub fn tidy(kernel: &mut Kernel, vip: IpAddr) {
     let mut tidied = || -> Result<(), SweepError> {
-        let _lock = lock(PATIENCE)?;
-        reach(kernel, &Intent::Settle { address: vip }, Default::default())?;
+        let lock = lock(PATIENCE)?;
+        let reached = reach(kernel, &Intent::Settle { address: vip }, Default::default())?;
+        lock.end(&reached.observed.rules);
         Ok(())
     };
     if let Err(error) = tidied() {

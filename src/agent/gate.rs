@@ -187,7 +187,11 @@ fn leaving() -> Result<Leaving, SweepError> {
     };
     let settled = lock(Duration::ZERO)
         .map_err(SweepError::from)
-        .and_then(|_lock| Ok(settle(&mut kernel)?));
+        .and_then(|lock| {
+            let settled = settle(&mut kernel)?;
+            lock.end(&settled.rules);
+            Ok(settled)
+        });
     let rules = match settled {
         Ok(settled) => settled.rules,
         Err(error) => {

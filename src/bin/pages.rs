@@ -54,18 +54,13 @@ fn pages(folder: &Path) -> Result<(), Box<dyn Error>> {
             .manual(MANUAL);
         let mut page = Vec::new();
         man.render(&mut page)?;
+        let others = [
+            ("nodectl", "8"),
+            ("ocf_rust_ClusterIP", "7"),
+            ("ocf_rust_ClusterIPDrain", "7"),
+        ];
         let mut more = Roff::new();
-        more.control("SH", ["SEE ALSO"]);
-        let mut other = vec![roman(
-            "ocf_rust_ClusterIP(7), ocf_rust_ClusterIPDrain(7), crm_mon(8), nft(8)",
-        )];
-        if !is_program {
-            other.insert(0, roman("nodectl(8), "));
-        }
-        more.text(other);
-        more.text([roman(
-            "Documents, examples and reference rulesets are in /usr/share/doc/clusterip.",
-        )]);
+        see_also(&mut more, &others[usize::from(is_program)..]);
         more.to_writer(&mut page)?;
         write(man8.join(format!("{name}.8")), page)?;
     }
@@ -77,6 +72,17 @@ fn pages(folder: &Path) -> Result<(), Box<dyn Error>> {
         write(man7.join(format!("ocf_rust_{name}.7")), page)?;
     }
     Ok(())
+}
+
+fn see_also(page: &mut Roff, others: &[(&str, &str)]) {
+    page.control("SH", ["SEE ALSO"]);
+    let mut words = Vec::new();
+    for (n, (name, section)) in others.iter().enumerate() {
+        words.push(roman(if n == 0 { "" } else { ", " }));
+        words.push(bold(*name));
+        words.push(roman(format!("({section})")));
+    }
+    page.text(words);
 }
 
 fn text_of(node: Node<'_, '_>, name: &str) -> String {

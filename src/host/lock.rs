@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 /// Where the lock files are: on a tmpfs, writable for root only.
 const DIRECTORY: &str = "/run/clusterip";
 /// What the names of the files begin with.
-const NAMESPACE: &str = "net";
+const NET: &str = "net";
 const TURN: &str = "turn";
 
 /// The lock; it ends with the value, and with the process in any case.
@@ -40,10 +40,12 @@ impl Lock {
         metadata.modified().ok().filter(|_| metadata.len() > 0)
     }
 
-    /// Removes the file as well. Whoever waits for it notices.
+    /// Removes the file as well, if it is still the one that others find. Whoever waits for it notices.
     pub fn remove(self) {
-        // A file that stays is no harm.
-        let _ = std::fs::remove_file(&self.path);
+        if is_still(&self.file, &self.path) {
+            // A file that stays is no harm.
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 
     /// Ends the lock of the network namespace. With the last VIP the file goes, and those of the turns.
@@ -52,12 +54,14 @@ impl Lock {
             return;
         }
         let own = self.path.file_name().and_then(|name| name.to_str());
-        let namespace = own.and_then(|name| name.strip_prefix(NAMESPACE));
+        let Some(end) = own.and_then(|name| name.strip_prefix(NET)) else {
+            return;
+        };
         let entries = std::fs::read_dir(DIRECTORY).into_iter().flatten().flatten();
         for entry in entries {
             let name = entry.file_name();
             let name = name.to_str().unwrap_or_default();
-            if name.starts_with(TURN) && namespace.is_some_and(|end| name.ends_with(end)) {
+            if name.starts_with(TURN) && name.ends_with(end) {
                 let _ = std::fs::remove_file(entry.path());
             }
         }
@@ -112,7 +116,7 @@ fn path(what: &str) -> Result<PathBuf, LockError> {
 
 /// Waits for the lock of this network namespace, at most as long as `patience`.
 pub fn lock(patience: Duration) -> Result<Lock, LockError> {
-    wait(NAMESPACE, patience)
+    wait(NET, patience)
 }
 
 /// The right to ask about a VIP what others want to know too, one after the other.

@@ -41,23 +41,13 @@ pub fn up(args: &Up) -> Result<Outcome, Failure> {
         None => vip,
         Some(found) => {
             require_manual(&found, args.force)?;
-            let drain_s = found.vip.drain_s;
-            if args.describe.drain_s.is_some_and(|asked| asked != drain_s) {
-                return Err(Failure::new(
-                    DATA,
-                    format!(
-                        "{address} is here with a drain time-out of {drain_s} s, which it keeps while it is \
-                         here; take it down first, or use 'nodectl drain --timeout' and 'take --adopt'"
-                    ),
-                ));
-            }
+            let vip = Vip {
+                drain_s: kept_drain(&found, &vip, args.describe.drain_s)?,
+                ..vip
+            };
             // By force it stays whose it was.
             let manager = found.vip.manager;
-            Vip {
-                manager,
-                drain_s,
-                ..vip
-            }
+            Vip { manager, ..vip }
         }
     };
     let adopt_s = vip.drain_s;
@@ -67,6 +57,24 @@ pub fn up(args: &Up) -> Result<Outcome, Failure> {
         let _ = leave(&mut kernel, address);
     }
     taken
+}
+
+/// The drain time-out of a VIP that is here already: its own, as long as it is not replaced as a whole.
+fn kept_drain(found: &Installed, wanted: &Vip, asked: Option<u32>) -> Result<u32, Failure> {
+    let is_replaced = !found.vip.is_like(wanted) && found.phases.owned.is_empty();
+    let drain_s = found.vip.drain_s;
+    match asked {
+        _ if is_replaced => Ok(wanted.drain_s),
+        Some(asked) if asked != drain_s => Err(Failure::new(
+            DATA,
+            format!(
+                "{} is here with a drain time-out of {drain_s} s, which it keeps while it is here; take it \
+                 down first, or use 'nodectl drain --timeout' and 'take --adopt'",
+                wanted.address
+            ),
+        )),
+        _ => Ok(drain_s),
+    }
 }
 
 /// `nodectl take`.
@@ -164,6 +172,7 @@ pub(super) fn described(
     prefix: Option<u8>,
     args: &Describe,
 ) -> Result<Vip, Failure> {
+    // Before the route, so that the address is blamed.
     check_address(address).map_err(|error| Failure::new(DATA, error))?;
     let place = place(&mut kernel.route, address, args.nic.as_ref(), prefix);
     let place = place.map_err(|error| match error {

@@ -99,9 +99,10 @@ fn settled(vip: IpAddr) -> Result<Ruleset, Failure> {
     if phases_of(&observed.rules, vip).leaving().is_empty() {
         return Ok(observed.rules);
     }
-    let _lock = lock(PATIENCE)?;
+    let lock = lock(PATIENCE)?;
     let mut kernel = Kernel::open()?;
     let settled = settle(&mut kernel)?;
+    lock.end(&settled.rules);
     match settled.failed {
         Some(error) => Err(error.into()),
         None => Ok(settled.rules),

@@ -146,14 +146,8 @@ impl Wish {
         self.buckets.map_or(usual, BucketCount::get)
     }
 
-    /// What the resources' names end in, each address's its own: `2001:db8::99` is `2001-db8-x-99`. Two
-    /// hyphens in a row cannot stand in a comment of the CIB.
     fn tag(&self) -> String {
-        let address = self.ip.to_string().replace("::", "-x-");
-        address
-            .replace([':', '.'], "-")
-            .trim_matches('-')
-            .to_owned()
+        tag(self.ip)
     }
 
     /// The address's parameters, the values between such quotes.
@@ -184,7 +178,7 @@ impl Wish {
             Some(Service::Agent(_)) => Some(format!("up-{}", self.tag())),
             Some(Service::Clone(name)) => {
                 let tag = name.strip_prefix(OWN_SERVICE)?;
-                Some(format!("up-{tag}"))
+                is_tag(tag).then(|| format!("up-{tag}"))
             }
             None => None,
         }
@@ -214,6 +208,24 @@ impl Wish {
     fn gate_stop_s(&self) -> u32 {
         self.drain_s + GATE_SPARE_S
     }
+}
+
+/// What the names of an address's resources end in, each address's its own: `2001:db8::99` is
+/// `2001-db8-x-99`. Two hyphens in a row cannot stand in a comment of the CIB.
+fn tag(ip: IpAddr) -> String {
+    let address = ip.to_string().replace("::", "-x-");
+    address
+        .replace([':', '.'], "-")
+        .trim_matches('-')
+        .to_owned()
+}
+
+/// Is it some address's?
+fn is_tag(text: &str) -> bool {
+    let words = format!("-{text}-").replace("-x-", "::");
+    let words = words.trim_matches('-');
+    let read = [".", ":"].map(|between| words.replace('-', between).parse::<IpAddr>());
+    read.into_iter().flatten().any(|ip| tag(ip) == text)
 }
 
 /// What the reader has to look at himself; every line is a comment for crm shell and for a shell.
@@ -249,6 +261,13 @@ fn remarks(wish: &Wish, loaded_by: &str) -> String {
     if wish.netns.is_some() && wish.service.is_some() {
         text += "# - The service must listen in the address's network namespace, which is its own business\n\
                  #   (systemd: NetworkNamespacePath=).\n";
+    }
+    if let (Some(Service::Clone(_)), Some(up)) = (&wish.service, wish.attribute()) {
+        let _ = writeln!(
+            text,
+            "# - The rule goes by the node attribute {up}, which stands behind the service in the\n\
+             #   configuration of the first address. Without it no node has a bucket."
+        );
     }
     if matches!(wish.service, Some(Service::Clone(_))) && wish.attribute().is_none() {
         text += "# - A node where the service cannot run keeps its buckets, and they are dark. A node attribute\n\
@@ -532,6 +551,28 @@ mod tests {
             );
             assert!(!text.contains("cannot run"), "{text}");
         }
+    }
+
+    #[test]
+    fn only_services_of_this_tool_are_known_by_their_names() {
+        for ip in [
+            "10.0.0.99",
+            "2001:db8::99",
+            "::99",
+            "2001:db8::",
+            "fd77::1:0:99",
+        ] {
+            assert!(is_tag(&tag(ip.parse().expect("an address"))), "{ip}");
+        }
+        for other in ["web", "10", "10-0-0", "10-0-0-99-web", "", "10.0.0.99"] {
+            assert!(!is_tag(other), "{other}");
+        }
+        let service = Some("clone-service-web".parse().expect("a clone"));
+        let text = crm(&Wish { service, ..wish() });
+        assert!(
+            !text.contains("location") && text.contains("cannot run"),
+            "{text}"
+        );
     }
 
     #[test]

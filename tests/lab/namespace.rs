@@ -112,18 +112,23 @@ pub fn hold() -> Result<()> {
     Ok(())
 }
 
-/// What is tested locks files named after the namespace, which are of no use after it.
+/// The files that what is tested locks for a network namespace, by the inode of that.
+pub fn lock_files(namespace: u64) -> Vec<PathBuf> {
+    let end = format!("-{namespace}.lock");
+    let files = std::fs::read_dir("/run/clusterip").into_iter().flatten();
+    let paths = files.flatten().map(|file| file.path());
+    paths
+        .filter(|path| path.to_string_lossy().ends_with(&end))
+        .collect()
+}
+
+/// They are of no use after it.
 fn forget_lock() {
     let Ok(namespace) = std::fs::metadata("/proc/self/ns/net") else {
         return;
     };
-    let number = std::os::linux::fs::MetadataExt::st_ino(&namespace);
-    let files = std::fs::read_dir("/run/clusterip").into_iter().flatten();
-    for file in files.flatten() {
-        let name = file.file_name();
-        if name.to_string_lossy().ends_with(&format!("-{number}.lock")) {
-            let _ = std::fs::remove_file(file.path());
-        }
+    for file in lock_files(std::os::linux::fs::MetadataExt::st_ino(&namespace)) {
+        let _ = std::fs::remove_file(file);
     }
 }
 

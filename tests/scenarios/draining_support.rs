@@ -3,6 +3,7 @@
 use crate::kernel_support::in_guest;
 use crate::product::*;
 use crate::sharing::*;
+use lab::namespace::lock_files;
 use lab::traffic::Held;
 use lab::{Client, Context, Flow, HoldOptions, Lab, Node, NodeOptions, Result, Witnessed};
 use std::collections::BTreeSet;
@@ -134,7 +135,7 @@ impl Scene {
         let what = format!("nothing to be left on {}", node.name());
         self.lab.wait_until(&what, PATIENT, || {
             let state = state_of(node).map_err(|error| error.to_string())?;
-            let state = state + &lock_files(node).map_err(|error| error.to_string())?;
+            let state = state + &locked(node).map_err(|error| error.to_string())?;
             let traces = [V4, V6, "clusterip", "drop_unicast_in_l2_multicast:1", MAC4];
             match traces.iter().find(|trace| state.contains(**trace)) {
                 None => Ok(()),
@@ -145,10 +146,13 @@ impl Scene {
 }
 
 /// The files that are locked for this node's namespace, by their paths.
-fn lock_files(node: &Node) -> Result<String> {
+fn locked(node: &Node) -> Result<String> {
     let number = node.run(&["stat", "-L", "-c", "%i", "/proc/self/ns/net"])?;
-    let name = format!("*-{}.lock", number.trim());
-    node.run(&["find", "/run/clusterip", "-name", &name])
+    let files = lock_files(number.trim().parse().context("an inode's number")?);
+    Ok(files
+        .iter()
+        .map(|file| format!("{}\n", file.display()))
+        .collect())
 }
 
 /// Was the bucket of this client the first node's in the beginning?

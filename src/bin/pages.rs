@@ -78,9 +78,8 @@ fn see_also(page: &mut Roff, others: &[(&str, &str)]) {
     page.control("SH", ["SEE ALSO"]);
     let mut words = Vec::new();
     for (n, (name, section)) in others.iter().enumerate() {
-        words.push(roman(if n == 0 { "" } else { ", " }));
-        words.push(bold(*name));
-        words.push(roman(format!("({section})")));
+        let next = if n + 1 < others.len() { ", " } else { "" };
+        words.extend([bold(*name), roman(format!("({section}){next}"))]);
     }
     page.text(words);
 }
@@ -139,15 +138,7 @@ fn of_agent(name: &str, xml: &str) -> Result<String, Box<dyn Error>> {
         page.text([bold(of("name").unwrap_or_default())]);
         page.text([roman(words)]);
     }
-    page.control("SH", ["SEE ALSO"]);
-    page.text([
-        bold("nodectl"),
-        roman("(8), "),
-        bold("crm"),
-        roman("(8), "),
-        bold("pcs"),
-        roman("(8)"),
-    ]);
+    see_also(&mut page, &[("nodectl", "8"), ("crm", "8"), ("pcs", "8")]);
     Ok(page.to_roff())
 }
 

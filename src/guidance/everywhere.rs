@@ -30,25 +30,21 @@ pub fn everywhere(site: &Site) -> Vec<Fact> {
              MAC there needs a static entry.",
         ),
     };
-    let (group, joins) = match (site.group(), vip) {
-        (Some(group), IpAddr::V6(_)) => (
-            format!(" (the MAC of the group {group})"),
-            line(
-                Some("RFC 4862, 5.4.2"),
-                "The nodes report the group by MLD, as for every IPv6 address.",
-            ),
+    let group = site.group();
+    let joins = match (group, vip) {
+        (Some(_), IpAddr::V6(_)) => line(
+            Some("RFC 4862, 5.4.2"),
+            "The nodes report the group by MLD, as for every IPv6 address.",
         ),
-        (group, _) => (
-            group.map_or(String::new(), |group| {
-                format!(" (the MAC of the group {group})")
-            }),
-            line(
-                Some("ip-maddress(8): a link-layer address alone"),
-                "The nodes report no group for it (IGMP, MLD): where snooping drops what nobody joined, make a \
-                 static entry.",
-            ),
+        _ => line(
+            Some("ip-maddress(8): a link-layer address alone"),
+            "The nodes report no group for it (IGMP, MLD): where snooping drops what nobody joined, make a \
+             static entry.",
         ),
     };
+    let group = group.map_or(String::new(), |group| {
+        format!(" (the MAC of the group {group})")
+    });
     [
         (
             "router",

@@ -11,7 +11,7 @@ pub(super) const VENDOR: Vendor = Vendor {
 
 fn advice(site: &Site) -> Guide {
     let (vip, mac) = (site.vip, site.mac);
-    let interface = site.interface_or("<INTERFACE>");
+    let interface = site.interface();
     Guide::default()
         .arp(
             Some("FortiOS CLI reference, system arp-table"),

@@ -70,7 +70,12 @@ impl Site {
         }
     }
 
-    /// The router's interface; where it is not known, what it usually is called, or a blank.
+    /// The router's interface, or a blank to fill in.
+    pub(super) fn interface(&self) -> String {
+        self.interface_or("<INTERFACE>")
+    }
+
+    /// The router's interface; where it is not known, what it usually is called.
     pub(super) fn interface_or(&self, usual: &str) -> String {
         let known = self.interface.as_ref().map(|port| port.as_str().to_owned());
         known.unwrap_or_else(|| usual.to_owned())

@@ -10,7 +10,7 @@ pub(super) const VENDOR: Vendor = Vendor {
 };
 
 fn advice(site: &Site) -> Guide {
-    let (vip, mac, interface) = (site.vip, site.mac, site.interface_or("<INTERFACE>"));
+    let (vip, mac, interface) = (site.vip, site.mac, site.interface());
     Guide::default()
         .arp(
             Some("VyOS documentation, static ARP"),

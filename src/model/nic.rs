@@ -21,16 +21,18 @@ impl FromStr for Nic {
     type Err = VipError;
 
     fn from_str(text: &str) -> Result<Self, VipError> {
-        let shown = |b: u8| b.is_ascii_graphic() && !b"/:\"'\\".contains(&b);
-        match (1..=15).contains(&text.len())
-            && text != "."
-            && text != ".."
-            && text.bytes().all(shown)
-        {
+        match is_shown(text, 15, b"/:\"'\\") {
             true => Ok(Nic(text.to_owned())),
             false => Err(VipError::Nic(text.to_owned())),
         }
     }
+}
+
+/// Is it the name of something that is a file to the kernel, and can it be shown: 1 to so many bytes, all
+/// of them visible and none refused?
+pub(crate) fn is_shown(text: &str, longest: usize, refused: &[u8]) -> bool {
+    let fits = |b: u8| b.is_ascii_graphic() && !refused.contains(&b);
+    (1..=longest).contains(&text.len()) && text != "." && text != ".." && text.bytes().all(fits)
 }
 
 impl fmt::Display for Nic {

@@ -127,11 +127,7 @@ pub(super) fn leave_buckets(
     if reached.observed.ending || !phases.leaving().is_empty() {
         sweep_later();
     }
-    Ok(Outcome::of(
-        &reached.observed.rules,
-        address,
-        !reached.done.is_empty(),
-    ))
+    Ok(Outcome::after(&reached, address))
 }
 
 /// `nodectl down`. A VIP whose rules are gone is known by its address and its membership.
@@ -146,13 +142,8 @@ pub fn down(args: &Down) -> Result<Outcome, Failure> {
         sweep_later();
     }
     lock.end(&observed.rules);
-    let changed = !done.is_empty();
-    let how = match changed {
-        true => "gone from this node",
-        false => "not installed here",
-    };
-    let sentence = format!("{} is {how}", args.vip);
-    Ok(Outcome::gone(args.vip, changed, sentence))
+    // Its rules may stay for a moment, without it.
+    Ok(Outcome::gone(args.vip, !done.is_empty()))
 }
 
 fn leave(kernel: &mut Kernel, address: IpAddr) -> Result<Reached, Failure> {
@@ -232,11 +223,7 @@ pub(super) fn take_buckets(
     if reached.observed.ending {
         sweep_later();
     }
-    Ok(Outcome::of(
-        &reached.observed.rules,
-        address,
-        !reached.done.is_empty(),
-    ))
+    Ok(Outcome::after(&reached, address))
 }
 
 /// By force nobody is asked.

@@ -4,7 +4,6 @@ use super::cli::Configuration;
 use super::{Context, DATA, Failure, REFUSED, SCHEMA, USAGE, json};
 use crate::model::bucket::BucketCount;
 use crate::model::hash::{Hasher, Layout};
-use crate::model::mac::Mac;
 use crate::model::vip::{L2Mode, Manager, Vip, longest_prefix};
 use crate::pacemaker::configuration::{self, Netns, Wish};
 use serde::Serialize;
@@ -22,7 +21,7 @@ struct Printed {
     nic: String,
     network_namespace: Option<String>,
     mac: String,
-    hash: String,
+    hash: &'static str,
     seed: u32,
     buckets: u16,
     /// Who reads the text.
@@ -56,11 +55,8 @@ fn print(
         vip: wish.ip.to_string(),
         nic: wish.nic.to_string(),
         network_namespace: wish.netns.as_ref().map(|netns| netns.as_str().to_owned()),
-        mac: wish
-            .mac
-            .unwrap_or_else(|| Mac::of_group(wish.ip))
-            .to_string(),
-        hash: wish.hash.to_string(),
+        mac: wish.cluster_mac().to_string(),
+        hash: wish.hash.name(),
         seed: wish.seed,
         buckets: wish.buckets(),
         reader,
@@ -71,6 +67,7 @@ fn print(
 /// What is asked for, if the address, its network and its MAC can be shared at all.
 fn wish(args: &Configuration, netns: Option<&str>) -> Result<Wish, Failure> {
     let netns = netns.map(str::parse::<Netns>).transpose();
+    let netns = netns.map_err(|error| Failure::new(USAGE, error))?;
     let address = args.vip.address;
     let seed = match args.seed {
         Some(seed) => seed,
@@ -80,7 +77,7 @@ fn wish(args: &Configuration, netns: Option<&str>) -> Result<Wish, Failure> {
         ip: address,
         prefix: args.vip.prefix,
         nic: args.nic.clone(),
-        netns: netns.map_err(|error| Failure::new(USAGE, error))?,
+        netns,
         nodes: args.nodes,
         buckets: args.buckets,
         hash: args.hash,
@@ -94,7 +91,7 @@ fn wish(args: &Configuration, netns: Option<&str>) -> Result<Wish, Failure> {
         address,
         prefix: wish.prefix.unwrap_or_else(|| longest_prefix(address)),
         nic: wish.nic.clone(),
-        mac: wish.mac.unwrap_or_else(|| Mac::of_group(address)),
+        mac: wish.cluster_mac(),
         mode: L2Mode::default(),
         hasher: Hasher {
             mode: wish.hash,

@@ -5,11 +5,10 @@ use super::cli::{Drain, Move, WaitDrained};
 use super::outcome::Outcome;
 use super::{DATA, Failure, LATER, look};
 use crate::host::lock::lock;
-use crate::host::observe::Kernel;
 use crate::host::sweeper::settle;
 use crate::model::ruleset::Ruleset;
 use crate::model::vip::DRAIN_S;
-use crate::plan::installed::{find, phases_of};
+use crate::plan::installed::phases_of;
 use std::io::{IsTerminal, Write};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -63,12 +62,9 @@ pub fn wait_drained(args: &WaitDrained) -> Result<Outcome, Failure> {
         let leaving = phases.leaving();
         if leaving.is_empty() {
             progress(&mut shown, "");
-            let outcome = Outcome::of(&rules, args.vip, false);
             // With its last connection a VIP of Pacemaker goes as a whole.
-            return Ok(match find(&rules, args.vip) {
-                Some(_) => outcome.saying(format!("{}: nothing drains here", args.vip)),
-                None => outcome,
-            });
+            let sentence = format!("{}: nothing drains here", args.vip);
+            return Ok(Outcome::of(&rules, args.vip, false).saying(sentence));
         }
         let left_s = phases.leaving_ms().unwrap_or_default().div_ceil(1000);
         if args
@@ -95,12 +91,11 @@ pub fn wait_drained(args: &WaitDrained) -> Result<Outcome, Failure> {
 
 /// The rules, after what has ended of the VIP was taken away.
 fn settled(vip: IpAddr) -> Result<Ruleset, Failure> {
-    let (_, observed) = look()?;
+    let (mut kernel, observed) = look()?;
     if phases_of(&observed.rules, vip).leaving().is_empty() {
         return Ok(observed.rules);
     }
     let lock = lock(PATIENCE)?;
-    let mut kernel = Kernel::open()?;
     let settled = settle(&mut kernel)?;
     lock.end(&settled.rules);
     match settled.failed {

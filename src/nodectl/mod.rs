@@ -67,6 +67,14 @@ impl Failure {
             message: message.to_string(),
         }
     }
+
+    /// The same with the way out, where that is to be root.
+    fn hinting(code: u8, message: impl fmt::Display) -> Self {
+        match code {
+            NOT_PERMITTED => Failure::new(code, format!("{message}; run nodectl as root")),
+            _ => Failure::new(code, message),
+        }
+    }
 }
 
 /// What holds for every verb.
@@ -178,11 +186,7 @@ impl From<ObserveError> for Failure {
             ObserveError::Connections(_) => REFUSED,
             ObserveError::Sysctl(sysctl) => code_of_errno(sysctl.errno()),
         };
-        let hint = match code {
-            NOT_PERMITTED => "; run nodectl as root",
-            _ => "",
-        };
-        lacking(code, &error).unwrap_or_else(|| Failure::new(code, format!("{error}{hint}")))
+        lacking(code, &error).unwrap_or_else(|| Failure::hinting(code, error))
     }
 }
 
@@ -192,11 +196,7 @@ impl From<NetnsError> for Failure {
             true => DATA,
             false => code_of_errno(error.errno()),
         };
-        let hint = match code {
-            NOT_PERMITTED => "; run nodectl as root",
-            _ => "",
-        };
-        Failure::new(code, format!("{error}{hint}"))
+        Failure::hinting(code, error)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a verb that moves buckets has to tell: a sentence for people, the VIP's state for programs.
 
 use super::{Failure, SCHEMA, json};
+use crate::host::reach::Reached;
 use crate::model::bucket::BucketSet;
 use crate::model::ruleset::Ruleset;
 use crate::plan::installed::{Installed, find};
@@ -27,11 +28,16 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    /// The VIP as it was found last; the sentence says what this node has of it.
+    /// The VIP after what was done for it; the sentence says what this node has of it.
+    pub(super) fn after(reached: &Reached, vip: IpAddr) -> Self {
+        Outcome::of(&reached.observed.rules, vip, !reached.done.is_empty())
+    }
+
+    /// The VIP as it was found last.
     pub(super) fn of(rules: &Ruleset, vip: IpAddr, changed: bool) -> Self {
         match find(rules, vip) {
             Some(found) => Outcome::here(found, changed),
-            None => Outcome::gone(vip, changed, format!("{vip} is not installed here")),
+            None => Outcome::gone(vip, changed),
         }
     }
 
@@ -60,7 +66,11 @@ impl Outcome {
     }
 
     /// A VIP that is not here.
-    pub(super) fn gone(vip: IpAddr, changed: bool, sentence: String) -> Self {
+    pub(super) fn gone(vip: IpAddr, changed: bool) -> Self {
+        let how = match changed {
+            true => "gone from this node",
+            false => "not installed here",
+        };
         Outcome {
             schema: SCHEMA,
             vip: vip.to_string(),
@@ -71,13 +81,16 @@ impl Outcome {
             draining: BucketSet::default(),
             adopting: BucketSet::default(),
             deadline_s: None,
-            sentence,
+            sentence: format!("{vip} is {how}"),
         }
     }
 
-    /// The same with another sentence.
+    /// The same with another sentence, if the VIP is here.
     pub(super) fn saying(self, sentence: String) -> Self {
-        Outcome { sentence, ..self }
+        match self.installed {
+            true => Outcome { sentence, ..self },
+            false => self,
+        }
     }
 
     /// What is to be printed.

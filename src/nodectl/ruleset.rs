@@ -72,17 +72,14 @@ struct RuleShown {
 pub(super) fn ruleset(args: &Arguments, context: &Context<'_>) -> Result<String, Failure> {
     let (mut kernel, observed) = look()?;
     let (rules, words) = match (args.vip, args.buckets) {
-        (Some(vip), Some(buckets)) => {
-            let rules = would_be(&mut kernel, args, vip, buckets)?;
-            (rules.clone(), rules)
-        }
+        (Some(vip), Some(buckets)) => (would_be(&mut kernel, args, vip, buckets)?, None),
         _ => {
             let known = installed(&observed.rules).into_iter();
             let vips: Vec<_> = known.map(|known| (known.vip, known.phases)).collect();
-            (observed.rules, dataplane::ruleset(&vips))
+            (observed.rules, Some(dataplane::ruleset(&vips)))
         }
     };
-    let tables = tables(&rules, &words);
+    let tables = tables(&rules, words.as_ref().unwrap_or(&rules));
     match context.json {
         true => json(&Rules {
             schema: SCHEMA,

@@ -9,6 +9,7 @@
 use crate::model::bucket::BucketCount;
 use crate::model::hash::HashMode;
 use crate::model::mac::Mac;
+use crate::model::nic::is_shown;
 use crate::model::vip::Nic;
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -100,9 +101,7 @@ impl FromStr for Netns {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let shown = |b: u8| b.is_ascii_graphic() && !b"/\"'\\".contains(&b);
-        let fits = (1..=255).contains(&text.len()) && text.bytes().all(shown);
-        match fits && text != "." && text != ".." {
+        match is_shown(text, 255, b"/\"'\\") {
             true => Ok(Netns(text.to_owned())),
             false => Err(format!(
                 "'{text}' is no name of a network namespace; use one that 'ip netns' shows"
@@ -144,6 +143,11 @@ impl Wish {
         let usual = self.nodes.saturating_mul(BUCKETS_A_NODE);
         let usual = usual.clamp(1, BucketCount::MAX);
         self.buckets.map_or(usual, BucketCount::get)
+    }
+
+    /// The cluster MAC.
+    pub fn cluster_mac(&self) -> Mac {
+        self.mac.unwrap_or_else(|| Mac::of_group(self.ip))
     }
 
     fn tag(&self) -> String {
@@ -262,16 +266,16 @@ fn remarks(wish: &Wish, loaded_by: &str) -> String {
         text += "# - The service must listen in the address's network namespace, which is its own business\n\
                  #   (systemd: NetworkNamespacePath=).\n";
     }
-    if let (Some(Service::Clone(_)), Some(up)) = (&wish.service, wish.attribute()) {
-        let _ = writeln!(
-            text,
-            "# - The rule goes by the node attribute {up}, which stands behind the service in the\n\
-             #   configuration of the first address. Without it no node has a bucket."
-        );
-    }
-    if matches!(wish.service, Some(Service::Clone(_))) && wish.attribute().is_none() {
-        text += "# - A node where the service cannot run keeps its buckets, and they are dark. A node attribute\n\
-                 #   behind the service, and a rule for it, have them move: docs/agent.md, at A service in front.\n";
+    if let Some(Service::Clone(_)) = &wish.service {
+        text += &match wish.attribute() {
+            Some(up) => format!(
+                "# - The rule goes by the node attribute {up}, which stands behind the service in the\n\
+                 #   configuration of the first address. Without it no node has a bucket.\n"
+            ),
+            None => "# - A node where the service cannot run keeps its buckets, and they are dark. A node attribute\n\
+                     #   behind the service, and a rule for it, have them move: docs/agent.md, at A service in front.\n"
+                .to_owned(),
+        };
     }
     text
 }

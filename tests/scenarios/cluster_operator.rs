@@ -90,6 +90,13 @@ impl Rig {
         Ok(())
     }
 
+    /// Both addresses are shared by all nodes, by a configuration without a fault.
+    fn expect_both_shared(&self) -> Result<()> {
+        self.wait_shared(V4, &NODES)?;
+        self.wait_shared(V6, &NODES)?;
+        self.expect_verified()
+    }
+
     /// Lines for pcs do what they should, and nothing is warned of.
     fn run_script(&self, script: &str) -> Result<()> {
         let node = self.cluster.node("n1")?;
@@ -201,9 +208,7 @@ fn the_example_of_three_nodes_for_crm_shares() -> Result<()> {
     let rig = Rig::start("three-crm")?;
     let text = example(include_str!("../../ocf/three-nodes.crm"));
     rig.cluster.load("n1", &text)?;
-    rig.wait_shared(V4, &NODES)?;
-    rig.wait_shared(V6, &NODES)?;
-    rig.expect_verified()
+    rig.expect_both_shared()
 }
 
 #[test]
@@ -211,9 +216,7 @@ fn the_example_of_three_nodes_for_pcs_shares() -> Result<()> {
     let rig = Rig::start("three-pcs")?;
     let text = example(include_str!("../../ocf/three-nodes.pcs.sh"));
     rig.run_script(&text)?;
-    rig.wait_shared(V4, &NODES)?;
-    rig.wait_shared(V6, &NODES)?;
-    rig.expect_verified()
+    rig.expect_both_shared()
 }
 
 #[test]

@@ -3,7 +3,8 @@
 
 use crate::product::*;
 use crate::sharing::MAC4;
-use lab::{HoldOptions, Lab, Node, Result};
+use lab::traffic::Held;
+use lab::{Client, HoldOptions, Lab, Node, Result};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -138,12 +139,8 @@ fn still_seconds(text: &str) -> String {
         })
 }
 
-/// Bucket 0 is drained, with one connection, and bucket 1 is adopted.
-#[test]
-fn golden_ruleset_and_screens_while_buckets_move() -> Result<()> {
-    let lab = Lab::new("golden-moves")?;
-    let (client, node) = (lab.client("c1")?, node_with_vip(&lab, V4)?);
-    node.serve(&SERVICES)?;
+/// A connection to the IPv4 VIP, in bucket 0 of 12.
+fn hold_in_bucket_0(client: &Client) -> Result<Held> {
     let hasher = hasher(Default::default(), Default::default(), 0x5161_75ce);
     let flow = client
         .sources_for(ip(V4), 100)
@@ -151,7 +148,16 @@ fn golden_ruleset_and_screens_while_buckets_move() -> Result<()> {
         .map(|source| (source, 40_000))
         .find(|(source, port)| hasher.bucket(&flow_from(*source, *port), 12) == 0);
     let target = SocketAddr::new(ip(V4), PORT);
-    let held = client.hold(target, flow, HoldOptions::default())?;
+    client.hold(target, flow, HoldOptions::default())
+}
+
+/// Bucket 0 is drained, with one connection, and bucket 1 is adopted.
+#[test]
+fn golden_ruleset_and_screens_while_buckets_move() -> Result<()> {
+    let lab = Lab::new("golden-moves")?;
+    let (client, node) = (lab.client("c1")?, node_with_vip(&lab, V4)?);
+    node.serve(&SERVICES)?;
+    let held = hold_in_bucket_0(&client)?;
     nodectl(&node, &["drain", V4, "0", "--timeout", "300"])?;
     nodectl(&node, &["take", V4, "1", "--adopt", "300", "--force"])?;
     let rules = node.run(&["nft", "list", "ruleset"])?;
@@ -193,14 +199,7 @@ fn golden_transcript_of_moves() -> Result<()> {
     tell(&format!("take {V4} 6 --adopt 300"))?;
     tell(&format!("take {V4} 7 --adopt 0 --json"))?;
     // In bucket 0 there is a connection, so that it drains.
-    let hasher = hasher(Default::default(), Default::default(), 0x5161_75ce);
-    let flow = client
-        .sources_for(ip(V4), 100)
-        .into_iter()
-        .map(|source| (source, 40_000))
-        .find(|(source, port)| hasher.bucket(&flow_from(*source, *port), 12) == 0);
-    let target = SocketAddr::new(ip(V4), PORT);
-    let held = client.hold(target, flow, HoldOptions::default())?;
+    let held = hold_in_bucket_0(&client)?;
     tell(&format!("drain {V4} 0"))?;
     tell(&format!("drain {V4} 0 --json"))?;
     tell(&format!("undrain {V4} 0"))?;

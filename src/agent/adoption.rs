@@ -30,6 +30,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// at the same time.
 const TURN: Duration = Duration::from_secs(5);
 const BURST: Duration = Duration::from_millis(150);
+/// How often Pacemaker is asked again if its answer is older than the start of a bucket, and after what
+/// time: the change is on its way.
+const TRIES: usize = 8;
+const AGAIN: Duration = Duration::from_millis(250);
 /// An adoption that ends so much later than the one that was asked about is another one: the kernel's
 /// times are milliseconds, and buckets come and go in seconds.
 const SAME: Duration = Duration::from_millis(500);
@@ -84,36 +88,59 @@ fn settle(kernel: &mut Kernel, question: Question<'_>, asked: SystemTime) {
         Err(error) => return debug!("{error}"),
     }
     std::thread::sleep(BURST);
-    if let Err(error) = turn.note() {
-        debug!("others will ask again: {error}");
+    for _ in 0..TRIES {
+        if let Err(error) = turn.note() {
+            debug!("others will ask again: {error}");
+        }
+        match settled(kernel, question) {
+            Ok(Settled::All) => return turn.remove(),
+            Ok(Settled::AllThatIsKnown) => return,
+            Ok(Settled::NotYet) => std::thread::sleep(AGAIN),
+            // Not to know is no reason to cut anybody's connections.
+            Err(error) => return warn!("buckets of {vip} stay adopted: {error}"),
+        }
     }
+    debug!(
+        "Pacemaker's status stays behind what starts here; the rest of {vip} is left to the monitor"
+    );
+}
+
+/// How far one answer has brought it.
+enum Settled {
+    /// Nothing is adopted any more.
+    All,
+    /// The rest is drained, or nobody knows.
+    AllThatIsKnown,
+    /// The answer was too old for some.
+    NotYet,
+}
+
+/// Asks once, and ends the adoption of all buckets that nobody drains.
+fn settled(kernel: &mut Kernel, question: Question<'_>) -> Result<Settled, Unknown> {
+    let vip = question.vip;
     let now = Instant::now();
-    let adopted = match adopted(kernel, vip) {
-        Ok(adopted) => adopted,
-        Err(error) => return debug!("{error}"),
-    };
+    let adopted = adopted(kernel, vip)?;
     if adopted.is_empty() {
-        return turn.remove();
+        return Ok(Settled::All);
     }
-    let told = match who_drains(question, adopted.keys().copied()) {
-        Ok(told) => told,
-        // Not to know is no reason to cut anybody's connections.
-        Err(error) => return warn!("buckets of {vip} stay adopted: {error}"),
-    };
-    let mut free = BTreeMap::new();
-    for (bucket, drained) in told {
+    let (mut free, mut outdated) = (BTreeMap::new(), 0);
+    for (bucket, drained) in who_drains(question, adopted.keys().copied())? {
         match drained {
             Drained::For(s) => debug!("bucket {bucket} of {vip} drains elsewhere, {s} s yet"),
             Drained::NotYetKnown => debug!("who drains bucket {bucket} of {vip} is not known yet"),
+            Drained::Outdated => outdated += 1,
             Drained::ByNobody => {
                 free.insert(bucket, now + adopted[&bucket]);
             }
         }
     }
     let all = free.len() == adopted.len();
-    if !free.is_empty() && end(kernel, vip, &free) && all {
-        turn.remove();
-    }
+    let ended = free.is_empty() || end(kernel, vip, &free);
+    Ok(match () {
+        () if all && ended => Settled::All,
+        () if outdated == 0 => Settled::AllThatIsKnown,
+        () => Settled::NotYet,
+    })
 }
 
 /// The buckets that are adopted, and for how long yet.
@@ -136,6 +163,8 @@ enum Unknown {
     Query(#[from] QueryError),
     #[error(transparent)]
     History(#[from] HistoryError),
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
 }
 
 fn who_drains(

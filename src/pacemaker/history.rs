@@ -10,6 +10,12 @@
 //! no exit reason), so a probe that came after this node had the bucket counts like a stop: whoever
 //! drained it then may do so still. Until a living node was probed nothing is known of it.
 //!
+//! Every node has its own copy of the CIB, and may hear late of what others did, or have lost it all when
+//! its CIB manager is a new one. Changes reach all copies in the same order, and what a node was told to
+//! start has been stopped elsewhere before: so a copy that shows this node's own start, be it under way,
+//! shows that stop too, and any other copy tells nothing. Nor does one in which the instance still runs on
+//! another node as well.
+//!
 //! The times are whole seconds of the clock of the node that stopped; nodes of a cluster keep the
 //! same time.
 
@@ -41,7 +47,9 @@ pub struct HistoryError(#[from] roxmltree::Error);
 pub enum Drained {
     /// No other node.
     ByNobody,
-    /// Perhaps one: it is a member, but Pacemaker has still to ask it.
+    /// The answer is older than this node's start, and may be older than the stop elsewhere too.
+    Outdated,
+    /// Perhaps one: it is a member, but Pacemaker has still to ask it, or has lost what it did last.
     NotYetKnown,
     /// One does, for so many seconds at most.
     For(u32),
@@ -65,12 +73,28 @@ impl<'a> History<'a> {
         let states = states.filter(|node| node.has_tag_name("node_state"));
         let (own, others): (Vec<_>, Vec<_>) =
             states.partition(|node| node.attribute("uname") == Some(question.node));
-        let own = own.first().and_then(|own| operation(*own, question));
-        let since = own.and_then(here_since);
+        let Some(own) = own.first().and_then(|own| operation(*own, question)) else {
+            return Drained::Outdated;
+        };
+        if !has_it(own) {
+            return Drained::Outdated;
+        }
+        let since = here_since(own);
         let told = others
             .into_iter()
             .filter_map(|node| by(node, question, since));
         told.max().unwrap_or(Drained::ByNobody)
+    }
+}
+
+/// Has a node the instance after its last operation, or will it soon?
+fn has_it(last: Node<'_, '_>) -> bool {
+    let done = last.attribute("rc-code") == Some("0");
+    match last.attribute("operation") {
+        Some("start") => done || is_pending(last),
+        // Found running where the history was forgotten; given other parameters.
+        Some("monitor" | "reload" | "reload-agent") => done,
+        _ => false,
     }
 }
 
@@ -81,6 +105,8 @@ fn here_since(own: Node<'_, '_>) -> Option<u64> {
         (Some("start"), Some("0")) => Some(at + 1),
         // This node's was forgotten too.
         (Some("monitor"), Some("0")) => Some(at.saturating_sub(REFRESH_S)),
+        // When it started is not told any more.
+        (Some("reload" | "reload-agent"), Some("0")) => Some(0),
         _ => None,
     }
 }
@@ -98,6 +124,8 @@ fn by(state: Node<'_, '_>, question: Question<'_>, since: Option<u64>) -> Option
         return None;
     }
     match operation(state, question) {
+        // Both cannot have it: what became of it there has been lost, or is on its way.
+        Some(operation) if member && has_it(operation) => Some(Drained::NotYetKnown),
         Some(operation) if !is_pending(operation) => Some(told_by(operation, question, since)),
         // The node of a bundle is never asked about what does not run in it.
         _ if remote && !knows_any(state, question) => None,
@@ -193,7 +221,17 @@ mod tests {
         )
     }
 
+    /// Asked by n1, which has just started the instance if the status says nothing of it.
     fn asked(status: &str) -> Drained {
+        if status.contains("uname=\"n1\"") {
+            return asked_as_it_is(status);
+        }
+        let start = operation("start", 9, 0, 0);
+        let own = self::status(&[("n1", ONLINE, &start)]).replace("<status>", "");
+        asked_as_it_is(&status.replace("</status>", &own))
+    }
+
+    fn asked_as_it_is(status: &str) -> Drained {
         let question = Question {
             instance: "resIP:3",
             node: "n1",
@@ -246,13 +284,17 @@ mod tests {
         let none = [
             ("n2", operation("stop", 7, 0, 300)),
             ("n2", operation("stop", 7, 1, 20)),
-            ("n2", operation("start", 7, 0, 20)),
+            ("n2", operation("start", 7, 1, 20)),
             (
                 "n2",
-                operation("stop", 7, 0, 20) + &operation("start", 8, 0, 10),
+                operation("stop", 7, 0, 20) + &operation("start", 8, 1, 10),
             ),
             ("n2", operation("monitor", 7, 7, 20)),
-            ("n1", operation("stop", 7, 0, 20)),
+            // Its own, from before it came back.
+            (
+                "n1",
+                operation("stop", 7, 0, 20) + &operation("start", 8, 0, 10),
+            ),
         ];
         for (node, operations) in none {
             assert_eq!(
@@ -261,6 +303,39 @@ mod tests {
                 "{operations}"
             );
         }
+    }
+
+    #[test]
+    fn an_answer_that_is_older_than_the_own_start_tells_nothing() {
+        let pending =
+            |what| operation(what, 9, 193, 0).replace("interval", "op-status=\"-1\" interval");
+        let older = [
+            "",
+            &operation("stop", 5, 0, 30),
+            &operation("monitor", 5, 7, 30),
+            &operation("start", 5, 1, 30),
+            &pending("stop"),
+            &pending("monitor"),
+        ];
+        for own in older {
+            // It is not known yet that the other stopped it, nor that it will drain.
+            let other = operation("start", 7, 0, 20);
+            let told = asked(&status(&[("n1", ONLINE, own), ("n2", ONLINE, &other)]));
+            assert_eq!(told, Outdated, "{own}");
+        }
+        for own in [
+            pending("start"),
+            operation("start", 9, 0, 1),
+            operation("monitor", 9, 0, 1),
+            operation("reload-agent", 9, 0, 1),
+        ] {
+            let of =
+                |other: String| asked(&status(&[("n1", ONLINE, &own), ("n2", ONLINE, &other)]));
+            assert_eq!(of(operation("stop", 7, 0, 20)), For(280), "{own}");
+            assert_eq!(of(operation("stop", 7, 0, 300)), ByNobody, "{own}");
+        }
+        // A CIB manager that has just come back.
+        assert_eq!(asked_as_it_is("<status/>"), Outdated);
     }
 
     #[test]
@@ -273,6 +348,10 @@ mod tests {
         let pending = "<lrm_rsc_op id=\"resIP:3_last_0\" operation=\"monitor\" call-id=\"-1\" \
                        rc-code=\"193\" op-status=\"-1\" interval=\"0\"/>";
         assert_eq!(asked(&status(&[("n2", ONLINE, pending)])), NotYetKnown);
+        // Two nodes that have it, according to this.
+        let elsewhere = self::operation("start", 7, 0, 20);
+        assert_eq!(asked(&status(&[("n2", ONLINE, &elsewhere)])), NotYetKnown);
+        assert_eq!(asked(&status(&[("n2", VANISHED, &elsewhere)])), ByNobody);
         // Whoever drains for certain counts more.
         let two = status(&[("n2", ONLINE, pending), ("n3", ONLINE, &other)]);
         assert_eq!(asked(&two), For(280));
@@ -297,8 +376,12 @@ mod tests {
         let refreshed = operation("monitor", 5, 0, 40);
         assert_eq!(with_own(&refreshed, 42), For(258));
         assert_eq!(with_own(&refreshed, 200), ByNobody);
+        // It was given other parameters since.
+        assert_eq!(with_own(&operation("reload-agent", 5, 0, 1), 40), For(260));
         // It is just starting here.
-        assert_eq!(with_own(&operation("monitor", 5, 7, 40), 39), ByNobody);
+        let starting =
+            operation("start", 5, 193, 40).replace("interval", "op-status=\"-1\" interval");
+        assert_eq!(with_own(&starting, 39), ByNobody);
         assert_eq!(asked(&status(&[("n2", ONLINE, &probed(40))])), ByNobody);
     }
 

@@ -305,7 +305,8 @@ impl Rig {
                 self.lab
                     .wait_until(&what, PATIENCE, || match (held.lost(), held.exchanges()) {
                         (0, now) if now >= before + least => Ok(()),
-                        (lost, now) => Err(format!("{lost} lost, {} answers", now - before)),
+                        (0, now) => Err(format!("{} answers", now - before)),
+                        (lost, _) => Err(format!("{lost} lost: {}", held.first_lost())),
                     })?;
             }
         }

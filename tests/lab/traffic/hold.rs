@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -53,6 +53,15 @@ pub struct HeldFlow {
     pub latencies: Vec<Duration>,
 }
 
+impl HeldFlow {
+    /// When and why it was lost, in words, if it was.
+    fn how_lost(&self) -> Option<String> {
+        let (when, why) = self.lost.as_ref()?;
+        let when = when.as_secs_f64();
+        Some(format!("{}:{} {why} at {when:.2} s", self.src, self.sport))
+    }
+}
+
 /// What became of all held connections.
 #[derive(Clone, Debug, Default)]
 pub struct HoldReport {
@@ -97,17 +106,7 @@ impl HoldReport {
         if lost.is_empty() {
             return Ok(());
         }
-        let some = lost.iter().take(5).map(|flow| match &flow.lost {
-            Some((when, why)) => {
-                format!(
-                    "{}:{} {why} at {:.2} s",
-                    flow.src,
-                    flow.sport,
-                    when.as_secs_f64()
-                )
-            }
-            None => String::new(),
-        });
+        let some = lost.iter().filter_map(|flow| flow.how_lost()).take(5);
         Err(Error::new(format!(
             "{} of {} held connections were lost: {}",
             lost.len(),
@@ -136,7 +135,14 @@ enum Ending {
 #[derive(Default)]
 struct Counters {
     exchanges: AtomicUsize,
-    lost: AtomicUsize,
+    /// What was lost, in words.
+    lost: Mutex<Vec<String>>,
+}
+
+impl Counters {
+    fn lost(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Client {
@@ -193,7 +199,14 @@ impl Held {
 
     /// Connections lost so far.
     pub fn lost(&self) -> usize {
-        self.counters.lost.load(Ordering::Relaxed)
+        self.counters.lost().len()
+    }
+
+    /// The first connections lost so far, when and why, in words.
+    pub fn first_lost(&self) -> String {
+        let lost = self.counters.lost();
+        let some: Vec<&str> = lost.iter().take(5).map(String::as_str).collect();
+        some.join("; ")
     }
 
     /// Closes all connections and tells what became of them.
@@ -249,8 +262,8 @@ async fn hold_all(
             let mut opened = Some(opened);
             let end = hold_one(target, &mut held, options, &counters, stopped, &mut opened).await;
             if let Err(why) = end {
-                counters.lost.fetch_add(1, Ordering::Relaxed);
                 held.lost = Some((started.elapsed(), why));
+                counters.lost().extend(held.how_lost());
             }
             tell(&mut opened);
             held

@@ -7,16 +7,17 @@
 //!
 //! **The safety net.** It may be that nobody drains them after all. So a segment with data that comes
 //! again some seconds after it came first is unanswered: its flow is an orphan, and orphans get their
-//! RST. How long that is, is weighed: Linux sends a segment again after about 0.2, 0.6, 1.4, 3 and 6 s.
+//! RST. An orphan is known by what its client acknowledges as well, which is the number that its RST has: a
+//! new connection between the same ports is none. How long that is, is weighed: Linux sends a segment again after about 0.2, 0.6, 1.4, 3 and 6 s.
 //! Less would take the connections of a client whose way back is jammed for a moment; more would let the
 //! clients of a dead node wait longer.
 
-use super::connection_words::{flow_key, segment_key};
+use super::connection_words::segment_key;
 use super::names::*;
 use super::sentence::{Ports, REG0, Sentence, Way};
 use crate::model::phase::Phases;
 use crate::model::ruleset::{
-    BaseChain, Chain, Data, Element, Family, Hook, Learn, Lifetime, Ruleset, Set, SetSpec, Target,
+    BaseChain, Chain, Data, Element, Family, Hook, Lifetime, Ruleset, Set, SetSpec, Target,
 };
 use crate::model::vip::Vip;
 use std::net::IpAddr;
@@ -104,7 +105,7 @@ fn silence(vip: &Vip) -> Sentence {
         .bare_rst()
         .bucket(vip, ports(vip), Way::Out)
         .in_set(&adopting_set(vip.address), REG0)
-        .answers_flow_not_in(&orphans_set(vip.address), vip.address)
+        .answers_orphan_not_in(&orphans_set(vip.address), vip.address)
         .counter_drop()
 }
 
@@ -114,7 +115,7 @@ fn sightings(vip: IpAddr) -> Chain {
         Sentence::because(ORPHAN)
             .segment_in(&sighted, vip)
             .segment_not_in(&fresh, vip)
-            .learn_flow(&orphans_set(vip), Learn::Keep, vip)
+            .learn_orphan(&orphans_set(vip), vip)
             .accept(),
         Sentence::because(FRESH).note_segment(&fresh, vip),
         // Where the first set is full, what comes again would be taken for an orphan at once.
@@ -145,7 +146,7 @@ fn sets(vip: &Vip, phases: &Phases) -> Vec<(String, Set)> {
         (adopting_set(address), adopting),
         (
             orphans_set(address),
-            learnt(flow_key(address), ORPHAN_MS, MOST_ORPHANS),
+            learnt(segment_key(address), ORPHAN_MS, MOST_ORPHANS),
         ),
         (fresh_set(address), segments(FRESH_MS)),
         (sighted_set(address), segments(SIGHTED_MS)),

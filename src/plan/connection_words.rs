@@ -12,6 +12,10 @@ const RST: u8 = 0x04;
 const PSH: u8 = 0x08;
 const ACK: u8 = 0x10;
 
+/// Where TCP has its sequence number, and the number of what it acknowledges.
+const SEQUENCE: u32 = 4;
+const ACKNOWLEDGED: u32 = 8;
+
 impl Sentence {
     /// Only TCP; for IPv6 behind whatever extension headers.
     pub(super) fn tcp(self, vip: IpAddr) -> Self {
@@ -72,14 +76,6 @@ impl Sentence {
         sentence.say(flow_words(vip, Way::In)).in_set(set, REG0)
     }
 
-    /// Goes on only if the set does not have the flow that a packet answers.
-    pub(super) fn answers_flow_not_in(self, set: &str, vip: IpAddr) -> Self {
-        let (sentence, _) = self.flow(vip, Way::Out);
-        sentence
-            .say(flow_words(vip, Way::Out))
-            .not_in_set(set, REG0)
-    }
-
     /// Takes the flow out of the set, or puts it in.
     pub(super) fn learn_flow(self, set: &str, what: Learn, vip: IpAddr) -> Self {
         let (sentence, _) = self.flow(vip, Way::In);
@@ -104,10 +100,30 @@ impl Sentence {
             .learn(set, Learn::Note, &segment_words(vip))
     }
 
+    /// Puts the flow into the set, and what its client acknowledges.
+    pub(super) fn learn_orphan(self, set: &str, vip: IpAddr) -> Self {
+        let words = format!("{} . tcp ackseq", flow_words(vip, Way::In));
+        self.numbered(vip, Way::In, ACKNOWLEDGED)
+            .learn(set, Learn::Keep, &words)
+    }
+
+    /// Goes on only if the set does not have the flow that a reset answers, and the number that the reset
+    /// has from what it answers: what its client acknowledged.
+    pub(super) fn answers_orphan_not_in(self, set: &str, vip: IpAddr) -> Self {
+        self.numbered(vip, Way::Out, SEQUENCE)
+            .say(format!("{} . tcp sequence", flow_words(vip, Way::Out)))
+            .not_in_set(set, REG0)
+    }
+
     /// The flow and the sequence number.
     fn segment(self, vip: IpAddr) -> Self {
-        let (sentence, next) = self.flow(vip, Way::In);
-        sentence.payload(Header::Transport, 4, 4, Reg(next))
+        self.numbered(vip, Way::In, SEQUENCE)
+    }
+
+    /// The flow and a number in TCP's header.
+    fn numbered(self, vip: IpAddr, way: Way, offset: u32) -> Self {
+        let (sentence, next) = self.flow(vip, way);
+        sentence.payload(Header::Transport, offset, 4, Reg(next))
     }
 
     /// The destination is this VIP.
@@ -147,7 +163,7 @@ pub(super) fn flow_key(vip: IpAddr) -> Vec<KeyPart> {
     vec![address, KeyPart::Short, KeyPart::Short]
 }
 
-/// The parts of a segment's key.
+/// The parts of a segment's key, and of an orphan's.
 pub(super) fn segment_key(vip: IpAddr) -> Vec<KeyPart> {
     let mut key = flow_key(vip);
     key.push(KeyPart::Long);

@@ -4,8 +4,10 @@
 use crate::draining_support::*;
 use crate::product::*;
 use crate::sharing::*;
-use lab::{HoldOptions, Result};
+use lab::traffic::HeldFlow;
+use lab::{Flow, HoldOptions, Result};
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 #[test]
@@ -116,6 +118,39 @@ fn where_nobody_drains_after_all_connections_are_reset_within_seconds() -> Resul
         for flow in one.stop()?.flows {
             let was_first = flow.answers.contains_key("n1");
             assert_eq!(flow.lost.is_some(), was_first, "{flow:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_client_that_comes_again_from_its_old_port_keeps_the_new_connection() -> Result<()> {
+    let scene = Scene::begin("again", "60")?;
+    let held = scene.hold()?;
+    scene.move_all(0, 1)?;
+    scene.lab.cable("n1", false)?;
+    let mut again = Vec::new();
+    for one in &held {
+        scene
+            .lab
+            .wait_until("the resets", PATIENT, || one.lost() >= count_of_first(one))?;
+    }
+    // Those buckets are another's when their clients begin anew, and come back a moment later.
+    scene.move_all(1, 2)?;
+    for (vip, one) in vips().into_iter().zip(held) {
+        let lost = one.stop()?.flows.into_iter();
+        let flows = lost.filter(|flow| flow.lost.is_some());
+        let flows = flows.map(|HeldFlow { src, sport, .. }| Flow { src, sport });
+        let target = SocketAddr::new(vip, PORT);
+        again.push(scene.client.hold(target, flows, HoldOptions::default())?);
+    }
+    scene.move_all(2, 1)?;
+    scene.go_on(&again)?;
+    for one in again {
+        let report = one.stop()?;
+        report.expect_none_lost()?;
+        for flow in &report.flows {
+            assert_eq!(flow.answers.keys().collect::<Vec<_>>(), ["n3"], "{flow:?}");
         }
     }
     Ok(())

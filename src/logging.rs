@@ -1,12 +1,20 @@
 //! Lines on stderr, for people and for Pacemaker's log: the executor writes each line of an agent's stderr into it, with the
 //! resource, the action and the time in front, so a line is a severity and a sentence.
+//!
+//! A process that is left behind has no stderr any more. Its lines go to the system log, as `clusterip`.
 
 use std::fmt;
+use std::io::{self, Write};
+use std::os::unix::net::UnixDatagram;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
+
+/// Where the system log takes lines (`syslog(3)`), and LOG_DAEMON.
+const SYSTEM_LOG: &str = "/dev/log";
+const DAEMON: u8 = 3 << 3;
 
 /// `SEVERITY: sentence`, as `ocf_log` words severities.
 struct OcfFormat;
@@ -48,11 +56,76 @@ impl Visit for Line {
     }
 }
 
-/// Starts logging to stderr. `debug` adds what is done step by step.
+/// Where lines go, in the process that began to log and in those that it has left behind.
+struct Outlet {
+    began: u32,
+}
+
+impl<'a> MakeWriter<'a> for Outlet {
+    type Writer = Out;
+
+    fn make_writer(&'a self) -> Out {
+        self.out(Level::INFO)
+    }
+
+    fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Out {
+        self.out(*meta.level())
+    }
+}
+
+impl Outlet {
+    fn out(&self, level: Level) -> Out {
+        match std::process::id() == self.began {
+            true => Out::Stderr,
+            false => Out::System(level),
+        }
+    }
+}
+
+enum Out {
+    Stderr,
+    System(Level),
+}
+
+impl Write for Out {
+    /// Takes one line at a time.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match self {
+            Out::Stderr => return io::stderr().write(line),
+            // A log that is not there, or that nobody reads at the moment, must not keep anybody waiting.
+            Out::System(level) => drop(send(*level, line)),
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// As `syslog(3)` does, but without waiting.
+fn send(level: Level, line: &[u8]) -> io::Result<()> {
+    let log = UnixDatagram::unbound()?;
+    log.set_nonblocking(true)?;
+    log.connect(SYSTEM_LOG)?;
+    let severity = match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
+    };
+    let mut datagram = format!("<{}>clusterip[{}]: ", DAEMON | severity, std::process::id());
+    datagram += String::from_utf8_lossy(line).trim_end();
+    log.send(datagram.as_bytes()).map(drop)
+}
+
+/// Starts logging. `debug` adds what is done step by step.
 pub fn start(debug: bool) {
     let level = if debug { Level::DEBUG } else { Level::INFO };
     let subscriber = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(Outlet {
+            began: std::process::id(),
+        })
         .with_max_level(level)
         .log_internal_errors(false)
         .event_format(OcfFormat)

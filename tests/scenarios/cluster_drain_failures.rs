@@ -54,6 +54,16 @@ fn expect_lost_ones_reset(rig: &Rig, what: &str, groups: Groups, since: Instant)
     Ok(())
 }
 
+/// What processes say that were left behind is in the system log of the nodes that took over.
+fn expect_told(rig: &Rig, words: &str) -> Result<()> {
+    for node in others(LOST) {
+        let logs = rig.cluster.logs(node)?;
+        let told = |line: &str| line.contains("clusterip[") && line.contains(words);
+        assert!(logs.lines().any(told), "{words} is not in\n{logs}");
+    }
+    Ok(())
+}
+
 #[test]
 fn connections_of_a_dead_node_are_reset_and_the_others_notice_nothing() -> Result<()> {
     let rig = Rig::start("dead", Service::Apart)?;
@@ -71,6 +81,7 @@ fn connections_of_a_dead_node_are_reset_and_the_others_notice_nothing() -> Resul
         }
         expect_lost_ones_reset(&rig, what, groups, since)?;
         rig.wait_shared(&others(LOST))?;
+        expect_told(&rig, "nobody drains buckets ")?;
         rig.wait_fenced(LOST)?;
         rig.cluster.power_on(LOST)?;
         rig.wait_shared(&NODES)?;

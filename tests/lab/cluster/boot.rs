@@ -8,6 +8,7 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -32,10 +33,11 @@ pub const NODECTL: &str = "/usr/sbin/nodectl";
 /// The lab's server as a resource agent, `ocf:lab:Service`.
 pub const SERVICE: &str = "/usr/lib/ocf/resource.d/lab/Service";
 /// The logs worth showing when something fails.
-pub const LOGS: [&str; 3] = [
+pub const LOGS: [&str; 4] = [
     "/var/log/corosync.log",
     "/var/log/pacemaker/pacemaker.log",
     "/var/log/lab-init.log",
+    "/var/log/syslog",
 ];
 
 const INIT_LOG: &str = LOGS[2];
@@ -147,9 +149,24 @@ pub fn init(spec: &str) -> Result<()> {
     sethostname(&spec.name).context("set the host name")?;
     build_root(&spec)?;
     fill_root(&spec)?;
+    system_log()?;
     start_stack()?;
     println!("booted");
     reap()
+}
+
+/// Writes what comes to the system log into a file, as every machine does.
+fn system_log() -> Result<()> {
+    let socket = UnixDatagram::bind("/dev/log").context("/dev/log")?;
+    let mut log = File::create(LOGS[3]).context(LOGS[3])?;
+    std::thread::spawn(move || {
+        let mut line = vec![0; 8192];
+        while let Ok(length) = socket.recv(&mut line) {
+            // Only for people; a full disk must not stop the node.
+            let _ = log.write_all(&[&line[..length], b"\n"].concat());
+        }
+    });
+    Ok(())
 }
 
 /// The body of `lab stack`: starts Corosync and, when it answers, Pacemaker.

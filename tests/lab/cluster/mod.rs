@@ -233,8 +233,8 @@ impl Cluster {
         self.wait_for_members(&[name])
     }
 
-    /// The tails of a node's logs: Corosync's, Pacemaker's and its init's. A node that is off
-    /// tells those of its last life.
+    /// The tails of a node's logs: Corosync's, Pacemaker's, its init's and the system's. A node that is
+    /// off tells those of its last life.
     pub fn logs(&self, name: &str) -> Result<String> {
         Ok(self.inner.member(name)?.power().logs(name))
     }

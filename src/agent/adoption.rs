@@ -30,9 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// at the same time.
 const TURN: Duration = Duration::from_secs(5);
 const BURST: Duration = Duration::from_millis(150);
-/// How often Pacemaker is asked again if its answer is older than the start of a bucket, and after what
-/// time: the change is on its way.
-const TRIES: usize = 8;
+/// For how long Pacemaker is asked again if its answer is older than the start of a bucket, and after what
+/// pauses: the change is on its way.
+const INSIST: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_millis(250);
 /// An adoption that ends so much later than the one that was asked about is another one: the kernel's
 /// times are milliseconds, and buckets come and go in seconds.
@@ -88,21 +88,25 @@ fn settle(kernel: &mut Kernel, question: Question<'_>, asked: SystemTime) {
         Err(error) => return debug!("{error}"),
     }
     std::thread::sleep(BURST);
-    for _ in 0..TRIES {
+    let until = Instant::now() + INSIST;
+    loop {
         if let Err(error) = turn.note() {
             debug!("others will ask again: {error}");
         }
         match settled(kernel, question) {
             Ok(Settled::All) => return turn.remove(),
             Ok(Settled::AllThatIsKnown) => return,
-            Ok(Settled::NotYet) => std::thread::sleep(AGAIN),
+            Ok(Settled::NotYet) if Instant::now() < until => std::thread::sleep(AGAIN),
+            Ok(Settled::NotYet) => {
+                return info!(
+                    "Pacemaker does not know yet what has started here; whether buckets of {vip} are \
+                     drained is left to the monitor"
+                );
+            }
             // Not to know is no reason to cut anybody's connections.
             Err(error) => return warn!("buckets of {vip} stay adopted: {error}"),
         }
     }
-    debug!(
-        "Pacemaker's status stays behind what starts here; the rest of {vip} is left to the monitor"
-    );
 }
 
 /// How far one answer has brought it.
@@ -118,13 +122,13 @@ enum Settled {
 /// Asks once, and ends the adoption of all buckets that nobody drains.
 fn settled(kernel: &mut Kernel, question: Question<'_>) -> Result<Settled, Unknown> {
     let vip = question.vip;
-    let now = Instant::now();
+    let (now, time) = (Instant::now(), SystemTime::now());
     let adopted = adopted(kernel, vip)?;
     if adopted.is_empty() {
         return Ok(Settled::All);
     }
     let (mut free, mut outdated) = (BTreeMap::new(), 0);
-    for (bucket, drained) in who_drains(question, adopted.keys().copied())? {
+    for (bucket, drained) in who_drains(question, &adopted, time)? {
         match drained {
             Drained::For(s) => debug!("bucket {bucket} of {vip} drains elsewhere, {s} s yet"),
             Drained::NotYetKnown => debug!("who drains bucket {bucket} of {vip} is not known yet"),
@@ -169,16 +173,17 @@ enum Unknown {
 
 fn who_drains(
     question: Question<'_>,
-    buckets: impl Iterator<Item = u16>,
+    adopted: &BTreeMap<u16, Duration>,
+    time: SystemTime,
 ) -> Result<Vec<(u16, Drained)>, Unknown> {
     let Question { env, drain_s, .. } = question;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    let now = time.duration_since(UNIX_EPOCH)?;
     let host = nix::unistd::gethostname()?;
     let host = host.to_string_lossy();
     let status = ask_at(question.home, Query::Status)?;
     let history = History::read(&status)?;
-    let of = |bucket| {
-        let instance = match bucket == question.bucket {
+    let of = |(bucket, left): (&u16, &Duration)| {
+        let instance = match *bucket == question.bucket {
             true => env.instance_name().to_owned(),
             false => format!("{}:{bucket}", env.resource()),
         };
@@ -187,10 +192,19 @@ fn who_drains(
             node: env.node().unwrap_or(&host),
             drain_s,
             now_s: now.as_secs(),
+            since_s: adopted_since(now, Duration::from_secs(drain_s.into()), *left),
         };
-        (bucket, history.drained(about))
+        (*bucket, history.drained(about))
     };
-    Ok(buckets.map(of).collect())
+    Ok(adopted.iter().map(of).collect())
+}
+
+/// Since when a bucket is adopted that may be so for `left` of `all`, in whole seconds: what was in the same
+/// second was before. From the beginning of time on if `drain_timeout` has been shortened meanwhile.
+fn adopted_since(now: Duration, all: Duration, left: Duration) -> u64 {
+    let age = all.checked_sub(left);
+    let began = age.and_then(|age| now.checked_sub(age));
+    began.map_or(0, |began| began.as_millis().div_ceil(1000) as u64)
 }
 
 /// These buckets are owned, as far as their adoptions are still those that were asked about, which end at
@@ -239,5 +253,24 @@ pub fn tidy(kernel: &mut Kernel, vip: IpAddr) {
     };
     if let Err(error) = tidied() {
         debug!("{vip}: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_when_a_bucket_is_adopted_is_told_from_what_is_left() {
+        let s = Duration::from_secs;
+        let now = Duration::from_millis(1_000_400);
+        assert_eq!(
+            adopted_since(now, s(300), Duration::from_millis(299_900)),
+            1001
+        );
+        assert_eq!(adopted_since(now, s(300), s(260)), 961);
+        // Another drain_timeout since, or a clock that was set.
+        assert_eq!(adopted_since(now, s(60), s(260)), 0);
+        assert_eq!(adopted_since(s(1), s(300), s(0)), 0);
     }
 }

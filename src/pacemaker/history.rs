@@ -21,9 +21,6 @@
 
 use roxmltree::{Document, Node};
 
-/// A refresh probes all nodes within so many seconds.
-const REFRESH_S: u64 = 60;
-
 /// What was asked.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
@@ -35,6 +32,8 @@ pub struct Question<'a> {
     pub drain_s: u32,
     /// The time, in seconds since 1970.
     pub now_s: u64,
+    /// Since when this node has the bucket, likewise; rather too early than too late.
+    pub since_s: u64,
 }
 
 /// The history cannot be understood.
@@ -49,7 +48,7 @@ pub enum Drained {
     ByNobody,
     /// The answer is older than this node's start, and may be older than the stop elsewhere too.
     Outdated,
-    /// Perhaps one: it is a member, but Pacemaker has still to ask it, or has lost what it did last.
+    /// Perhaps one: Pacemaker has still to ask it, or says that it has the bucket.
     NotYetKnown,
     /// One does, for so many seconds at most.
     For(u32),
@@ -73,60 +72,41 @@ impl<'a> History<'a> {
         let states = states.filter(|node| node.has_tag_name("node_state"));
         let (own, others): (Vec<_>, Vec<_>) =
             states.partition(|node| node.attribute("uname") == Some(question.node));
-        let Some(own) = own.first().and_then(|own| operation(*own, question)) else {
-            return Drained::Outdated;
-        };
-        if !has_it(own) {
+        let own = own.first().and_then(|own| operation(*own, question));
+        if !own.is_some_and(has_it) {
             return Drained::Outdated;
         }
-        let since = here_since(own);
-        let told = others
-            .into_iter()
-            .filter_map(|node| by(node, question, since));
+        let told = others.into_iter().filter_map(|node| by(node, question));
         told.max().unwrap_or(Drained::ByNobody)
     }
 }
 
-/// Has a node the instance after its last operation, or will it soon?
+/// Has a node the instance after its last operation, or will it soon? A probe that found it there counts; a
+/// reload is recorded as a start (`pcmk__create_history_xml()`).
 fn has_it(last: Node<'_, '_>) -> bool {
     let done = last.attribute("rc-code") == Some("0");
     match last.attribute("operation") {
         Some("start") => done || is_pending(last),
-        // Found running where the history was forgotten; given other parameters.
-        Some("monitor" | "reload" | "reload-agent") => done,
+        Some("monitor") => done,
         _ => false,
     }
 }
 
-/// From which time on a probe elsewhere tells of a history that was forgotten.
-fn here_since(own: Node<'_, '_>) -> Option<u64> {
-    let at = number(own, "last-rc-change")?;
-    match (own.attribute("operation"), own.attribute("rc-code")) {
-        (Some("start"), Some("0")) => Some(at + 1),
-        // This node's was forgotten too.
-        (Some("monitor"), Some("0")) => Some(at.saturating_sub(REFRESH_S)),
-        // When it started is not told any more.
-        (Some("reload" | "reload-agent"), Some("0")) => Some(0),
-        _ => None,
-    }
-}
-
 /// What is known of a node; `None` if its kernel does not run, as far as the cluster knows.
-fn by(state: Node<'_, '_>, question: Question<'_>, since: Option<u64>) -> Option<Drained> {
+fn by(state: Node<'_, '_>, question: Question<'_>) -> Option<Drained> {
     let is = |name, value: &str| state.attribute(name) == Some(value);
-    // From Pacemaker 2.1.7 on both can be a time, of which 0 means no.
-    let crmd = state.attribute("crmd").unwrap_or_default();
-    let online = crmd == "online" || crmd.parse::<u64>().is_ok_and(|since| since > 0);
-    // Pacemaker Remote has neither.
-    let remote = is("remote_node", "true") && is("in_ccm", "true");
-    let member = online || remote;
+    // From Pacemaker 2.1.7 on it can be a time, of which 0 means no.
+    let since = |name| number(state, name).is_some_and(|since| since > 0);
+    // Pacemaker Remote has no controller and is not expected.
+    let remote = is("remote_node", "true") && (is("in_ccm", "true") || since("in_ccm"));
+    let member = is("crmd", "online") || since("crmd") || remote;
     if !member && !is("expected", "down") {
         return None;
     }
     match operation(state, question) {
         // Both cannot have it: what became of it there has been lost, or is on its way.
-        Some(operation) if member && has_it(operation) => Some(Drained::NotYetKnown),
-        Some(operation) if !is_pending(operation) => Some(told_by(operation, question, since)),
+        Some(operation) if has_it(operation) => Some(Drained::NotYetKnown),
+        Some(operation) if !is_pending(operation) => Some(told_by(operation, question)),
         // The node of a bundle is never asked about what does not run in it.
         _ if remote && !knows_any(state, question) => None,
         _ if member => Some(Drained::NotYetKnown),
@@ -177,12 +157,12 @@ fn is_pending(operation: Node<'_, '_>) -> bool {
 }
 
 /// What the last operation of a node tells.
-fn told_by(operation: Node<'_, '_>, question: Question<'_>, since: Option<u64>) -> Drained {
+fn told_by(operation: Node<'_, '_>, question: Question<'_>) -> Drained {
     let drains_from = number(operation, "last-rc-change").filter(|at| {
         let code = operation.attribute("rc-code");
         match operation.attribute("operation") {
             Some("stop") => code == Some("0"),
-            Some("monitor") => code == Some("7") && since.is_some_and(|since| *at >= since),
+            Some("monitor") => code == Some("7") && *at >= question.since_s,
             _ => false,
         }
     });
@@ -224,19 +204,21 @@ mod tests {
     /// Asked by n1, which has just started the instance if the status says nothing of it.
     fn asked(status: &str) -> Drained {
         if status.contains("uname=\"n1\"") {
-            return asked_as_it_is(status);
+            return asked_since(status, 0);
         }
         let start = operation("start", 9, 0, 0);
         let own = self::status(&[("n1", ONLINE, &start)]).replace("<status>", "");
-        asked_as_it_is(&status.replace("</status>", &own))
+        asked_since(&status.replace("</status>", &own), 0)
     }
 
-    fn asked_as_it_is(status: &str) -> Drained {
+    /// Asked by n1, which has had it for so many seconds.
+    fn asked_since(status: &str, age: u64) -> Drained {
         let question = Question {
             instance: "resIP:3",
             node: "n1",
             drain_s: 300,
             now_s: NOW,
+            since_s: NOW - age,
         };
         History::read(status).expect("XML").drained(question)
     }
@@ -247,6 +229,8 @@ mod tests {
         for (state, expected) in [
             ("remote_node=\"true\" in_ccm=\"true\"", For(280)),
             ("remote_node=\"true\" in_ccm=\"false\"", ByNobody),
+            ("remote_node=\"true\" in_ccm=\"1700000000\"", For(280)),
+            ("remote_node=\"true\" in_ccm=\"0\"", ByNobody),
         ] {
             assert_eq!(asked(&status(&[("n2", state, &stop)])), expected, "{state}");
         }
@@ -327,7 +311,6 @@ mod tests {
             pending("start"),
             operation("start", 9, 0, 1),
             operation("monitor", 9, 0, 1),
-            operation("reload-agent", 9, 0, 1),
         ] {
             let of =
                 |other: String| asked(&status(&[("n1", ONLINE, &own), ("n2", ONLINE, &other)]));
@@ -335,7 +318,7 @@ mod tests {
             assert_eq!(of(operation("stop", 7, 0, 300)), ByNobody, "{own}");
         }
         // A CIB manager that has just come back.
-        assert_eq!(asked_as_it_is("<status/>"), Outdated);
+        assert_eq!(asked_since("<status/>", 0), Outdated);
     }
 
     #[test]
@@ -352,6 +335,8 @@ mod tests {
         let elsewhere = self::operation("start", 7, 0, 20);
         assert_eq!(asked(&status(&[("n2", ONLINE, &elsewhere)])), NotYetKnown);
         assert_eq!(asked(&status(&[("n2", VANISHED, &elsewhere)])), ByNobody);
+        // Shut down in order, but not before somebody took the resource out of Pacemaker's hands.
+        assert_eq!(asked(&status(&[("n2", LEFT, &elsewhere)])), NotYetKnown);
         // Whoever drains for certain counts more.
         let two = status(&[("n2", ONLINE, pending), ("n3", ONLINE, &other)]);
         assert_eq!(asked(&two), For(280));
@@ -359,30 +344,24 @@ mod tests {
 
     #[test]
     fn a_probe_after_the_bucket_came_here_tells_of_a_history_that_was_forgotten() {
-        let probed = |age| operation("monitor", 9, 7, age);
-        let with_own = |own: &str, age| {
-            asked(&status(&[
-                ("n1", ONLINE, own),
-                ("n2", ONLINE, &probed(age)),
-            ]))
+        let since = |age, own: &str, probed| {
+            let probe = operation("monitor", 9, 7, probed);
+            asked_since(&status(&[("n1", ONLINE, own), ("n2", ONLINE, &probe)]), age)
         };
-        // Here since 100 s: the stack of the other came back 40 s ago.
         let started = operation("start", 5, 0, 100);
-        assert_eq!(with_own(&started, 40), For(260));
+        // The stack of the other came back 40 s ago.
+        assert_eq!(since(100, &started, 40), For(260));
         // It was probed before.
-        assert_eq!(with_own(&started, 100), ByNobody);
-        assert_eq!(with_own(&started, 200), ByNobody);
-        // Somebody refreshed the resource on all nodes.
-        let refreshed = operation("monitor", 5, 0, 40);
-        assert_eq!(with_own(&refreshed, 42), For(258));
-        assert_eq!(with_own(&refreshed, 200), ByNobody);
-        // It was given other parameters since.
-        assert_eq!(with_own(&operation("reload-agent", 5, 0, 1), 40), For(260));
+        assert_eq!(since(100, &started, 101), ByNobody);
+        assert_eq!(since(100, &started, 200), ByNobody);
+        // Somebody refreshed the resource on all nodes, or gave it other parameters since.
+        assert_eq!(since(100, &operation("monitor", 5, 0, 40), 42), For(258));
+        assert_eq!(since(100, &operation("start", 5, 0, 1), 40), For(260));
         // It is just starting here.
         let starting =
-            operation("start", 5, 193, 40).replace("interval", "op-status=\"-1\" interval");
-        assert_eq!(with_own(&starting, 39), ByNobody);
-        assert_eq!(asked(&status(&[("n2", ONLINE, &probed(40))])), ByNobody);
+            operation("start", 5, 193, 0).replace("interval", "op-status=\"-1\" interval");
+        assert_eq!(since(0, &starting, 39), ByNobody);
+        assert_eq!(since(0, &operation("monitor", 5, 7, 40), 39), Outdated);
     }
 
     #[test]

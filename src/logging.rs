@@ -1,5 +1,5 @@
-//! Lines on stderr, for people and for Pacemaker's log: the executor writes each line of an agent's stderr into it, with the
-//! resource, the action and the time in front, so a line is a severity and a sentence.
+//! Lines on stderr, for people and for Pacemaker's log: the executor writes each line of an agent's stderr
+//! into it, with the resource, the action and the time in front, so a line is a severity and a sentence.
 //!
 //! A process that is left behind has no stderr any more. Its lines go to the system log, as `clusterip`.
 
@@ -103,20 +103,25 @@ impl Write for Out {
     }
 }
 
-/// As `syslog(3)` does, but without waiting.
+/// Sends a line to the system log, where that takes datagrams, without waiting.
 fn send(level: Level, line: &[u8]) -> io::Result<()> {
     let log = UnixDatagram::unbound()?;
     log.set_nonblocking(true)?;
     log.connect(SYSTEM_LOG)?;
+    log.send(datagram(level, line).as_bytes()).map(drop)
+}
+
+/// What `syslog(3)` sends, but for the time, which the log knows.
+fn datagram(level: Level, line: &[u8]) -> String {
     let severity = match level {
         Level::ERROR => 3,
         Level::WARN => 4,
         Level::INFO => 6,
         Level::DEBUG | Level::TRACE => 7,
     };
-    let mut datagram = format!("<{}>clusterip[{}]: ", DAEMON | severity, std::process::id());
-    datagram += String::from_utf8_lossy(line).trim_end();
-    log.send(datagram.as_bytes()).map(drop)
+    let line = String::from_utf8_lossy(line);
+    let (priority, own) = (DAEMON | severity, std::process::id());
+    format!("<{priority}>clusterip[{own}]: {}", line.trim_end())
 }
 
 /// Starts logging. `debug` adds what is done step by step.
@@ -132,4 +137,17 @@ pub fn start(debug: bool) {
         .finish();
     // Only a second call fails, and then logging is started already.
     let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_for_the_system_log_has_its_priority_and_who_says_it() {
+        let own = std::process::id();
+        let expected = format!("<28>clusterip[{own}]: WARNING: two words");
+        assert_eq!(datagram(Level::WARN, b"WARNING: two words\n"), expected);
+        assert!(datagram(Level::INFO, b"").starts_with("<30>"));
+    }
 }

@@ -7,12 +7,12 @@
 //!
 //! **The safety net.** It may be that nobody drains them after all. So a segment with data that comes
 //! again some seconds after it came first is unanswered: its flow is an orphan, and orphans get their
-//! RST. An orphan is known by what its client acknowledges as well, which is the number that its RST has: a
-//! new connection between the same ports is none. How long that is, is weighed: Linux sends a segment again after about 0.2, 0.6, 1.4, 3 and 6 s.
-//! Less would take the connections of a client whose way back is jammed for a moment; more would let the
-//! clients of a dead node wait longer.
+//! RST. An orphan is a flow together with the number that its client acknowledges; its RST carries that
+//! number. So a new connection from the same port is no orphan. How long that is, is weighed: Linux sends
+//! a segment again after about 0.2, 0.6, 1.4, 3 and 6 s. Less would take the connections of a client
+//! whose way back is jammed for a moment; more would let the clients of a dead node wait longer.
 
-use super::connection_words::segment_key;
+use super::connection_words::flow_and_number_key;
 use super::names::*;
 use super::sentence::{Ports, REG0, Sentence, Way};
 use crate::model::phase::Phases;
@@ -141,12 +141,12 @@ fn sets(vip: &Vip, phases: &Phases) -> Vec<(String, Set)> {
         let element = Element::new(Target::None).ending(*left_ms);
         adopting.elements.insert(bucket_key(*bucket), element);
     }
-    let segments = |lifetime| learnt(segment_key(address), lifetime, MOST_SIGHTED);
+    let segments = |lifetime| learnt(flow_and_number_key(address), lifetime, MOST_SIGHTED);
     vec![
         (adopting_set(address), adopting),
         (
             orphans_set(address),
-            learnt(segment_key(address), ORPHAN_MS, MOST_ORPHANS),
+            learnt(flow_and_number_key(address), ORPHAN_MS, MOST_ORPHANS),
         ),
         (fresh_set(address), segments(FRESH_MS)),
         (sighted_set(address), segments(SIGHTED_MS)),

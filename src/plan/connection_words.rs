@@ -103,25 +103,25 @@ impl Sentence {
     /// Puts the flow into the set, and what its client acknowledges.
     pub(super) fn learn_orphan(self, set: &str, vip: IpAddr) -> Self {
         let words = format!("{} . tcp ackseq", flow_words(vip, Way::In));
-        self.numbered(vip, Way::In, ACKNOWLEDGED)
+        self.flow_and_number(vip, Way::In, ACKNOWLEDGED)
             .learn(set, Learn::Keep, &words)
     }
 
     /// Goes on only if the set does not have the flow that a reset answers, and the number that the reset
     /// has from what it answers: what its client acknowledged.
     pub(super) fn answers_orphan_not_in(self, set: &str, vip: IpAddr) -> Self {
-        self.numbered(vip, Way::Out, SEQUENCE)
+        self.flow_and_number(vip, Way::Out, SEQUENCE)
             .say(format!("{} . tcp sequence", flow_words(vip, Way::Out)))
             .not_in_set(set, REG0)
     }
 
     /// The flow and the sequence number.
     fn segment(self, vip: IpAddr) -> Self {
-        self.numbered(vip, Way::In, SEQUENCE)
+        self.flow_and_number(vip, Way::In, SEQUENCE)
     }
 
     /// The flow and a number in TCP's header.
-    fn numbered(self, vip: IpAddr, way: Way, offset: u32) -> Self {
+    fn flow_and_number(self, vip: IpAddr, way: Way, offset: u32) -> Self {
         let (sentence, next) = self.flow(vip, way);
         sentence.payload(Header::Transport, offset, 4, Reg(next))
     }
@@ -163,8 +163,8 @@ pub(super) fn flow_key(vip: IpAddr) -> Vec<KeyPart> {
     vec![address, KeyPart::Short, KeyPart::Short]
 }
 
-/// The parts of a segment's key, and of an orphan's.
-pub(super) fn segment_key(vip: IpAddr) -> Vec<KeyPart> {
+/// The parts of the key of a flow and a number: of a segment's, and of an orphan's.
+pub(super) fn flow_and_number_key(vip: IpAddr) -> Vec<KeyPart> {
     let mut key = flow_key(vip);
     key.push(KeyPart::Long);
     key

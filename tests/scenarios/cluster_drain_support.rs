@@ -302,12 +302,19 @@ impl Rig {
             for held in all {
                 let (before, least) = (held.exchanges(), HELD);
                 let what = format!("more answers of {node}");
-                self.lab
-                    .wait_until(&what, PATIENCE, || match (held.lost(), held.exchanges()) {
-                        (0, now) if now >= before + least => Ok(()),
-                        (0, now) => Err(format!("{} answers", now - before)),
-                        (lost, _) => Err(format!("{lost} lost: {}", held.first_lost())),
-                    })?;
+                // What is lost does not come back.
+                let lost = self.lab.wait_until(&what, PATIENCE, || {
+                    match (held.lost(), held.exchanges()) {
+                        (0, now) if now < before + least => {
+                            Err(format!("{} answers", now - before))
+                        }
+                        (lost, _) => Ok(lost),
+                    }
+                })?;
+                if lost > 0 {
+                    let first = held.first_lost();
+                    return Err(Error::new(format!("{node}: {lost} lost: {first}")));
+                }
             }
         }
         Ok(())

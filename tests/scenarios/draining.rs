@@ -135,14 +135,15 @@ fn a_client_that_comes_again_from_its_old_port_keeps_the_new_connection() -> Res
             .lab
             .wait_until("the resets", PATIENT, || one.lost() >= count_of_first(one))?;
     }
-    // Those buckets are another's when their clients begin anew, and come back a moment later.
+    // Those buckets are another's when their clients begin anew, and come back a moment later. The node that
+    // took those flows for orphans does so for ten seconds, as it adopts its other buckets all the while.
     scene.move_all(1, 2)?;
     for (vip, one) in vips().into_iter().zip(held) {
         let lost = one.stop()?.flows.into_iter();
         let flows = lost.filter(|flow| flow.lost.is_some());
         let flows = flows.map(|HeldFlow { src, sport, .. }| Flow { src, sport });
         let target = SocketAddr::new(vip, PORT);
-        again.push(scene.client.hold(target, flows, HoldOptions::default())?);
+        again.push(scene.client.hold(target, flows, unhurried())?);
     }
     scene.move_all(2, 1)?;
     scene.go_on(&again)?;

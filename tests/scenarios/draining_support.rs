@@ -18,6 +18,16 @@ const FIRST_PORT: u16 = 20_000;
 /// Connections of each family.
 pub const HELD: usize = 60;
 
+/// In the guest a crowd in a hurry keeps the machine so busy that segments wait for seconds, and then the
+/// safety net takes them for orphans.
+pub fn unhurried() -> HoldOptions {
+    let pause_ms = if in_guest() { 1000 } else { 100 };
+    HoldOptions {
+        interval: Duration::from_millis(pause_ms),
+        ..HoldOptions::default()
+    }
+}
+
 /// Three nodes that share both VIPs, and a client.
 pub struct Scene {
     /// Source ports that were not used yet.
@@ -76,14 +86,7 @@ impl Scene {
 
     /// Holds connections to both VIPs.
     pub fn hold(&self) -> Result<Vec<Held>> {
-        // In the guest a crowd in a hurry keeps the machine so busy that segments wait for seconds, and
-        // then the safety net takes them for orphans.
-        let pause_ms = if in_guest() { 1000 } else { 100 };
-        let options = HoldOptions {
-            interval: Duration::from_millis(pause_ms),
-            ..HoldOptions::default()
-        };
-        self.hold_so(HELD, options)
+        self.hold_so(HELD, unhurried())
     }
 
     /// So many, in this manner.

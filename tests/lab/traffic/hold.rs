@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -140,7 +140,7 @@ struct Counters {
 }
 
 impl Counters {
-    fn lost(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+    fn lost(&self) -> MutexGuard<'_, Vec<String>> {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,12 +8,14 @@ use super::environment::Environment;
 use super::exit::{Code, Failure};
 use super::parameters::{Essentials, Parameters};
 use super::resolve::describe;
-use crate::host::apply::Manners;
+use crate::host::apply::{Manners, StepError};
+use crate::host::cautions::cautions;
 use crate::host::features::missing;
 use crate::host::lock::lock;
 use crate::host::observe::{Kernel, ObserveError};
-use crate::host::place::{Place, place};
+use crate::host::place::{Place, PlaceError, place};
 use crate::host::reach::{ReachError, Reached, reach};
+use crate::host::second_lock;
 use crate::host::sweeper::sweep_later;
 use crate::model::bucket::{BucketCount, BucketSet};
 use crate::model::vip::Vip;
@@ -22,6 +24,8 @@ use crate::plan::steps::{Intent, Refusal, Step, steps};
 use crate::sys::netns::{self, Home, NetnsError};
 use crate::sys::nft::NftError;
 use crate::sys::process::has_cap_net_admin;
+use crate::sys::route::RouteSocket;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
@@ -35,7 +39,9 @@ const TO_LIST: Duration = Duration::from_secs(5);
 /// How long somebody with another description is given to leave. Pacemaker ends all stops of a clone
 /// before it begins its starts, and other actions wait for this one.
 const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(3);
-/// The pause before others on the link are asked again.
+/// How long an interface that was down is given to find its carrier.
+const PATIENCE_WITH_CARRIER: Duration = Duration::from_secs(5);
+/// The pause before others on the link are asked again, or a carrier is looked for.
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// Enters the namespace that was named, if one was; the one that was left then.
@@ -51,8 +57,7 @@ pub fn start(env: &Environment) -> Result<(), Failure> {
     let home = enter_namespace(parameters.network_namespace.as_deref())
         .map_err(|error| Failure::new(Code::Installed, error))?;
     let mut kernel = Kernel::open()?;
-    let vip = resolve(&mut kernel, &parameters, instance.buckets)?;
-    require_link(&mut kernel, &parameters, &vip)?;
+    let vip = prepared(&mut kernel, &parameters, instance.buckets)?;
     let intent = Intent::Take {
         vip: vip.clone(),
         buckets: BucketSet::one(instance.bucket),
@@ -73,15 +78,20 @@ pub fn start(env: &Environment) -> Result<(), Failure> {
         };
         adoption::settle_later(question);
     }
-    let came_up = done
-        .iter()
-        .any(|step| matches!(step, Step::AddAddress { .. }));
+    let came_up = done.iter().any(|step| matches!(step, Step::AddAddress(_)));
     if came_up {
         info!(
             "{} is up on {} with the cluster MAC {}",
             vip.address, vip.nic, vip.mac
         );
         warn_of_ignored(&parameters);
+        for word in cautions(&mut kernel, &observed, &vip)? {
+            warn!("{word}");
+        }
+    }
+    if done.iter().any(|step| matches!(step, Step::SetUp(_))) {
+        info!("{} was down and has been set up", vip.nic);
+        await_carrier(env, &mut kernel, &parameters, &vip)?;
     }
     if !done.is_empty() {
         info!(
@@ -147,10 +157,11 @@ fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<
     let ip = essentials.ip;
     privileged("stop")?;
     let observed = Kernel::open().and_then(|mut kernel| {
-        let (observed, _) = kernel.observe(essentials.nic.as_ref(), Some(ip))?;
-        Ok((kernel, observed))
+        let nic = kernel.nic_of(essentials.nic.as_ref())?;
+        let (observed, _) = kernel.observe(nic.as_ref(), Some(ip))?;
+        Ok((kernel, nic, observed))
     });
-    let (mut kernel, observed) = match observed {
+    let (mut kernel, nic, observed) = match observed {
         Err(ObserveError::Nft(error)) if error.is_absent() => {
             warn!("nothing to stop, for nothing can have been started: {error}");
             return Ok(());
@@ -164,7 +175,7 @@ fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<
         address: ip,
         buckets: Some(buckets.clone().unwrap_or_default()),
         drain_ms,
-        place: essentials.nic.clone().map(|nic| (nic, essentials.mac)),
+        place: nic.clone().map(|nic| (nic, essentials.mac)),
     };
     let (intent, cut) = (leave(1000 * u64::from(essentials.drain_s)), leave(0));
     let manners = Manners::default();
@@ -232,16 +243,7 @@ pub fn validate_all(env: &Environment) -> Result<(), Failure> {
         .map(|instance| instance.buckets)
         .or(parameters.buckets);
     let one = BucketCount::new(1).map_err(|error| Failure::new(Code::Configured, error))?;
-    let stand_in = Place {
-        nic: match &parameters.nic {
-            Some(nic) => nic.clone(),
-            None => "eth0"
-                .parse()
-                .map_err(|error| Failure::new(Code::Configured, error))?,
-        },
-        prefix: parameters.prefix.unwrap_or(24),
-    };
-    describe(&parameters, stand_in, buckets.unwrap_or(one))?;
+    let buckets = buckets.unwrap_or(one);
     if !parameters.seed_given {
         warn!(
             "hash_seed is not set, so it follows from ip and anybody can guess it and aim traffic \
@@ -250,15 +252,30 @@ pub fn validate_all(env: &Environment) -> Result<(), Failure> {
     }
     warn_of_ignored(&parameters);
     if env.check_level() < 10 {
-        return Ok(());
+        return described_if_known(&parameters, buckets);
     }
     privileged("validate-all with OCF_CHECK_LEVEL=10")?;
     enter_namespace(parameters.network_namespace.as_deref())
         .map_err(|error| Failure::new(Code::Installed, error))?;
     let mut kernel = Kernel::open()?;
-    let vip = resolve(&mut kernel, &parameters, buckets.unwrap_or(one))?;
-    require_link(&mut kernel, &parameters, &vip)?;
+    let vip = prepared(&mut kernel, &parameters, buckets)?;
     try_rules(&mut kernel, vip)
+}
+
+/// Without the privilege: what a start here would say of the description, if this host has a place for
+/// it. Where it has none, or in another namespace, nothing is known of the interface and the network.
+fn described_if_known(parameters: &Parameters, buckets: BucketCount) -> Result<(), Failure> {
+    let (nic, prefix) = (parameters.nic.as_ref(), parameters.prefix);
+    if parameters.network_namespace.is_some() {
+        return Ok(());
+    }
+    let found = RouteSocket::open()
+        .map_err(PlaceError::from)
+        .and_then(|mut route| place(&mut route, parameters.ip, nic, prefix, None));
+    match found {
+        Ok(place) => describe(parameters, place, buckets).map(|_| ()),
+        Err(_) => Ok(()),
+    }
 }
 
 /// Has the kernel check all of the rules, without keeping them.
@@ -327,21 +344,41 @@ fn locked(env: &Environment) -> Result<crate::host::lock::Lock, Failure> {
     lock(patience).map_err(|error| Failure::new(Code::Generic, error))
 }
 
-fn resolve(
+/// What a start needs before it changes anything, and validate-all asks for as well: the whole
+/// description, and a host on which it can be.
+fn prepared(
     kernel: &mut Kernel,
     parameters: &Parameters,
     buckets: BucketCount,
 ) -> Result<Vip, Failure> {
+    let installed = match (&parameters.nic, parameters.prefix) {
+        (Some(_), Some(_)) => None,
+        _ => installed_place(kernel, parameters.ip)?,
+    };
     let place = place(
         &mut kernel.route,
         parameters.ip,
         parameters.nic.as_ref(),
         parameters.prefix,
+        installed.as_ref(),
     )?;
-    describe(parameters, place, buckets)
+    let vip = describe(parameters, place, buckets)?;
+    require_link(kernel, parameters, &vip)?;
+    second_lock::ready(&vip)
+        .map_err(|error| Failure::new(Code::Installed, StepError::Lock(error)))?;
+    Ok(vip)
 }
 
-/// An interface that is down cannot serve anything, if anybody cares.
+/// Where the VIP is, if it is here.
+fn installed_place(kernel: &mut Kernel, ip: IpAddr) -> Result<Option<Place>, Failure> {
+    let snapshot = kernel.nft.snapshot().map_err(ObserveError::from)?;
+    Ok(find(&snapshot.rules, ip).map(|found| Place {
+        nic: found.vip.nic,
+        prefix: found.vip.prefix,
+    }))
+}
+
+/// An interface without a carrier cannot serve anything, if anybody cares. One that is down is set up.
 fn require_link(kernel: &mut Kernel, parameters: &Parameters, vip: &Vip) -> Result<(), Failure> {
     let link = kernel.route.link(vip.nic.as_str());
     let link = link.map_err(ObserveError::from)?;
@@ -350,22 +387,35 @@ fn require_link(kernel: &mut Kernel, parameters: &Parameters, vip: &Vip) -> Resu
             Code::Installed,
             Refusal::NoInterface(vip.nic.clone()),
         )),
-        Some(link) if parameters.check_link_status && !(link.admin_up && link.carrier) => {
-            Err(Failure::new(
-                Code::Generic,
-                format!(
-                    "the interface {} is {}; check the cable, or set check_link_status=\"false\"",
-                    vip.nic,
-                    if link.admin_up {
-                        "without a carrier"
-                    } else {
-                        "down"
-                    }
-                ),
-            ))
+        Some(link) if parameters.check_link_status && link.admin_up && !link.carrier => {
+            Err(no_carrier(vip))
         }
         Some(_) => Ok(()),
     }
+}
+
+fn no_carrier(vip: &Vip) -> Failure {
+    let words = "check the cable, or set check_link_status=\"false\"";
+    let reason = format!("the interface {} is without a carrier; {words}", vip.nic);
+    Failure::new(Code::Generic, reason)
+}
+
+/// An interface that was just set up has its carrier after a moment, if it gets one.
+fn await_carrier(
+    env: &Environment,
+    kernel: &mut Kernel,
+    parameters: &Parameters,
+    vip: &Vip,
+) -> Result<(), Failure> {
+    let patience = (env.timeout().unwrap_or(PATIENCE) / 3).min(PATIENCE_WITH_CARRIER);
+    let begin = Instant::now();
+    while let Err(failure) = require_link(kernel, parameters, vip) {
+        if begin.elapsed() + PAUSE > patience {
+            return Err(failure);
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
 }
 
 fn of_nft(error: &NftError) -> Failure {
@@ -403,7 +453,10 @@ impl From<ReachError> for Failure {
             },
             ReachError::Refused(refusal) => {
                 let code = match refusal {
-                    Refusal::NoInterface(_) | Refusal::NotEthernet(_) => Code::Installed,
+                    Refusal::NoInterface(_)
+                    | Refusal::NotEthernet(_)
+                    | Refusal::Enslaved { .. }
+                    | Refusal::NoIp6(_) => Code::Installed,
                     Refusal::OwnAddress { .. }
                     | Refusal::OtherDescription { .. }
                     | Refusal::Ending(_)

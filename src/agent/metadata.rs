@@ -56,7 +56,8 @@ const PARAMETERS: [Described; 17] = [
         None,
         "Network interface",
         "The interface that carries the address. If it is not set, it is that of the most specific \
-         connected route that has the address. It must be an Ethernet.",
+         connected route that has the address. It must be an Ethernet, and no port of a bridge or \
+         bond. Alternative names will do, and eth0:web, of which web is the label.",
     ),
     parameter(
         "cidr_netmask",
@@ -130,8 +131,8 @@ const PARAMETERS: [Described; 17] = [
         "noprefixroute",
         "boolean",
         Some("false"),
-        "Add no route with the address",
-        "The route to the address's network is left to others.",
+        "Add no route to the address's network",
+        "That route is left to others. Otherwise there is one of the agent's own, behind all others.",
     ),
     Described {
         reloadable: true,
@@ -140,7 +141,8 @@ const PARAMETERS: [Described; 17] = [
             "boolean",
             Some("true"),
             "An interface without a carrier is a failure",
-            "Start and monitor fail while the interface is down or has no carrier.",
+            "Start and monitor fail while the interface has no carrier. One that is down is set up by \
+             start, and a failure for monitor.",
         )
     },
     parameter(

@@ -16,7 +16,7 @@ use crate::host::place::Place;
 use crate::model::host::Observed;
 use crate::model::phase::Phase;
 use crate::model::ruleset::Family;
-use crate::model::vip::Vip;
+use crate::model::vip::{Nic, Vip};
 use crate::plan::health::{Drift, MISSING, drift};
 use crate::plan::installed::{find, is_unreadable, phases_of};
 
@@ -39,12 +39,16 @@ pub fn monitor(env: &Environment) -> Result<(), Failure> {
         Err(error) if absent(&error) => return Err(Failure::not_running()),
         kernel => kernel.map_err(|error| generic(&error))?,
     };
-    let observed = match kernel.observe(essentials.nic.as_ref(), Some(essentials.ip)) {
+    let looked = kernel.nic_of(essentials.nic.as_ref()).and_then(|nic| {
+        let (observed, _) = kernel.observe(nic.as_ref(), Some(essentials.ip))?;
+        Ok((nic, observed))
+    });
+    let (nic, observed) = match looked {
         // Without nf_tables nothing can have been started.
         Err(error) if absent(&error) => return Err(Failure::not_running()),
-        observed => observed.map_err(|error| generic(&error))?.0,
+        looked => looked.map_err(|error| generic(&error))?,
     };
-    judge(env, &essentials, number, &observed)?;
+    judge(env, &essentials, number, nic, &observed)?;
     let Ok(bucket) = u16::try_from(number) else {
         return Ok(());
     };
@@ -73,6 +77,7 @@ fn judge(
     env: &Environment,
     essentials: &Essentials,
     number: u32,
+    nic: Option<Nic>,
     observed: &Observed,
 ) -> Result<(), Failure> {
     let ip = essentials.ip;
@@ -115,7 +120,7 @@ fn judge(
     // It runs; what is configured badly now is a failure of what runs.
     let generic = |failure: Failure| Failure::new(Code::Generic, failure.reason);
     let parameters = Parameters::read(env).map_err(generic)?;
-    let expected = expected(&parameters, &found.vip)?;
+    let expected = expected(&parameters, nic, &found.vip)?;
     if !expected.is_like(&found.vip) {
         return Err(Failure::new(
             Code::Generic,
@@ -134,9 +139,9 @@ fn judge(
 }
 
 /// What the configuration says, with what it leaves open as it is in the kernel.
-fn expected(parameters: &Parameters, found: &Vip) -> Result<Vip, Failure> {
+fn expected(parameters: &Parameters, nic: Option<Nic>, found: &Vip) -> Result<Vip, Failure> {
     let place = Place {
-        nic: parameters.nic.clone().unwrap_or_else(|| found.nic.clone()),
+        nic: nic.unwrap_or_else(|| found.nic.clone()),
         prefix: parameters.prefix.unwrap_or(found.prefix),
     };
     describe(

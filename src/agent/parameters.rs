@@ -7,17 +7,17 @@ use crate::model::bucket::BucketCount;
 use crate::model::hash::{HashMode, Hasher, Layout};
 use crate::model::mac::Mac;
 use crate::model::seed::{derived_seed, parse_seed};
-use crate::model::vip::{DRAIN_S, LONGEST_DRAIN_S, Manager, Nic, check_address, longest_prefix};
+use crate::model::vip::{
+    DRAIN_S, LONGEST_DRAIN_S, Manager, NicName, VipError, check_address, check_in_network,
+    check_label, check_mac, longest_prefix,
+};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 /// Parameters of IPaddr2 that mean nothing here. They are accepted, so that a configuration carries
 /// over by changing one word, and ignored.
 pub const IGNORED: [(&str, &str); 18] = [
-    (
-        "broadcast",
-        "the broadcast address follows from cidr_netmask",
-    ),
+    ("broadcast", "a VIP has none; the node's own addresses have"),
     ("proto", "addresses have no protocol mark"),
     ("lvs_support", "there is no director"),
     ("lvs_ipv6_addrlabel", "the VIP is never chosen as a source"),
@@ -64,10 +64,10 @@ pub struct Parameters {
     /// `ip`.
     pub ip: IpAddr,
     /// `nic`; if it is not given, the interface of the connected route.
-    pub nic: Option<Nic>,
+    pub nic: Option<NicName>,
     /// `cidr_netmask`; if it is not given, that of the connected route.
     pub prefix: Option<u8>,
-    /// `iflabel`, without the interface.
+    /// `iflabel`, without the interface, or what stands behind a colon in `nic`.
     pub label: Option<String>,
     /// `mac`; if it is not given, it follows from the address.
     pub mac: Option<Mac>,
@@ -104,7 +104,7 @@ pub struct Essentials {
     /// `ip`.
     pub ip: IpAddr,
     /// `nic`, if it can be read.
-    pub nic: Option<Nic>,
+    pub nic: Option<NicName>,
     /// `mac` if it can be read, or the one that follows from the address.
     pub mac: Mac,
     /// `network_namespace`.
@@ -192,19 +192,32 @@ impl Parameters {
             ));
         }
         let typed = |name: &str| env.parameter(name).map(str::to_owned);
-        let nic = typed("nic").map(|nic| nic.parse::<Nic>()).transpose();
-        let nic = nic.map_err(|error| wrong(format!("nic: {error}")))?;
-        let prefix = match typed("cidr_netmask") {
+        let in_words =
+            |name: &'static str| move |error: VipError| wrong(format!("{name}: {error}"));
+        let nic = typed("nic").map(|nic| nic.parse::<NicName>()).transpose();
+        let nic = nic.map_err(in_words("nic"))?;
+        // As in IPaddr2: the one in nic counts, and netmask is the elder name of cidr_netmask.
+        let label = nic.as_ref().and_then(|nic| nic.label()).map(str::to_owned);
+        let label = label.or_else(|| typed("iflabel"));
+        if let Some(label) = &label {
+            check_label(label, None, ip).map_err(in_words("iflabel"))?;
+        }
+        let named = ["cidr_netmask", "netmask"].map(|name| Some((name, typed(name)?)));
+        let prefix = match named.into_iter().flatten().next() {
             None => None,
-            Some(text) => Some(parse_prefix(&text, ip).ok_or_else(|| {
+            Some((name, text)) => Some(parse_prefix(&text, ip).ok_or_else(|| {
                 let longest = longest_prefix(ip);
                 wrong(format!(
-                    "cidr_netmask=\"{text}\" is no prefix length for {ip}; use 1 to {longest}"
+                    "{name}=\"{text}\" is no prefix length for {ip}; use 1 to {longest}"
                 ))
             })?),
         };
+        if let Some(prefix) = prefix {
+            check_in_network(ip, prefix).map_err(in_words("ip"))?;
+        }
         let mac = typed("mac").map(|mac| mac.parse::<Mac>()).transpose();
         let mac = mac.map_err(|error| wrong(format!("mac: {error}")))?;
+        mac.map_or(Ok(()), check_mac).map_err(in_words("mac"))?;
         let mode = typed("clusterip_hash").map(|mode| mode.parse::<HashMode>());
         let mode = mode.transpose();
         let mode = mode.map_err(|error| wrong(format!("clusterip_hash: {error}")))?;
@@ -257,7 +270,7 @@ impl Parameters {
             ip,
             nic,
             prefix,
-            label: typed("iflabel"),
+            label,
             mac,
             hasher: Hasher {
                 mode: mode.unwrap_or_default(),

@@ -3,13 +3,15 @@
 use super::agreement::{Disagreement, agree};
 use super::announce::{Announcements, announce};
 use super::observe::{Kernel, flow_of};
-use crate::model::host::Observed;
-use crate::model::vip::Nic;
+use crate::model::host::{NicState, Observed};
+use crate::model::network::Network;
+use crate::model::vip::{Nic, longest_prefix};
+use crate::plan::addressing::{ROUTE_METRIC, ROUTE_PROTOCOL};
 use crate::plan::steps::Step;
 use crate::sys::connections::{Connection, abort};
 use crate::sys::mcast::{self, McastError};
 use crate::sys::nft::NftError;
-use crate::sys::route::{Family, NewAddress, RouteError, lost_with};
+use crate::sys::route::{Family, NewAddress, NewRoute, RouteError, lost_with};
 use crate::sys::sysctl::{self, Key, SysctlError, SysctlPath};
 use std::net::IpAddr;
 use tracing::warn;
@@ -36,6 +38,12 @@ pub enum StepError {
     #[error(transparent)]
     Mcast(#[from] McastError),
     /// The second lock.
+    #[error(
+        "set drop_unicast_in_l2_multicast=\"false\" (nodectl: --without-second-lock), or make it \
+         writable: {0}"
+    )]
+    Lock(SysctlError),
+    /// Another setting.
     #[error(transparent)]
     Sysctl(#[from] SysctlError),
     /// Somebody on the link does not agree.
@@ -70,15 +78,22 @@ pub fn apply(
         Step::Lock { nic, family, on } => {
             let family = Family::of(family);
             let path = SysctlPath::new(family, nic.as_str(), Key::DropUnicastInL2Multicast)?;
-            sysctl::write(&path, i32::from(*on))?;
+            sysctl::write(&path, i32::from(*on)).map_err(StepError::Lock)?;
         }
         Step::Join { nic, mac } => mcast::join(nic.as_str(), mac.0)?,
         Step::LeaveMac { nic, mac } => mcast::leave(nic.as_str(), mac.0)?,
-        Step::AddAddress { vip, noprefixroute } => {
-            let mut new = NewAddress::new(index(&vip.nic)?.index, vip.address, vip.prefix);
+        Step::SetUp(nic) => kernel.route.set_up(index(nic)?.index)?,
+        Step::AddAddress(vip) => {
+            let prefix = longest_prefix(vip.address);
+            let mut new = NewAddress::new(index(&vip.nic)?.index, vip.address, prefix);
             new.label = vip.label.clone();
-            new.noprefixroute = *noprefixroute;
             kernel.route.add_address(&new)?;
+        }
+        Step::AddRoute { nic, network } => {
+            kernel.route.add_route(&route(index(nic)?, *network))?;
+        }
+        Step::DeleteRoute { nic, network } => {
+            kernel.route.delete_route(&route(index(nic)?, *network))?;
         }
         Step::Abort(address, flows) => {
             let stale = |connection: &Connection| flows.contains(&flow_of(connection));
@@ -94,11 +109,9 @@ pub fn apply(
             address,
             prefix,
             valid_s,
-            noprefixroute,
         } => {
             let mut new = NewAddress::new(index(nic)?.index, *address, *prefix);
             new.valid_s = *valid_s;
-            new.noprefixroute = *noprefixroute;
             kernel.route.replace_address(&new)?;
         }
         Step::DeleteAddress {
@@ -120,8 +133,20 @@ pub fn apply(
     Ok(())
 }
 
+/// A route of ours.
+fn route(state: &NicState, network: Network) -> NewRoute {
+    NewRoute {
+        index: state.index,
+        network,
+        table: state.table,
+        protocol: ROUTE_PROTOCOL,
+        metric: ROUTE_METRIC,
+    }
+}
+
 /// Deletes the address, and nothing else: an IPv4 address that came first in its network would take
-/// the others with it, so for that moment they are promoted.
+/// the others with it, so for that moment they are promoted; and the last one of an interface takes the
+/// routes by it, which are brought back.
 fn delete_address(
     kernel: &mut Kernel,
     nic: &Nic,
@@ -136,7 +161,15 @@ fn delete_address(
     if promote {
         sysctl::write(&path, 1)?;
     }
+    let is_last = all.iter().filter(|held| held.addr.is_ipv4()).count() == 1;
+    let others = match is_last && address.is_ipv4() {
+        true => kernel.route.save_routes(index)?,
+        false => Vec::new(),
+    };
     let deleted = kernel.route.delete_address(index, address, prefix);
+    for error in kernel.route.restore(&others) {
+        warn!("a route went with the last address of {nic}: {error}");
+    }
     if promote {
         sysctl::write(&path, 0)?;
     }

@@ -3,10 +3,12 @@
 pub mod agreement;
 pub mod announce;
 pub mod apply;
+pub mod cautions;
 pub mod features;
 pub mod lock;
 pub mod observe;
 pub mod oracle;
 pub mod place;
 pub mod reach;
+pub mod second_lock;
 pub mod sweeper;

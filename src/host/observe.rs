@@ -1,17 +1,21 @@
 //! Looking at the host: our tables, and the interfaces that matter to our VIPs.
 
+use super::place::find_link;
 use crate::model::hash::Flow;
-use crate::model::host::{Connection, Held, NicState, Observed};
+use crate::model::host::{Connection, Held, Master, NicState, Observed, Route};
 use crate::model::mac::Mac;
 use crate::model::ruleset::Family;
-use crate::model::vip::Nic;
+use crate::model::vip::{Nic, NicName};
+use crate::plan::addressing::ROUTE_PROTOCOL;
 use crate::plan::installed::{addresses, find, installed};
 use crate::plan::leaving::flow_of_bytes;
 use crate::plan::names::flows_set;
 use crate::sys::connections::{self, ConnectionsError};
 use crate::sys::mcast::{self, McastError};
 use crate::sys::nft::{NftError, NftSocket};
-use crate::sys::route::{self, Address, Link, RouteError, RouteSocket};
+use crate::sys::route::{
+    self, Address, ConnectedRoute, Link, MAIN_TABLE, RouteError, RouteSocket, SCOPE_HOST,
+};
 use crate::sys::sysctl::{self, Key, SysctlError, SysctlPath};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -53,6 +57,18 @@ impl Kernel {
         })
     }
 
+    /// The interface that a configuration names. Where there is none of that name, it is the name that it
+    /// would have, if it can be one.
+    pub fn nic_of(&mut self, name: Option<&NicName>) -> Result<Option<Nic>, ObserveError> {
+        let Some(name) = name else {
+            return Ok(None);
+        };
+        Ok(match find_link(&mut self.route, name)? {
+            Some(link) => link.name.parse().ok(),
+            None => name.plain(),
+        })
+    }
+
     /// What is there, and the generation of the rules: of this interface, of every one that an
     /// installed VIP names, and of every one that has this address or an installed VIP's, whatever
     /// its name is by now.
@@ -89,12 +105,44 @@ impl Kernel {
             links.extend(others.map(|link| (link.index, link)));
         }
         let mut observed = Observed::default();
+        let families: BTreeSet<bool> = vips.iter().map(IpAddr::is_ipv4).collect();
         for link in links.into_values() {
-            let state = state_of(&link, &held)?;
+            let mut state = state_of(&link, &held)?;
+            if let Some(index) = link.master {
+                self.look_at_master(index, &mut state)?;
+            }
+            for is_ipv4 in &families {
+                let family = if *is_ipv4 {
+                    route::Family::V4
+                } else {
+                    route::Family::V6
+                };
+                let routes = self.route.routes_of(link.index, state.table, family)?;
+                state.routes.extend(routes.into_iter().map(|route| Route {
+                    network: route.network,
+                    ours: route.protocol == ROUTE_PROTOCOL,
+                }));
+            }
             observed.nics.insert(link.name, state);
         }
         observed.rules = snapshot.rules;
         Ok((observed, snapshot.generation))
+    }
+
+    /// A VRF only has a routing table of its own; anything else takes the interface's frames.
+    fn look_at_master(&mut self, index: u32, state: &mut NicState) -> Result<(), ObserveError> {
+        // It may be in another namespace, or just gone.
+        let master = self.route.link_at(index)?;
+        match master.as_ref().and_then(|master| master.vrf_table) {
+            Some(table) => state.table = table,
+            None => {
+                let named = |name: Option<String>| name.unwrap_or_else(|| "unknown".to_owned());
+                let (name, kind) = master.map_or((None, None), |it| (Some(it.name), it.kind));
+                let (name, kind) = (named(name), named(kind));
+                state.master = Some(Master { name, kind });
+            }
+        }
+        Ok(())
     }
 
     /// The node's TCP connections to a VIP that come in by its interface: none from the node itself, nor
@@ -111,10 +159,12 @@ impl Kernel {
         let index = nic.map(|state| state.index);
         let networks = self.route.connected_routes(route::Family::of(&vip))?;
         let elsewhere = |client: IpAddr| {
-            let reached = networks.iter().filter(|net| net.contains(client));
-            let best = reached.clone().map(|net| net.prefix).max();
+            let is_in =
+                |net: &&ConnectedRoute| net.network.prefix() > 0 && net.network.contains(client);
+            let reached = networks.iter().filter(is_in);
+            let best = reached.clone().map(|net| net.network.prefix()).max();
             // Of two interfaces in one network either may be the way.
-            let mut ways = reached.filter(|net| Some(net.prefix) == best);
+            let mut ways = reached.filter(|net| Some(net.network.prefix()) == best);
             best.is_some() && index.is_some_and(|index| ways.all(|net| net.oif != index))
         };
         let all = connections::to(vip)?.into_iter();
@@ -151,21 +201,29 @@ fn state_of(link: &Link, all: &[Address]) -> Result<NicState, ObserveError> {
         label: address.label.clone().filter(|label| *label != link.name),
         noprefixroute: address.noprefixroute,
         secondary: address.secondary,
-        deprecated: address.deprecated,
+        no_source: match address.addr {
+            IpAddr::V4(_) => address.scope == SCOPE_HOST,
+            IpAddr::V6(_) => address.deprecated,
+        },
         unusable: address.tentative || address.dad_failed,
         valid_s: address.valid_s,
     });
+    let ip6 = SysctlPath::new(route::Family::V6, &link.name, Key::DisableIpv6)?;
     let memberships = mcast::memberships(&link.name)?;
     let by_hand = memberships.iter().filter(|membership| membership.global);
     Ok(NicState {
         index: link.index,
         mac: link.mac.map(Mac),
+        master: None,
+        table: MAIN_TABLE,
+        routes: Vec::new(),
         admin_up: link.admin_up,
         carrier: link.carrier,
         addresses: held.collect(),
         memberships: by_hand.map(|membership| Mac(membership.mac)).collect(),
         lock_ip4: locked(&link.name, route::Family::V4)?,
         lock_ip6: locked(&link.name, route::Family::V6)?,
+        ip6_off: sysctl::read(&ip6)? != Some(0),
     })
 }
 

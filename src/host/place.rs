@@ -1,7 +1,9 @@
-//! Where a VIP goes, when it is not said: the interface and the prefix of the connected route.
+//! Where a VIP goes: the interface that was named, or that of the connected route; and the prefix of that
+//! route, where none was given.
 
-use crate::model::vip::{Nic, VipError, longest_prefix};
-use crate::sys::route::{ConnectedRoute, Family, RouteError, RouteSocket};
+use crate::model::vip::{Nic, NicName, VipError};
+use crate::plan::addressing::ROUTE_PROTOCOL;
+use crate::sys::route::{ConnectedRoute, Family, Link, RouteError, RouteSocket};
 use std::net::IpAddr;
 
 /// Where a VIP goes.
@@ -33,7 +35,7 @@ pub enum PlaceError {
     },
     /// The interface does not exist.
     #[error("there is no interface {0}; 'ip link' shows those that exist")]
-    NoInterface(Nic),
+    NoInterface(NicName),
     /// The interface of the route has a name that cannot be written.
     #[error(transparent)]
     Name(#[from] VipError),
@@ -42,79 +44,83 @@ pub enum PlaceError {
     Route(#[from] RouteError),
 }
 
-/// The interface and the prefix: those that were given, and for the rest those of the most specific
-/// connected route that has the address, as IPaddr2's findif does.
+/// The interface that a configuration names, whichever of its names that is.
+pub fn find_link(route: &mut RouteSocket, nic: &NicName) -> Result<Option<Link>, RouteError> {
+    for name in nic.names() {
+        if let Some(link) = route.link(name)? {
+            return Ok(Some(link));
+        }
+    }
+    Ok(None)
+}
+
+/// The interface and the prefix: those that were given, and for the rest those of `installed`, where the
+/// VIP is here already, or of the most specific connected route that has the address, as IPaddr2's findif
+/// does. Our own routes are none: they come and go with VIPs.
 pub fn place(
     route: &mut RouteSocket,
     ip: IpAddr,
-    nic: Option<&Nic>,
+    nic: Option<&NicName>,
     prefix: Option<u8>,
+    installed: Option<&Place>,
 ) -> Result<Place, PlaceError> {
-    let index = match nic {
+    let link = match nic {
         None => None,
-        Some(nic) => match route.link(nic.as_str())? {
-            Some(link) if link.name == nic.as_str() => Some(link.index),
-            _ => return Err(PlaceError::NoInterface(nic.clone())),
-        },
+        Some(nic) => {
+            let link = find_link(route, nic)?;
+            Some(link.ok_or_else(|| PlaceError::NoInterface(nic.clone()))?)
+        }
     };
-    if let (Some(nic), Some(prefix)) = (nic, prefix) {
+    let index = link.as_ref().map(|link| link.index);
+    let nic = link.map(|link| link.name.parse::<Nic>()).transpose()?;
+    let known = installed.filter(|known| nic.as_ref().is_none_or(|nic| *nic == known.nic));
+    let nic = nic.or_else(|| known.map(|known| known.nic.clone()));
+    let prefix = prefix.or_else(|| known.map(|known| known.prefix));
+    if let (Some(nic), Some(prefix)) = (&nic, prefix) {
         let nic = nic.clone();
         return Ok(Place { nic, prefix });
     }
-    let routes = route.connected_routes(Family::of(&ip))?;
+    let mut routes = route.connected_routes(Family::of(&ip))?;
+    routes.retain(|route| route.protocol != ROUTE_PROTOCOL);
     let Some(best) = best_route(&routes, ip, index) else {
         return Err(match nic {
             None => PlaceError::NoRoute(ip),
-            Some(nic) => PlaceError::NotOnNic {
-                ip,
-                nic: nic.clone(),
-            },
+            Some(nic) => PlaceError::NotOnNic { ip, nic },
         });
     };
     let nic = match nic {
-        Some(nic) => nic.clone(),
+        Some(nic) => nic,
         None => {
-            let links = route.links()?;
-            let link = links.iter().find(|link| link.index == best.oif);
-            let link = link.ok_or(PlaceError::NoRoute(ip))?;
-            link.name.parse()?
+            let link = route.link_at(best.oif)?;
+            link.ok_or(PlaceError::NoRoute(ip))?.name.parse()?
         }
     };
-    let prefix = prefix.unwrap_or(best.prefix);
+    let prefix = prefix.unwrap_or(best.network.prefix());
     Ok(Place { nic, prefix })
 }
 
 /// The most specific route that has the address, of equal ones that with the least metric. A route
 /// to the address alone says nothing about its network, and neither does one to everywhere.
 fn best_route(routes: &[ConnectedRoute], ip: IpAddr, nic: Option<u32>) -> Option<&ConnectedRoute> {
-    let longest = longest_prefix(ip);
     routes
         .iter()
         .filter(|route| nic.is_none_or(|nic| nic == route.oif))
-        .filter(|route| (1..longest).contains(&route.prefix) && contains(route, ip))
-        .max_by_key(|route| (route.prefix, std::cmp::Reverse(route.metric)))
-}
-
-fn contains(route: &ConnectedRoute, ip: IpAddr) -> bool {
-    let bits = |ip: IpAddr| match ip {
-        IpAddr::V4(v4) => (u128::from(v4.to_bits()) << 96, 32),
-        IpAddr::V6(v6) => (v6.to_bits(), 128),
-    };
-    let ((network, a), (address, b)) = (bits(route.dst), bits(ip));
-    let differing = (network ^ address).leading_zeros();
-    a == b && differing >= u32::from(route.prefix)
+        .filter(|route| !route.network.is_trivial() && route.network.contains(ip))
+        .max_by_key(|route| (route.network.prefix(), std::cmp::Reverse(route.metric)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::network::Network;
 
     #[test]
     fn the_most_specific_network_wins() {
         let route = |dst: &str, prefix, oif, metric| ConnectedRoute {
-            dst: dst.parse().expect("address"),
-            prefix,
+            network: Network::of(dst.parse().expect("address"), prefix),
             oif,
+            table: 254,
+            protocol: 2,
             metric,
         };
         let routes = [

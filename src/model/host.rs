@@ -2,6 +2,7 @@
 
 use super::hash::Flow;
 use super::mac::Mac;
+use super::network::Network;
 use super::ruleset::Ruleset;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -39,18 +40,44 @@ pub struct NicState {
     pub index: u32,
     /// Its own link-layer address, if it has one of 48 bits.
     pub mac: Option<Mac>,
+    /// The interface that takes its frames, if it is a port or slave of one.
+    pub master: Option<Master>,
+    /// The routing table that its routes are in: the main one, or that of its VRF.
+    pub table: u32,
     /// Is it administratively up?
     pub admin_up: bool,
     /// Does it have a carrier, or not know?
     pub carrier: bool,
     /// Its addresses.
     pub addresses: Vec<Held>,
+    /// The networks that it reaches without a router, of the families that matter.
+    pub routes: Vec<Route>,
     /// The multicast MACs that were added by hand (`SIOCADDMULTI`), not by a group.
     pub memberships: BTreeSet<Mac>,
     /// The second lock, `drop_unicast_in_l2_multicast`, for IPv4; `None` where there is none.
     pub lock_ip4: Option<bool>,
     /// The same for IPv6.
     pub lock_ip6: Option<bool>,
+    /// Is IPv6 switched off on it (`disable_ipv6`), or in this kernel?
+    pub ip6_off: bool,
+}
+
+/// What takes an interface's frames before IP sees them. A VRF is none: it only chooses the routing table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Master {
+    /// Its name.
+    pub name: String,
+    /// What it is: `bridge`, `bond`, `team`, `openvswitch` …
+    pub kind: String,
+}
+
+/// A connected route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// Where it leads.
+    pub network: Network,
+    /// Is it one of ours?
+    pub ours: bool,
 }
 
 /// An address on an interface.
@@ -66,8 +93,8 @@ pub struct Held {
     pub noprefixroute: bool,
     /// IPv4: is there another one before it in its network?
     pub secondary: bool,
-    /// IPv6: is it never chosen as a source?
-    pub deprecated: bool,
+    /// Does the kernel not choose it as a source? So IPv4's of scope host, and IPv6's that are deprecated.
+    pub no_source: bool,
     /// IPv6: is it not (yet, or any more) usable?
     pub unusable: bool,
     /// In how many seconds the kernel removes it, if it does.
@@ -77,7 +104,19 @@ pub struct Held {
 impl NicState {
     /// This address as the interface has it.
     pub fn held(&self, address: IpAddr) -> Option<&Held> {
-        self.addresses.iter().find(|held| held.address == address)
+        self.forms(address).next()
+    }
+
+    /// The same with every prefix: an IPv4 address can be there with several.
+    pub fn forms(&self, address: IpAddr) -> impl Iterator<Item = &Held> {
+        let addresses = self.addresses.iter();
+        addresses.filter(move |held| held.address == address)
+    }
+
+    /// Is there a route of ours to exactly this network?
+    pub fn has_route_of_ours(&self, network: &Network) -> bool {
+        let mut routes = self.routes.iter();
+        routes.any(|route| route.ours && route.network == *network)
     }
 
     /// The second lock of the address's family.
@@ -94,61 +133,19 @@ impl NicState {
     pub fn is_own(&self, address: IpAddr, cluster_mac: Mac) -> bool {
         self.held(address).is_some_and(|held| match address {
             IpAddr::V4(_) => !self.memberships.contains(&cluster_mac),
-            IpAddr::V6(_) => !held.deprecated,
+            IpAddr::V6(_) => !held.no_source,
         })
     }
 
-    /// Must the VIP come without a route of its own? So where the node has an address in the network
-    /// with another prefix: a more specific route would make the VIP the source of connections.
-    pub fn has_other_route(&self, address: IpAddr, prefix: u8) -> bool {
-        let reaches = |held: &&Held| held.address != address && same_network(held, address);
-        self.addresses
-            .iter()
-            .filter(reaches)
-            .any(|held| held.prefix != prefix)
-    }
-
-    /// Is this VIP the primary address of a network in which the node has an address of its own? Then
-    /// the node's connections would leave with the VIP as their source, and be answered to others.
-    pub fn comes_first(&self, held: &Held) -> bool {
-        let behind = |other: &&Held| other.secondary && other.prefix == held.prefix;
-        !held.secondary && self.neighbours(held).any(|other| behind(&other))
-    }
-
-    /// Has another IPv6 address of the same network brought the route to it?
-    pub fn has_neighbour_address(&self, held: &Held) -> bool {
-        let IpAddr::V6(address) = held.address else {
-            return false;
+    /// Can the kernel remove the address by itself, and nothing else goes with it? A primary IPv4 address
+    /// takes its secondary ones along, and an interface's last one all IPv4 routes by the interface.
+    pub fn can_end(&self, held: &Held) -> bool {
+        let network = Network::of(held.address, held.prefix);
+        let goes = |other: &Held| {
+            other.secondary && other.prefix == held.prefix && network.contains(other.address)
         };
-        let shift = 128 - u32::from(held.prefix.min(128));
-        let network = |bits: u128| bits.checked_shr(shift).unwrap_or_default();
-        self.addresses.iter().any(|other| match other.address {
-            IpAddr::V6(v6) => {
-                v6 != address
-                    && other.prefix == held.prefix
-                    && !other.noprefixroute
-                    && other.valid_s.is_none()
-                    && network(v6.to_bits()) == network(address.to_bits())
-            }
-            IpAddr::V4(_) => false,
-        })
+        let mut others = self.addresses.iter().filter(|other| *other != held);
+        let is_last = !others.any(|other| other.address.is_ipv4());
+        held.address.is_ipv6() || !is_last && (held.secondary || !self.addresses.iter().any(goes))
     }
-
-    /// The other IPv4 addresses whose networks this address is in.
-    fn neighbours(&self, of: &Held) -> impl Iterator<Item = &Held> {
-        let of = of.address;
-        self.addresses
-            .iter()
-            .filter(move |held| held.address != of && same_network(held, of))
-    }
-}
-
-/// Is the IPv4 address in the network of the one that is held?
-fn same_network(held: &Held, address: IpAddr) -> bool {
-    let (IpAddr::V4(one), IpAddr::V4(other)) = (held.address, address) else {
-        return false;
-    };
-    let host_bits = 32 - u32::from(held.prefix.min(32));
-    let mask = u32::MAX.checked_shl(host_bits).unwrap_or(0);
-    (one.to_bits() ^ other.to_bits()) & mask == 0
 }

@@ -12,6 +12,7 @@ pub mod hash;
 pub mod host;
 pub mod mac;
 pub mod moves;
+pub mod network;
 pub mod nic;
 pub mod packet;
 pub mod phase;

@@ -1,4 +1,4 @@
-//! Interface names. Pure.
+//! Interface names, as the kernel has them and as people write them. Pure.
 
 use super::vip::VipError;
 use std::fmt;
@@ -28,6 +28,65 @@ impl FromStr for Nic {
     }
 }
 
+/// An interface as a configuration names it: by its name, by an alternative one (`ip link property`: up
+/// to 127 bytes), as `ip link` shows a veth or VLAN (`eth0@if4`), or with a label (`eth0:1`), as IPaddr2
+/// takes it. Which interface it is only the kernel can tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NicName {
+    name: String,
+    label: Option<String>,
+}
+
+impl NicName {
+    /// The names under which it may be known, the likeliest first: `@` may be part of one.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let shown = self.name.split_once('@').map(|(name, _)| name);
+        [Some(self.name.as_str()), shown].into_iter().flatten()
+    }
+
+    /// The name that it has if it is no alternative one.
+    pub fn plain(&self) -> Option<Nic> {
+        self.name.parse().ok()
+    }
+
+    /// What stands behind the colon.
+    pub fn label(&self) -> Option<&str> {
+        self.label.as_deref()
+    }
+}
+
+impl FromStr for NicName {
+    type Err = VipError;
+
+    fn from_str(text: &str) -> Result<Self, VipError> {
+        let (name, label) = match text.split_once(':') {
+            None => (text, None),
+            Some((name, label)) => (name, Some(label.to_owned())),
+        };
+        // ALTIFNAMSIZ less its terminating zero.
+        let fits = is_shown(name, 127, b"/\"'\\") && label.as_deref() != Some("");
+        match fits {
+            true => Ok(NicName {
+                name: name.to_owned(),
+                label,
+            }),
+            false => Err(VipError::Nic(text.to_owned())),
+        }
+    }
+}
+
+impl From<Nic> for NicName {
+    fn from(Nic(name): Nic) -> Self {
+        NicName { name, label: None }
+    }
+}
+
+impl fmt::Display for NicName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.name)
+    }
+}
+
 /// Is it the name of something that is a file to the kernel, and can it be shown: 1 to so many bytes, all
 /// of them visible and none refused?
 pub(crate) fn is_shown(text: &str, longest: usize, refused: &[u8]) -> bool {
@@ -38,5 +97,37 @@ pub(crate) fn is_shown(text: &str, longest: usize, refused: &[u8]) -> bool {
 impl fmt::Display for Nic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interfaces_are_named_as_people_and_ipaddr2_name_them() {
+        for (text, names, label) in [
+            ("eth0", &["eth0"][..], None),
+            ("eth0:1", &["eth0"], Some("1")),
+            ("eth0@if4", &["eth0@if4", "eth0"], None),
+            (
+                "eth0.10@eth0:web",
+                &["eth0.10@eth0", "eth0.10"],
+                Some("web"),
+            ),
+            (
+                "the-cable-to-the-core-switch",
+                &["the-cable-to-the-core-switch"],
+                None,
+            ),
+        ] {
+            let name: NicName = text.parse().expect(text);
+            assert_eq!(name.names().collect::<Vec<_>>(), names);
+            assert_eq!(name.label(), label);
+        }
+        let long = "x".repeat(128);
+        for wrong in ["", ":1", "eth0:", "a b", "a/b", ".", &long] {
+            assert!(wrong.parse::<NicName>().is_err(), "{wrong}");
+        }
     }
 }

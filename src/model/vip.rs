@@ -4,7 +4,8 @@
 use super::bucket::BucketCount;
 use super::hash::{Flow, Hasher};
 use super::mac::Mac;
-pub use super::nic::Nic;
+use super::network::Network;
+pub use super::nic::{Nic, NicName};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -164,6 +165,12 @@ impl Vip {
         self.hasher.bucket(flow, self.buckets.get())
     }
 
+    /// The network to which it needs a way, if its prefix names one and the way is wanted.
+    pub fn network(&self) -> Option<Network> {
+        let network = Network::of(self.address, self.prefix);
+        (!network.is_trivial() && !self.noprefixroute).then_some(network)
+    }
+
     /// Checks what the types alone cannot say.
     pub fn validate(&self) -> Result<(), VipError> {
         check_address(self.address)?;
@@ -175,17 +182,30 @@ impl Vip {
                 longest,
             });
         }
-        if let Some(why) = unfit_in_network(self.address, self.prefix) {
-            return Err(VipError::Address(self.address, why));
-        }
+        check_in_network(self.address, self.prefix)?;
         check_mac(self.mac)?;
         if self.drain_s > LONGEST_DRAIN_S {
             return Err(VipError::Drain(self.drain_s));
         }
-        match &self.label {
-            Some(label) => check_label(label, &self.nic, self.address),
-            None => Ok(()),
+        let Some(label) = &self.label else {
+            return Ok(());
+        };
+        let own = label.strip_prefix(self.nic.as_str());
+        match own.and_then(|rest| rest.strip_prefix(':')) {
+            Some(own) => check_label(own, Some(&self.nic), self.address),
+            None => Err(VipError::Label(label.clone(), NOT_OF_NIC)),
         }
+    }
+}
+
+/// Can this address be a host's in a network of this prefix length?
+///
+/// # Errors
+/// [`VipError::Address`].
+pub fn check_in_network(address: IpAddr, prefix: u8) -> Result<(), VipError> {
+    match unfit_in_network(address, prefix) {
+        Some(why) => Err(VipError::Address(address, why)),
+        None => Ok(()),
     }
 }
 
@@ -251,22 +271,25 @@ fn unfit(address: IpAddr) -> Option<&'static str> {
     }
 }
 
-/// The kernel takes labels of up to 15 bytes; tools expect them to begin with the interface.
-fn check_label(label: &str, nic: &Nic, address: IpAddr) -> Result<(), VipError> {
-    let wrong = |why| Err(VipError::Label(label.to_owned(), why));
+const NOT_OF_NIC: &str = "it does not begin with the interface and a colon";
+
+/// Can this stand behind the interface and a colon in a label? The kernel takes labels of up to 15 bytes
+/// (`IFNAMSIZ`); tools expect them to begin so. Where the interface is not known yet it may be short.
+///
+/// # Errors
+/// [`VipError::Label`].
+pub fn check_label(own: &str, nic: Option<&Nic>, address: IpAddr) -> Result<(), VipError> {
+    let wrong = |why| Err(VipError::Label(own.to_owned(), why));
     if address.is_ipv6() {
         return wrong("IPv6 addresses have none; leave iflabel out");
     }
-    if label.len() > 15 {
+    if nic.map_or(1, |nic| nic.as_str().len()) + 1 + own.len() > 15 {
         return wrong("with the interface and a colon it must not be longer than 15 characters");
     }
     let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    match label
-        .strip_prefix(nic.as_str())
-        .and_then(|rest| rest.strip_prefix(':'))
-    {
-        Some(rest) if !rest.is_empty() && rest.chars().all(fits) => Ok(()),
-        _ => wrong("use letters, digits, dots, hyphens and underscores"),
+    match !own.is_empty() && own.chars().all(fits) {
+        true => Ok(()),
+        false => wrong("use letters, digits, dots, hyphens and underscores"),
     }
 }
 
@@ -377,7 +400,7 @@ pub(crate) mod tests {
         refused(|v| v.mac = Mac([0xff; 6]), "the broadcast MAC");
         refused(|v| v.label = Some("eth0:a-long-label".into()), "15");
         refused(|v| v.label = Some("eth0:a b".into()), "use letters");
-        refused(|v| v.label = Some("eth1:a".into()), "use letters");
+        refused(|v| v.label = Some("eth1:a".into()), "does not begin with");
     }
 
     #[test]

@@ -5,9 +5,10 @@ use super::outcome::Outcome;
 use super::{DATA, Failure, NOT_PERMITTED, known, look};
 use crate::host::announce::Announcements;
 use crate::host::apply::Manners;
+use crate::host::cautions::cautions;
 use crate::host::lock::{Lock, lock};
 use crate::host::observe::Kernel;
-use crate::host::place::{PlaceError, place};
+use crate::host::place::{Place, PlaceError, place};
 use crate::host::reach::{Reached, reach};
 use crate::host::sweeper::sweep_later;
 use crate::model::bucket::BucketSet;
@@ -19,6 +20,7 @@ use crate::plan::installed::{Installed, find, phases_of};
 use crate::plan::steps::Intent;
 use std::net::IpAddr;
 use std::time::Duration;
+use tracing::warn;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -50,11 +52,16 @@ pub fn up(args: &Up) -> Result<Outcome, Failure> {
             Vip { manager, ..vip }
         }
     };
-    let adopt_s = vip.drain_s;
+    let (adopt_s, shown) = (vip.drain_s, vip.clone());
     let taken = take_buckets(&mut kernel, vip, buckets, adopt_s, args.force);
     if taken.is_err() && !was_here {
         // What did not come up as a whole does not stay; the error is what matters.
         let _ = leave(&mut kernel, address);
+    }
+    if taken.is_ok() && !was_here {
+        for caution in cautions(&mut kernel, &observed, &shown)? {
+            warn!("{caution}");
+        }
     }
     taken
 }
@@ -165,7 +172,13 @@ pub(super) fn described(
 ) -> Result<Vip, Failure> {
     // Before the route, so that the address is blamed.
     check_address(address).map_err(|error| Failure::new(DATA, error))?;
-    let place = place(&mut kernel.route, address, args.nic.as_ref(), prefix);
+    let snapshot = kernel.nft.snapshot().map_err(super::ObserveError::from)?;
+    let installed = find(&snapshot.rules, address).map(|found| Place {
+        nic: found.vip.nic,
+        prefix: found.vip.prefix,
+    });
+    let nic = args.nic.as_ref();
+    let place = place(&mut kernel.route, address, nic, prefix, installed.as_ref());
     let place = place.map_err(|error| match error {
         PlaceError::Route(error) => super::ObserveError::from(error).into(),
         error => Failure::new(DATA, error),
@@ -173,7 +186,7 @@ pub(super) fn described(
     let vip = Vip {
         address,
         prefix: place.prefix,
-        nic: place.nic,
+        nic: place.nic.clone(),
         mac: args.mac.unwrap_or_else(|| Mac::of_group(address)),
         mode: L2Mode::default(),
         hasher: Hasher {
@@ -182,9 +195,11 @@ pub(super) fn described(
             seed: args.seed.unwrap_or_else(|| derived_seed(address)),
         },
         buckets: args.buckets,
-        label: None,
+        label: nic
+            .and_then(|nic| nic.label())
+            .map(|own| format!("{}:{own}", place.nic)),
         noprefixroute: false,
-        lock: true,
+        lock: !args.without_second_lock,
         drain_s: args.drain_s.unwrap_or(0),
         manager: Manager::Manual,
     };

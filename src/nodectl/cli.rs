@@ -7,7 +7,7 @@ use crate::guidance::{Port, Vlan};
 use crate::model::bucket::{BucketCount, BucketSet};
 use crate::model::hash::{HashMode, Layout};
 use crate::model::mac::Mac;
-use crate::model::vip::{DRAIN_S, Nic};
+use crate::model::vip::{DRAIN_S, Nic, NicName};
 use crate::pacemaker::configuration::Service;
 use clap::{Args, Parser, Subcommand};
 use std::net::IpAddr;
@@ -149,7 +149,7 @@ pub struct WaitDrained {
 pub struct Describe {
     /// The interface [default: that of the connected route]
     #[arg(long)]
-    pub nic: Option<Nic>,
+    pub nic: Option<NicName>,
     /// The number of buckets, 1 to 1024; the same on all nodes
     #[arg(long, value_name = "N")]
     pub buckets: BucketCount,
@@ -169,6 +169,10 @@ pub struct Describe {
     /// what the VIP has]
     #[arg(long = "drain-timeout", value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=86_400))]
     pub drain_s: Option<u32>,
+    /// Leave the sysctl drop_unicast_in_l2_multicast as it is, where it cannot be written, say: with the
+    /// ruleset flushed this node would then answer for others
+    #[arg(long)]
+    pub without_second_lock: bool,
 }
 
 /// Arguments of `up`.
@@ -247,7 +251,7 @@ pub struct Ruleset {
     pub vip: Option<AddressWithPrefix>,
     /// The interface [default: that of the connected route]
     #[arg(long, requires = "vip")]
-    pub nic: Option<Nic>,
+    pub nic: Option<NicName>,
     /// The number of buckets
     #[arg(long, value_name = "N", requires = "vip")]
     pub buckets: Option<BucketCount>,

@@ -215,7 +215,7 @@ impl From<ReachError> for Failure {
             StepError::Nft(nft) => code_of_nft(nft),
             StepError::Route(route) => code_of_errno(route.errno()),
             StepError::Mcast(mcast) => code_of_errno(mcast.errno()),
-            StepError::Sysctl(sysctl) => code_of_errno(sysctl.errno()),
+            StepError::Sysctl(sysctl) | StepError::Lock(sysctl) => code_of_errno(sysctl.errno()),
             StepError::Disagreement(Disagreement::Answered { .. }) => DATA,
             StepError::Disagreement(Disagreement::Packet(packet)) => code_of_errno(packet.errno()),
             StepError::Vanished(_) => REFUSED,

@@ -104,6 +104,7 @@ fn would_be(
         seed: args.seed,
         mac: args.mac,
         drain_s: None,
+        without_second_lock: false,
     };
     let vip = described(kernel, vip.address, vip.prefix, &describe)?;
     let own = args.own.clone().unwrap_or_default();

@@ -5,6 +5,7 @@ use super::cli::Status as Arguments;
 use super::cluster::{self, OfVip};
 use super::screen::Screen;
 use super::{Context, Failure, SCHEMA, connections_left, json, look};
+use crate::host::cautions::cautions;
 use crate::model::bucket::BucketSet;
 use crate::model::host::Observed;
 use crate::model::phase::{Phase, Phases};
@@ -63,6 +64,8 @@ struct VipStatus {
     manager: String,
     healthy: bool,
     drift: Vec<Drift>,
+    /// What is not wrong, and should be known.
+    cautions: Vec<String>,
     digest: String,
     cluster: Option<OfVip>,
 }
@@ -72,6 +75,7 @@ struct Known<'a> {
     vip: Vip,
     phases: Phases,
     drift: Vec<Drift>,
+    cautions: Vec<String>,
     staying: Option<usize>,
     foreign_packets: u64,
     traffic: Option<Traffic>,
@@ -119,6 +123,7 @@ pub(super) fn status(args: &Arguments, context: &Context<'_>) -> Result<String, 
         let (shared, in_cluster) = in_cluster.unzip();
         vips.push(Known {
             drift: drift(&observed, &vip, true),
+            cautions: cautions(&mut kernel, &observed, &vip)?,
             staying: (!left.is_empty()).then(|| left.into_values().sum()),
             foreign_packets: foreign(&observed.rules, vip.address).packets,
             traffic: rates.get(&vip.address).copied(),
@@ -251,6 +256,7 @@ fn describe(known: Known<'_>) -> VipStatus {
         manager: vip.manager.to_string(),
         healthy: known.drift.is_empty(),
         drift: known.drift,
+        cautions: known.cautions,
         digest: vip.digest(),
         cluster: known.cluster,
     }
@@ -325,6 +331,9 @@ fn of_vip(known: &Known<'_>, screen: Screen) -> String {
             piece.piece, piece.expected, piece.found
         );
         text += &screen.shout("drift", &what);
+    }
+    for caution in &known.cautions {
+        text += &screen.about("note", caution);
     }
     text
 }

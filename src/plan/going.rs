@@ -9,6 +9,7 @@
 //! stays, its address with a lifetime: whatever can still answer ends by itself, and what is left
 //! then can answer nothing, and is settled by whoever comes next.
 
+use super::addressing::{lifetime, routes_that_go};
 use super::adopting;
 use super::before::before_of;
 use super::installed::{addresses, find, installed, others_unreadable, phases_of};
@@ -19,7 +20,7 @@ use super::steps::{Look, Step, delete_address, rules_step, rules_step_with, with
 use crate::model::bucket::BucketSet;
 use crate::model::change::Change;
 use crate::model::hash::Flow;
-use crate::model::host::{Held, NicState, Observed};
+use crate::model::host::{Held, Observed};
 use crate::model::mac::Mac;
 use crate::model::phase::Phases;
 use crate::model::ruleset::{Element, Family, Ruleset, Target};
@@ -96,10 +97,13 @@ fn vanish(
         };
         // Without its rules an address may be anybody's.
         let ours = |_: &&Held| has_rules || !state.is_own(address, mac);
-        let held = state.held(address).filter(ours);
-        steps.extend(held.map(|held| delete_address(&nic, held)));
-        let named = [described.as_ref(), place].into_iter().flatten();
-        let here = held.is_some() || named.into_iter().any(|(named, _)| *named == nic);
+        let held: Vec<&Held> = state.forms(address).filter(ours).collect();
+        let mut named = [described.as_ref(), place].into_iter().flatten();
+        let here = !held.is_empty() || named.any(|(named, _)| *named == nic);
+        if here {
+            steps.extend(routes_that_go(observed, address, &nic));
+        }
+        steps.extend(held.iter().map(|held| delete_address(&nic, held)));
         if here && state.memberships.contains(&mac) && !others_need(observed, address, &nic, mac) {
             let nic = nic.clone();
             steps.push(Step::LeaveMac { nic, mac });
@@ -315,23 +319,10 @@ fn limit(observed: &Observed, address: IpAddr, left_ms: u64) -> Option<Step> {
     let vip = find(&observed.rules, address)?.vip;
     let state = observed.nics.get(vip.nic.as_str())?;
     let held = state.held(address)?;
-    (held.valid_s.is_none() && can_end(state, held)).then(|| Step::Lifetime {
-        nic: vip.nic.clone(),
-        address,
-        prefix: held.prefix,
-        // At the earliest when the last connection has to end.
-        valid_s: Some(u32::try_from(left_ms / 1000 + 1).unwrap_or(u32::MAX)),
-        noprefixroute: held.noprefixroute,
-    })
-}
-
-/// Does nothing else end with this address? An IPv4 address that comes first takes those behind it
-/// along, and with a lifetime an IPv6 address has no route of its own.
-fn can_end(state: &NicState, held: &Held) -> bool {
-    match held.address {
-        IpAddr::V4(_) => !state.comes_first(held),
-        IpAddr::V6(_) => held.noprefixroute || state.has_neighbour_address(held),
-    }
+    // At the earliest when the last connection has to end.
+    let valid_s = u32::try_from(left_ms / 1000 + 1).unwrap_or(u32::MAX);
+    let can_end = held.valid_s.is_none() && state.can_end(held);
+    can_end.then(|| lifetime(&vip.nic, held, Some(valid_s)))
 }
 
 /// Does another VIP on the interface need this MAC? Equal last octets share one.

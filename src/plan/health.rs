@@ -1,11 +1,13 @@
 //! Is a VIP as it should be? What is and what should be are both written down piece by piece, in
 //! the same words; where the two texts differ there is drift, and the piece has a name. Pure.
 
+use super::addressing::{is_sound, needed_route, reaches};
 use super::dataplane::{self, needs_membership};
 use super::installed::{installed, phases_of};
 use super::names::{bucket_of_key, buckets_map};
-use super::steps::{fits, with_vip};
-use crate::model::host::{NicState, Observed};
+use super::steps::with_vip;
+use crate::model::host::{Held, NicState, Observed};
+use crate::model::network::Network;
 use crate::model::ruleset::{
     Chain, Data, Element, Family, KeyPart, Rule, Ruleset, Set, Target, Verdict,
 };
@@ -26,6 +28,7 @@ pub struct Drift {
 
 /// What a piece says where there is nothing.
 pub const MISSING: &str = "missing";
+const THERE: &str = "there";
 
 /// A VIP's canonical description: its pieces by name, each in words.
 type Pieces = BTreeMap<String, String>;
@@ -81,6 +84,9 @@ fn expected(observed: &Observed, vip: &Vip) -> Pieces {
         pieces.insert(membership_piece(vip), "joined".to_owned());
     }
     let state = observed.nics.get(vip.nic.as_str());
+    if let Some(network) = state.and_then(|state| needed_route(state, vip)) {
+        pieces.insert(route_piece(vip, &network), THERE.to_owned());
+    }
     if vip.lock && state.is_none_or(|state| state.lock(vip.address).is_some()) {
         pieces.insert(lock_piece(vip), "1".to_owned());
     }
@@ -106,10 +112,16 @@ fn found(observed: &Observed, vip: &Vip, strict_link: bool) -> Pieces {
         return pieces;
     };
     let carrier = state.carrier || !strict_link;
-    let text = nic_text(state.admin_up || !strict_link, carrier);
-    pieces.insert(nic_piece(vip), text.to_owned());
+    let text = match &state.master {
+        Some(master) => format!("a port of the {} {}", master.kind, master.name),
+        None => nic_text(state.admin_up || !strict_link, carrier).to_owned(),
+    };
+    pieces.insert(nic_piece(vip), text);
     if let Some(text) = held_text(state, vip) {
         pieces.insert(address_piece(vip), text);
+    }
+    if let Some(network) = needed_route(state, vip).filter(|network| reaches(state, network)) {
+        pieces.insert(route_piece(vip, &network), THERE.to_owned());
     }
     if needs_membership(vip) && state.memberships.contains(&vip.mac) {
         pieces.insert(membership_piece(vip), "joined".to_owned());
@@ -139,41 +151,46 @@ fn address_piece(vip: &Vip) -> String {
 }
 
 fn address_text(vip: &Vip) -> String {
-    let mut text = format!("/{}", vip.prefix);
+    let mut text = match vip.address {
+        IpAddr::V4(_) => "no source (scope host)",
+        IpAddr::V6(_) => "no source (deprecated)",
+    }
+    .to_owned();
     if let Some(label) = &vip.label {
-        text += &format!(" label {label}");
-    }
-    if vip.noprefixroute {
-        text += " noprefixroute";
-    }
-    if vip.address.is_ipv6() {
-        text += " deprecated";
+        text += &format!(", label {label}");
     }
     text
 }
 
 fn held_text(state: &NicState, vip: &Vip) -> Option<String> {
-    let held = state.held(vip.address)?;
-    if fits(state, held, vip) {
-        return Some(address_text(vip));
+    let forms: Vec<&Held> = state.forms(vip.address).collect();
+    match forms.as_slice() {
+        [] => None,
+        [held] if is_sound(held, vip) => Some(address_text(vip)),
+        forms => {
+            let forms: Vec<String> = forms.iter().map(|held| form_text(held)).collect();
+            Some(forms.join(" and "))
+        }
     }
+}
+
+/// One address as it is, where it is not as it should be.
+fn form_text(held: &Held) -> String {
     let mut text = format!("/{}", held.prefix);
     if let Some(label) = &held.label {
-        text += &format!(" label {label}");
+        text += &format!(", label {label}");
     }
-    if held.noprefixroute {
-        text += " noprefixroute";
-    }
-    if held.deprecated {
-        text += " deprecated";
-    }
-    if state.comes_first(held) {
-        text += ", before the node's own address, and so the source of its connections";
+    if !held.no_source {
+        text += ", a source for the node's own connections";
     }
     if held.unusable {
         text += ", not usable (duplicate address detection)";
     }
-    Some(text)
+    text
+}
+
+fn route_piece(vip: &Vip, network: &Network) -> String {
+    format!("route {network} by {}", vip.nic)
 }
 
 fn membership_piece(vip: &Vip) -> String {

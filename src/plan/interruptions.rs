@@ -10,11 +10,12 @@ use super::steps::{Intent, Refusal, Step, steps};
 use crate::model::bucket::BucketSet;
 use crate::model::change::Change;
 use crate::model::hash::Flow;
-use crate::model::host::{Connection, Held, NicState, Observed};
+use crate::model::host::{Connection, Held, NicState, Observed, Route};
 use crate::model::mac::Mac;
+use crate::model::network::Network;
 use crate::model::ruleset::{Expr, Family, Verdict};
-use crate::model::vip::Vip;
 use crate::model::vip::tests::a_vip;
+use crate::model::vip::{Vip, longest_prefix};
 use proptest::prelude::*;
 use std::net::IpAddr;
 
@@ -26,7 +27,7 @@ pub(super) fn fresh_host() -> Observed {
         label: None,
         noprefixroute: false,
         secondary: false,
-        deprecated: false,
+        no_source: false,
         unusable: false,
         valid_s: None,
     };
@@ -36,6 +37,12 @@ pub(super) fn fresh_host() -> Observed {
         admin_up: true,
         carrier: true,
         addresses: vec![own("10.77.0.1", 24), own("fd77::1", 64)],
+        routes: [own("10.77.0.1", 24), own("fd77::1", 64)]
+            .map(|held| Route {
+                network: Network::of(held.address, held.prefix),
+                ours: false,
+            })
+            .to_vec(),
         lock_ip4: Some(false),
         lock_ip6: Some(false),
         ..NicState::default()
@@ -77,18 +84,36 @@ pub(super) fn apply(host: &mut Observed, step: &Step) -> Result<(), String> {
             let state = host.nics.get_mut(&nic_of(nic.as_str())).ok_or("nic")?;
             state.memberships.remove(mac);
         }
-        Step::AddAddress { vip, noprefixroute } => {
+        Step::SetUp(nic) => {
+            host.nics.get_mut(nic.as_str()).ok_or("nic")?.admin_up = true;
+        }
+        Step::AddRoute { nic, network } => {
+            let state = host.nics.get_mut(nic.as_str()).ok_or("nic")?;
+            if state.has_route_of_ours(network) {
+                return Err(format!("a route to {network} is there already"));
+            }
+            state.routes.push(Route {
+                network: *network,
+                ours: true,
+            });
+        }
+        Step::DeleteRoute { nic, network } => {
+            let state = host.nics.get_mut(nic.as_str()).ok_or("nic")?;
+            let is_it = |route: &Route| route.ours && route.network == *network;
+            state.routes.retain(|route| !is_it(route));
+        }
+        Step::AddAddress(vip) => {
             let state = host.nics.get_mut(vip.nic.as_str()).ok_or("nic")?;
             if state.held(vip.address).is_some() {
                 return Err(format!("{} is there already", vip.address));
             }
             state.addresses.push(Held {
                 address: vip.address,
-                prefix: vip.prefix,
+                prefix: longest_prefix(vip.address),
                 label: vip.label.clone(),
-                noprefixroute: *noprefixroute,
-                secondary: vip.address.is_ipv4(),
-                deprecated: vip.address.is_ipv6(),
+                noprefixroute: vip.address.is_ipv6(),
+                secondary: false,
+                no_source: true,
                 unusable: false,
                 valid_s: None,
             });
@@ -104,9 +129,14 @@ pub(super) fn apply(host: &mut Observed, step: &Step) -> Result<(), String> {
             let held = held.find(|held| held.address == *address);
             held.ok_or("no address to limit")?.valid_s = *valid_s;
         }
-        Step::DeleteAddress { nic, address, .. } => {
+        Step::DeleteAddress {
+            nic,
+            address,
+            prefix,
+        } => {
             let state = host.nics.get_mut(&nic_of(nic.as_str())).ok_or("nic")?;
-            state.addresses.retain(|held| held.address != *address);
+            let is_it = |held: &Held| held.address == *address && held.prefix == *prefix;
+            state.addresses.retain(|held| !is_it(held));
         }
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! From what is asked and what is found to what is to be done, in order. Pure: everything here is
 //! data in, data out, and tested without a kernel.
 
+pub mod addressing;
 mod adopting;
 pub mod before;
 mod connection_words;
@@ -21,5 +22,7 @@ pub mod steps;
 
 #[cfg(test)]
 mod interruptions;
+#[cfg(test)]
+mod kernel_addresses;
 #[cfg(test)]
 mod moving;

@@ -9,6 +9,7 @@
 //!
 //! Coming repairs whatever is not as it should be.
 
+use super::addressing;
 use super::before::remember_before;
 use super::dataplane::{self, needs_membership};
 use super::going;
@@ -16,8 +17,9 @@ use super::installed::{Installed, find, installed, is_unreadable, phases_of};
 use crate::model::bucket::BucketSet;
 use crate::model::change::Change;
 use crate::model::hash::Flow;
-use crate::model::host::{Held, NicState, Observed};
+use crate::model::host::{Held, Master, NicState, Observed};
 use crate::model::mac::Mac;
+use crate::model::network::Network;
 use crate::model::phase::Phases;
 use crate::model::ruleset::Ruleset;
 use crate::model::vip::{Nic, Vip};
@@ -123,12 +125,23 @@ pub enum Step {
         /// The MAC.
         mac: Mac,
     },
-    /// Add the address.
-    AddAddress {
-        /// The VIP.
-        vip: Vip,
-        /// Without a route to its network.
-        noprefixroute: bool,
+    /// Set an interface up.
+    SetUp(Nic),
+    /// Add the address, tied to nothing (`plan::addressing`).
+    AddAddress(Vip),
+    /// Add a route of ours.
+    AddRoute {
+        /// By which interface.
+        nic: Nic,
+        /// Where it leads.
+        network: Network,
+    },
+    /// Delete a route of ours.
+    DeleteRoute {
+        /// By which interface.
+        nic: Nic,
+        /// Where it leads.
+        network: Network,
     },
     /// End sockets whose connections this node has given up: they would say so beside the node that has
     /// the connection now.
@@ -143,8 +156,6 @@ pub enum Step {
         prefix: u8,
         /// In how many seconds; `None` for never.
         valid_s: Option<u32>,
-        /// As it is: without a route of its own?
-        noprefixroute: bool,
     },
     /// Delete the address.
     DeleteAddress {
@@ -192,8 +203,11 @@ impl fmt::Display for Step {
             }
             Step::Join { nic, mac } => write!(f, "receive {mac} on {nic}"),
             Step::LeaveMac { nic, mac } => write!(f, "receive {mac} on {nic} no more"),
-            Step::AddAddress { vip, .. } => {
-                write!(f, "add {}/{} to {}", vip.address, vip.prefix, vip.nic)
+            Step::SetUp(nic) => write!(f, "set {nic} up"),
+            Step::AddAddress(vip) => write!(f, "add {} to {}", vip.address, vip.nic),
+            Step::AddRoute { nic, network } => write!(f, "add a route to {network} by {nic}"),
+            Step::DeleteRoute { nic, network } => {
+                write!(f, "delete the route to {network} by {nic}")
             }
             Step::DeleteAddress {
                 nic,
@@ -214,6 +228,25 @@ pub enum Refusal {
     /// The interface is not one on which frames have MACs.
     #[error("the interface {0} has no MAC address: a VIP can only be shared on an Ethernet")]
     NotEthernet(Nic),
+    /// Another interface takes its frames.
+    #[error(
+        "use {master}: {nic} is a port of the {kind} {master}, which takes its frames before the rules for \
+         the VIP could; set nic to {master}, or take {nic} out of it"
+    )]
+    Enslaved {
+        /// The interface.
+        nic: Nic,
+        /// What takes its frames.
+        master: String,
+        /// What that is.
+        kind: String,
+    },
+    /// The interface has no IPv6.
+    #[error(
+        "IPv6 is switched off on {0}: set net.ipv6.conf.{0}.disable_ipv6 (or the kernel's ipv6.disable) to \
+         0, or use another interface"
+    )]
+    NoIp6(Nic),
     /// The VIP is there with another description, and holds buckets.
     #[error(
         "stop the clone first: {address} is installed here with another description ({differences}) \
@@ -295,6 +328,16 @@ fn take(
         .ok_or_else(|| Refusal::NoInterface(vip.nic.clone()))?;
     if state.mac.is_none() {
         return Err(Refusal::NotEthernet(vip.nic.clone()));
+    }
+    if let Some(Master { name, kind }) = &state.master {
+        return Err(Refusal::Enslaved {
+            nic: vip.nic.clone(),
+            master: name.clone(),
+            kind: kind.clone(),
+        });
+    }
+    if vip.address.is_ipv6() && state.ip6_off {
+        return Err(Refusal::NoIp6(vip.nic.clone()));
     }
     let found = find(&observed.rules, vip.address);
     match &found {
@@ -393,36 +436,11 @@ fn outside(state: &NicState, vip: &Vip) -> Vec<Step> {
             mac: vip.mac,
         });
     }
-    let held = state.held(vip.address);
-    if let Some(held) = held.filter(|held| held.valid_s.is_some() && fits(state, held, vip)) {
-        steps.push(Step::Lifetime {
-            nic: vip.nic.clone(),
-            address: vip.address,
-            prefix: held.prefix,
-            valid_s: None,
-            noprefixroute: held.noprefixroute,
-        });
+    if !state.admin_up {
+        steps.push(Step::SetUp(vip.nic.clone()));
     }
-    if let Some(held) = held.filter(|held| !fits(state, held, vip)) {
-        steps.push(delete_address(&vip.nic, held));
-    }
-    if !held.is_some_and(|held| fits(state, held, vip)) {
-        steps.push(Step::AddAddress {
-            vip: vip.clone(),
-            noprefixroute: vip.noprefixroute || state.has_other_route(vip.address, vip.prefix),
-        });
-        steps.push(Step::Announce(vip.clone()));
-    }
+    steps.extend(addressing::missing(state, vip));
     steps
-}
-
-/// Is the address on the interface as it should be?
-pub fn fits(state: &NicState, held: &Held, vip: &Vip) -> bool {
-    let family = match vip.address {
-        IpAddr::V4(_) => held.label == vip.label && !state.comes_first(held),
-        IpAddr::V6(_) => held.deprecated && !held.unusable,
-    };
-    family && held.prefix == vip.prefix && (held.noprefixroute || !vip.noprefixroute)
 }
 
 /// The rules with this VIP as it should be; what cannot be read as it is.

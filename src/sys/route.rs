@@ -15,17 +15,22 @@ mod wire;
 
 use std::net::IpAddr;
 
-use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, CacheInfo};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags, AddressMessage, AddressScope, CacheInfo,
+};
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage};
-use netlink_packet_route::route::{RouteHeader, RouteMessage};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
 use tracing::debug;
 
+pub use decode::SavedRoute;
 pub use error::RouteError;
 pub use types::{
-    Added, Address, ConnectedRoute, Deleted, Family, Link, NAME_MAX, NewAddress, derived_broadcast,
-    lost_with,
+    Added, Address, ConnectedRoute, Deleted, Family, Link, MAIN_TABLE, NAME_MAX, NewAddress,
+    NewRoute, SCOPE_GLOBAL, SCOPE_HOST, SCOPE_SITE, lost_with,
 };
 use wire::{Answer, Wire, malformed};
 
@@ -86,8 +91,23 @@ impl RouteSocket {
             let zero_terminated = [name.as_bytes(), b"\0"].concat();
             LinkAttribute::Other(DefaultNla::new(IFLA_ALT_IFNAME, zero_terminated))
         });
-        match self.wire.get(RouteNetlinkMessage::GetLink(message), &what) {
-            Ok(answers) => Ok(decoded(&answers, &what, decode::link)?.into_iter().next()),
+        self.one_link(message, &what)
+    }
+
+    /// The interface of an index, if there is one.
+    ///
+    /// # Errors
+    /// As [`links`](Self::links), without `Interrupted`.
+    pub fn link_at(&mut self, index: u32) -> Result<Option<Link>, RouteError> {
+        let what = format!("look up the network interface of index {index}");
+        let mut message = link_request();
+        message.header.index = index;
+        self.one_link(message, &what)
+    }
+
+    fn one_link(&mut self, message: LinkMessage, what: &str) -> Result<Option<Link>, RouteError> {
+        match self.wire.get(RouteNetlinkMessage::GetLink(message), what) {
+            Ok(answers) => Ok(decoded(&answers, what, decode::link)?.into_iter().next()),
             Err(error) if error.errno() == Some(libc::ENODEV) => Ok(None),
             Err(error) => Err(error),
         }
@@ -145,11 +165,13 @@ impl RouteSocket {
         Ok(found)
     }
 
-    /// Adds an address, with global scope. An IPv6 one is added without
-    /// duplicate address detection and with a preferred lifetime of 0
-    /// (deprecated: it answers, and is never chosen as a source; RFC 6724 §5
-    /// rule 3). IPv4 has no such lock: there the kernel chooses the first
-    /// fitting primary address.
+    /// Adds an address that the kernel does not choose as a source by itself, and that brings no
+    /// connected route. An IPv6 one is added without duplicate address detection and with a
+    /// preferred lifetime of 0 (deprecated: it answers, and is chosen only where there is no other
+    /// of its scope; RFC 6724 §5 rules 2 and 3). An IPv4 one gets scope host, which
+    /// `inet_select_addr()` (`net/ipv4/devinet.c`) passes over for every other destination than
+    /// this host; its prefix should be 32, with any other it has a route all the same, and is the
+    /// primary or a secondary address of its network.
     ///
     /// *There already* means, for IPv4, the same address with the same prefix
     /// length; for IPv6 the same address with any.
@@ -245,18 +267,175 @@ impl RouteSocket {
         let mut message = RouteMessage::default();
         message.header.address_family = family.wire();
         message.header.table = RouteHeader::RT_TABLE_MAIN;
-        let answers = match self
-            .wire
-            .dump(RouteNetlinkMessage::GetRoute(message), &what)
-        {
+        let mut found = self.connected(message, family, &what)?;
+        found.retain(|route| route.table == MAIN_TABLE);
+        Ok(found)
+    }
+
+    /// The connected routes of one interface in one table, as
+    /// [`connected_routes`](Self::connected_routes). The kernel looks for them, so that a large
+    /// table costs little.
+    ///
+    /// # Errors
+    /// As [`links`](Self::links).
+    pub fn routes_of(
+        &mut self,
+        index: u32,
+        table: u32,
+        family: Family,
+    ) -> Result<Vec<ConnectedRoute>, RouteError> {
+        let what = format!("list the {family} routes of interface index {index} in table {table}");
+        let mut message = RouteMessage::default();
+        message.header.address_family = family.wire();
+        message.header.table = short_table(table);
+        message.attributes = vec![RouteAttribute::Table(table), RouteAttribute::Oif(index)];
+        let mut found = self.connected(message, family, &what)?;
+        // Kernels without strict checking (before Linux 4.20) send all.
+        found.retain(|route| route.table == table && route.oif == index);
+        Ok(found)
+    }
+
+    fn connected(
+        &mut self,
+        message: RouteMessage,
+        family: Family,
+        what: &str,
+    ) -> Result<Vec<ConnectedRoute>, RouteError> {
+        let dump = self.wire.dump(RouteNetlinkMessage::GetRoute(message), what);
+        let answers = match dump {
             // A namespace without any address has no main table yet.
             Err(error) if error.errno() == Some(libc::ENOENT) || nothing_there(&error) => {
                 return Ok(Vec::new());
             }
             other => other?,
         };
-        decoded(&answers, &what, |answer| decode::connected(answer, family))
+        decoded(&answers, what, |answer| decode::connected(answer, family))
     }
+
+    /// All IPv4 routes by one interface but those that the kernel itself keeps, to be brought back by
+    /// [`restore`](Self::restore): the kernel deletes them with the interface's last IPv4 address
+    /// (`net/ipv4/fib_frontend.c`, `fib_inetaddr_event()`), whoever brought them.
+    ///
+    /// # Errors
+    /// As [`links`](Self::links).
+    pub fn save_routes(&mut self, index: u32) -> Result<Vec<SavedRoute>, RouteError> {
+        let what = format!("list the IPv4 routes of interface index {index}");
+        let mut message = RouteMessage::default();
+        message.header.address_family = Family::V4.wire();
+        message.attributes = vec![RouteAttribute::Oif(index)];
+        let dump = self
+            .wire
+            .dump(RouteNetlinkMessage::GetRoute(message), &what);
+        let answers = match dump {
+            Err(error) if nothing_there(&error) => return Ok(Vec::new()),
+            other => other?,
+        };
+        let saved = decoded(&answers, &what, decode::saved)?;
+        Ok(saved.into_iter().filter(|it| it.oif == index).collect())
+    }
+
+    /// Adds these routes again, unless they are there. Those that could not be added, in words.
+    pub fn restore(&mut self, routes: &[SavedRoute]) -> Vec<RouteError> {
+        let mut left: Vec<&SavedRoute> = routes.iter().collect();
+        loop {
+            let before = left.len();
+            let mut errors = Vec::new();
+            // A route by a gateway can only be added after the one that leads to the gateway.
+            left.retain(|route| {
+                let flags = NLM_F_CREATE | NLM_F_APPEND;
+                let message = RouteNetlinkMessage::NewRoute(route.message.clone());
+                match self.wire.change(message, flags, &route.what) {
+                    Ok(()) => false,
+                    Err(error) if error.errno() == Some(libc::EEXIST) => false,
+                    Err(error) => {
+                        errors.push(error);
+                        true
+                    }
+                }
+            });
+            if left.is_empty() || left.len() == before {
+                return errors;
+            }
+        }
+    }
+
+    /// Adds a connected route beside whatever leads there already.
+    ///
+    /// # Errors
+    /// [`RouteError::Refused`] (EPERM without CAP_NET_ADMIN, ENETDOWN where the interface is down,
+    /// ENODEV without it), [`RouteError::Io`], [`RouteError::Timeout`], [`RouteError::Malformed`].
+    pub fn add_route(&mut self, new: &NewRoute) -> Result<Added, RouteError> {
+        let what = format!(
+            "add a route to {} by interface index {}",
+            new.network, new.index
+        );
+        // To append does not mind a route of somebody else's with the same metric; EEXIST is this very one.
+        let flags = NLM_F_CREATE | NLM_F_APPEND;
+        let message = RouteNetlinkMessage::NewRoute(route_message(new));
+        match self.wire.change(message, flags, &what) {
+            Ok(()) => {
+                debug!("{what}: done");
+                Ok(Added::Added)
+            }
+            Err(error) if error.errno() == Some(libc::EEXIST) => Ok(Added::AlreadyThere),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes exactly this route.
+    ///
+    /// # Errors
+    /// [`RouteError::Refused`] (EPERM without CAP_NET_ADMIN), [`RouteError::Io`],
+    /// [`RouteError::Timeout`], [`RouteError::Malformed`].
+    pub fn delete_route(&mut self, old: &NewRoute) -> Result<Deleted, RouteError> {
+        let what = format!(
+            "delete the route to {} by interface index {}",
+            old.network, old.index
+        );
+        let message = RouteNetlinkMessage::DelRoute(route_message(old));
+        match self.wire.change(message, 0, &what) {
+            Ok(()) => {
+                debug!("{what}: done");
+                Ok(Deleted::Deleted)
+            }
+            Err(error) if error.errno() == Some(libc::ESRCH) || nothing_there(&error) => {
+                Ok(Deleted::WasNotThere)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The table as far as the header has room for it; beyond, the attribute says it.
+fn short_table(table: u32) -> u8 {
+    u8::try_from(table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC)
+}
+
+fn route_message(route: &NewRoute) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    let network = route.network;
+    message.header.address_family = Family::of(&network.address()).wire();
+    message.header.destination_prefix_length = network.prefix();
+    message.header.table = short_table(route.table);
+    message.header.protocol = RouteProtocol::from(route.protocol);
+    message.header.kind = RouteType::Unicast;
+    let destination = match network.address() {
+        IpAddr::V4(v4) => {
+            message.header.scope = RouteScope::Link;
+            RouteAddress::Inet(v4)
+        }
+        IpAddr::V6(v6) => {
+            message.header.scope = RouteScope::Universe;
+            RouteAddress::Inet6(v6)
+        }
+    };
+    message.attributes = vec![
+        RouteAttribute::Destination(destination),
+        RouteAttribute::Oif(route.index),
+        RouteAttribute::Table(route.table),
+        RouteAttribute::Priority(route.metric),
+    ];
+    message
 }
 
 /// A question about links, without the statistics, which would make up most
@@ -320,9 +499,6 @@ fn new_address(new: &NewAddress, what: &str) -> Result<AddressMessage, RouteErro
     add.push(AddressAttribute::Local(new.addr));
     add.push(AddressAttribute::Address(new.addr));
     let mut flags = AddressFlags::empty();
-    if new.noprefixroute || (new.addr.is_ipv6() && new.valid_s.is_some()) {
-        flags |= AddressFlags::Noprefixroute;
-    }
     let valid = match new.valid_s {
         Some(0) => {
             return Err(invalid(
@@ -336,13 +512,13 @@ fn new_address(new: &NewAddress, what: &str) -> Result<AddressMessage, RouteErro
     let mut lifetimes = CacheInfo::default();
     lifetimes.ifa_valid = valid;
     if new.addr.is_ipv6() {
-        flags |= AddressFlags::Nodad;
+        // With a route of its own and a lifetime, the network's route would get that lifetime too
+        // (`net/ipv6/addrconf.c`, `modify_prefix_route`).
+        flags |= AddressFlags::Nodad | AddressFlags::Noprefixroute;
         lifetimes.ifa_preferred = 0;
     } else {
+        message.header.scope = AddressScope::Host;
         lifetimes.ifa_preferred = valid;
-        if let Some(broadcast) = new.broadcast {
-            add.push(AddressAttribute::Broadcast(broadcast));
-        }
         if let Some(label) = &new.label {
             if label.is_empty() || label.len() > NAME_MAX || label.contains('\0') {
                 let why = format!("a label has 1 to {NAME_MAX} bytes, {label:?} does not");

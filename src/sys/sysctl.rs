@@ -23,6 +23,9 @@ pub enum Key {
     /// `promote_secondaries`: 1 keeps the secondary addresses of a deleted
     /// primary one. IPv4 only; `all` or the interface's.
     PromoteSecondaries,
+    /// `arp_ignore`: which questions for addresses the kernel answers. IPv4 only; the
+    /// greater one of `all` and the interface's.
+    ArpIgnore,
     /// `disable_ipv6`: 1 where the interface has no IPv6. IPv6 only.
     DisableIpv6,
 }
@@ -32,6 +35,7 @@ impl Key {
         match self {
             Self::DropUnicastInL2Multicast => "drop_unicast_in_l2_multicast",
             Self::PromoteSecondaries => "promote_secondaries",
+            Self::ArpIgnore => "arp_ignore",
             Self::DisableIpv6 => "disable_ipv6",
         }
     }
@@ -178,6 +182,22 @@ pub fn write(setting: &SysctlPath, value: i32) -> Result<Written, SysctlError> {
             value,
             source,
         }),
+    }
+}
+
+/// Could the setting be given this value? It is opened, and left as it is.
+///
+/// # Errors
+/// [`SysctlError::Write`].
+pub fn check_writable(setting: &SysctlPath, value: i32) -> Result<(), SysctlError> {
+    let path = setting.path();
+    match fs::OpenOptions::new().write(true).open(&path) {
+        Err(source) if !missing(&source) => Err(SysctlError::Write {
+            path,
+            value,
+            source,
+        }),
+        _ => Ok(()),
     }
 }
 

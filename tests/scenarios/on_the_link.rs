@@ -107,42 +107,42 @@ fn shown(node: &Node, vip: &str) -> Result<String> {
 }
 
 #[test]
-fn the_address_looks_as_ipaddr2_would_have_added_it() -> Result<()> {
+fn the_address_is_a_hosts_and_its_network_has_a_route_behind_all_others() -> Result<()> {
     let lab = Lab::new("looks")?;
     let node = lab.node("n1")?;
-    for (vip, parameters, words) in [
+    const V4_FORM: &str = "10.77.0.99/32 scope host";
+    const V6_FORM: &str = "fd77::99/128 scope global nodad deprecated noprefixroute";
+    for (vip, parameters, words, network) in [
+        (V4, &[][..], &[" eth0 ", V4_FORM][..], "10.77.0.0/24"),
         (
             V4,
-            &[][..],
-            &["eth0", "10.77.0.99/24 brd 10.77.0.255", "scope global"][..],
+            &[("iflabel", "web")],
+            &[V4_FORM, " eth0:web"],
+            "10.77.0.0/24",
         ),
-        (V4, &[("iflabel", "web")], &["10.77.0.99/24", " eth0:web"]),
-        (V4, &[("cidr_netmask", "255.255.255.0")], &["10.77.0.99/24"]),
         (
             V4,
-            &[("cidr_netmask", "26")],
-            &["10.77.0.99/26 brd 10.77.0.127"],
+            &[("cidr_netmask", "255.255.0.0")],
+            &[V4_FORM],
+            "10.77.0.0/16",
         ),
-        (V4, &[("cidr_netmask", "32")], &["10.77.0.99"]),
+        // The node's own /24 is the way there; a narrower route of ours would come before it.
+        (V4, &[("cidr_netmask", "26")], &[V4_FORM], ""),
+        (V4, &[("cidr_netmask", "32")], &[V4_FORM], ""),
         (
             V4,
             &[("noprefixroute", "true"), ("cidr_netmask", "16")],
-            &["/16", "noprefixroute"],
+            &[V4_FORM],
+            "",
         ),
-        (
-            V6,
-            &[],
-            &["eth0", "fd77::99/64", "scope global", "deprecated"],
-        ),
-        (
-            V6,
-            &[("cidr_netmask", "128")],
-            &["fd77::99/128", "deprecated"],
-        ),
+        (V6, &[], &[" eth0 ", V6_FORM], "fd77::/64"),
+        (V6, &[("cidr_netmask", "48")], &[V6_FORM], "fd77::/48"),
+        (V6, &[("cidr_netmask", "128")], &[V6_FORM], ""),
         (
             V6,
             &[("noprefixroute", "yes"), ("cidr_netmask", "48")],
-            &["/48", "noprefixroute"],
+            &[V6_FORM],
+            "",
         ),
     ] {
         let routes = |node: &Node| node.run(&["sh", "-ec", "ip route; ip -6 route"]);
@@ -155,8 +155,19 @@ fn the_address_looks_as_ipaddr2_would_have_added_it() -> Result<()> {
         for word in words {
             assert!(line.contains(word), "no '{word}' in '{line}'");
         }
-        if words.contains(&"noprefixroute") {
-            assert_eq!(routes(&node)?, before);
+        let now = routes(&node)?;
+        let ours: Vec<&str> = now
+            .lines()
+            .filter(|line| line.contains("proto 67"))
+            .collect();
+        match network {
+            "" => assert_eq!(now, before, "{parameters:?}"),
+            network => {
+                assert_eq!(ours.len(), 1, "{parameters:?}: {ours:?}");
+                let route = format!("{network} dev eth0 proto 67");
+                assert!(ours[0].starts_with(&route) && ours[0].contains("metric 1000000000"));
+                assert!(!ours[0].contains("src"), "{ours:?}");
+            }
         }
         agent.call(&node, "monitor", 0)?.expect(0);
         agent.call(&node, "stop", 0)?.expect(0);
@@ -183,9 +194,11 @@ fn without_nic_the_vip_goes_where_its_network_is_connected() -> Result<()> {
         let agent = agent(vip).without("nic");
         agent.start(&node, 0)?;
         let line = shown(&node, vip)?;
-        let prefix = [("10.80.0.99", "/20"), ("fd80::99", "/56")];
-        for (_, prefix) in prefix.iter().filter(|(of, _)| *of == vip) {
-            assert!(line.contains(prefix), "{line}");
+        let networks = [("10.80.0.99", "10.80.0.0/20"), ("fd80::99", "fd80::/56")];
+        for (_, network) in networks.iter().filter(|(of, _)| *of == vip) {
+            let routes = node.run(&["sh", "-ec", "ip route; ip -6 route"])?;
+            let route = format!("{network} dev lan1 proto 67");
+            assert!(routes.contains(&route), "{routes}");
         }
         assert!(line.contains(&format!(" {at} ")), "{line}");
         agent.call(&node, "monitor", 0)?.expect(0);

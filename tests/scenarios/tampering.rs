@@ -65,8 +65,8 @@ const NFTABLES_RESTARTED: Tampering = Tampering {
 
 const ADDRESSES_DELETED: Tampering = Tampering {
     commands: &[
-        "ip addr del 10.77.0.99/24 dev eth0",
-        "ip addr del fd77::99/64 dev eth0",
+        "ip addr del 10.77.0.99/32 dev eth0",
+        "ip addr del fd77::99/128 dev eth0",
     ],
     says4: Failed("address eth0 10.77.0.99"),
     says6: Failed("address eth0 fd77::99"),

@@ -7,16 +7,17 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use netlink_packet_core::NlasIterator;
+use netlink_packet_core::{NlasIterator, Parseable};
+use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage, RouteMessageBuffer};
 
 use super::wire::Answer;
 use super::{Address, ConnectedRoute, Family, Link};
+use crate::model::network::Network;
 
 // include/uapi/linux/rtnetlink.h
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
 const RTM_NEWROUTE: u16 = 24;
-const RT_TABLE_MAIN: u32 = 254;
 const RT_SCOPE_LINK: u8 = 253;
 const RTN_UNICAST: u8 = 1;
 const RTNH_F_DEAD: u32 = 1;
@@ -26,11 +27,19 @@ const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
 const RTA_TABLE: u16 = 15;
 const RTA_VIA: u16 = 18;
+const RTA_NH_ID: u16 = 30;
+const RTPROT_KERNEL: u8 = 2;
+const RTNH_F_ONLINK: u32 = 4;
 // include/uapi/linux/if_link.h, if_arp.h, if.h
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_MASTER: u16 = 10;
 const IFLA_OPERSTATE: u16 = 16;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_VRF_TABLE: u16 = 1;
 const ARPHRD_ETHER: u16 = 1;
 const IFF_UP: u32 = 0x1;
 const IFF_LOOPBACK: u32 = 0x8;
@@ -67,6 +76,12 @@ pub(super) fn link(answer: &Answer) -> Result<Option<Link>, String> {
     let mac = attributes
         .get(&IFLA_ADDRESS)
         .and_then(|v| <[u8; 6]>::try_from(*v).ok());
+    let info = nested(&attributes, IFLA_LINKINFO)?;
+    let kind = info.get(&IFLA_INFO_KIND).map(|v| text(v));
+    let vrf_table = match kind.as_deref() {
+        Some("vrf") => number(&nested(&info, IFLA_INFO_DATA)?, IFLA_VRF_TABLE)?,
+        _ => None,
+    };
     Ok(Some(Link {
         index: u32_at(header, 4),
         name: text(
@@ -80,6 +95,9 @@ pub(super) fn link(answer: &Answer) -> Result<Option<Link>, String> {
         loopback: flags & IFF_LOOPBACK != 0,
         noarp: flags & IFF_NOARP != 0,
         mtu: number(&attributes, IFLA_MTU)?.unwrap_or(0),
+        master: number(&attributes, IFLA_MASTER)?.filter(|index| *index != 0),
+        kind,
+        vrf_table,
     }))
 }
 
@@ -122,14 +140,14 @@ pub(super) fn address(answer: &Answer) -> Result<Option<Address>, String> {
     }))
 }
 
-/// A connected route of the main table, from `struct rtmsg`; `None` for every
-/// other message, family and kind of route.
+/// A connected route, from `struct rtmsg`; `None` for every other message,
+/// family and kind of route.
 pub(super) fn connected(answer: &Answer, family: Family) -> Result<Option<ConnectedRoute>, String> {
     if answer.kind != RTM_NEWROUTE {
         return Ok(None);
     }
     let header: &[u8; 12] = header(answer)?;
-    let [af, prefix, _, _, table, _, scope, kind, ..] = *header;
+    let [af, prefix, _, _, table, protocol, scope, kind, ..] = *header;
     if family_of(af) != Some(family) || kind != RTN_UNICAST || u32_at(header, 8) & RTNH_F_DEAD != 0
     {
         return Ok(None);
@@ -137,7 +155,7 @@ pub(super) fn connected(answer: &Answer, family: Family) -> Result<Option<Connec
     let attributes = attributes(answer, header.len())?;
     let table = number(&attributes, RTA_TABLE)?.unwrap_or(u32::from(table));
     let gateway = attributes.contains_key(&RTA_GATEWAY) || attributes.contains_key(&RTA_VIA);
-    if table != RT_TABLE_MAIN || gateway || (family == Family::V4 && scope != RT_SCOPE_LINK) {
+    if gateway || (family == Family::V4 && scope != RT_SCOPE_LINK) {
         return Ok(None);
     }
     // Several next hops have no interface of their own; they are not connected.
@@ -153,10 +171,53 @@ pub(super) fn connected(answer: &Answer, family: Family) -> Result<Option<Connec
     }
     let metric = number(&attributes, RTA_PRIORITY)?.unwrap_or(0);
     Ok(Some(ConnectedRoute {
-        dst,
-        prefix,
+        network: Network::of(dst, prefix),
         oif,
+        table,
+        protocol,
         metric,
+    }))
+}
+
+/// A route as the kernel told it, to be told to the kernel again.
+#[derive(Debug, Clone)]
+pub struct SavedRoute {
+    pub(super) message: RouteMessage,
+    pub(super) oif: u32,
+    pub(super) what: String,
+}
+
+/// A route that somebody added, whole; `None` for every other message, for what the kernel brings with
+/// addresses, and for what leads nowhere by an interface of its own.
+pub(super) fn saved(answer: &Answer) -> Result<Option<SavedRoute>, String> {
+    if answer.kind != RTM_NEWROUTE {
+        return Ok(None);
+    }
+    let header: &[u8; 12] = header(answer)?;
+    let [_, prefix, _, _, _, protocol, ..] = *header;
+    let known = attributes(answer, header.len())?;
+    let Some(oif) = number(&known, RTA_OIF)?.filter(|_| protocol != RTPROT_KERNEL) else {
+        return Ok(None);
+    };
+    let buffer =
+        RouteMessageBuffer::new_checked(&answer.body).map_err(|error| error.to_string())?;
+    let mut message = RouteMessage::parse(&buffer).map_err(|error| error.to_string())?;
+    // What the kernel tells and does not take.
+    message.header.flags = RouteFlags::from_bits_retain(u32_at(header, 8) & RTNH_F_ONLINK);
+    let is_nexthop = known.contains_key(&RTA_NH_ID);
+    message.attributes.retain(|attribute| match attribute {
+        RouteAttribute::CacheInfo(_) => false,
+        RouteAttribute::Oif(_) | RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => !is_nexthop,
+        _ => true,
+    });
+    let network = match known.get(&RTA_DST) {
+        Some(v) => Network::of(ip(v, Family::V4)?, prefix).to_string(),
+        None => "everywhere".to_owned(),
+    };
+    Ok(Some(SavedRoute {
+        message,
+        oif,
+        what: format!("bring back the route to {network}"),
     }))
 }
 
@@ -171,9 +232,21 @@ fn header<const N: usize>(answer: &Answer) -> Result<&[u8; N], String> {
     })
 }
 
-/// The attributes by kind; the last of a kind counts, as in the kernel.
+/// The attributes by kind.
 fn attributes(answer: &Answer, offset: usize) -> Result<HashMap<u16, &[u8]>, String> {
-    let bytes = answer.body.get(offset..).unwrap_or_default();
+    by_kind(answer.body.get(offset..).unwrap_or_default())
+}
+
+/// The attributes within an attribute; none where that is not there.
+fn nested<'a>(
+    attributes: &HashMap<u16, &'a [u8]>,
+    kind: u16,
+) -> Result<HashMap<u16, &'a [u8]>, String> {
+    by_kind(attributes.get(&kind).copied().unwrap_or_default())
+}
+
+/// The last of a kind counts, as in the kernel.
+fn by_kind(bytes: &[u8]) -> Result<HashMap<u16, &[u8]>, String> {
     let mut found = HashMap::new();
     let mut rest = bytes;
     for attribute in NlasIterator::new(bytes) {
@@ -314,14 +387,15 @@ mod tests {
         assert_eq!(
             route,
             ConnectedRoute {
-                dst: [10, 77, 0, 0].into(),
-                prefix: 24,
+                network: Network::of([10, 77, 0, 0].into(), 24),
                 oif: 2,
+                table: 254,
+                protocol: 2,
                 metric: 0
             }
         );
         assert_eq!(connected(&good, Family::V6).unwrap(), None);
-        for (table, scope, kind) in [(255, 253, 1), (254, 0, 1), (254, 253, 3)] {
+        for (table, scope, kind) in [(254, 0, 1), (254, 253, 3)] {
             let other = message(
                 RTM_NEWROUTE,
                 &header(table, scope, kind),

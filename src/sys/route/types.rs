@@ -1,8 +1,9 @@
 //! The nouns of rtnetlink: links, addresses, routes.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
+use crate::model::network::Network;
 use netlink_packet_route::AddressFamily;
 
 /// The longest interface name and the longest address label, in bytes
@@ -37,7 +38,7 @@ impl Family {
     pub(super) fn unspecified(self) -> IpAddr {
         match self {
             Self::V4 => Ipv4Addr::UNSPECIFIED.into(),
-            Self::V6 => Ipv6Addr::UNSPECIFIED.into(),
+            Self::V6 => std::net::Ipv6Addr::UNSPECIFIED.into(),
         }
     }
 
@@ -80,6 +81,12 @@ pub struct Link {
     pub loopback: bool,
     /// Resolves no neighbours (`IFF_NOARP`).
     pub noarp: bool,
+    /// The index of the interface that this one is a port, slave or member of (`IFLA_MASTER`).
+    pub master: Option<u32>,
+    /// What makes it: `bridge`, `bond`, `vlan`, `vrf` … (`IFLA_INFO_KIND`); hardware has none.
+    pub kind: Option<String>,
+    /// The routing table of a VRF.
+    pub vrf_table: Option<u32>,
     /// The largest packet, in bytes.
     pub mtu: u32,
 }
@@ -130,33 +137,19 @@ pub struct NewAddress {
     /// IPv4: a label of at most [`NAME_MAX`] bytes. IPv6 has none; it is
     /// passed over.
     pub label: Option<String>,
-    /// IPv4: the broadcast address. IPv6 has none; it is passed over.
-    pub broadcast: Option<Ipv4Addr>,
-    /// Bring no connected route. Always so for an IPv6 address with a lifetime:
-    /// else the kernel (`net/ipv6/addrconf.c`, `modify_prefix_route`) gives the
-    /// network's connected route the same lifetime, and the node's own
-    /// addresses of that network lose it when the VIP ends.
-    pub noprefixroute: bool,
     /// After so many seconds (1 or more) the kernel removes it; `None`: never.
     pub valid_s: Option<u32>,
 }
 
 impl NewAddress {
-    /// An address for ever, with its derived broadcast address and the
-    /// connected route that comes by itself.
+    /// An address for ever.
     #[must_use]
     pub fn new(index: u32, addr: IpAddr, prefix: u8) -> Self {
-        let broadcast = match addr {
-            IpAddr::V4(v4) => derived_broadcast(v4, prefix),
-            IpAddr::V6(_) => None,
-        };
         Self {
             index,
             addr,
             prefix,
             label: None,
-            broadcast,
-            noprefixroute: false,
             valid_s: None,
         }
     }
@@ -183,38 +176,44 @@ pub enum Deleted {
 /// A network that an interface reaches without a router.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectedRoute {
-    /// The network's address; unspecified (with prefix 0) for a default route
-    /// that names an interface only.
-    pub dst: IpAddr,
-    /// The prefix length, in bits.
-    pub prefix: u8,
+    /// The network; everything for a default route that names an interface only.
+    pub network: Network,
     /// The index of the interface.
     pub oif: u32,
+    /// The routing table: 254 is the main one.
+    pub table: u32,
+    /// Who brought it (`rtm_protocol`): 2 the kernel, 9 router advertisements, 4 an administrator …
+    pub protocol: u8,
     /// The metric (priority): the lower wins. IPv4 has 0 by default, the
     /// kernel's own IPv6 routes 256.
     pub metric: u32,
 }
 
-impl ConnectedRoute {
-    /// Is the address in this network? The route of a gateway has none of its own.
-    #[must_use]
-    pub fn contains(&self, address: IpAddr) -> bool {
-        let bits = |address: IpAddr| match address {
-            IpAddr::V4(v4) => u128::from(v4.to_bits()) << 96,
-            IpAddr::V6(v6) => v6.to_bits(),
-        };
-        let differ = bits(self.dst) ^ bits(address);
-        let same_family = self.dst.is_ipv4() == address.is_ipv4();
-        same_family && self.prefix > 0 && differ.leading_zeros() >= u32::from(self.prefix)
-    }
+/// A connected route that is to be, or to go: to a network, by an interface, without a preferred
+/// source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewRoute {
+    /// The index of the interface.
+    pub index: u32,
+    /// The network.
+    pub network: Network,
+    /// The routing table.
+    pub table: u32,
+    /// Who brings it (`rtm_protocol`).
+    pub protocol: u8,
+    /// Its metric, 1 or more.
+    pub metric: u32,
 }
 
-/// The broadcast address of an IPv4 network: all host bits one. Networks of
-/// /31 (RFC 3021) and /32 have none, nor has a prefix that cannot be.
-#[must_use]
-pub fn derived_broadcast(addr: Ipv4Addr, prefix: u8) -> Option<Ipv4Addr> {
-    (prefix <= 30).then(|| addr | Ipv4Addr::from_bits(u32::MAX >> prefix))
-}
+/// The main routing table (`RT_TABLE_MAIN`).
+pub const MAIN_TABLE: u32 = 254;
+
+/// Scopes of addresses (`RT_SCOPE_UNIVERSE`, `RT_SCOPE_SITE`, `RT_SCOPE_HOST`).
+pub const SCOPE_GLOBAL: u8 = 0;
+/// See [`SCOPE_GLOBAL`].
+pub const SCOPE_SITE: u8 = 200;
+/// See [`SCOPE_GLOBAL`].
+pub const SCOPE_HOST: u8 = 254;
 
 /// The addresses of `all` that would go together with a deleted one: the IPv4
 /// secondaries of its subnet, if it is a primary one. They stay, the first of
@@ -262,23 +261,6 @@ mod tests {
             preferred_s: None,
             valid_s: None,
             scope: 0,
-        }
-    }
-
-    #[test]
-    fn broadcasts() {
-        let addr = Ipv4Addr::new(10, 77, 1, 99);
-        assert_eq!(
-            derived_broadcast(addr, 24),
-            Some(Ipv4Addr::new(10, 77, 1, 255))
-        );
-        assert_eq!(derived_broadcast(addr, 0), Some(Ipv4Addr::BROADCAST));
-        assert_eq!(
-            derived_broadcast(addr, 30),
-            Some(Ipv4Addr::new(10, 77, 1, 99))
-        );
-        for prefix in [31, 32, 33, 255] {
-            assert_eq!(derived_broadcast(addr, prefix), None);
         }
     }
 

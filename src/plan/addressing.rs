@@ -1,0 +1,125 @@
+//! How a VIP's address stands on its interface, and the way to its network. Pure.
+//!
+//! A VIP must never be the source of the node's own connections, for their answers would be hashed to
+//! another node; and it must not depend on other addresses, nor they on it. The kernel ties IPv4
+//! addresses of one network and prefix length together (`net/ipv4/devinet.c`: the first is the primary
+//! one, its route names it as the source, and the others go with it), and IPv6 addresses to the one
+//! route of their network (`net/ipv6/addrconf.c`, `check_cleanup_prefix_route()`). So a VIP is a host's
+//! address, of 32 or 128 bits, tied to nothing: an IPv4 one of scope host, which
+//! `inet_select_addr()` passes over, an IPv6 one deprecated and without a route.
+//!
+//! The way to the VIP's network is a route of ours without a source, so that the kernel takes one of the
+//! node's own. Its metric is so large that any other route to the network comes first, whoever brings
+//! it and whenever. Where the interface reaches more than the network anyway there is none of ours: it
+//! would come before that route.
+
+use super::installed::{installed, others_unreadable};
+use super::steps::{Step, delete_address};
+use crate::model::host::{Held, NicState, Observed};
+use crate::model::network::Network;
+use crate::model::vip::{Nic, Vip, longest_prefix};
+use std::net::IpAddr;
+
+/// Who our routes are from (`rtm_protocol`): a number that neither the kernel's `rtnetlink.h` nor
+/// iproute2's `rt_protos` gives to anybody else.
+pub const ROUTE_PROTOCOL: u8 = 67;
+/// Behind all that the kernel (256), NetworkManager (100 to 20,000 more) or people use.
+pub const ROUTE_METRIC: u32 = 1_000_000_000;
+
+/// Is the address as it should be?
+fn is_right(held: &Held, vip: &Vip) -> bool {
+    let family = match vip.address {
+        IpAddr::V4(_) => held.label == vip.label,
+        IpAddr::V6(_) => held.noprefixroute && !held.unusable,
+    };
+    family && held.no_source && held.prefix == longest_prefix(vip.address)
+}
+
+/// Is it so, or as version 0.1.0 had it: with the network's prefix, behind the node's own address? The
+/// next start puts that right.
+pub fn is_sound(held: &Held, vip: &Vip) -> bool {
+    let as_it_was = match vip.address {
+        IpAddr::V4(_) => held.secondary && held.label == vip.label,
+        IpAddr::V6(_) => held.no_source && !held.unusable,
+    };
+    is_right(held, vip) || as_it_was && held.prefix == vip.prefix
+}
+
+/// The network to which the VIP needs a way, if the interface does not reach more than that anyway.
+pub fn needed_route(state: &NicState, vip: &Vip) -> Option<Network> {
+    let network = vip.network()?;
+    let wider = |route: &Network| !route.is_trivial() && route.is_wider_than(&network);
+    let is_covered = state.routes.iter().any(|route| wider(&route.network));
+    (!is_covered).then_some(network)
+}
+
+/// Does the interface reach this network, by whomever's route?
+pub fn reaches(state: &NicState, network: &Network) -> bool {
+    let mut routes = state.routes.iter();
+    routes.any(|route| route.network == *network)
+}
+
+/// What is missing of the VIP's address and of the way to its network, and what is in its place.
+pub fn missing(state: &NicState, vip: &Vip) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let forms = || state.forms(vip.address);
+    let wrong = forms().filter(|held| !is_right(held, vip));
+    // Of an IPv4 address two forms can be there at once, so that it is never gone.
+    let can_wait = |held: &&Held| vip.address.is_ipv4() && held.prefix != 32;
+    let (last, first): (Vec<&Held>, Vec<&Held>) = wrong.partition(can_wait);
+    steps.extend(first.into_iter().map(|held| delete_address(&vip.nic, held)));
+    let right = forms().find(|held| is_right(held, vip));
+    match right {
+        None => steps.push(Step::AddAddress(vip.clone())),
+        Some(held) if held.valid_s.is_some() => {
+            steps.push(lifetime(&vip.nic, held, None));
+        }
+        Some(_) => {}
+    }
+    steps.extend(last.into_iter().map(|held| delete_address(&vip.nic, held)));
+    if let Some(network) = needed_route(state, vip)
+        && !state.has_route_of_ours(&network)
+    {
+        let nic = vip.nic.clone();
+        steps.push(Step::AddRoute { nic, network });
+    }
+    if right.is_none() {
+        steps.push(Step::Announce(vip.clone()));
+    }
+    steps
+}
+
+/// Says when the kernel is to remove the address, as it is there.
+pub fn lifetime(nic: &Nic, held: &Held, valid_s: Option<u32>) -> Step {
+    Step::Lifetime {
+        nic: nic.clone(),
+        address: held.address,
+        prefix: held.prefix,
+        valid_s,
+    }
+}
+
+/// Our routes by this interface that only this VIP needs go with it.
+pub fn routes_that_go(observed: &Observed, address: IpAddr, nic: &Nic) -> Vec<Step> {
+    let Some(state) = observed.nics.get(nic.as_str()) else {
+        return Vec::new();
+    };
+    if others_unreadable(&observed.rules, address) {
+        return Vec::new();
+    }
+    let others = installed(&observed.rules);
+    let needed = |network: &Network| {
+        let mut others = others.iter().map(|other| &other.vip);
+        others.any(|other| {
+            other.address != address && other.nic == *nic && other.network() == Some(*network)
+        })
+    };
+    let ours = state.routes.iter().filter(|route| route.ours);
+    ours.map(|route| route.network)
+        .filter(|network| network.contains(address) && !needed(network))
+        .map(|network| Step::DeleteRoute {
+            nic: nic.clone(),
+            network,
+        })
+        .collect()
+}

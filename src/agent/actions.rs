@@ -179,9 +179,8 @@ fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<
     };
     let (intent, cut) = (leave(1000 * u64::from(essentials.drain_s)), leave(0));
     let manners = Manners::default();
-    if let Some(found) = find(&observed.rules, ip)
-        && found.vip.manager != essentials.manager
-    {
+    let found = find(&observed.rules, ip);
+    if let Some(found) = found.filter(|found| found.vip.manager != essentials.manager) {
         warn!(
             "nothing to stop: {ip} is here by {}, not by {}",
             found.vip.manager, essentials.manager

@@ -258,9 +258,8 @@ impl Parameters {
             })?,
         };
         let network_namespace = typed("network_namespace");
-        if let Some(name) = &network_namespace
-            && (name.contains('/') || name == "." || name == "..")
-        {
+        let no_name = |name: &&String| name.contains('/') || *name == "." || *name == "..";
+        if let Some(name) = network_namespace.as_ref().filter(no_name) {
             return Err(wrong(format!(
                 "network_namespace=\"{name}\" is no name of a namespace; use one that 'ip netns' shows"
             )));

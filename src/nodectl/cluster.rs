@@ -137,9 +137,8 @@ pub(super) fn lines(view: &OfVip, owned: Option<&BucketSet>, screen: Screen) -> 
         shout("TWICE", what);
     }
     let here = view.nodes.iter().find(|node| node.here);
-    if let (Some(here), Some(owned)) = (here, owned)
-        && here.buckets != *owned
-    {
+    let both = here.zip(owned);
+    if let Some((here, owned)) = both.filter(|(here, owned)| here.buckets != **owned) {
         let words = |set: &BucketSet| match set.is_empty() {
             true => "none".to_owned(),
             false => set.to_string(),

@@ -90,9 +90,11 @@ pub(super) fn explain(args: &Owner, context: &Context<'_>) -> Result<String, Fai
         let owners = shared.owners(explained.bucket).into_iter();
         Some(owners.map(str::to_owned).collect::<Vec<_>>())
     });
-    if let Ok(bucket) = asked
-        && bucket != explained.bucket
-    {
+    let other = asked
+        .as_ref()
+        .ok()
+        .filter(|bucket| **bucket != explained.bucket);
+    if let Some(bucket) = other {
         return Err(Failure::new(
             REFUSED,
             format!(

@@ -158,15 +158,14 @@ pub(crate) mod tests {
                 _ => {}
             }
             let table = rules.get_mut(family).ok_or_else(wrong)?;
-            if let Change::AddElements(_, name, spec, _) | Change::DeleteElements(_, name, spec, _) =
-                change
-                && matches!(spec.lifetime, Lifetime::Learnt(_))
-            {
-                // What is in there is not read with the rest.
-                table.sets.get(name).ok_or_else(wrong)?;
-                continue;
-            }
             match change {
+                // What is in there is not read with the rest.
+                Change::AddElements(_, name, spec, _)
+                | Change::DeleteElements(_, name, spec, _)
+                    if matches!(spec.lifetime, Lifetime::Learnt(_)) =>
+                {
+                    table.sets.get(name).ok_or_else(wrong)?;
+                }
                 Change::AddTable(_) | Change::DeleteTable(_) => {}
                 Change::AddChain(_, name, chain) => {
                     table.chains.insert(name.clone(), chain.clone());

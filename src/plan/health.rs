@@ -126,9 +126,7 @@ fn found(observed: &Observed, vip: &Vip, strict_link: bool) -> Pieces {
     if needs_membership(vip) && state.memberships.contains(&vip.mac) {
         pieces.insert(membership_piece(vip), "joined".to_owned());
     }
-    if vip.lock
-        && let Some(on) = state.lock(vip.address)
-    {
+    if let Some(on) = state.lock(vip.address).filter(|_| vip.lock) {
         pieces.insert(lock_piece(vip), if on { "1" } else { "0" }.to_owned());
     }
     pieces

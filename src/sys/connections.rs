@@ -114,9 +114,8 @@ pub fn abort(
     };
     let mut found = Vec::new();
     each_socket(address, |family, body, connection| {
-        if which(&connection)
-            && let Some(id) = body.get(4..4 + SOCKET_ID)
-        {
+        let id = body.get(4..4 + SOCKET_ID);
+        if let Some(id) = id.filter(|_| which(&connection)) {
             found.push((family, id.to_vec()));
         }
     })
@@ -146,13 +145,14 @@ pub fn abort(
 /// the connection.
 fn each_socket(address: IpAddr, mut each: impl FnMut(u8, &[u8], Connection)) -> io::Result<()> {
     for family in families(address).iter().map(|family| *family as u8) {
-        dump(NETLINK_SOCK_DIAG, &sockets(family, address), |body| {
-            if let Some((local, connection)) = socket(body)
-                && local == address
-            {
-                each(family, body, connection);
-            }
-        })?;
+        dump(
+            NETLINK_SOCK_DIAG,
+            &sockets(family, address),
+            |body| match socket(body) {
+                Some((local, connection)) if local == address => each(family, body, connection),
+                _ => {}
+            },
+        )?;
     }
     Ok(())
 }

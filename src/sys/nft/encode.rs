@@ -60,8 +60,7 @@ pub(super) fn transaction(changes: &[Change], generation: u32) -> Transaction {
         let added = add(&mut batch, change, &mut set_id);
         for _ in 0..added {
             what.insert(next, change.to_string());
-            if let Change::DeleteElements(_, _, spec, _) = change
-                && spec.lifetime != Lifetime::Endless
+            if matches!(change, Change::DeleteElements(_, _, spec, _) if spec.lifetime != Lifetime::Endless)
             {
                 fleeting.insert(next);
             }

@@ -206,7 +206,7 @@ pub fn expect_installed(rules: &Rules, node: &Node) -> Result<()> {
         return Ok(());
     };
     let nodectl = lab::built("nodectl")?.display().to_string();
-    let text = node.run(&[&nodectl, "status", "--json"])?;
+    let text = node.run(&[nodectl.as_str(), "status", "--json"])?;
     let status: serde_json::Value = serde_json::from_str(&text).context("nodectl status")?;
     let vips = status["vips"].as_array().map_or(0, Vec::len);
     match vips == usize::from(ours.vips) {

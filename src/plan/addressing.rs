@@ -77,9 +77,8 @@ pub fn missing(state: &NicState, vip: &Vip) -> Vec<Step> {
         Some(_) => {}
     }
     steps.extend(last.into_iter().map(|held| delete_address(&vip.nic, held)));
-    if let Some(network) = needed_route(state, vip)
-        && !state.has_route_of_ours(&network)
-    {
+    let route = needed_route(state, vip);
+    if let Some(network) = route.filter(|network| !state.has_route_of_ours(network)) {
         let nic = vip.nic.clone();
         steps.push(Step::AddRoute { nic, network });
     }

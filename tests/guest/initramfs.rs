@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use lab::{Context, Result};
 
 use crate::job::{self, Job};
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, read_module};
 
 /// What is needed to mount the root: the bus, the file system over it, the layer in memory.
 const MODULES: [&str; 4] = ["virtio_pci", "9p", "9pnet_virtio", "overlay"];
@@ -42,7 +42,7 @@ pub fn pack(kernel: &Kernel, job: &Job) -> Result<Vec<u8>> {
     let mut names = String::new();
     for (n, file) in kernel.modules_for(&MODULES)?.iter().enumerate() {
         let name = format!("{n}.ko");
-        archive.file(&name, &read(file)?);
+        archive.file(&name, &read_module(file)?);
         names += &format!("{name}\n");
     }
     archive.file(MODULE_LIST, names.as_bytes());

@@ -18,6 +18,7 @@ use nix::unistd::{chdir, chroot};
 
 use crate::initramfs::MODULE_LIST;
 use crate::job::{self, Job};
+use crate::kernel::{dependencies, is_module};
 use crate::machine::{EXIT_BASE, EXIT_PORT, HIGHEST_STATUS, ROOT_TAG};
 
 /// All that the guest does; never returns.
@@ -130,13 +131,10 @@ fn give_modules(job: &Job) -> Result<()> {
     // The machine may have this very kernel; its modules are not those that were unpacked.
     let _ = fs::remove_dir_all(&place);
     symlink(&job.modules, &place).context(place.display())?;
+    let list = dependencies(&job.modules)?;
     for name in &job.without {
-        let list = job.modules.join("modules.dep");
-        let list = fs::read_to_string(&list).context(list.display())?;
-        let ending = format!("/{name}.ko");
-        let mut files = list.lines().filter_map(|line| line.split(':').next());
-        let file = files.find(|file| file.ends_with(&ending));
-        let file = file.context(format!("the kernel has no module {name} to do without"))?;
+        let line = list.iter().find(|(file, _)| is_module(file, name));
+        let (file, _) = line.context(format!("the kernel has no module {name} to do without"))?;
         fs::remove_file(job.modules.join(file)).context(file)?;
     }
     Ok(())

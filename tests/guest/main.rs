@@ -1,7 +1,7 @@
-//! Runs a program on Debian 12's kernel: a machine of qemu's boots it over this very file system.
+//! Runs a program on another kernel of Debian's: a machine of qemu's boots it over this very file system.
 //!
-//! `guest [--without MODULE]… PROGRAM ARGUMENT…` fetches the kernel package once, boots it with the
-//! machine's own root file system beneath a layer in memory, and runs the program there, with the
+//! `guest [--kernel SUITE] [--without MODULE]… PROGRAM ARGUMENT…` fetches the suite's kernel once (Debian 12's,
+//! unless said otherwise), boots it with the machine's own root file system beneath a layer in memory, and runs the program there, with the
 //! same arguments, environment and folder. What it prints is printed here, and its exit status is
 //! this program's. So cargo can take it as a runner, and the scenarios need not know of it; those
 //! that ask find `LAB_GUEST` in their environment. Nothing on the machine is changed but the folder
@@ -9,13 +9,15 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | `kernel` | the package: which one, fetching, unpacking, which modules need which |
+//! | `debian` | the archive: any suite of it, without a trace in the machine's own lists |
+//! | `kernel` | the packages: which ones, what is where in them, which modules need which |
 //! | `initramfs` | the first file system: this program, its libraries, a few modules, the job |
 //! | `machine` | qemu: its command line, its output, its deadline, the status that comes back |
 //! | `inside` | the other half: the guest's first process, which is this program too |
 //! | `job` | what one half tells the other |
 #![forbid(unsafe_code)]
 
+mod debian;
 mod initramfs;
 mod inside;
 mod job;
@@ -33,7 +35,7 @@ use crate::kernel::Kernel;
 
 /// How an initramfs is called, before the number of the process that made it.
 const INITRAMFS: &str = "initramfs-";
-const USAGE: &str = "guest [--without MODULE]… PROGRAM [ARGUMENT…]";
+const USAGE: &str = "guest [--kernel SUITE] [--without MODULE]… PROGRAM [ARGUMENT…]";
 /// For all that the guest does; under emulation the scenarios take some 20 minutes.
 const DEADLINE: Duration = Duration::from_secs(90 * 60);
 
@@ -53,18 +55,24 @@ fn main() -> ExitCode {
 fn outside(words: impl Iterator<Item = String>) -> Result<u8> {
     let mut without = Vec::new();
     let mut words = words.peekable();
-    while words.next_if(|word| word == "--without").is_some() {
-        without.push(words.next().context(USAGE)?);
+    let mut suite = kernel::USUAL.to_owned();
+    while let Some(option) = words.next_if(|word| word.starts_with('-')) {
+        let value = words.next().context(USAGE)?;
+        match option.as_str() {
+            "--kernel" => suite = value,
+            "--without" => without.push(value),
+            _ => return Err(Error::new(USAGE)),
+        }
     }
     let argv: Vec<String> = words.collect();
-    if argv.first().is_none_or(|word| word.starts_with('-')) {
+    if argv.is_empty() {
         return Err(Error::new(USAGE));
     }
     let started = Instant::now();
     let say = |line: &str| eprintln!("{:7.2} s  guest  {line}", started.elapsed().as_secs_f64());
 
     let folder = kernel::folder()?;
-    let kernel = Kernel::get(&folder, say)?;
+    let kernel = Kernel::get(&folder, &suite, say)?;
     let job = Job::new(argv, &kernel, without)?;
     forget_the_dead(&folder)?;
     let initramfs = folder.join(format!("{INITRAMFS}{}", std::process::id()));

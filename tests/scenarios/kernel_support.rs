@@ -19,12 +19,30 @@ pub fn missing_module() -> Option<String> {
         .filter(|name| !name.is_empty())
 }
 
+/// What Linux has no more, and since which version.
+const GONE: [(&str, (u32, u32)); 2] = [("CLUSTERIP", (6, 3)), ("DCCP", (6, 16))];
+
+/// Whether the guest's kernel is one that has it no more.
+fn is_gone(what: &str) -> bool {
+    let release = std::env::var("LAB_GUEST").unwrap_or_default();
+    let mut numbers = release.split('.').map_while(|number| number.parse().ok());
+    let version = numbers.next().zip(numbers.next());
+    let since = GONE
+        .iter()
+        .find(|(gone, _)| what.to_uppercase().contains(gone));
+    since.is_some_and(|(_, since)| version.is_some_and(|version| version >= *since))
+}
+
 /// Whether the kernel has something. `ask` tries it on a node of its own.
 pub fn kernel_has(
     what: &str,
     modules: &[&str],
     ask: impl FnOnce(&Node) -> Result<()>,
 ) -> Result<bool> {
+    if is_gone(what) {
+        skip(&format!("Linux has no {what} any more"));
+        return Ok(false);
+    }
     let lab = Lab::new("kernel")?;
     let node = lab.node("n1")?;
     if in_guest() && !modules.is_empty() {

@@ -75,7 +75,7 @@ impl Loss {
             &format!("noticed: for Corosync {VICTIM} is lost, for Pacemaker UNCLEAN"),
         );
         busy.now("Pacemaker thinks it over");
-        let decided = log.wait_for(&format!("Requesting fencing .* of node {VICTIM}"))?;
+        let decided = log.wait_for(&format!("Requesting fencing .* node {VICTIM}"))?;
         screen.event(decided, "decided: it is to be fenced, then replaced");
         busy.now("being fenced");
         let fenced = log.wait_for(&format!("'off' targeting {VICTIM} by .* OK"))?;

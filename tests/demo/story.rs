@@ -233,8 +233,8 @@ impl Stage<'_> {
     fn no_failed_actions(&mut self) -> Result<()> {
         for failed in self.cluster.failures()? {
             self.faults.push(format!(
-                "Pacemaker tells of a failed action: {} on {}: {} {}",
-                failed.operation, failed.node, failed.status, failed.reason
+                "Pacemaker tells of a failed action: {} on {}: exit code {}, {}",
+                failed.operation, failed.node, failed.code, failed.reason
             ));
         }
         Ok(())

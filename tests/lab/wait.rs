@@ -21,6 +21,22 @@ pub fn patient(usual: Duration) -> Duration {
     usual * *FACTOR
 }
 
+/// How long a prompt answer takes at most: a second, and as many times more as processes want each processor of
+/// this machine, if those are more than one.
+pub fn prompt() -> Duration {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    patient(Duration::from_secs(1)).mul_f64(crowding(&load, processors))
+}
+
+fn crowding(load: &str, processors: usize) -> f64 {
+    let waiting: Option<f64> = load
+        .split_whitespace()
+        .next()
+        .and_then(|load| load.parse().ok());
+    (waiting.unwrap_or_default() / processors as f64).max(1.0)
+}
+
 /// The answer to "is it so by now?": a `bool`, an `Option` or a `Result`.
 pub trait Awaited {
     /// What the waiter gets in the end.
@@ -80,5 +96,17 @@ pub fn wait_until<A: Awaited>(
         }
         sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(100));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowded_machine_has_more_time() {
+        assert_eq!(crowding("9.00 5.50 2.75 3/300 1234", 2), 4.5);
+        assert_eq!(crowding("0.50 5.50 2.75 3/300 1234", 2), 1.0);
+        assert_eq!(crowding("", 2), 1.0);
     }
 }

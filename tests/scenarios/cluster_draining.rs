@@ -1,15 +1,12 @@
 //! What administrators do to a cluster with 500 connections: nodes go on standby, leave and come back,
 //! buckets are banned, preferred and restarted. No connection is cut before its client ends it, no
-//! exchange takes a second, and no newcomer is refused.
+//! exchange takes a second (longer where the machine has too much to do), and no newcomer is refused.
 
 use std::time::Duration;
 
 use lab::Result;
 
 use crate::cluster_drain_support::*;
-
-/// Longer than no exchange may take.
-const SECOND: Duration = Duration::from_secs(1);
 
 fn tell(rig: &Rig, what: &str, longest: Duration, newcomers: Newcomers) -> Result<()> {
     let newcomers = newcomers.finish()?;
@@ -18,7 +15,7 @@ fn tell(rig: &Rig, what: &str, longest: Duration, newcomers: Newcomers) -> Resul
         2 * HELD,
         longest.as_secs_f64()
     ));
-    assert!(longest < SECOND, "{longest:?}");
+    assert!(longest < lab::wait::prompt(), "{longest:?}");
     Ok(())
 }
 
@@ -83,9 +80,12 @@ fn standby_and_resource_restart_cut_no_connection() -> Result<()> {
         away_and_back(&rig, "on standby and back", node, away, back)?;
     }
     // The whole clones at once: every bucket leaves, and comes back.
-    changes(&rig, "crm resource restart", |_| {
-        rig.crm(&["resource", "restart", "cloneIP"])?;
-        rig.crm(&["resource", "restart", "cloneIP6"])?;
+    changes(&rig, "crm_resource --restart", |_| {
+        for clone in ["cloneIP", "cloneIP6"] {
+            // crm shell's own word asks systemd from version 5 on.
+            let restart = ["crm_resource", "--restart", "-r", clone];
+            rig.cluster.node("n1")?.run(&restart)?;
+        }
         rig.wait_shared(&NODES)
     })
 }

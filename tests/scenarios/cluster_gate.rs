@@ -1,7 +1,7 @@
 //! A gate that waits is an action under way, and Pacemaker begins nothing new before those have ended.
 //! So the gate must open when something is more pressing than its node's connections.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use lab::cluster::PATIENCE;
 use lab::{Failure, Result};
@@ -26,7 +26,7 @@ fn waiting(rig: &Rig, node: &str) -> Result<Groups> {
 /// Nobody of this node has lost a connection.
 fn expect_kept(rig: &Rig, groups: &mut Groups, node: &str) -> Result<()> {
     let longest = rig.end(groups, node)?;
-    assert!(longest < Duration::from_secs(1), "{node}: {longest:?}");
+    assert!(longest < lab::wait::prompt(), "{node}: {longest:?}");
     Ok(())
 }
 

@@ -20,8 +20,8 @@ pub struct FailedAction {
     pub operation: String,
     /// Where.
     pub node: String,
-    /// Its result, in a word.
-    pub status: String,
+    /// What it ended with: the agent's exit code. (The word for it is another in Pacemaker 3.)
+    pub code: String,
     /// The agent's reason.
     pub reason: String,
 }
@@ -136,7 +136,7 @@ impl Cluster {
             FailedAction {
                 operation: get("op_key"),
                 node: get("node"),
-                status: get("exitstatus"),
+                code: get("exitcode"),
                 reason: get("exitreason"),
             }
         });

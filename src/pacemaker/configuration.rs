@@ -245,7 +245,7 @@ fn remarks(wish: &Wish, loaded_by: &str) -> String {
          #\n\
          # Left alone, and worth a look before:\n\
          # - Fencing is not optional: a node whose user space is dead goes on answering in its kernel.\n\
-         #   Configure a fence device for every node, and leave stonith-enabled as it is, true.\n\
+         #   Configure a fence device for every node, and leave fencing enabled, as it is by default.\n\
          # - Corosync's token (3 s from Corosync 3.1 on, plus 650 ms for each node beyond the second)\n\
          #   is how long a dead node goes unnoticed; then come consensus, 1.2 times as long, and fencing. So\n\
          #   long its buckets are dark. A shorter token also fences for shorter hiccups.\n\

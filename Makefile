@@ -25,7 +25,7 @@ BUILD_DEPS := rust build-essential pkg-config libmnl-dev libnftnl-dev
 LAB_DEPS   := rust-lints nftables iproute2 conntrack tcpdump strace corosync pacemaker pacemaker-cli-utils \
               crmsh pcs resource-agents procps util-linux libcap2-bin libxml2-utils iptables \
               ethtool python3-jsonschema
-GUEST_DEPS := qemu-system-x86 kmod
+GUEST_DEPS := qemu-system-x86 kmod xz-utils debian-archive-keyring
 
 PACKAGE_DEPS := $(BUILD_DEPS) dpkg-dev lintian debootstrap
 

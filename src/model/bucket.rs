@@ -88,6 +88,11 @@ impl BucketSet {
         BucketSet(self.0.difference(&other.0).copied().collect())
     }
 
+    /// The buckets of this set that are in the other too.
+    pub fn shared_with(&self, other: &BucketSet) -> BucketSet {
+        BucketSet(self.0.intersection(&other.0).copied().collect())
+    }
+
     /// Checks that every bucket exists where there are `count` of them.
     pub fn within(&self, count: BucketCount) -> Result<(), BucketError> {
         match self.iter().find(|bucket| *bucket >= count.get()) {

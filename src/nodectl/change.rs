@@ -2,7 +2,7 @@
 
 use super::cli::{Describe, Down, Move, Release, Take, Up};
 use super::outcome::Outcome;
-use super::{DATA, Failure, NOT_PERMITTED, known, look};
+use super::{Context, DATA, Failure, NOT_PERMITTED, known, look};
 use crate::host::announce::Announcements;
 use crate::host::apply::Manners;
 use crate::host::cautions::cautions;
@@ -14,8 +14,9 @@ use crate::host::sweeper::sweep_later;
 use crate::model::bucket::BucketSet;
 use crate::model::hash::Hasher;
 use crate::model::mac::Mac;
+use crate::model::phase::Phases;
 use crate::model::seed::derived_seed;
-use crate::model::vip::{L2Mode, Manager, Vip, check_address};
+use crate::model::vip::{DRAIN_S, L2Mode, Manager, Vip, check_address};
 use crate::plan::installed::{Installed, find, phases_of};
 use crate::plan::steps::Intent;
 use std::net::IpAddr;
@@ -52,7 +53,14 @@ pub fn up(args: &Up) -> Result<Outcome, Failure> {
             Vip { manager, ..vip }
         }
     };
-    let (adopt_s, shown) = (vip.drain_s, vip.clone());
+    // Nothing drains yet where an address begins.
+    let usual = if was_here {
+        usual_drain(&vip)
+    } else {
+        vip.drain_s
+    };
+    let adopt_s = args.adopt.unwrap_or(usual);
+    let shown = vip.clone();
     let taken = take_buckets(&mut kernel, vip, buckets, adopt_s, args.force);
     if taken.is_err() && !was_here {
         // What did not come up as a whole does not stay; the error is what matters.
@@ -88,15 +96,23 @@ fn kept_drain(found: &Installed, wanted: &Vip, asked: Option<u32>) -> Result<u32
 pub fn take(args: &Take) -> Result<Outcome, Failure> {
     let (_lock, mut kernel, found) = begin_move(&args.buckets)?;
     let Move { buckets, force, .. } = &args.buckets;
-    let adopt_s = args.adopt.unwrap_or(found.vip.drain_s);
+    let adopt_s = args.adopt.unwrap_or_else(|| usual_drain(&found.vip));
     take_buckets(&mut kernel, found.vip, buckets.clone(), adopt_s, *force)
 }
 
+/// For how long buckets drain unless somebody says otherwise, and so for how long who takes them adopts.
+pub(super) fn usual_drain(vip: &Vip) -> u32 {
+    match vip.drain_s {
+        0 => DRAIN_S,
+        drain_s => drain_s,
+    }
+}
+
 /// `nodectl release`.
-pub fn release(args: &Release) -> Result<Outcome, Failure> {
+pub fn release(args: &Release, context: &Context) -> Result<Outcome, Failure> {
     let (lock, mut kernel, found) = begin_move(&args.buckets)?;
     let drain_s = if args.now { 0 } else { found.vip.drain_s };
-    leave_buckets(lock, &mut kernel, &found, &args.buckets, drain_s)
+    leave_buckets(lock, &mut kernel, &found, &args.buckets, drain_s, context)
 }
 
 /// Buckets leave, their connections within so many seconds; or they stay, where that fails.
@@ -106,6 +122,7 @@ pub(super) fn leave_buckets(
     found: &Installed,
     args: &Move,
     drain_s: u32,
+    context: &Context,
 ) -> Result<Outcome, Failure> {
     let address = args.vip;
     let intent = Intent::Release {
@@ -118,10 +135,7 @@ pub(super) fn leave_buckets(
         Err(error) if drain_s > 0 => {
             let back = Intent::Take {
                 vip: found.vip.clone(),
-                buckets: found
-                    .phases
-                    .owned
-                    .without(&found.phases.owned.without(&args.buckets)),
+                buckets: found.phases.owned.shared_with(&args.buckets),
                 adopt_ms: None,
             };
             reach(kernel, &back, manners(true))?;
@@ -134,7 +148,23 @@ pub(super) fn leave_buckets(
     if reached.observed.ending || !phases.leaving().is_empty() {
         sweep_later();
     }
-    Ok(Outcome::after(&reached, address))
+    let outcome = Outcome::after(&reached, address);
+    // Pacemaker's come back by themselves; nobody is to take them.
+    let by_hand = found.vip.manager == Manager::Manual;
+    let was_here = found.phases.owned.union(&phases.leaving());
+    let gone = args.buckets.shared_with(&was_here);
+    Ok(match by_hand && !gone.is_empty() {
+        true => outcome.followed_by(taking(address, &gone, &phases, context.netns)),
+        false => outcome,
+    })
+}
+
+/// What is to be said on the node that takes these buckets.
+fn taking(address: IpAddr, buckets: &BucketSet, phases: &Phases, netns: Option<&str>) -> String {
+    let left = buckets.iter().filter_map(|bucket| phases.left_ms(bucket));
+    let adopt_s = left.max().unwrap_or_default().div_ceil(1000);
+    let netns = netns.map_or(String::new(), |netns| format!(" --netns {netns}"));
+    format!("nodectl take {address} {buckets} --adopt {adopt_s}{netns}")
 }
 
 /// `nodectl down`. A VIP whose rules are gone is known by its address and its membership.

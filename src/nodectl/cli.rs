@@ -44,7 +44,7 @@ pub enum Verb {
     Down(Down),
     /// Own more buckets of a VIP
     #[command(
-        after_help = "Examples:\n  nodectl take 10.0.0.99 6,8-9\n  nodectl take 10.0.0.99 6 --adopt 60"
+        after_help = "Examples:\n  nodectl take 10.0.0.99 6,8-9\n  nodectl take 10.0.0.99 6 --adopt 0"
     )]
     Take(Take),
     /// Own fewer buckets of a VIP; its connections may stay, if it has a drain time-out
@@ -57,7 +57,7 @@ pub enum Verb {
     Drain(Drain),
     /// Own buckets again that are still draining here
     #[command(after_help = "Example:\n  nodectl undrain 10.0.0.99 8-9")]
-    Undrain(Move),
+    Undrain(Take),
     /// Wait until nothing drains here any more
     #[command(after_help = "Example:\n  nodectl wait-drained 10.0.0.99 --timeout 300")]
     WaitDrained(WaitDrained),
@@ -101,13 +101,14 @@ pub enum Verb {
     Arp(Arp),
 }
 
-/// Arguments of `take`.
+/// Arguments of `take` and `undrain`.
 #[derive(Debug, Args)]
 pub struct Take {
     /// Which buckets
     #[command(flatten)]
     pub buckets: Move,
-    /// For how many seconds another node may go on draining them [default: the VIP's drain time-out]
+    /// For how many seconds another node may go on draining them; 0: nobody does, so connections that
+    /// this node does not know are reset at once [default: the VIP's drain time-out, or 300]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=86_400))]
     pub adopt: Option<u32>,
 }
@@ -186,6 +187,10 @@ pub struct Up {
     /// The buckets that this node is to answer, such as 0,3-5 [default: none]
     #[arg(long, value_name = "SET")]
     pub own: Option<BucketSet>,
+    /// For how many seconds another node may go on draining those [default: the VIP's drain time-out, or 0
+    /// if the VIP comes here, and 300 if it is here already]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=86_400))]
+    pub adopt: Option<u32>,
     /// Change the VIP although Pacemaker manages it, or although others on the link disagree
     #[arg(long)]
     pub force: bool,
@@ -201,7 +206,7 @@ pub struct Down {
     pub force: bool,
 }
 
-/// Arguments of `undrain`, and which buckets others mean.
+/// Which buckets are meant.
 #[derive(Debug, Args)]
 pub struct Move {
     /// The shared address

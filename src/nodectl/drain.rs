@@ -1,13 +1,12 @@
 //! `drain`, `undrain` and `wait-drained`: buckets whose connections stay until they end.
 
-use super::change::{begin_move, leave_buckets, take_buckets};
-use super::cli::{Drain, Move, WaitDrained};
+use super::change::{begin_move, leave_buckets, take_buckets, usual_drain};
+use super::cli::{Drain, Take, WaitDrained};
 use super::outcome::Outcome;
-use super::{DATA, Failure, LATER, look};
+use super::{Context, DATA, Failure, LATER, look};
 use crate::host::lock::lock;
 use crate::host::sweeper::settle;
 use crate::model::ruleset::Ruleset;
-use crate::model::vip::DRAIN_S;
 use crate::plan::installed::phases_of;
 use std::io::{IsTerminal, Write};
 use std::net::IpAddr;
@@ -18,18 +17,19 @@ const PAUSE: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// `nodectl drain`.
-pub fn drain(args: &Drain) -> Result<Outcome, Failure> {
+pub fn drain(args: &Drain, context: &Context) -> Result<Outcome, Failure> {
     let (lock, mut kernel, found) = begin_move(&args.buckets)?;
-    let usual = match found.vip.drain_s {
-        0 => DRAIN_S,
-        drain_s => drain_s,
-    };
-    let drain_s = args.timeout.unwrap_or(usual);
-    leave_buckets(lock, &mut kernel, &found, &args.buckets, drain_s)
+    let drain_s = args.timeout.unwrap_or_else(|| usual_drain(&found.vip));
+    leave_buckets(lock, &mut kernel, &found, &args.buckets, drain_s, context)
 }
 
-/// `nodectl undrain`.
-pub fn undrain(args: &Move) -> Result<Outcome, Failure> {
+/// `nodectl undrain`. Who had the buckets meanwhile may drain them in turn.
+pub fn undrain(
+    Take {
+        buckets: args,
+        adopt,
+    }: &Take,
+) -> Result<Outcome, Failure> {
     let (_lock, mut kernel, found) = begin_move(args)?;
     let here = found.phases.leaving().union(&found.phases.owned);
     let elsewhere = args.buckets.without(&here);
@@ -42,7 +42,7 @@ pub fn undrain(args: &Move) -> Result<Outcome, Failure> {
             ),
         ));
     }
-    let adopt_s = found.vip.drain_s;
+    let adopt_s = adopt.unwrap_or_else(|| usual_drain(&found.vip));
     take_buckets(
         &mut kernel,
         found.vip,

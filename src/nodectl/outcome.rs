@@ -23,6 +23,8 @@ pub(super) struct Outcome {
     adopting: BucketSet,
     /// In how many seconds the last draining bucket has left.
     deadline_s: Option<u64>,
+    /// What the node is to be told that takes the buckets which have left.
+    next: Option<String>,
     #[serde(skip)]
     sentence: String,
 }
@@ -44,19 +46,22 @@ impl Outcome {
     /// A VIP of this node.
     fn here(Installed { vip, phases }: Installed, changed: bool) -> Self {
         let leaving = phases.leaving();
-        let draining = match leaving.is_empty() {
-            true => String::new(),
-            false => format!(", draining {leaving}"),
-        };
+        let adopting: BucketSet = phases.adopting.keys().copied().collect();
+        let moving = [("draining", &leaving), ("adopting", &adopting)];
+        let moving = moving.into_iter().filter(|(_, set)| !set.is_empty());
+        let moving: String = moving
+            .map(|(word, set)| format!(", {word} {set}"))
+            .collect();
         Outcome {
             schema: SCHEMA,
             changed,
             installed: true,
             buckets: Some(vip.buckets.get()),
-            adopting: phases.adopting.keys().copied().collect(),
+            adopting,
             deadline_s: phases.leaving_ms().map(|left| left.div_ceil(1000)),
+            next: None,
             sentence: format!(
-                "{}/{} on {}: owned here {} of {} buckets{draining}",
+                "{}/{} on {}: owned here {} of {} buckets{moving}",
                 vip.address, vip.prefix, vip.nic, phases.owned, vip.buckets
             ),
             vip: vip.address.to_string(),
@@ -81,7 +86,17 @@ impl Outcome {
             draining: BucketSet::default(),
             adopting: BucketSet::default(),
             deadline_s: None,
+            next: None,
             sentence: format!("{vip} is {how}"),
+        }
+    }
+
+    /// The same with the line for the node that takes the buckets.
+    pub(super) fn followed_by(self, line: String) -> Self {
+        Outcome {
+            sentence: format!("{}\non the node that takes them: {line}", self.sentence),
+            next: Some(line),
+            ..self
         }
     }
 

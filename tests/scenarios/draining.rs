@@ -5,7 +5,7 @@ use crate::draining_support::*;
 use crate::product::*;
 use crate::sharing::*;
 use lab::traffic::HeldFlow;
-use lab::{Flow, HoldOptions, Result};
+use lab::{Client, Context, Flow, HoldOptions, Lab, Node, Result};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -154,5 +154,81 @@ fn a_client_that_comes_again_from_its_old_port_keeps_the_new_connection() -> Res
             assert_eq!(flow.answers.keys().collect::<Vec<_>>(), ["n3"], "{flow:?}");
         }
     }
+    Ok(())
+}
+
+/// Two nodes that share an address by hand, without a drain time-out, and connections to it.
+fn by_hand(lab: &Lab) -> Result<(Client, [Node; 2])> {
+    let client = lab.client("c1")?;
+    let nodes = [lab.node("n1")?, lab.node("n2")?];
+    for (node, own) in nodes.iter().zip(["0-5", "6-11"]) {
+        node.serve(&SERVICES)?;
+        let words = ["up", V4, "--nic", "eth0", "--buckets", "12", "--own", own];
+        nodectl(node, &words)?;
+    }
+    Ok((client, nodes))
+}
+
+#[test]
+fn buckets_moved_by_hand_keep_their_connections_without_a_word_more() -> Result<()> {
+    let lab = Lab::new("by-hand")?;
+    let (client, [n1, n2]) = by_hand(&lab)?;
+    let flows = client.sources_for(ip(V4), HELD).into_iter().zip(20_000..);
+    let held = client.hold(SocketAddr::new(ip(V4), PORT), flows, unhurried())?;
+    let go_on = || {
+        let enough = held.exchanges() + 10 * HELD;
+        lab.wait_until("more exchanges", PATIENT, || held.exchanges() >= enough)?;
+        assert_eq!(held.lost(), 0, "of {HELD}");
+        Ok::<_, lab::Error>(())
+    };
+    go_on()?;
+    nodectl(&n1, &["drain", V4, "0-3", "--timeout", "60"])?;
+    nodectl(&n2, &["take", V4, "0-3"])?;
+    go_on()?;
+    // And as the line says that is printed for the other node.
+    let said = nodectl(&n1, &["drain", V4, "4-5", "--timeout", "60"])?;
+    let line = said.split("nodectl ").nth(1).context(said.clone())?.trim();
+    let adopt_s = line.strip_prefix(&format!("take {V4} 4-5 --adopt "));
+    let adopt_s: u32 = adopt_s
+        .context(line.to_owned())?
+        .parse()
+        .context("seconds")?;
+    assert!((50..=60).contains(&adopt_s), "{line}");
+    nodectl(&n2, &line.split(' ').collect::<Vec<_>>())?;
+    go_on()?;
+    // Back while they drain: each node keeps its own.
+    nodectl(&n2, &["drain", V4, "0-1"])?;
+    nodectl(&n1, &["undrain", V4, "0-1"])?;
+    go_on()?;
+    let report = held.stop()?;
+    report.expect_none_lost()?;
+    let of_both = |name| {
+        report
+            .flows
+            .iter()
+            .any(|flow| flow.answers.contains_key(name))
+    };
+    assert!(of_both("n1") && of_both("n2"), "{report:?}");
+    Ok(())
+}
+
+#[test]
+fn buckets_taken_outright_tell_clients_at_once_that_nobody_has_their_connections() -> Result<()> {
+    let lab = Lab::new("outright")?;
+    let (client, [n1, n2]) = by_hand(&lab)?;
+    let flows = client.sources_for(ip(V4), HELD).into_iter().zip(20_000..);
+    let held = client.hold(SocketAddr::new(ip(V4), PORT), flows, unhurried())?;
+    lab.wait_until("exchanges", PATIENT, || held.exchanges() >= 10 * HELD)?;
+    // Cut here, so that nobody has them, which is what the line for the other node says.
+    let said = nodectl(&n1, &["release", V4, "0-5"])?;
+    let line = said.split("nodectl ").nth(1).context(said.clone())?.trim();
+    assert_eq!(line, format!("take {V4} 0-5 --adopt 0"));
+    let owned = nodectl(&n2, &line.split(' ').collect::<Vec<_>>())?;
+    assert!(!owned.contains("adopting"), "{owned}");
+    let of_n1 = |flow: &&HeldFlow| flow.answers.contains_key("n1");
+    // Where they are adopted the safety net takes six seconds.
+    lab.wait_until("the resets", Duration::from_secs(4), || held.lost() > 0)?;
+    let report = held.stop()?;
+    assert!(report.flows.iter().filter(of_n1).count() > 0);
     Ok(())
 }

@@ -135,6 +135,7 @@ fn still_seconds(text: &str) -> String {
         .iter()
         .fold(text.to_owned(), |text, left| {
             text.replace(&format!("{left} s"), "... s")
+                .replace(&format!("--adopt {left}"), "--adopt ...")
                 .replace(&format!("\"deadline_s\":{left}"), "\"deadline_s\":...")
         })
 }

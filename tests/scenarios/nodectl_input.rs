@@ -203,7 +203,7 @@ fn what_is_done_already_is_done_again_without_a_change() -> Result<()> {
     assert_eq!(state_of(&node)?, clean);
     for line in [
         "up 10.77.0.99 --buckets 12 --own 0,3-5",
-        "take 10.77.0.99 7,8",
+        "take 10.77.0.99 7,8 --adopt 0",
         "release 10.77.0.99 3,7",
         "up fd77::99 --buckets 12",
     ] {

@@ -6,6 +6,7 @@
 use super::adoption;
 use super::environment::Environment;
 use super::exit::{Code, Failure};
+use super::newest;
 use super::parameters::{Essentials, Parameters};
 use super::resolve::describe;
 use crate::host::apply::{Manners, StepError};
@@ -84,7 +85,7 @@ pub fn start(env: &Environment) -> Result<(), Failure> {
             "{} is up on {} with the cluster MAC {}",
             vip.address, vip.nic, vip.mac
         );
-        warn_of_ignored(&parameters);
+        warn_of_ignored(env, &parameters);
         for word in cautions(&mut kernel, &observed, &vip)? {
             warn!("{word}");
         }
@@ -249,7 +250,7 @@ pub fn validate_all(env: &Environment) -> Result<(), Failure> {
              at one node; set a random one, such as hash_seed=\"0x$(openssl rand -hex 4)\""
         );
     }
-    warn_of_ignored(&parameters);
+    warn_of_ignored(env, &parameters);
     if env.check_level() < 10 {
         return described_if_known(&parameters, buckets);
     }
@@ -312,7 +313,10 @@ pub fn reload_agent(env: &Environment) -> Result<(), Failure> {
     Parameters::read(env).map(|_| ())
 }
 
-fn warn_of_ignored(parameters: &Parameters) {
+fn warn_of_ignored(env: &Environment, parameters: &Parameters) {
+    if let Some(sentence) = newest::other_hash(env, parameters) {
+        warn!("{sentence}");
+    }
     if parameters.ignored.is_empty() {
         return;
     }

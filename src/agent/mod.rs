@@ -10,6 +10,7 @@ pub mod exit;
 pub mod gate;
 pub mod metadata;
 pub mod monitor;
+pub mod newest;
 pub mod parameters;
 pub mod report;
 pub mod resolve;

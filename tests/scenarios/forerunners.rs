@@ -183,3 +183,43 @@ fn xt_cluster_gives_every_client_to_the_same_node() -> Result<()> {
     assert_eq!(by_source(before), by_source(after));
     Ok(())
 }
+
+/// As `cip_drop()`, `cip_node()` and `cip_mangle()` of its main branch write them, for node `number` of three.
+fn rules_of_the_newest_ipaddr2(seed: &str, number: usize) -> String {
+    let words = format!("iif eth0 ip daddr {OTHER_VIP}");
+    format!(
+        "add table ip newest\n\
+         add chain ip newest prerouting {{ type filter hook prerouting priority mangle; }}\n\
+         insert rule ip newest prerouting {words} drop\n\
+         insert rule ip newest prerouting {words} jhash ip saddr mod 3 seed {seed} offset 1 == {number} \
+         meta pkttype set host accept\n\
+         add table arp newest\n\
+         add chain arp newest output {{ type filter hook output priority 0; }}\n\
+         add rule arp newest output arp saddr ip {OTHER_VIP} arp saddr ether set 01:00:5e:7f:00:62\n"
+    )
+}
+
+#[test]
+fn the_newest_ipaddr2_gives_every_client_to_the_same_node() -> Result<()> {
+    let lab = Lab::new("newest")?;
+    let client = lab.client("c1")?;
+    let nodes = serving(&lab, &NODES)?;
+    // The seed as docs/agent.md says how to find it.
+    let line = format!("echo {OTHER_VIP} 24 | md5sum | cut -c1-8");
+    let seed = format!("0x{}", nodes[0].run(&["sh", "-c", &line])?.trim());
+    for (n, node) in nodes.iter().enumerate() {
+        let rules = rules_of_the_newest_ipaddr2(&seed, n + 1);
+        node.exec(&["nft", "-f", "-"]).stdin(rules).run()?;
+        node.run(&["ip", "maddr", "add", "01:00:5e:7f:00:62", "dev", "eth0"])?;
+        hold_other_vip(node)?;
+    }
+    let seed = clusterip::model::seed::parse_seed(&seed).expect("a seed");
+    let hasher = hasher(HashMode::SourceIp, Layout::Network, seed);
+    // Not at the same time: the second lock keeps out what its later rules let in.
+    let before = owners(&client, OTHER_VIP)?;
+    ours(&nodes, &hasher)?;
+    let after = owners(&client, V4)?;
+    expect_foretold(&after, NODES.len(), &hasher);
+    assert_eq!(before, after);
+    Ok(())
+}

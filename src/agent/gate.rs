@@ -94,8 +94,15 @@ fn wait(patience: Duration, mut lookout: Lookout<'_>) {
                 return info!("{}; {leaving} need not be waited for", Pressing::TakenBack);
             }
             Some(pressing) => {
+                let hint = match pressing {
+                    Pressing::Dark(..) => {
+                        "; where nodes are busy, does Pacemaker wait for this gate? Then set \
+                         load-threshold=10000%, docs/moves.md"
+                    }
+                    _ => "",
+                };
                 return warn!(
-                    "the connections of {leaving} are cut so that Pacemaker can act: {pressing}"
+                    "the connections of {leaving} are cut so that Pacemaker can act: {pressing}{hint}"
                 );
             }
             None => {}

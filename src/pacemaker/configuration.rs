@@ -4,7 +4,8 @@
 //! Both say the same: the service, in a group with an attribute that says where it runs, and the
 //! group's clone; the gate that keeps it until its connections have ended; the address and its clone;
 //! the order of the three, and the rule that buckets go where the service runs. What belongs to the whole cluster
-//! (fencing, Corosync's times, Pacemaker's limits) is explained in comments and left alone.
+//! (fencing, Corosync's times, Pacemaker's limits) is explained in comments and left alone, but for the one
+//! property without which a gate cuts connections on busy nodes.
 
 use crate::model::bucket::BucketCount;
 use crate::model::hash::HashMode;
@@ -45,6 +46,13 @@ const ESCALATION_S: u32 = 20 * 60;
 const NETNS: &str = "network_namespace";
 /// What the names of services begin with that are configured here; their address's tag follows.
 const OWN_SERVICE: &str = "clone-service-";
+/// Why something is set that is not only the address's. Two hyphens in a row cannot stand in a comment of the CIB.
+const THRESHOLD: &str = "\n\
+# This one is the whole cluster's: a node's load no longer makes Pacemaker do less at once, on any node and for\n\
+# any resource; node-action-limit still does. With the default, 80%, one node with a load above 1.6 for each of\n\
+# its cores lets the cluster do only half as many actions at once as it has nodes. A gate that waits is one: with\n\
+# three nodes nothing else goes on, buckets stay dark, after ten seconds the gate opens, and connections are cut.\n\
+# The default again, once the last gate is gone: crm_attribute -t crm_config -n load-threshold -D\n";
 /// What the rule is for.
 const ONLY_THERE: &str = "Buckets go to nodes where the service runs, and nowhere else.";
 
@@ -253,10 +261,6 @@ fn remarks(wish: &Wish, loaded_by: &str) -> String {
          #   comes back starts its {each} buckets in so many rounds of some 10 ms.\n",
         each = buckets.div_ceil(nodes.max(1)),
     );
-    if wish.has_gate() {
-        text += "# - load-threshold (80%): on a loaded node Pacemaker does one action at a time, and a gate that\n\
-                 #   waits is one. Where nodes are busy set it to 10000%, or buckets wait for the gate.\n";
-    }
     if wish.has_gate() && wish.gate_stop_s() >= ESCALATION_S {
         text += "# - shutdown-escalation (20 min): a cluster stack that is stopped on a node and waits longer for the\n\
                  #   gate gives up, and the node is fenced. Set it to more than the gate's stop takes.\n";
@@ -315,6 +319,8 @@ pub fn crm(wish: &Wish) -> String {
             stop = wish.gate_stop_s(),
             parameters = wish.gate_parameters("  params ", '"'),
         );
+        text += THRESHOLD;
+        text += "property load-threshold=\"10000%\"\n";
     }
     let _ = write!(
         text,
@@ -376,6 +382,8 @@ pub fn pcs(wish: &Wish) -> String {
             stop = wish.gate_stop_s(),
             parameters = wish.gate_parameters("    ", '\''),
         );
+        text += THRESHOLD;
+        text += "change property set load-threshold=10000%\n";
     }
     let _ = write!(
         text,
@@ -635,6 +643,31 @@ mod tests {
                 };
                 assert_eq!(text.lines().find(wrong), None, "{text}");
             }
+        }
+    }
+
+    #[test]
+    fn only_who_waits_sets_what_is_the_whole_clusters() {
+        let service = Some("systemd:nginx".parse().expect("an agent"));
+        let gated = Wish { service, ..wish() };
+        let ungated = Wish {
+            drain_s: 0,
+            ..gated.clone()
+        };
+        for (text, sets) in [
+            (crm(&gated), true),
+            (pcs(&gated), true),
+            (crm(&ungated), false),
+            (pcs(&ungated), false),
+            (crm(&wish()), false),
+        ] {
+            let set = text.lines().any(|line| {
+                line.contains("property")
+                    && line.contains("load-threshold=")
+                    && !line.starts_with('#')
+            });
+            assert_eq!(set, sets, "{text}");
+            assert_eq!(text.contains("the whole cluster's"), sets, "{text}");
         }
     }
 

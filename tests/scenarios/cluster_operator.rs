@@ -106,6 +106,22 @@ impl Rig {
         Ok(())
     }
 
+    /// On a busy node too Pacemaker goes on beside a gate that waits.
+    fn expect_unthrottled(&self) -> Result<()> {
+        let words = [
+            "crm_attribute",
+            "-t",
+            "crm_config",
+            "-n",
+            "load-threshold",
+            "-G",
+            "-q",
+        ];
+        let set = self.cluster.node("n1")?.run(&words)?;
+        assert_eq!(set.trim(), "10000%");
+        Ok(())
+    }
+
     /// Neither the tool that loaded it nor Pacemaker has anything to say about the configuration.
     fn expect_verified(&self) -> Result<()> {
         let verified = self
@@ -125,6 +141,7 @@ impl Rig {
 fn what_is_printed_for_crm_shell_loads_and_shares_and_status_shows_a_death() -> Result<()> {
     let rig = Rig::start("crm")?;
     rig.load_printed(&format!("{V4}/24"), SERVICE)?;
+    rig.expect_unthrottled()?;
     rig.wait_shared(V4, &NODES)?;
     rig.load_printed(V6, "clone-service-10-77-0-99")?;
     rig.wait_shared(V6, &NODES)?;
@@ -184,9 +201,19 @@ fn what_is_printed_for_pcs_loads_and_shares() -> Result<()> {
     let rig = Rig::start("pcs")?;
     let node = rig.cluster.node("n1")?;
     let words = ["nodectl", "pcs", V6, "--nic", "eth0", "--service", SERVICE];
-    rig.run_script(&node.run(&words)?)?;
+    let script = node.run(&words)?;
+    rig.run_script(&script)?;
+    rig.expect_unthrottled()?;
     rig.wait_shared(V6, &NODES)?;
-    rig.expect_verified()
+    rig.expect_verified()?;
+    // And back, as the text says.
+    let back = script
+        .lines()
+        .find_map(|line| line.split_once(": crm_attribute "));
+    let (_, words) = back.context("how to take it back")?;
+    node.run(&["sh", "-c", &format!("crm_attribute {words}")])?;
+    assert!(rig.expect_unthrottled().is_err());
+    Ok(())
 }
 
 /// An example of ocf/, for the lab's network and service.

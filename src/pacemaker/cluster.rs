@@ -210,32 +210,71 @@ pub(super) struct Configured {
     netns: Option<String>,
 }
 
-/// The parameters of each primitive of ours, as far as they stand in the primitive itself.
+/// The parameters of each primitive of ours: its own, those of its template, and those of the clone or group
+/// around it, in the order in which Pacemaker looks (`get_rsc_attributes()`). Rules in them are not judged.
 fn configured(resources: &Document<'_>) -> BTreeMap<String, Configured> {
     let primitives = resources.descendants();
-    let ours = primitives.filter(|node| {
-        let is = |name, value| node.attribute(name) == Some(value);
-        node.has_tag_name("primitive") && is("type", "ClusterIP") && is("provider", "rust")
-    });
-    ours.filter_map(|primitive| {
-        let parameter = |name| {
-            let mut pairs = primitive.descendants().filter(|node| {
-                let within = node.parent_element();
-                node.has_tag_name("nvpair")
-                    && within.is_some_and(|within| within.has_tag_name("instance_attributes"))
-            });
-            let pair = pairs.find(|pair| pair.attribute("name") == Some(name))?;
-            // What is empty counts as not set, as for the agent.
-            let value = pair.attribute("value").map(str::trim);
-            value.filter(|value| !value.is_empty())
-        };
-        let known = Configured {
-            ip: parameter("ip").and_then(|ip| ip.parse().ok()),
-            netns: parameter("network_namespace").map(str::to_owned),
-        };
-        Some((primitive.attribute("id")?.to_owned(), known))
-    })
-    .collect()
+    let primitives = primitives.filter(|node| node.has_tag_name("primitive"));
+    primitives
+        .filter_map(|primitive| {
+            let template = primitive.attribute("template");
+            let template = template.and_then(|id| with_id(resources, "template", id));
+            // The agent stands in the template then.
+            let agent = template.unwrap_or(primitive);
+            let is = |name, value| agent.attribute(name) == Some(value);
+            if !is("type", "ClusterIP") || !is("provider", "rust") {
+                return None;
+            }
+            let around = primitive.ancestors().skip(1);
+            let places: Vec<_> = [primitive]
+                .into_iter()
+                .chain(template)
+                .chain(around)
+                .collect();
+            let parameter = |name| {
+                let mut found = places
+                    .iter()
+                    .filter_map(|place| value(resources, *place, name));
+                // What is empty counts as not set, as for the agent.
+                found
+                    .next()
+                    .map(str::trim)
+                    .filter(|value| !value.is_empty())
+            };
+            let known = Configured {
+                ip: parameter("ip").and_then(|ip| ip.parse().ok()),
+                netns: parameter("network_namespace").map(str::to_owned),
+            };
+            Some((primitive.attribute("id")?.to_owned(), known))
+        })
+        .collect()
+}
+
+/// A parameter among those that stand at this resource or template.
+fn value<'a, 'input>(
+    all: &'a Document<'input>,
+    place: Node<'a, 'input>,
+    name: &str,
+) -> Option<&'a str> {
+    let sets = place
+        .children()
+        .filter(|node| node.has_tag_name("instance_attributes"));
+    let pairs = sets.flat_map(|set| referred(all, set).children());
+    let mut pairs = pairs.filter(|node| node.has_tag_name("nvpair"));
+    let pair = pairs.find(|pair| pair.attribute("name") == Some(name))?;
+    referred(all, pair).attribute("value")
+}
+
+/// What stands elsewhere under another name, or the element itself.
+fn referred<'a, 'input>(all: &'a Document<'input>, node: Node<'a, 'input>) -> Node<'a, 'input> {
+    let other = node.attribute("id-ref");
+    let other = other.and_then(|id| with_id(all, node.tag_name().name(), id));
+    other.unwrap_or(node)
+}
+
+fn with_id<'a, 'input>(all: &'a Document<'input>, tag: &str, id: &str) -> Option<Node<'a, 'input>> {
+    let mut nodes = all.descendants().filter(|node| node.has_tag_name(tag));
+    nodes.find(|node| node.attribute("id") == Some(id))
 }
 
 #[cfg(test)]
@@ -306,6 +345,41 @@ mod tests {
                 .of_vip(other, &Manager::Manual, Some("web"))
                 .is_none()
         );
+    }
+
+    #[test]
+    fn parameters_are_found_wherever_pacemaker_looks_for_them() {
+        let template = r#"<template id="tmpl" class="ocf" provider="rust" type="ClusterIP">
+            <instance_attributes id="a"><nvpair id="b" name="ip" value="10.0.0.99"/>
+            <nvpair id="e" name="network_namespace" value="web"/></instance_attributes></template>"#;
+        let alone = r#"<primitive id="resIP" template="tmpl"/>"#;
+        let own = r#"<primitive id="resIP" template="tmpl"><instance_attributes id="f">
+            <nvpair id="g" name="ip" value="10.0.0.98"/></instance_attributes></primitive>"#;
+        let agent = r#"<primitive id="resIP" class="ocf" provider="rust" type="ClusterIP">"#;
+        let refers = format!("{agent}<instance_attributes id-ref=\"a\"/></primitive>");
+        let clone = format!(
+            r#"<instance_attributes id="f"><nvpair id="g" name="ip" value="10.0.0.97"/>
+            </instance_attributes>{agent}</primitive>"#
+        );
+        for (within, ip, netns) in [
+            (alone, "10.0.0.99", Some("web")),
+            (own, "10.0.0.98", Some("web")),
+            (&refers, "10.0.0.99", Some("web")),
+            (&clone, "10.0.0.97", None),
+        ] {
+            let resources =
+                format!("<resources>{template}<clone id=\"cloneIP\">{within}</clone></resources>");
+            let cluster = Cluster::read(&placement(&runs(0, &["n1"])), &resources).expect("XML");
+            let [shared] = cluster.shared.as_slice() else {
+                panic!("{:?}", cluster.shared);
+            };
+            assert_eq!(
+                shared.ip.map(|ip| ip.to_string()).as_deref(),
+                Some(ip),
+                "{within}"
+            );
+            assert_eq!(shared.netns.as_deref(), netns, "{within}");
+        }
     }
 
     #[test]

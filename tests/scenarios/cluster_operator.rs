@@ -266,13 +266,19 @@ fn status_shouts_what_runs_nowhere_and_shows_what_is_not_installed_here() -> Res
         .cluster
         .node("n1")?
         .run(&["nodectl", "crm", V4, "--nic", "eth0"])?;
+    // With a template all parameters are elsewhere.
+    let primitive = "primitive ip-10-77-0-99 ocf:rust:ClusterIP";
+    assert!(text.contains(primitive), "{text}");
+    let text = text.replace(primitive, "rsc_template shared ocf:rust:ClusterIP");
+    let text = text.replace("\nclone ", "\nprimitive ip-10-77-0-99 @shared\nclone ");
     rig.cluster.load("n1", &text)?;
     rig.wait_shared(V4, &NODES)?;
     let clone = "clone-ip-10-77-0-99";
     rig.cluster.standby("n3")?;
     rig.lab.wait_until("a node without the VIP", PATIENCE, || {
         let screen = rig.cluster.node("n3")?.run(&["nodectl", "status"])?;
-        let shown = screen.contains("not installed here") && screen.contains("standby");
+        let elsewhere = format!("{V4}: not installed here");
+        let shown = screen.contains(&elsewhere) && screen.contains("standby");
         match shown {
             true => Ok(()),
             false => Err(Error::new(screen)),

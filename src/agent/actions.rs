@@ -8,15 +8,13 @@ use super::environment::Environment;
 use super::exit::{Code, Failure};
 use super::newest;
 use super::parameters::{Essentials, Parameters};
-use super::resolve::describe;
-use crate::host::apply::{Manners, StepError};
+use super::prepare::{await_carrier, described_if_known, prepared};
+use crate::host::apply::Manners;
 use crate::host::cautions::cautions;
 use crate::host::features::missing;
 use crate::host::lock::lock;
 use crate::host::observe::{Kernel, ObserveError};
-use crate::host::place::{Place, PlaceError, place};
 use crate::host::reach::{ReachError, Reached, reach};
-use crate::host::second_lock;
 use crate::host::sweeper::sweep_later;
 use crate::model::bucket::{BucketCount, BucketSet};
 use crate::model::vip::Vip;
@@ -25,8 +23,6 @@ use crate::plan::steps::{Intent, Refusal, Step, steps};
 use crate::sys::netns::{self, Home, NetnsError};
 use crate::sys::nft::NftError;
 use crate::sys::process::has_cap_net_admin;
-use crate::sys::route::RouteSocket;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
@@ -40,9 +36,7 @@ const TO_LIST: Duration = Duration::from_secs(5);
 /// How long somebody with another description is given to leave. Pacemaker ends all stops of a clone
 /// before it begins its starts, and other actions wait for this one.
 const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(3);
-/// How long an interface that was down is given to find its carrier.
-const PATIENCE_WITH_CARRIER: Duration = Duration::from_secs(5);
-/// The pause before others on the link are asked again, or a carrier is looked for.
+/// The pause before others on the link are asked again.
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// Enters the namespace that was named, if one was; the one that was left then.
@@ -262,22 +256,6 @@ pub fn validate_all(env: &Environment) -> Result<(), Failure> {
     try_rules(&mut kernel, vip)
 }
 
-/// Without the privilege: what a start here would say of the description, if this host has a place for
-/// it. Where it has none, or in another namespace, nothing is known of the interface and the network.
-fn described_if_known(parameters: &Parameters, buckets: BucketCount) -> Result<(), Failure> {
-    let (nic, prefix) = (parameters.nic.as_ref(), parameters.prefix);
-    if parameters.network_namespace.is_some() {
-        return Ok(());
-    }
-    let found = RouteSocket::open()
-        .map_err(PlaceError::from)
-        .and_then(|mut route| place(&mut route, parameters.ip, nic, prefix, None));
-    match found {
-        Ok(place) => describe(parameters, place, buckets).map(|_| ()),
-        Err(_) => Ok(()),
-    }
-}
-
 /// Has the kernel check all of the rules, without keeping them.
 fn try_rules(kernel: &mut Kernel, vip: Vip) -> Result<(), Failure> {
     let (observed, generation) = kernel.observe(Some(&vip.nic), Some(vip.address))?;
@@ -345,80 +323,6 @@ fn locked(env: &Environment) -> Result<crate::host::lock::Lock, Failure> {
         timeout.saturating_sub(Duration::from_secs(1))
     });
     lock(patience).map_err(|error| Failure::new(Code::Generic, error))
-}
-
-/// What a start needs before it changes anything, and validate-all asks for as well: the whole
-/// description, and a host on which it can be.
-fn prepared(
-    kernel: &mut Kernel,
-    parameters: &Parameters,
-    buckets: BucketCount,
-) -> Result<Vip, Failure> {
-    let installed = match (&parameters.nic, parameters.prefix) {
-        (Some(_), Some(_)) => None,
-        _ => installed_place(kernel, parameters.ip)?,
-    };
-    let place = place(
-        &mut kernel.route,
-        parameters.ip,
-        parameters.nic.as_ref(),
-        parameters.prefix,
-        installed.as_ref(),
-    )?;
-    let vip = describe(parameters, place, buckets)?;
-    require_link(kernel, parameters, &vip)?;
-    second_lock::ready(&vip)
-        .map_err(|error| Failure::new(Code::Installed, StepError::Lock(error)))?;
-    Ok(vip)
-}
-
-/// Where the VIP is, if it is here.
-fn installed_place(kernel: &mut Kernel, ip: IpAddr) -> Result<Option<Place>, Failure> {
-    let snapshot = kernel.nft.snapshot().map_err(ObserveError::from)?;
-    Ok(find(&snapshot.rules, ip).map(|found| Place {
-        nic: found.vip.nic,
-        prefix: found.vip.prefix,
-    }))
-}
-
-/// An interface without a carrier cannot serve anything, if anybody cares. One that is down is set up.
-fn require_link(kernel: &mut Kernel, parameters: &Parameters, vip: &Vip) -> Result<(), Failure> {
-    let link = kernel.route.link(vip.nic.as_str());
-    let link = link.map_err(ObserveError::from)?;
-    match link {
-        None => Err(Failure::new(
-            Code::Installed,
-            Refusal::NoInterface(vip.nic.clone()),
-        )),
-        Some(link) if parameters.check_link_status && link.admin_up && !link.carrier => {
-            Err(no_carrier(vip))
-        }
-        Some(_) => Ok(()),
-    }
-}
-
-fn no_carrier(vip: &Vip) -> Failure {
-    let words = "check the cable, or set check_link_status=\"false\"";
-    let reason = format!("the interface {} is without a carrier; {words}", vip.nic);
-    Failure::new(Code::Generic, reason)
-}
-
-/// An interface that was just set up has its carrier after a moment, if it gets one.
-fn await_carrier(
-    env: &Environment,
-    kernel: &mut Kernel,
-    parameters: &Parameters,
-    vip: &Vip,
-) -> Result<(), Failure> {
-    let patience = (env.timeout().unwrap_or(PATIENCE) / 3).min(PATIENCE_WITH_CARRIER);
-    let begin = Instant::now();
-    while let Err(failure) = require_link(kernel, parameters, vip) {
-        if begin.elapsed() + PAUSE > patience {
-            return Err(failure);
-        }
-        std::thread::sleep(PAUSE);
-    }
-    Ok(())
 }
 
 fn of_nft(error: &NftError) -> Failure {

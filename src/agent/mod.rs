@@ -12,5 +12,6 @@ pub mod metadata;
 pub mod monitor;
 pub mod newest;
 pub mod parameters;
+mod prepare;
 pub mod report;
 pub mod resolve;

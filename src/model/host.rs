@@ -128,12 +128,13 @@ impl NicState {
     }
 
     /// Is this address here without a sign that it is a VIP? Without its rules a VIP is known by what
-    /// survives a flush of them: its membership (IPv4), or that it is deprecated (IPv6). Whatever has
-    /// no such sign may be the node's own, or another program's, and is not touched.
-    pub fn is_own(&self, address: IpAddr, cluster_mac: Mac) -> bool {
-        self.held(address).is_some_and(|held| match address {
-            IpAddr::V4(_) => !self.memberships.contains(&cluster_mac),
-            IpAddr::V6(_) => !held.no_source,
+    /// survives a flush of them: that the kernel does not choose it as a source, or, as version 0.1.0 had
+    /// it, its membership, which no other VIP must need. Whatever has no such sign may be the node's own,
+    /// or another program's, and is not touched.
+    pub fn is_own(&self, address: IpAddr, membership: Option<Mac>) -> bool {
+        self.held(address).is_some_and(|held| {
+            let is_member = membership.is_some_and(|mac| self.memberships.contains(&mac));
+            !(held.no_source || address.is_ipv4() && is_member)
         })
     }
 

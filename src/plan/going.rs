@@ -96,7 +96,8 @@ fn vanish(
             continue;
         };
         // Without its rules an address may be anybody's.
-        let ours = |_: &&Held| has_rules || !state.is_own(address, mac);
+        let sign = sign(observed, address, &nic, mac);
+        let ours = |_: &&Held| has_rules || !state.is_own(address, sign);
         let held: Vec<&Held> = state.forms(address).filter(ours).collect();
         let mut named = [described.as_ref(), place].into_iter().flatten();
         let here = !held.is_empty() || named.any(|(named, _)| *named == nic);
@@ -323,6 +324,11 @@ fn limit(observed: &Observed, address: IpAddr, left_ms: u64) -> Option<Step> {
     let valid_s = u32::try_from(left_ms / 1000 + 1).unwrap_or(u32::MAX);
     let can_end = held.valid_s.is_none() && state.can_end(held);
     can_end.then(|| lifetime(&vip.nic, held, Some(valid_s)))
+}
+
+/// The membership by which an address without rules can be told for a VIP, if no other VIP explains it.
+pub(super) fn sign(observed: &Observed, address: IpAddr, nic: &Nic, mac: Mac) -> Option<Mac> {
+    (!others_need(observed, address, nic, mac)).then_some(mac)
 }
 
 /// Does another VIP on the interface need this MAC? Equal last octets share one.

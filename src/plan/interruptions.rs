@@ -394,6 +394,30 @@ fn a_nodes_own_address_is_never_taken_over() {
     }
 }
 
+#[test]
+fn an_own_address_is_not_taken_for_a_vip_because_another_vip_has_its_mac() {
+    let mut host = fresh_host();
+    // Equal last octets: an equal cluster MAC.
+    let twin = a_vip("10.78.0.1");
+    let take = |vip: &Vip| Intent::Take {
+        vip: vip.clone(),
+        buckets: BucketSet::one(1),
+        adopt_ms: None,
+    };
+    go(&mut host, &take(&twin), 99).expect("taken");
+    let own = a_vip("10.77.0.1");
+    assert_eq!(own.mac, twin.mac);
+    let refused = steps(&host, &take(&own)).expect_err("refused");
+    assert!(matches!(refused, Refusal::OwnAddress { .. }), "{refused}");
+    let leave = Intent::Leave {
+        address: own.address,
+        buckets: None,
+        drain_ms: 0,
+        place: Some((own.nic, own.mac)),
+    };
+    assert_eq!(steps(&host, &leave), Ok(vec![]));
+}
+
 /// A VIP with bucket 1, and another one whose description nobody can read.
 fn beside_a_broken_one() -> (Observed, Vip) {
     let mut host = fresh_host();

@@ -362,7 +362,11 @@ fn take(
                 differences: "it cannot be read".to_owned(),
             });
         }
-        None if state.is_own(vip.address, vip.mac) => {
+        None if state.is_own(
+            vip.address,
+            going::sign(observed, vip.address, &vip.nic, vip.mac),
+        ) =>
+        {
             return Err(Refusal::OwnAddress {
                 address: vip.address,
                 nic: vip.nic.clone(),

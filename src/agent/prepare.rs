@@ -1,0 +1,117 @@
+//! What a start needs before it changes anything, and validate-all asks for as well: the whole description,
+//! and a host on which it can be. Nothing is changed here.
+
+use super::environment::Environment;
+use super::exit::{Code, Failure};
+use super::parameters::Parameters;
+use super::resolve::describe;
+use crate::host::apply::StepError;
+use crate::host::observe::{Kernel, ObserveError};
+use crate::host::place::{Place, PlaceError, place};
+use crate::host::second_lock;
+use crate::model::bucket::BucketCount;
+use crate::model::vip::Vip;
+use crate::plan::installed::find;
+use crate::plan::steps::Refusal;
+use crate::sys::route::RouteSocket;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// How long an interface that was down is given to find its carrier, where the action's time-out leaves more.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The pause before a carrier is looked for again.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Without the privilege: what a start here would say of the description, if this host has a place for
+/// it. Where it has none, or in another namespace, nothing is known of the interface and the network.
+pub(super) fn described_if_known(
+    parameters: &Parameters,
+    buckets: BucketCount,
+) -> Result<(), Failure> {
+    let (nic, prefix) = (parameters.nic.as_ref(), parameters.prefix);
+    if parameters.network_namespace.is_some() {
+        return Ok(());
+    }
+    let found = RouteSocket::open()
+        .map_err(PlaceError::from)
+        .and_then(|mut route| place(&mut route, parameters.ip, nic, prefix, None));
+    match found {
+        Ok(place) => describe(parameters, place, buckets).map(|_| ()),
+        Err(_) => Ok(()),
+    }
+}
+
+/// The VIP that a start here would bring up, or why it cannot.
+pub(super) fn prepared(
+    kernel: &mut Kernel,
+    parameters: &Parameters,
+    buckets: BucketCount,
+) -> Result<Vip, Failure> {
+    let installed = match (&parameters.nic, parameters.prefix) {
+        (Some(_), Some(_)) => None,
+        _ => installed_place(kernel, parameters.ip)?,
+    };
+    let place = place(
+        &mut kernel.route,
+        parameters.ip,
+        parameters.nic.as_ref(),
+        parameters.prefix,
+        installed.as_ref(),
+    )?;
+    let vip = describe(parameters, place, buckets)?;
+    require_link(kernel, parameters, &vip)?;
+    second_lock::ready(&vip)
+        .map_err(|error| Failure::new(Code::Installed, StepError::Lock(error)))?;
+    Ok(vip)
+}
+
+/// Where the VIP is, if it is here.
+fn installed_place(kernel: &mut Kernel, ip: IpAddr) -> Result<Option<Place>, Failure> {
+    let snapshot = kernel.nft.snapshot().map_err(ObserveError::from)?;
+    Ok(find(&snapshot.rules, ip).map(|found| Place {
+        nic: found.vip.nic,
+        prefix: found.vip.prefix,
+    }))
+}
+
+/// An interface without a carrier cannot serve anything, if anybody cares. One that is down is set up.
+fn require_link(kernel: &mut Kernel, parameters: &Parameters, vip: &Vip) -> Result<(), Failure> {
+    let link = kernel.route.link(vip.nic.as_str());
+    let link = link.map_err(ObserveError::from)?;
+    match link {
+        None => Err(Failure::new(
+            Code::Installed,
+            Refusal::NoInterface(vip.nic.clone()),
+        )),
+        Some(link) if parameters.check_link_status && link.admin_up && !link.carrier => {
+            Err(no_carrier(vip))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn no_carrier(vip: &Vip) -> Failure {
+    let words = "check the cable, or set check_link_status=\"false\"";
+    let reason = format!("the interface {} is without a carrier; {words}", vip.nic);
+    Failure::new(Code::Generic, reason)
+}
+
+/// An interface that was just set up has its carrier after a moment, if it gets one.
+pub(super) fn await_carrier(
+    env: &Environment,
+    kernel: &mut Kernel,
+    parameters: &Parameters,
+    vip: &Vip,
+) -> Result<(), Failure> {
+    let patience = env
+        .timeout()
+        .map_or(PATIENCE, |timeout| (timeout / 3).min(PATIENCE));
+    let begin = Instant::now();
+    while let Err(failure) = require_link(kernel, parameters, vip) {
+        if begin.elapsed() + PAUSE > patience {
+            return Err(failure);
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
+}

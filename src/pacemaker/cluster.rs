@@ -35,8 +35,12 @@ pub enum MemberState {
 impl MemberState {
     fn of(node: Node<'_, '_>) -> Self {
         let is = |name| node.attribute(name) == Some("true");
+        // Where Pacemaker was stopped and Corosync runs on it is said to be online, pending and standby; so it
+        // is where Pacemaker has just been started, until it has joined.
+        let stopped = is("pending") && node.attribute("expected_up") == Some("false");
         match () {
             () if is("unclean") => MemberState::Unclean,
+            () if stopped => MemberState::Offline,
             () if is("pending") => MemberState::Pending,
             () if !is("online") => MemberState::Offline,
             () if is("maintenance") => MemberState::Maintenance,
@@ -189,7 +193,7 @@ pub(super) fn shared(
             instances: BTreeMap::new(),
         });
         let runs = entry.instances.entry(bucket).or_default();
-        // What is orphaned or has failed may still answer.
+        // What is orphaned (removed, from Pacemaker 3.0.3 on) or has failed may still answer.
         let nodes = node.children().filter(|child| child.has_tag_name("node"));
         runs.extend(nodes.filter_map(|node| Some(node.attribute("name")?.to_owned())));
     }
@@ -345,6 +349,40 @@ mod tests {
                 .of_vip(other, &Manager::Manual, Some("web"))
                 .is_none()
         );
+    }
+
+    /// What `crm_mon -1 --output-as xml` of these versions said, but for the history of operations.
+    const ORPHANS_3_0_0: &str = include_str!("recorded/3.0.0-orphans.xml");
+    const REMOVED_3_0_3: &str = include_str!("recorded/3.0.3-removed.xml");
+    const STOPPED_3_0_0: &str = include_str!("recorded/3.0.0-stopped.xml");
+
+    fn recorded(text: &str) -> Cluster {
+        let resources = RESOURCES.replace("10.0.0.99", "10.77.0.99");
+        Cluster::read(text, &resources).expect("XML")
+    }
+
+    #[test]
+    fn instances_that_are_no_longer_configured_still_have_their_buckets() {
+        for text in [ORPHANS_3_0_0, REMOVED_3_0_3] {
+            let cluster = recorded(text);
+            assert!(cluster.quorum);
+            let [shared] = cluster.shared.as_slice() else {
+                panic!("{:?}", cluster.shared);
+            };
+            let of = |node| shared.on(node).to_string();
+            assert_eq!(["n1", "n2", "n3"].map(of), ["2,5", "0,3", "1,4"]);
+            assert!(shared.nowhere(6).is_empty() && shared.twice().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_node_whose_pacemaker_was_stopped_is_offline() {
+        use MemberState::*;
+        let states = |text: &str| Vec::from_iter(recorded(text).members.into_values());
+        assert_eq!(states(STOPPED_3_0_0), [Online, Online, Offline]);
+        // One that is expected is coming.
+        let expected = STOPPED_3_0_0.replace("expected_up=\"false\"", "expected_up=\"true\"");
+        assert_eq!(states(&expected), [Online, Online, Pending]);
     }
 
     #[test]

@@ -79,7 +79,7 @@ pub fn start(env: &Environment) -> Result<(), Failure> {
             "{} is up on {} with the cluster MAC {}",
             vip.address, vip.nic, vip.mac
         );
-        warn_of_ignored(env, &parameters);
+        warn_of_configuration(env, &parameters);
         for word in cautions(&mut kernel, &observed, &vip)? {
             warn!("{word}");
         }
@@ -182,6 +182,13 @@ fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<
         );
         return Ok(());
     }
+    // Only the stop of an orphan comes without the clone's attributes.
+    let found = find(&observed.rules, ip).filter(|_| env.clone_max().is_none());
+    if let (Some(found), Ok(gone)) = (found, &buckets) {
+        if !gone.shared_with(&found.phases.owned).is_empty() {
+            warn!("{}", orphaned(number, gone, &found.vip));
+        }
+    }
     let lock = match locked(env) {
         // Whoever cannot be locked out has nothing to change.
         Err(failure) if steps(&observed, &intent).is_ok_and(|todo| todo.is_empty()) => {
@@ -225,6 +232,16 @@ fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<
     Ok(())
 }
 
+/// What Pacemaker's giving up an instance means for its bucket.
+fn orphaned(number: u32, gone: &BucketSet, vip: &Vip) -> String {
+    let (ip, count) = (vip.address, vip.buckets);
+    format!(
+        "Pacemaker has no instance {number} any more. Unless the resource was deleted, bucket {gone} of {ip} is \
+         dark from now on: there are {count} buckets, and clone-max is less (left out, it is the number of \
+         nodes). Stop the clone, set clone-max=\"{count}\", start it"
+    )
+}
+
 /// The action `validate-all`. With `OCF_CHECK_LEVEL` 10 it also asks this node.
 pub fn validate_all(env: &Environment) -> Result<(), Failure> {
     let parameters = Parameters::read(env)?;
@@ -244,7 +261,7 @@ pub fn validate_all(env: &Environment) -> Result<(), Failure> {
              at one node; set a random one, such as hash_seed=\"0x$(openssl rand -hex 4)\""
         );
     }
-    warn_of_ignored(env, &parameters);
+    warn_of_configuration(env, &parameters);
     if env.check_level() < 10 {
         return described_if_known(&parameters, buckets);
     }
@@ -291,9 +308,17 @@ pub fn reload_agent(env: &Environment) -> Result<(), Failure> {
     Parameters::read(env).map(|_| ())
 }
 
-fn warn_of_ignored(env: &Environment, parameters: &Parameters) {
+fn warn_of_configuration(env: &Environment, parameters: &Parameters) {
     if let Some(sentence) = newest::other_hash(env, parameters) {
         warn!("{sentence}");
+    }
+    let clone_max = env.clone_max().and_then(|max| max.parse::<u16>().ok());
+    let both = env.clone_node_max().zip(clone_max);
+    if let Some((each, all)) = both.filter(|(each, all)| each < all) {
+        warn!(
+            "clone-node-max is {each}, clone-max {all}: when too few nodes are left for all buckets, the rest is \
+             dark; set clone-node-max=\"{all}\""
+        );
     }
     if parameters.ignored.is_empty() {
         return;

@@ -73,6 +73,11 @@ impl Environment {
         self.meta("clone_max")
     }
 
+    /// How many of them one node may run, where that can be read.
+    pub fn clone_node_max(&self) -> Option<u16> {
+        self.meta("clone_node_max")?.parse().ok()
+    }
+
     /// Is the clone globally unique? `None` outside of a clone.
     pub fn globally_unique(&self) -> Option<bool> {
         self.meta("globally_unique").map(is_true)

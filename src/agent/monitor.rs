@@ -19,6 +19,8 @@ use crate::model::ruleset::Family;
 use crate::model::vip::{Nic, Vip};
 use crate::plan::health::{Drift, MISSING, drift};
 use crate::plan::installed::{find, is_unreadable, phases_of};
+use std::net::IpAddr;
+use tracing::warn;
 
 /// The most pieces that an exit reason names.
 const NAMED: usize = 3;
@@ -55,6 +57,9 @@ pub fn monitor(env: &Environment) -> Result<(), Failure> {
     if env.is_probe() {
         return Ok(());
     }
+    if let Some(sentence) = miscounted(env, essentials.ip, bucket, &observed) {
+        warn!("{sentence}");
+    }
     let phases = phases_of(&observed.rules, essentials.ip);
     if phases.of(bucket) == Phase::Adopting {
         adoption::settle_later(adoption::Question {
@@ -70,6 +75,22 @@ pub fn monitor(env: &Environment) -> Result<(), Failure> {
         adoption::tidy(&mut kernel, essentials.ip);
     }
     Ok(())
+}
+
+/// What the first bucket's monitor has to say if the clone's number of instances is another one than that of the
+/// buckets. Monitors keep the number with which they began, so that not every change is seen here.
+fn miscounted(env: &Environment, ip: IpAddr, bucket: u16, observed: &Observed) -> Option<String> {
+    let clone_max: u16 = env.clone_max()?.parse().ok()?;
+    let found = find(&observed.rules, ip)?;
+    let buckets = found.vip.buckets;
+    let is_first = found.phases.owned.iter().next() == Some(bucket);
+    (is_first && clone_max != buckets.get()).then(|| {
+        format!(
+            "clone-max is {clone_max} (left out, it is the number of nodes), but {ip} has {buckets} buckets: those \
+             without an instance are dark, and what starts anew is refused. Stop the clone, set \
+             clone-max=\"{buckets}\", start it"
+        )
+    })
 }
 
 /// The judgement on what was found. Pure.

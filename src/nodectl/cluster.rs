@@ -2,7 +2,7 @@
 
 use super::screen::Screen;
 use crate::model::bucket::BucketSet;
-use crate::pacemaker::cluster::{Cluster, MemberState, Shared};
+use crate::pacemaker::cluster::{CloneOf, Cluster, MemberState, Shared};
 use crate::pacemaker::query::{Query, ask_at};
 use crate::sys::netns::Home;
 use serde::Serialize;
@@ -20,6 +20,15 @@ pub(super) struct OfVip {
     nowhere: BucketSet,
     /// Buckets that run on more than one.
     twice: BucketSet,
+    /// The clone's, if it is set.
+    clone_max: Option<u16>,
+    #[serde(skip)]
+    clone: Option<CloneOf>,
+    /// How many buckets the kernel has, or so many as there are instances where it has none.
+    #[serde(skip)]
+    buckets: u16,
+    #[serde(skip)]
+    instances: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -72,7 +81,33 @@ pub(super) fn of_vip(cluster: &Cluster, shared: &Shared, buckets: u16) -> OfVip 
             .collect(),
         nowhere: shared.nowhere(buckets),
         twice: shared.twice(),
+        clone_max: shared.clone.as_ref().and_then(|clone| clone.max),
+        clone: shared.clone.clone(),
+        buckets,
+        instances: shared.instances.len(),
     }
+}
+
+/// What is wrong with the number of the clone's instances. Left out, it is the number of nodes: if one is removed
+/// for good a bucket has no instance any more, or the last node with the VIP asks for fewer buckets than there are.
+fn miscounted(view: &OfVip) -> Option<String> {
+    let CloneOf { id, max } = view.clone.as_ref()?;
+    let (buckets, instances) = (view.buckets, view.instances);
+    let is = match max {
+        Some(_) => "was changed while instances ran",
+        None => "is left out, so it is the number of nodes",
+    };
+    if usize::from(buckets) != instances {
+        return Some(format!(
+            "{is}: {instances} instances for {buckets} buckets. Stop {id}, set its clone-max=\"{buckets}\", start it"
+        ));
+    }
+    max.is_none().then(|| {
+        format!(
+            "{is}: a node removed for good leaves buckets dark. 'crm_resource -r {id} -m -p clone-max -v \
+             {instances}' changes nothing now"
+        )
+    })
 }
 
 /// The lines about the cluster: one a node, and what is wrong with the whole. `owned` is what the kernel of
@@ -136,6 +171,9 @@ pub(super) fn lines(view: &OfVip, owned: Option<&BucketSet>, screen: Screen) -> 
         let what = format!("bucket {bucket} on {}: both answer", owners.join(" and "));
         shout("TWICE", what);
     }
+    if let Some(what) = miscounted(view) {
+        shout("CLONE-MAX", what);
+    }
     let here = view.nodes.iter().find(|node| node.here);
     let both = here.zip(owned);
     if let Some((here, owned)) = both.filter(|(here, owned)| here.buckets != **owned) {
@@ -188,6 +226,34 @@ mod tests {
             nodes,
             nowhere: BucketSet::default(),
             twice: BucketSet::default(),
+            clone_max: None,
+            clone: None,
+            buckets: 2,
+            instances: 2,
+        }
+    }
+
+    #[test]
+    fn a_number_of_instances_that_changes_with_the_nodes_is_shouted() {
+        let told = |max, instances| {
+            let id = "cloneIP".to_owned();
+            let clone = Some(CloneOf { id, max });
+            let view = OfVip {
+                instances,
+                clone,
+                buckets: 3,
+                ..view(vec![])
+            };
+            lines(&view, None, Screen::plain(200))
+        };
+        assert_eq!(told(Some(3), 3), "");
+        let left_out = told(None, 3);
+        assert!(left_out.contains("CLONE-MAX is left out"), "{left_out}");
+        assert!(left_out.contains("-v 3' changes nothing"), "{left_out}");
+        for max in [None, Some(2)] {
+            let too_few = told(max, 2);
+            let said = "2 instances for 3 buckets. Stop cloneIP, set its clone-max=\"3\"";
+            assert!(too_few.contains(said), "{too_few}");
         }
     }
 

@@ -79,6 +79,17 @@ pub struct Shared {
     pub netns: Option<String>,
     /// For each instance the nodes on which it runs.
     pub instances: BTreeMap<u16, BTreeSet<String>>,
+    /// The clone around the primitive, if there is one.
+    pub clone: Option<CloneOf>,
+}
+
+/// A clone as it is configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloneOf {
+    /// Its name.
+    pub id: String,
+    /// Its `clone-max`; left out, it is the number of nodes, whatever that is.
+    pub max: Option<u16>,
 }
 
 impl Shared {
@@ -191,6 +202,9 @@ pub(super) fn shared(
                 .get(resource)
                 .and_then(|known| known.netns.clone()),
             instances: BTreeMap::new(),
+            clone: configured
+                .get(resource)
+                .and_then(|known| known.clone.clone()),
         });
         let runs = entry.instances.entry(bucket).or_default();
         // What is orphaned (removed, from Pacemaker 3.0.3 on) or has failed may still answer.
@@ -212,6 +226,7 @@ fn instance(id: &str) -> Option<(&str, u16)> {
 pub(super) struct Configured {
     ip: Option<IpAddr>,
     netns: Option<String>,
+    clone: Option<CloneOf>,
 }
 
 /// The parameters of each primitive of ours: its own, those of its template, and those of the clone or group
@@ -236,9 +251,9 @@ fn configured(resources: &Document<'_>) -> BTreeMap<String, Configured> {
                 .chain(around)
                 .collect();
             let parameter = |name| {
-                let mut found = places
-                    .iter()
-                    .filter_map(|place| value(resources, *place, name));
+                let set = "instance_attributes";
+                let places = places.iter();
+                let mut found = places.filter_map(|place| value(resources, *place, set, name));
                 // What is empty counts as not set, as for the agent.
                 found
                     .next()
@@ -248,21 +263,34 @@ fn configured(resources: &Document<'_>) -> BTreeMap<String, Configured> {
             let known = Configured {
                 ip: parameter("ip").and_then(|ip| ip.parse().ok()),
                 netns: parameter("network_namespace").map(str::to_owned),
+                clone: clone_around(resources, primitive),
             };
             Some((primitive.attribute("id")?.to_owned(), known))
         })
         .collect()
 }
 
-/// A parameter among those that stand at this resource or template.
+fn clone_around<'a, 'input>(
+    all: &'a Document<'input>,
+    primitive: Node<'a, 'input>,
+) -> Option<CloneOf> {
+    let mut around = primitive.ancestors().skip(1);
+    let clone = around.find(|node| node.has_tag_name("clone") || node.has_tag_name("master"))?;
+    let max = value(all, clone, "meta_attributes", "clone-max");
+    Some(CloneOf {
+        id: clone.attribute("id")?.to_owned(),
+        max: max.and_then(|max| max.trim().parse().ok()),
+    })
+}
+
+/// What stands under a name in such a set of this resource or template.
 fn value<'a, 'input>(
     all: &'a Document<'input>,
     place: Node<'a, 'input>,
+    set: &str,
     name: &str,
 ) -> Option<&'a str> {
-    let sets = place
-        .children()
-        .filter(|node| node.has_tag_name("instance_attributes"));
+    let sets = place.children().filter(|node| node.has_tag_name(set));
     let pairs = sets.flat_map(|set| referred(all, set).children());
     let mut pairs = pairs.filter(|node| node.has_tag_name("nvpair"));
     let pair = pairs.find(|pair| pair.attribute("name") == Some(name))?;
@@ -332,6 +360,16 @@ mod tests {
         assert_eq!(shared.owners(1), ["n1", "n2"]);
         assert_eq!(shared.twice().to_string(), "1");
         assert_eq!(shared.nowhere(4).to_string(), "2-3");
+        let clone = |max| {
+            let id = "cloneIP".to_owned();
+            Some(CloneOf { id, max })
+        };
+        assert_eq!(shared.clone, clone(None));
+        let meta = r#"<clone id="cloneIP"><meta_attributes id="m">
+            <nvpair id="n" name="clone-max" value="12"/></meta_attributes>"#;
+        let resources = RESOURCES.replace(r#"<clone id="cloneIP">"#, meta);
+        let cluster = Cluster::read(&placement(&instances), &resources).expect("XML");
+        assert_eq!(cluster.shared[0].clone, clone(Some(12)));
     }
 
     #[test]

@@ -291,11 +291,18 @@ fn status_shouts_what_runs_nowhere_and_shows_what_is_not_installed_here() -> Res
         "n1",
         &["resource", "meta", clone, "set", "clone-node-max", "2"],
     )?;
-    rig.lab.wait_until("dark buckets in status", PATIENCE, || {
-        let screen = rig.cluster.node("n1")?.run(&["nodectl", "status"])?;
-        match screen.contains("DARK") {
-            true => Ok(()),
-            false => Err(Error::new(screen)),
-        }
-    })
+    let shouts = |what: &str| {
+        rig.lab.wait_until(what, PATIENCE, || {
+            let screen = rig.cluster.node("n1")?.run(&["nodectl", "status"])?;
+            match screen.contains(what) {
+                true => Ok(()),
+                false => Err(Error::new(screen)),
+            }
+        })
+    };
+    shouts("DARK")?;
+    // Left out, it is the number of nodes, and Pacemaker sees no fault.
+    let change = ["resource", "meta", clone, "delete", "clone-max"];
+    rig.cluster.crm("n1", &change)?;
+    shouts("CLONE-MAX is left out, so it is the number of nodes: 3 instances for 12")
 }

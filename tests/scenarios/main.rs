@@ -5,6 +5,7 @@ mod agreement;
 mod bad_input;
 mod benchmark;
 mod cables;
+mod clone_max;
 mod cluster_changes;
 mod cluster_drain_failures;
 mod cluster_drain_support;

@@ -42,6 +42,11 @@ pub fn everywhere(site: &Site) -> Vec<Fact> {
              static entry.",
         ),
     };
+    let by_address = tried(
+        "One that snoops by the packets' addresses and not by their MACs, as a Linux bridge does, drops the VIP's \
+         frames whatever is reported, once it hears a querier; no entry of the MAC helps there. See '--vendor linux'."
+            .to_owned(),
+    );
     let group = group.map_or(String::new(), |group| {
         format!(" (the MAC of the group {group})")
     });
@@ -59,6 +64,7 @@ pub fn everywhere(site: &Site) -> Vec<Fact> {
             )),
         ),
         ("switch", joins),
+        ("switch", by_address),
         (
             "VLAN",
             line(

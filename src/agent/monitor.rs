@@ -17,6 +17,7 @@ use crate::model::host::Observed;
 use crate::model::phase::Phase;
 use crate::model::ruleset::Family;
 use crate::model::vip::{Nic, Vip};
+use crate::plan::guard::is_loaded;
 use crate::plan::health::{Drift, MISSING, drift};
 use crate::plan::installed::{find, is_unreadable, phases_of};
 use std::net::IpAddr;
@@ -130,6 +131,12 @@ fn judge(
         return not_here(format!(
             "{ip} is here, but by {}, not by {}",
             found.vip.manager, essentials.manager
+        ));
+    }
+    if is_loaded(&observed.rules) {
+        return not_here(format!(
+            "bucket {number} of {ip} is not served: nft has loaded its rules from a file, so no bucket \
+             counts as owned; a start makes them anew"
         ));
     }
     let owned = u16::try_from(number).is_ok_and(|bucket| found.phases.owned.contains(bucket));

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-pub use super::set::{Data, Element, KeyPart, Lifetime, Set, SetSpec, Target};
+pub use super::set::{Data, Element, KeyPart, Lifetime, Set, SetSpec, Target, Word, Words};
 
 /// The name of every table of ours.
 pub const TABLE: &str = "clusterip";
@@ -243,6 +243,13 @@ pub enum Expr {
     },
     /// Turns a 32-bit number from network to host order.
     ToHostOrder {
+        /// Where from.
+        from: Reg,
+        /// Where to.
+        to: Reg,
+    },
+    /// Turns the first two of four bytes from network to host order.
+    FirstTwoToHostOrder {
         /// Where from.
         from: Reg,
         /// Where to.

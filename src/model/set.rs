@@ -1,7 +1,8 @@
 //! The sets and maps of a ruleset, as values: what they are made for, and what is in them.
 
-use super::ruleset::{Count, Verdict};
+use super::ruleset::{Count, Header, Verdict};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// A set, or a map if it has data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,60 @@ pub struct SetSpec {
     /// How often the kernel collects what has ended, in milliseconds; `None` is once a second. It walks
     /// the whole set for that.
     pub collected_ms: Option<u32>,
+    /// How nft words it.
+    pub words: Words,
+}
+
+/// How nft is to word what a set is made for, so that it can read its own listing back: expressions whose
+/// types its key and its data have. The kernel only keeps them, so they make no set another one.
+#[derive(Clone, Default)]
+pub struct Words {
+    /// For each part of a key; empty where the type's own name does.
+    pub key: Vec<Word>,
+    /// For the data, if it is no verdict.
+    pub data: Option<Word>,
+}
+
+/// An expression of nft's, as the type of a part of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// `numgen random mod …`, a number in host order.
+    NumberBelow(u32),
+    /// `@nh,…` or `@th,…`: these bytes of a header, whatever they are.
+    Bytes {
+        /// The header.
+        header: Header,
+        /// In bytes.
+        offset: u32,
+        /// In bytes.
+        len: u32,
+    },
+    /// `ip saddr`.
+    Ip4Source,
+    /// `ip6 saddr`.
+    Ip6Source,
+    /// `th sport`.
+    SourcePort,
+    /// `th dport`.
+    DestinationPort,
+    /// `frag id`.
+    FragmentId,
+    /// `oifname`.
+    OutIfName,
+}
+
+impl PartialEq for Words {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Words {}
+
+impl fmt::Debug for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("of no matter")
+    }
 }
 
 /// How the elements of a set end.
@@ -143,15 +198,27 @@ impl SetSpec {
             size,
             lifetime: Lifetime::Endless,
             collected_ms: None,
+            words: Words::default(),
         }
     }
 
-    /// A set of numbers, or a map of them, of which each ends by itself.
-    pub fn of_ending_numbers(data: Data, size: u32) -> Self {
+    /// A set of numbers below a limit, or a map of them.
+    pub fn of_numbers(below: u16, data: Data, size: u32) -> Self {
+        SetSpec::new(vec![KeyPart::Number], data, size).worded([Word::NumberBelow(below.into())])
+    }
+
+    /// The same, of which each ends by itself.
+    pub fn of_ending_numbers(below: u16, data: Data, size: u32) -> Self {
         SetSpec {
             lifetime: Lifetime::Each,
-            ..SetSpec::new(vec![KeyPart::Number], data, size)
+            ..SetSpec::of_numbers(below, data, size)
         }
+    }
+
+    /// The same set, whose key nft is to word so.
+    pub fn worded(mut self, key: impl IntoIterator<Item = Word>) -> Self {
+        self.words.key = key.into_iter().collect();
+        self
     }
 
     /// The length of a key in bytes: parts of a concatenation are padded to four bytes each.

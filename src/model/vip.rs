@@ -41,7 +41,7 @@ pub enum Manager {
 }
 
 impl Manager {
-    /// The longest resource name that is kept whole: a comment in the kernel has room for 253 bytes.
+    /// The longest resource name that is kept whole: two comments have room for the longest description.
     const LONGEST: usize = 17;
 
     /// Pacemaker, by this resource. Names that are too long or that cannot be written between

@@ -1,13 +1,41 @@
 //! How a VIP's description is written next to its rules in the kernel, and read back. Pure.
 //!
 //! It is one line of `word value` pairs, the comment of the VIP's chain: the project's only record,
-//! which the kernel keeps. Its first half is the identity, which all nodes must share.
+//! which the kernel keeps. Its first half is the identity, which all nodes must share. What is beyond the
+//! longest comment that nft reads back is the comment of another chain.
 
 use super::hash::Hasher;
 use super::vip::{L2Mode, Manager, RULES, Vip, VipError};
 use std::str::FromStr;
 
+/// The longest comment that nft reads back from what it has listed (`NFTNL_UDATA_COMMENT_MAXLEN`); the
+/// kernel and libnftnl take one of twice that.
+pub const LONGEST_COMMENT: usize = 128;
+
+/// The first word of what is behind the identity.
+const LOCAL: &str = "prefix";
+
 impl Vip {
+    /// [`Vip::written`] as comments that nft reads back: the first is that of the VIP's chain, the second,
+    /// if there is one, goes on where it ends: behind the identity, if that has room in the first.
+    pub fn comments(&self) -> (String, Option<String>) {
+        let written = self.written();
+        if written.len() <= LONGEST_COMMENT {
+            return (written, None);
+        }
+        let words: Vec<&str> = written.split(' ').collect();
+        let parts = |pairs: usize| {
+            let (first, rest) = words.split_at(2 * pairs);
+            (first.join(" "), rest.join(" "))
+        };
+        let has_room = |pairs: &usize| parts(*pairs).0.len() <= LONGEST_COMMENT;
+        let identity = words.chunks(2).position(|pair| pair[0] == LOCAL);
+        let longest = || (0..=words.len() / 2).rev().find(has_room);
+        let pairs = identity.filter(has_room).or_else(longest);
+        let (first, rest) = parts(pairs.unwrap_or_default());
+        (first, Some(rest))
+    }
+
     /// Where this description, which is installed, differs from one that is asked for.
     pub fn differences(&self, asked: &Vip) -> String {
         let (here, there) = (self.written(), asked.written());
@@ -65,8 +93,9 @@ impl Vip {
     /// The whole description, as it is written next to the rules. Read back by `parse`.
     pub fn written(&self) -> String {
         let mut text = format!(
-            "{} prefix {} nic {}",
-            self.identity(),
+            "{} {LOCAL} {} nic {}",
+            // There is one mode; two comments have no room for its name too.
+            self.identity().replace(" mode multicast", ""),
             self.prefix,
             self.nic
         );
@@ -129,8 +158,9 @@ impl FromStr for Vip {
             nic: need("nic", take("nic")).map_err(wrong)?,
             mac: need("mac", take("mac")).map_err(wrong)?,
             mode: match take("mode") {
-                Some("multicast") => L2Mode::Multicast,
-                _ => return Err(wrong("'mode' is missing or unknown".to_owned())),
+                // As 0.1.0 has written it.
+                None | Some("multicast") => L2Mode::Multicast,
+                Some(_) => return Err(wrong("'mode' is unknown".to_owned())),
             },
             hasher: Hasher {
                 mode: need("hash", take("hash")).map_err(wrong)?,
@@ -171,7 +201,12 @@ mod tests {
         fn descriptions_survive_being_written(vip in any_vip()) {
             vip.validate().expect("valid");
             let written = vip.written();
-            prop_assert!(written.len() <= 253, "{} is too long for the kernel", written);
+            let (first, second) = vip.comments();
+            for comment in [&first].into_iter().chain(&second) {
+                prop_assert!(comment.len() <= LONGEST_COMMENT, "nft cannot read {comment}");
+            }
+            let whole = [first].into_iter().chain(second).collect::<Vec<_>>().join(" ");
+            prop_assert_eq!(&whole, &written);
             prop_assert_eq!(written.parse::<Vip>(), Ok(vip));
         }
 
@@ -179,6 +214,35 @@ mod tests {
         fn reading_never_panics(text in "\\PC*") {
             let _ = text.parse::<Vip>();
         }
+    }
+
+    #[test]
+    fn what_0_1_0_has_written_is_read() {
+        let text = "vip 10.77.0.99 rules 1 mac 01:00:5e:7f:00:63 mode multicast hash sourceip-sourceport \
+                    layout clusterip seed 0x516175ce buckets 12 prefix 24 nic eth0 drain 300 by resIP";
+        let vip: Vip = text.parse().expect("readable");
+        let expected = Vip {
+            hasher: Hasher {
+                seed: 0x5161_75ce,
+                ..a_vip("10.77.0.99").hasher
+            },
+            drain_s: 300,
+            manager: Manager::pacemaker("resIP"),
+            ..a_vip("10.77.0.99")
+        };
+        assert_eq!(vip, expected);
+    }
+
+    #[test]
+    fn the_longest_description_has_room_in_two_comments() {
+        let vip: Vip = "vip 2001:1db8:1000:1000:1000:1000:1000:1000 rules 1 mac 33:33:ff:00:00:63 hash \
+                        sourceip-sourceport-destport layout clusterip seed 0x516175ce buckets 1024 prefix 128 nic \
+                        abcdefghijklmno route none lock none drain 86400 by 12345678901234567"
+            .parse()
+            .expect("readable");
+        let (first, second) = vip.comments();
+        assert!(first.len() <= LONGEST_COMMENT);
+        assert!(second.is_some_and(|second| second.len() <= LONGEST_COMMENT));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::model::mac::Mac;
 use crate::model::phase::Phases;
 use crate::model::seed::derived_seed;
 use crate::model::vip::{DRAIN_S, L2Mode, Manager, Vip, check_address};
+use crate::plan::guard::is_left_over;
 use crate::plan::installed::{Installed, find, phases_of};
 use crate::plan::steps::Intent;
 use std::net::IpAddr;
@@ -38,7 +39,8 @@ pub fn up(args: &Up) -> Result<Outcome, Failure> {
     within(&buckets, &vip)?;
     let (observed, _) = kernel.observe(Some(&vip.nic), Some(vip.address))?;
     let address = vip.address;
-    let found = find(&observed.rules, address);
+    // What a saved file has left over belongs to nobody.
+    let found = find(&observed.rules, address).filter(|_| !is_left_over(&observed, address));
     let was_here = found.is_some();
     let vip = match found {
         None => vip,
@@ -171,7 +173,8 @@ fn taking(address: IpAddr, buckets: &BucketSet, phases: &Phases, netns: Option<&
 pub fn down(args: &Down) -> Result<Outcome, Failure> {
     let (lock, mut kernel) = begin()?;
     let (observed, _) = kernel.observe(None, Some(args.vip))?;
-    if let Some(found) = find(&observed.rules, args.vip) {
+    let found = find(&observed.rules, args.vip).filter(|_| !is_left_over(&observed, args.vip));
+    if let Some(found) = found {
         require_manual(&found, args.force)?;
     }
     let Reached { done, observed } = leave(&mut kernel, args.vip)?;

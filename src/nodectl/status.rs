@@ -11,6 +11,7 @@ use crate::model::host::Observed;
 use crate::model::phase::{Phase, Phases};
 use crate::model::vip::{Manager, Vip};
 use crate::pacemaker::cluster::{Cluster, Shared};
+use crate::plan::guard::{is_left_over, is_loaded};
 use crate::plan::health::{Drift, drift};
 use crate::plan::installed::{Installed, addresses, counts, foreign, installed, is_unreadable};
 use serde::Serialize;
@@ -109,6 +110,20 @@ pub(super) fn status(args: &Arguments, context: &Context<'_>) -> Result<String, 
         if is_unreadable(&observed.rules, address) {
             warn!(
                 "the description of {address} cannot be read; 'nodectl down {address}' removes it"
+            );
+        }
+    }
+    if is_loaded(&observed.rules) {
+        for found in installed(&observed.rules) {
+            let vip = found.vip.address;
+            // Where it is up a person has to say that Pacemaker's is meant.
+            let force = match is_left_over(&observed, vip) || found.vip.manager == Manager::Manual {
+                true => "",
+                false => " --force",
+            };
+            warn!(
+                "nft has loaded rules of {vip} from a file, so no bucket counts as owned here; a start makes \
+                 them anew, 'nodectl down {vip}{force}' removes them"
             );
         }
     }

@@ -12,7 +12,7 @@
 //! a segment again after about 0.2, 0.6, 1.4, 3 and 6 s. Less would take the connections of a client
 //! whose way back is jammed for a moment; more would let the clients of a dead node wait longer.
 
-use super::connection_words::flow_and_number_key;
+use super::connection_words::{flow_and_number, flow_and_number_key};
 use super::names::*;
 use super::sentence::{Ports, REG0, Sentence, Way};
 use crate::model::phase::Phases;
@@ -131,12 +131,13 @@ fn sets(vip: &Vip, phases: &Phases) -> Vec<(String, Set)> {
     let learnt = |key, lifetime, most| {
         Set::new(SetSpec {
             lifetime: Lifetime::Learnt(lifetime),
-            ..SetSpec::new(key, Data::None, most)
+            ..SetSpec::new(key, Data::None, most).worded(flow_and_number(address))
         })
     };
     // What has ended takes room until the kernel collects it.
-    let count = 2 * u32::from(vip.buckets.get());
-    let mut adopting = Set::new(SetSpec::of_ending_numbers(Data::None, count));
+    let buckets = vip.buckets.get();
+    let count = 2 * u32::from(buckets);
+    let mut adopting = Set::new(SetSpec::of_ending_numbers(buckets, Data::None, count));
     for (bucket, left_ms) in &phases.adopting {
         let element = Element::new(Target::None).ending(*left_ms);
         adopting.elements.insert(bucket_key(*bucket), element);

@@ -1,6 +1,7 @@
 //! What the interface was before its first VIP came, remembered next to the rules for its last one to
 //! restore. Pure.
 
+use super::guard::knows_nothing_of;
 use super::names::ingress_chain;
 use crate::model::host::Observed;
 use crate::model::ruleset::{BaseChain, Family, Hook, Ruleset};
@@ -52,7 +53,9 @@ pub fn remember_before(wanted: &mut Ruleset, observed: &Observed) {
         else {
             continue;
         };
-        let kept = found.and_then(|table| table.chains.get(name));
+        let kept = found
+            .and_then(|table| table.chains.get(name))
+            .filter(|_| !knows_nothing_of(observed, nic));
         chain.comment = match (kept, observed.nics.get(nic)) {
             (Some(kept), _) => kept.comment.clone(),
             (None, Some(state)) => Some(format!(

@@ -1,9 +1,10 @@
 //! The vocabulary's words about TCP connections: flags, the key of a flow, and the sets that know
 //! flows. Pure.
 
+use super::fragment_words::network;
 use super::sentence::{REG0, Sentence, Way};
 use crate::model::protocol::TCP;
-use crate::model::ruleset::{Header, KeyPart, Learn, Reg};
+use crate::model::ruleset::{Header, KeyPart, Learn, Reg, Word};
 use std::net::IpAddr;
 
 /// TCP's flags (RFC 9293 §3.1).
@@ -168,6 +169,29 @@ pub(super) fn flow_and_number_key(vip: IpAddr) -> Vec<KeyPart> {
     let mut key = flow_key(vip);
     key.push(KeyPart::Long);
     key
+}
+
+/// How nft words the key of a flow at netdev ingress, where it does not know the network header.
+pub(super) fn flow_at_ingress(vip: IpAddr) -> [Word; 3] {
+    let address = match vip {
+        IpAddr::V4(_) => network(12, 4),
+        IpAddr::V6(_) => network(8, 16),
+    };
+    [address, Word::SourcePort, Word::DestinationPort]
+}
+
+/// How it words the key of a flow and a number in the tables `ip` and `ip6`.
+pub(super) fn flow_and_number(vip: IpAddr) -> [Word; 4] {
+    let address = match vip {
+        IpAddr::V4(_) => Word::Ip4Source,
+        IpAddr::V6(_) => Word::Ip6Source,
+    };
+    let number = Word::Bytes {
+        header: Header::Transport,
+        offset: SEQUENCE,
+        len: 4,
+    };
+    [address, Word::SourcePort, Word::DestinationPort, number]
 }
 
 fn flow_words(vip: IpAddr, way: Way) -> &'static str {

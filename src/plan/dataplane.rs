@@ -10,6 +10,8 @@
 //! say the cluster MAC.
 
 use super::adopting;
+use super::fragment_words::network;
+use super::guard;
 use super::ingress;
 use super::leaving;
 use super::names::*;
@@ -18,8 +20,8 @@ use crate::model::agreement::solicited_node;
 use crate::model::mac::Mac;
 use crate::model::phase::Phases;
 use crate::model::ruleset::{
-    BaseChain, Chain, Data, Element, Family, Hook, KeyPart, Reg, Ruleset, Set, SetSpec, Table,
-    Target, Verdict,
+    BaseChain, Chain, Data, Element, Family, Header, Hook, KeyPart, Reg, Ruleset, Set, SetSpec,
+    Table, Target, Verdict, Word,
 };
 use crate::model::vip::Vip;
 use std::collections::BTreeMap;
@@ -68,6 +70,7 @@ fn netdev_table(vips: &[(Vip, Phases)]) -> Table {
     table.chains.insert(
         TO_HOST.to_owned(),
         Chain::of([
+            guard::rule(),
             Sentence::because(ACCEPTED)
                 .pkttype_multicast()
                 .pkttype_host()
@@ -99,7 +102,7 @@ fn netdev_table(vips: &[(Vip, Phases)]) -> Table {
         table
             .sets
             .entry(map)
-            .or_insert_with(|| Set::new(verdict_map(part, MOST_VIPS, false)))
+            .or_insert_with(|| Set::new(SetSpec::new(vec![part], Data::Verdict, MOST_VIPS)))
             .elements
             .insert(
                 address_bytes(vip.address),
@@ -127,9 +130,19 @@ fn agree_on_ip6(table: &mut Table, vip: &Vip, address: Ipv6Addr) {
         map.elements.insert(group, goto);
     }
     let set = table.sets.entry(AGREE_IP6.to_owned());
-    set.or_insert_with(|| Set::new(agreed(KeyPart::Ip6)))
+    let spec = agreed(KeyPart::Ip6).worded([transport(26, 6), transport(8, 16)]);
+    set.or_insert_with(|| Set::new(spec))
         .elements
         .insert(agreed_key(vip), Element::new(Target::None));
+}
+
+/// Bytes of the transport header.
+fn transport(offset: u32, len: u32) -> Word {
+    Word::Bytes {
+        header: Header::Transport,
+        offset,
+        len,
+    }
 }
 
 /// The set of probes that need no answer: the digest, then the VIP.
@@ -144,8 +157,11 @@ fn add_vip(table: &mut Table, vip: &Vip, phases: &Phases) {
     for (name, set) in ingress::sets(vip) {
         table.sets.insert(name.to_owned(), set);
     }
-    let count = u32::from(vip.buckets.get());
-    let mut map = Set::new(verdict_map(KeyPart::Number, count, true));
+    let buckets = vip.buckets.get();
+    let mut map = Set::new(SetSpec {
+        counters: true,
+        ..SetSpec::of_numbers(buckets, Data::Verdict, buckets.into())
+    });
     for bucket in phases.owned.iter() {
         map.elements.insert(bucket_key(bucket), owned_element());
     }
@@ -211,7 +227,13 @@ fn mac_table(
     of_family: fn(&IpAddr) -> bool,
 ) -> Table {
     let key = vec![KeyPart::IfName, part];
-    let mut macs = Set::new(SetSpec::new(key, Data::Mac, MOST_VIPS));
+    let mut spec = SetSpec::new(key, Data::Mac, MOST_VIPS);
+    if part == KeyPart::Ip6 {
+        // As neighbour_discovery() loads them.
+        spec = spec.worded([Word::OutIfName, network(8, 8), network(16, 8)]);
+        spec.words.data = Some(transport(26, 6));
+    }
+    let mut macs = Set::new(spec);
     for (vip, _) in vips.iter().filter(|(vip, _)| of_family(&vip.address)) {
         macs.elements.insert(
             mac_key(&vip.nic, vip.address),
@@ -222,13 +244,6 @@ fn mac_table(
         flags: 0,
         chains: BTreeMap::from([("output".to_owned(), base)]),
         sets: BTreeMap::from([(MACS.to_owned(), macs)]),
-    }
-}
-
-fn verdict_map(part: KeyPart, size: u32, counters: bool) -> SetSpec {
-    SetSpec {
-        counters,
-        ..SetSpec::new(vec![part], Data::Verdict, size)
     }
 }
 

@@ -170,7 +170,7 @@ fn rule(exprs: impl IntoIterator<Item = Expr>) -> Vec<Change> {
 fn counting_map() -> Vec<Change> {
     let spec = SetSpec {
         counters: true,
-        ..SetSpec::new(vec![KeyPart::Number], Data::Verdict, 12)
+        ..SetSpec::of_numbers(12, Data::Verdict, 12)
     };
     verdict_map(spec, Element::new(Target::Verdict(Verdict::Drop)))
 }
@@ -178,7 +178,7 @@ fn counting_map() -> Vec<Change> {
 fn ending_map() -> Vec<Change> {
     let spec = SetSpec {
         lifetime: Lifetime::Each,
-        ..SetSpec::new(vec![KeyPart::Number], Data::Verdict, 12)
+        ..SetSpec::of_numbers(12, Data::Verdict, 12)
     };
     let drop = Element::new(Target::Verdict(Verdict::Drop));
     verdict_map(spec, drop.ending(1000))

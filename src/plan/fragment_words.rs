@@ -2,8 +2,11 @@
 //! remember it. Pure.
 
 use super::sentence::{REG0, Sentence};
-use crate::model::ruleset::{Comparison, Expr, Header, Learn, Reg};
+use crate::model::ruleset::{Comparison, Expr, Header, KeyPart, Learn, Reg, Word};
 use std::net::IpAddr;
+
+/// Where the offset stands in a fragment header that follows the IPv6 header.
+const OFFSET_IP6: u32 = 42;
 
 impl Sentence {
     /// A fragment of a datagram: more fragments follow, or it is not at its beginning. (An IPv6
@@ -49,18 +52,18 @@ impl Sentence {
     pub(super) fn datagram(self, vip: IpAddr) -> Self {
         match vip {
             IpAddr::V4(_) => self
-                .payload(Header::Network, 12, 4, Reg(0))
-                .payload(Header::Network, 16, 4, Reg(1))
+                // Both addresses at once: nft has no name for that, and so takes it for nothing but bytes.
+                .payload(Header::Network, 12, 8, Reg(0))
                 .payload(Header::Network, 9, 1, Reg(2))
                 .payload(Header::Network, 4, 2, Reg(3)),
-            IpAddr::V6(_) => self
-                .payload(Header::Network, 8, 16, Reg(0))
-                .payload(Header::Network, 24, 16, Reg(4))
-                .expr(Expr::FragmentHeader {
-                    offset: 4,
-                    len: 4,
-                    to: Reg(8),
-                }),
+            IpAddr::V6(_) => {
+                self.payload(Header::Network, 8, 32, Reg(0))
+                    .expr(Expr::FragmentHeader {
+                        offset: 4,
+                        len: 4,
+                        to: Reg(8),
+                    })
+            }
         }
     }
 
@@ -71,11 +74,24 @@ impl Sentence {
             .in_set(set, REG0)
     }
 
-    /// Where in its datagram a fragment stands, behind what [`Sentence::datagram`] loaded.
+    /// Where in its datagram a fragment stands, behind what [`Sentence::datagram`] loaded. For IPv6 only
+    /// where the fragment header comes first: nft cannot read its word for these bits elsewhere.
     pub(super) fn offset(self, vip: IpAddr) -> Self {
         match vip {
             IpAddr::V4(_) => self.fragment_bits4(0x1fff, Reg(4)),
-            IpAddr::V6(_) => self.fragment_bits6(0xfff8, Reg(9)),
+            IpAddr::V6(_) => self
+                .payload(Header::Network, OFFSET_IP6, 2, Reg(9))
+                .and(Reg(9), &[0xff, 0xf8]),
+        }
+    }
+
+    /// Loads a zero of 32 bits, as part of a key, in a rule that no later fragment comes to. A constant
+    /// would do, but nft cannot read its word for that. IPv4: the fragment's offset. IPv6: the first bit
+    /// of the version, for the rule has asked for the transport protocol, which only version 6 has.
+    pub(super) fn zero(self, vip: IpAddr, to: Reg) -> Self {
+        match vip {
+            IpAddr::V4(_) => self.fragment_bits4(0x1fff, to),
+            IpAddr::V6(_) => self.payload(Header::Network, 0, 1, to).and(to, &[0x80]),
         }
     }
 
@@ -94,7 +110,7 @@ impl Sentence {
     pub(super) fn keep_fragment(self, set: &str, vip: IpAddr) -> Self {
         let words = match vip {
             IpAddr::V4(_) => format!("{} . ip frag-off & 0x1fff", datagram_words(vip)),
-            IpAddr::V6(_) => format!("{} . frag @16,16 & 0xfff8", datagram_words(vip)),
+            IpAddr::V6(_) => format!("{} . @nh,336,16 & 0xfff8", datagram_words(vip)),
         };
         self.learn(set, Learn::Keep, &words)
     }
@@ -133,6 +149,45 @@ impl Sentence {
     pub(super) fn at_most_a_second(self, number: u32) -> Self {
         self.expr(Expr::AtMostASecond { packets: number })
             .say(format!("limit rate {number}/second burst {number} packets"))
+    }
+}
+
+/// The key that [`Sentence::datagram`] loads, and how nft words its parts.
+pub(super) fn datagram_key(vip: IpAddr) -> (Vec<KeyPart>, Vec<Word>) {
+    match vip {
+        IpAddr::V4(_) => (
+            vec![
+                KeyPart::Ip4,
+                KeyPart::Ip4,
+                KeyPart::Protocol,
+                KeyPart::Short,
+            ],
+            vec![network(12, 8), network(9, 1), network(4, 2)],
+        ),
+        IpAddr::V6(_) => (
+            vec![KeyPart::Ip6, KeyPart::Ip6, KeyPart::Long],
+            vec![network(8, 32), Word::FragmentId],
+        ),
+    }
+}
+
+/// The same with what [`Sentence::offset`] loads.
+pub(super) fn fragment_key(vip: IpAddr) -> (Vec<KeyPart>, Vec<Word>) {
+    let (mut key, mut words) = datagram_key(vip);
+    key.push(KeyPart::Short);
+    words.push(match vip {
+        IpAddr::V4(_) => network(6, 2),
+        IpAddr::V6(_) => network(OFFSET_IP6, 2),
+    });
+    (key, words)
+}
+
+/// Bytes of the IP header.
+pub(super) fn network(offset: u32, len: u32) -> Word {
+    Word::Bytes {
+        header: Header::Network,
+        offset,
+        len,
     }
 }
 

@@ -12,6 +12,7 @@
 use super::addressing::{lifetime, routes_that_go};
 use super::adopting;
 use super::before::before_of;
+use super::guard::knows_nothing_of;
 use super::installed::{addresses, find, installed, others_unreadable, phases_of};
 use super::leaving::{flow_bytes, flows_spec};
 use super::names::{adopting_set, bucket_key, bucket_of_key, buckets_map, flows_set, leaving_map};
@@ -344,7 +345,7 @@ fn unlocking(observed: &Observed, address: IpAddr, nic: &Nic) -> Vec<Step> {
     let Some(before) = before_of(&observed.rules, nic) else {
         return Vec::new();
     };
-    if others_unreadable(&observed.rules, address) {
+    if others_unreadable(&observed.rules, address) || knows_nothing_of(observed, nic.as_str()) {
         return Vec::new();
     }
     let others = installed(&observed.rules);

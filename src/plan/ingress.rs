@@ -3,6 +3,7 @@
 //! | chain | who comes here |
 //! |---|---|
 //! | `vip-…` | every packet for the VIP; its comment is the description |
+//! | `about-…` | nobody; where the description is long its comment is the rest |
 //! | `vip-…-ports` | whole packets with ports, by the shortest way |
 //! | `vip-…-fragments` | first fragments; only where the hash needs ports |
 //! | `vip-…-later` | later ones |
@@ -18,6 +19,7 @@
 //! until the kernel gives it up. Without that limit a sender whose fragments come in disorder takes
 //! all fragmented datagrams from all nodes.
 
+use super::fragment_words::{datagram_key, fragment_key};
 use super::leaving;
 use super::names::*;
 use super::sentence::{Ports, REG0, Sentence};
@@ -27,7 +29,9 @@ use crate::model::protocol::{
     AH, FRAGMENT_HEADER, ICMP, ICMP_ERRORS, ICMP6, ICMP6_EVERYWHERE, LAST_EARLY_OFFSET,
     LONGEST_EARLY, WITH_PORTS,
 };
-use crate::model::ruleset::{Chain, Data, Element, KeyPart, Lifetime, Set, SetSpec, Target};
+use crate::model::ruleset::{
+    Chain, Data, Element, Header, KeyPart, Lifetime, Set, SetSpec, Target, Word,
+};
 use crate::model::vip::Vip;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -88,7 +92,13 @@ pub(super) fn chains(vip: &Vip, phases: &Phases) -> Vec<(String, Chain)> {
             (later_chain(vip.address), later_fragments(vip.address)),
         ],
     };
-    chains[0].1.comment = Some(vip.written());
+    let (first, rest) = vip.comments();
+    chains[0].1.comment = Some(first);
+    chains.extend(rest.map(|rest| {
+        let mut about = Chain::of([]);
+        about.comment = Some(rest);
+        (about_chain(vip.address), about)
+    }));
     chains.extend(leaving::chains(vip, phases));
     chains
 }
@@ -139,7 +149,7 @@ fn by_ports(vip: &Vip, errors: Sentence) -> Chain {
         rules.push(
             Sentence::because(BEHIND_EXTENSIONS)
                 .transport_protocol(vip.address)
-                .in_set(PORTS, REG0)
+                .in_set(PORTS_IP6, REG0)
                 .goto(&ports),
         );
     }
@@ -167,9 +177,17 @@ fn without_ports(vip: &Vip) -> [Sentence; 2] {
             .transport_protocol(vip.address)
             .differs_from(AH, "ah")
             .transport_protocol(vip.address)
-            .not_in_set(PORTS, REG0)
+            .not_in_set(ports_set(vip.address), REG0)
             .hash(vip, Ports::Zero),
     ]
+}
+
+/// The set of protocols with ports in which [`Sentence::transport_protocol`] is looked up.
+fn ports_set(vip: IpAddr) -> &'static str {
+    match vip {
+        IpAddr::V4(_) => PORTS,
+        IpAddr::V6(_) => PORTS_IP6,
+    }
 }
 
 /// The first fragment of a datagram decides, and says so in the sets.
@@ -189,7 +207,7 @@ fn first_fragments(vip: &Vip, phases: &Phases) -> Chain {
             .keep(sets.begun, address),
         Sentence::because(BY_BUCKET)
             .transport_protocol(address)
-            .in_set(PORTS, REG0)
+            .in_set(ports_set(address), REG0)
             .hash(vip, Ports::At(0)),
     ];
     rules.extend(leaving::rule(vip, phases, Ports::At(0)));
@@ -272,13 +290,22 @@ pub(super) fn sets(vip: &Vip) -> Vec<(&'static str, Set)> {
             constant(KeyPart::Icmp6Type, &ICMP6_EVERYWHERE),
         ),
     };
+    let errors = (errors.0, as_bytes(errors.1, Header::Transport, 0, 1));
     if !has_ports(vip) {
         return vec![errors];
     }
     let names = fragment_sets(vip.address);
     let mut sets = vec![
         errors,
-        (PORTS, constant(KeyPart::Protocol, &WITH_PORTS)),
+        (
+            PORTS,
+            as_bytes(
+                constant(KeyPart::Protocol, &WITH_PORTS),
+                Header::Network,
+                9,
+                1,
+            ),
+        ),
         (names.foreign, datagrams(vip.address, MOST_FOREIGN)),
         (names.begun, datagrams(vip.address, MOST_BEGUN)),
         (names.early, fragments_that_wait(vip.address)),
@@ -286,7 +313,11 @@ pub(super) fn sets(vip: &Vip) -> Vec<(&'static str, Set)> {
     if vip.address.is_ipv4() {
         // Fragment bits, TTL (masked), protocol.
         let keys = WITH_PORTS.map(|protocol| vec![0, 0, 0, protocol]);
-        sets.push((WHOLE_WITH_PORTS_IP4, constant_set(KeyPart::Bits, keys)));
+        let set = constant_set(KeyPart::Bits, keys);
+        let set = as_bytes(set, Header::Network, 6, 4);
+        sets.push((WHOLE_WITH_PORTS_IP4, set));
+    } else {
+        sets.push((PORTS_IP6, constant(KeyPart::Protocol, &WITH_PORTS)));
     }
     sets
 }
@@ -299,32 +330,28 @@ fn datagrams(vip: IpAddr, most: u32) -> Set {
 
 /// A set of single fragments, by their datagrams and where in them they stand.
 fn fragments_that_wait(vip: IpAddr) -> Set {
-    let mut key = datagram_key(vip);
-    key.push(KeyPart::Short);
     let lifetime = match vip {
         IpAddr::V4(_) => EARLY_LIFETIME_IP4_MS,
         IpAddr::V6(_) => EARLY_LIFETIME_IP6_MS,
     };
-    learnt(key, MOST_EARLY, lifetime)
+    learnt(fragment_key(vip), MOST_EARLY, lifetime)
 }
 
-fn datagram_key(vip: IpAddr) -> Vec<KeyPart> {
-    match vip {
-        IpAddr::V4(_) => vec![
-            KeyPart::Ip4,
-            KeyPart::Ip4,
-            KeyPart::Protocol,
-            KeyPart::Short,
-        ],
-        IpAddr::V6(_) => vec![KeyPart::Ip6, KeyPart::Ip6, KeyPart::Long],
-    }
-}
-
-fn learnt(key: Vec<KeyPart>, size: u32, lifetime_ms: u64) -> Set {
+fn learnt((key, words): (Vec<KeyPart>, Vec<Word>), size: u32, lifetime_ms: u64) -> Set {
     Set::new(SetSpec {
         lifetime: Lifetime::Learnt(lifetime_ms),
-        ..SetSpec::new(key, Data::None, size)
+        ..SetSpec::new(key, Data::None, size).worded(words)
     })
+}
+
+/// The same set, looked up with bytes of a header.
+fn as_bytes(mut set: Set, header: Header, offset: u32, len: u32) -> Set {
+    set.spec = set.spec.worded([Word::Bytes {
+        header,
+        offset,
+        len,
+    }]);
+    set
 }
 
 fn constant(part: KeyPart, numbers: &[u8]) -> Set {

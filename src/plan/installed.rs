@@ -1,7 +1,10 @@
 //! Which VIPs a ruleset has, read from the descriptions next to the rules. Pure.
 
 use super::dataplane::owned_element;
-use super::names::{bucket_of_key, buckets_map, chains_of, leaving_map, vip_chain, vip_of_chain};
+use super::guard::is_loaded;
+use super::names::{
+    about_chain, bucket_of_key, buckets_map, chains_of, leaving_map, vip_chain, vip_of_chain,
+};
 use super::{adopting, leaving};
 use crate::model::bucket::BucketSet;
 use crate::model::phase::Phases;
@@ -26,25 +29,25 @@ pub fn installed(rules: &Ruleset) -> Vec<Installed> {
     };
     let chains = table.chains.iter();
     chains
-        .filter_map(|(name, chain)| {
-            let vip: Vip = chain.comment.as_ref()?.parse().ok()?;
-            (*name == vip_chain(vip.address)).then(|| Installed {
-                phases: phases_of(rules, vip.address),
-                vip,
-            })
-        })
+        .filter_map(|(name, _)| find(rules, vip_of_chain(name)?))
         .collect()
 }
 
 /// The VIP with this address, if it is there and can be read.
 pub fn find(rules: &Ruleset, address: IpAddr) -> Option<Installed> {
-    let table = rules.get(&Family::Netdev)?;
-    let comment = table.chains.get(&vip_chain(address))?.comment.as_ref()?;
-    let vip: Vip = comment.parse().ok()?;
-    (vip.address == address).then(|| Installed {
-        phases: phases_of(rules, address),
-        vip,
-    })
+    let vip = described(rules.get(&Family::Netdev)?, address)?;
+    let phases = phases_of(rules, address);
+    Some(Installed { vip, phases })
+}
+
+/// The description of the VIP with this address, if it can be read.
+pub(super) fn described(table: &Table, address: IpAddr) -> Option<Vip> {
+    let comment = |chain| table.chains.get(&chain)?.comment.as_deref();
+    let first = comment(vip_chain(address))?;
+    let rest = comment(about_chain(address));
+    let written: Vec<&str> = [first].into_iter().chain(rest).collect();
+    let vip: Vip = written.join(" ").parse().ok()?;
+    (vip.address == address).then_some(vip)
 }
 
 /// The addresses of all VIPs that have a chain, also of those whose descriptions cannot be read.
@@ -68,7 +71,11 @@ pub fn others_unreadable(rules: &Ruleset, address: IpAddr) -> bool {
 
 /// The buckets' phases according to the VIP's maps, whether its description can be read or not.
 pub fn phases_of(rules: &Ruleset, address: IpAddr) -> Phases {
-    let Some(table) = rules.get(&Family::Netdev) else {
+    let Some(table) = rules
+        .get(&Family::Netdev)
+        // What nft has loaded answers nothing, and so owns nothing.
+        .filter(|_| !is_loaded(rules))
+    else {
         return Phases::default();
     };
     let mut phases = Phases::owning(owned(table, address));

@@ -13,7 +13,7 @@
 //! connection, and its remains must not answer beside the new owner. What those chains do not take
 //! goes the way of everything foreign.
 
-use super::connection_words::flow_key;
+use super::connection_words::{flow_at_ingress, flow_key};
 use super::ingress::has_ports;
 use super::names::*;
 use super::sentence::{Ports, REG0, Sentence, Way};
@@ -106,8 +106,9 @@ pub(super) fn sets(vip: &Vip, phases: &Phases) -> Vec<(String, Set)> {
     }
     let address = vip.address;
     // What has ended takes room until the kernel collects it.
-    let count = 2 * u32::from(vip.buckets.get());
-    let mut leaving = Set::new(SetSpec::of_ending_numbers(Data::Verdict, count));
+    let buckets = vip.buckets.get();
+    let count = 2 * u32::from(buckets);
+    let mut leaving = Set::new(SetSpec::of_ending_numbers(buckets, Data::Verdict, count));
     let goes_to = |chain| Element::new(Target::Verdict(Verdict::Goto(chain)));
     let closing = phases.closing.iter().map(|of| (of, closing_chain(address)));
     let draining = phases
@@ -129,7 +130,7 @@ pub fn flows_spec(vip: IpAddr) -> SetSpec {
     SetSpec {
         lifetime: Lifetime::Learnt(FLOW_LIFETIME_MS),
         collected_ms: Some(FLOWS_COLLECTED_MS),
-        ..SetSpec::new(flow_key(vip), Data::None, MOST_FLOWS)
+        ..SetSpec::new(flow_key(vip), Data::None, MOST_FLOWS).worded(flow_at_ingress(vip))
     }
 }
 

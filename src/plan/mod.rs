@@ -11,6 +11,7 @@ pub mod explain;
 pub mod features;
 mod fragment_words;
 mod going;
+pub mod guard;
 pub mod health;
 mod ingress;
 pub mod installed;

@@ -7,8 +7,11 @@ use std::net::IpAddr;
 /// The chain that passes a packet on as one for this host. Without the packet type `host` Linux
 /// ignores TCP that came in a multicast frame, and the second lock drops it all.
 pub(super) const TO_HOST: &str = "to-host";
-/// The protocols with ports; and for IPv4 together with the bits that say that it is no fragment.
+/// The protocols with ports, as they stand in IP headers; for IPv6 as they are found behind the extension
+/// headers, which nft takes for another type; and for IPv4 together with the bits that say that it is no
+/// fragment.
 pub(super) const PORTS: &str = "with-ports";
+pub(super) const PORTS_IP6: &str = "with-ports-ip6";
 pub(super) const WHOLE_WITH_PORTS_IP4: &str = "whole-with-ports-ip4";
 pub(super) const EVERYWHERE_IP4: &str = "everywhere-ip4";
 pub(super) const EVERYWHERE_IP6: &str = "everywhere-ip6";
@@ -42,6 +45,11 @@ pub(super) fn vip_chain(vip: IpAddr) -> String {
     format!("vip-{}", tag(vip))
 }
 
+/// The name of the chain without rules whose comment is the rest of a long description.
+pub(super) fn about_chain(vip: IpAddr) -> String {
+    format!("about-{}", tag(vip))
+}
+
 /// The name of the VIP's chain for packets with ports.
 pub(super) fn ports_chain(vip: IpAddr) -> String {
     format!("vip-{}-ports", tag(vip))
@@ -73,9 +81,10 @@ pub(super) fn sightings_chain(vip: IpAddr) -> String {
 }
 
 /// All chains that the VIP can have of its own at netdev ingress.
-pub(super) fn chains_of(vip: IpAddr) -> [String; 6] {
+pub(super) fn chains_of(vip: IpAddr) -> [String; 7] {
     [
         vip_chain(vip),
+        about_chain(vip),
         ports_chain(vip),
         fragments_chain(vip),
         later_chain(vip),

@@ -3,10 +3,10 @@
 //! Here rulesets are changed as they were found, broken or not: nothing is repaired on the way.
 
 use super::adopting;
-use super::installed::installed;
+use super::installed::{described, installed};
 use super::names::{
     AGREE_IP6, address_bytes, chains_of, dispatch_map, ingress_chain, mac_key, sets_of,
-    sightings_chain,
+    sightings_chain, vip_of_chain,
 };
 use crate::model::agreement::solicited_node;
 use crate::model::host::Observed;
@@ -101,8 +101,8 @@ fn disagree_on_ip6(netdev: &mut Table, address: Ipv6Addr, others: &[Vip]) {
 /// them, base chains without rules, sets that no rule uses. What a VIP that stays needs is kept,
 /// even if somebody else has emptied it: the base chain also says what the locks were before.
 fn sweep(table: &mut Table) {
-    let staying = table.chains.values();
-    let staying = staying.filter_map(|chain| chain.comment.as_ref()?.parse::<Vip>().ok());
+    let staying = table.chains.keys();
+    let staying = staying.filter_map(|name| described(table, vip_of_chain(name)?));
     let needed: BTreeSet<String> = staying
         .flat_map(|vip| [ingress_chain(&vip.nic), dispatch_map(&vip.nic, vip.address)])
         .collect();

@@ -356,10 +356,7 @@ impl Sentence {
                     let port = way.port(port);
                     self.payload(Header::Transport, offset + 2 * port, 2, to)
                 }
-                Ports::Zero | Ports::None => self.expr(Expr::Load {
-                    to,
-                    value: vec![0; 4],
-                }),
+                Ports::Zero | Ports::None => self.zero(vip.address, to),
             };
             words.push(match (ports, way.port(port)) {
                 (Ports::At(0), 0) => "th sport".to_owned(),
@@ -458,7 +455,9 @@ impl Sentence {
             .payload(Header::Transport, 24, 2, REG0)
             .equal(REG0, &[nd.option, 1])
             .oifname(Reg(0))
-            .payload(header, offset, 16, Reg(4))
+            // In two halves, or nft takes one message's for an address and the other's for bytes.
+            .payload(header, offset, 8, Reg(4))
+            .payload(header, offset + 8, 8, Reg(6))
             .say("icmpv6")
     }
 

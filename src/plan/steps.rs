@@ -13,6 +13,7 @@ use super::addressing;
 use super::before::remember_before;
 use super::dataplane::{self, needs_membership};
 use super::going;
+use super::guard::is_left_over;
 use super::installed::{Installed, find, installed, is_unreadable, phases_of};
 use crate::model::bucket::BucketSet;
 use crate::model::change::Change;
@@ -339,8 +340,11 @@ fn take(
     if vip.address.is_ipv6() && state.ip6_off {
         return Err(Refusal::NoIp6(vip.nic.clone()));
     }
-    let found = find(&observed.rules, vip.address);
+    // What was left over by a file is made anew.
+    let left_over = is_left_over(observed, vip.address);
+    let found = find(&observed.rules, vip.address).filter(|_| !left_over);
     match &found {
+        None if left_over => {}
         Some(found) if !found.vip.is_like(vip) && !found.phases.owned.is_empty() => {
             return Err(Refusal::OtherDescription {
                 address: vip.address,
@@ -449,9 +453,12 @@ fn outside(state: &NicState, vip: &Vip) -> Vec<Step> {
 
 /// The rules with this VIP as it should be; what cannot be read as it is.
 pub(super) fn with_vip(observed: &Observed, vip: &Vip, phases: &Phases) -> Ruleset {
-    let mut vips: Vec<(Vip, Phases)> = installed(&observed.rules)
+    let (left_over, others): (Vec<_>, Vec<_>) = installed(&observed.rules)
         .into_iter()
         .filter(|other| other.vip.address != vip.address)
+        .partition(|other| is_left_over(observed, other.vip.address));
+    let mut vips: Vec<(Vip, Phases)> = others
+        .into_iter()
         // Without its interface a VIP cannot be put right, and must not stand in the way of others.
         .filter(|other| observed.nics.contains_key(other.vip.nic.as_str()))
         .map(|Installed { vip, phases }| (vip, phases))
@@ -459,7 +466,10 @@ pub(super) fn with_vip(observed: &Observed, vip: &Vip, phases: &Phases) -> Rules
     vips.push((vip.clone(), phases.clone()));
     let mut wanted = dataplane::ruleset(&vips);
     remember_before(&mut wanted, observed);
-    let known: Vec<IpAddr> = vips.iter().map(|(vip, _)| vip.address).collect();
+    let known = vips.iter().map(|(vip, _)| vip.address);
+    let known: Vec<IpAddr> = known
+        .chain(left_over.iter().map(|other| other.vip.address))
+        .collect();
     super::removal::keep_others(&mut wanted, observed, vip, &known);
     wanted
 }

@@ -112,7 +112,7 @@ fn golden_ruleset_by_source_address_alone() -> Result<()> {
 }
 
 /// What moves while a reviewed copy does not: how long something lasts yet, and what was counted.
-fn still(text: &str) -> String {
+pub fn still(text: &str) -> String {
     let lines = text.lines().map(|line| {
         let mut words: Vec<String> = line.split(' ').map(str::to_owned).collect();
         for n in 1..words.len() {

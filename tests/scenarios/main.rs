@@ -54,6 +54,7 @@ mod protocols;
 mod provisioned;
 mod raw;
 mod replayed;
+mod saved;
 mod sharing;
 mod tampering;
 mod transports;

@@ -63,6 +63,27 @@ const NFTABLES_RESTARTED: Tampering = Tampering {
     ..FLUSHED
 };
 
+// A file that `nft list ruleset` has written is loaded while the VIPs are up.
+const RESTORED: Tampering = Tampering {
+    commands: &["saved=$(nft list ruleset); nft flush ruleset; echo \"$saved\" | nft -f -"],
+    says4: Stopped("nft has loaded its rules from a file"),
+    says6: Stopped("nft has loaded its rules from a file"),
+    silences: true,
+    ..SOMETHING
+};
+
+const RESTORED_EVERYWHERE: Tampering = Tampering {
+    everywhere: true,
+    ..RESTORED
+};
+
+// Without the flush that Debian's file begins with.
+const LOADED_ON_TOP: Tampering = Tampering {
+    commands: &["nft list ruleset | nft -f -"],
+    silences: false,
+    ..RESTORED
+};
+
 const ADDRESSES_DELETED: Tampering = Tampering {
     commands: &[
         "ip addr del 10.77.0.99/32 dev eth0",
@@ -257,6 +278,21 @@ fn a_restart_of_nftables_lets_nobody_foreign_answer() -> Result<()> {
 }
 
 #[test]
+fn a_saved_ruleset_that_is_loaded_on_one_node_lets_nobody_foreign_answer() -> Result<()> {
+    nobody_foreign_answers_and_pacemaker_repairs(&RESTORED)
+}
+
+#[test]
+fn a_saved_ruleset_that_is_loaded_on_all_nodes_lets_nobody_foreign_answer() -> Result<()> {
+    nobody_foreign_answers_and_pacemaker_repairs(&RESTORED_EVERYWHERE)
+}
+
+#[test]
+fn a_saved_ruleset_that_is_loaded_on_top_lets_nobody_foreign_answer() -> Result<()> {
+    nobody_foreign_answers_and_pacemaker_repairs(&LOADED_ON_TOP)
+}
+
+#[test]
 fn deleted_addresses_lets_nobody_foreign_answer() -> Result<()> {
     nobody_foreign_answers_and_pacemaker_repairs(&ADDRESSES_DELETED)
 }
@@ -307,7 +343,7 @@ fn an_opened_second_lock_lets_nobody_foreign_answer() -> Result<()> {
 }
 
 /// What of ours is on a node.
-fn left_on(node: &Node) -> Result<String> {
+pub fn left_on(node: &Node) -> Result<String> {
     node.run(&[
         "sh",
         "-ec",
@@ -329,6 +365,8 @@ fn a_stop_succeeds_in_every_tampered_state_and_leaves_nothing() -> Result<()> {
         (SOMETHING, ""),
         (FLUSHED, LOCKS),
         (NFTABLES_RESTARTED, LOCKS),
+        (RESTORED, ""),
+        (LOADED_ON_TOP, ""),
         (ADDRESSES_DELETED, ""),
         (MEMBERSHIP_DELETED, ""),
         (ELEMENT_DELETED, ""),

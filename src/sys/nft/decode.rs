@@ -5,7 +5,7 @@ use super::numbers::*;
 use super::wire::Attributes;
 use crate::model::ruleset::{
     BaseChain, Chain, Count, Element, Expr, Family, Found, Hook, KeyPart, Learn, Lifetime, Rule,
-    SetSpec, TABLE, Target, Verdict,
+    SetSpec, TABLE, Target, Verdict, Words,
 };
 
 /// A chain of ours, without its rules, and its name.
@@ -74,16 +74,18 @@ pub(super) fn set(body: &[u8]) -> Option<(String, SetSpec)> {
         return None;
     }
     let flags = attributes.u32(SET_FLAGS).unwrap_or_default();
-    let byteorder = attributes
-        .get(SET_USERDATA)
-        .and_then(|data| udata(data, UDATA_SET_KEYBYTEORDER))
-        .and_then(|bytes| Some(u32::from_ne_bytes(bytes.try_into().ok()?)));
-    let mut key = key_parts(attributes.u32(SET_KEY_TYPE).unwrap_or_default());
-    if key == [KeyPart::Bits] && byteorder == Some(1) {
+    let user = |kind| {
+        let bytes = udata(attributes.get(SET_USERDATA)?, kind)?;
+        Some(u32::from_ne_bytes(bytes.try_into().ok()?))
+    };
+    let of_key = user(UDATA_SET_KEY).or_else(|| attributes.u32(SET_KEY_TYPE));
+    let mut key = key_parts(of_key.unwrap_or_default());
+    if key == [KeyPart::Bits] && user(UDATA_SET_KEYBYTEORDER) == Some(1) {
         key = vec![KeyPart::Number];
     }
     let is_map = flags & FLAG_MAP != 0;
-    let data = attributes.u32(SET_DATA_TYPE).filter(|_| is_map);
+    let of_data = user(UDATA_SET_DATA).or_else(|| attributes.u32(SET_DATA_TYPE));
+    let data = of_data.filter(|_| is_map);
     let counter = attributes.nest(SET_EXPR);
     let counter = counter.and_then(|expr| expr.text(EXPR_NAME));
     let spec = SetSpec {
@@ -100,6 +102,7 @@ pub(super) fn set(body: &[u8]) -> Option<(String, SetSpec)> {
             _ => Lifetime::Endless,
         },
         collected_ms: attributes.u32(SET_GC_INTERVAL),
+        words: Words::default(),
     };
     Some((attributes.text(SET_NAME)?, spec))
 }
@@ -243,6 +246,12 @@ fn known_expression(name: &str, data: &Attributes<'_>) -> Option<Expr> {
         // NFTA_BYTEORDER_SREG 1, DREG 2, OP 3, LEN 4, SIZE 5
         "byteorder" if is_zero(3) && data.u32(4) == Some(4) && data.u32(5) == Some(4) => {
             Expr::ToHostOrder {
+                from: reg(1)?,
+                to: reg(2)?,
+            }
+        }
+        "byteorder" if is_zero(3) && data.u32(4) == Some(2) && data.u32(5) == Some(2) => {
+            Expr::FirstTwoToHostOrder {
                 from: reg(1)?,
                 to: reg(2)?,
             }

@@ -204,20 +204,29 @@ fn add_set(of: Family, name: &str, spec: &SetSpec, id: u32) -> Vec<u8> {
     };
     let host = matches!(spec.key.as_slice(), [KeyPart::Number]);
     let byteorder = if host { 1u32 } else { 2 };
+    let words = super::words::words(spec);
+    // For nft, which would show the keys with their bytes swapped.
+    let mut user = udata(UDATA_SET_KEYBYTEORDER, &byteorder.to_ne_bytes());
+    let (mut of_key, mut of_data) = (key_type(&spec.key), data_type(spec.data));
+    if let Some(words) = words {
+        user.extend(words.user_data);
+        user.extend(udata(UDATA_SET_KEY, &of_key.to_ne_bytes()));
+        of_key = words.key_type;
+        if let (Some(kind), Some((known, _))) = (words.data_type, &mut of_data) {
+            user.extend(udata(UDATA_SET_DATA, &known.to_ne_bytes()));
+            *known = kind;
+        }
+    }
     let mut message = message(NEW_SET, of, NLM_F_CREATE)
         .text(SET_TABLE, TABLE)
         .text(SET_NAME, name)
         .u32(SET_FLAGS, map | ending)
-        .u32(SET_KEY_TYPE, key_type(&spec.key))
+        .u32(SET_KEY_TYPE, of_key)
         .u32(SET_KEY_LEN, spec.key_len() as u32)
         .u32(SET_ID, id)
         .nest(SET_DESC, Writer::default().u32(DESC_SIZE, spec.size))
-        // For nft, which would show the keys with their bytes swapped.
-        .bytes(
-            SET_USERDATA,
-            &udata(UDATA_SET_KEYBYTEORDER, &byteorder.to_ne_bytes()),
-        );
-    if let Some((kind, len)) = data_type(spec.data) {
+        .bytes(SET_USERDATA, &user);
+    if let Some((kind, len)) = of_data {
         message = message.u32(SET_DATA_TYPE, kind);
         if len > 0 {
             message = message.u32(SET_DATA_LEN, len);
@@ -298,7 +307,7 @@ fn one_element(kind: u8, spec: &SetSpec, key: &[u8], element: &Element) -> Write
 }
 
 /// libnftnl's user data: type, length, value.
-fn udata(kind: u8, value: &[u8]) -> Vec<u8> {
+pub(super) fn udata(kind: u8, value: &[u8]) -> Vec<u8> {
     let mut bytes = vec![kind, value.len().min(255) as u8];
     bytes.extend(value.iter().take(255));
     bytes

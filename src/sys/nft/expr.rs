@@ -173,12 +173,8 @@ pub(super) fn describe(expr: &Expr) -> Option<Described> {
             .number(sys::NFTNL_EXPR_BITWISE_LEN, mask.len() as u32)
             .bytes(sys::NFTNL_EXPR_BITWISE_MASK, mask)
             .bytes(sys::NFTNL_EXPR_BITWISE_XOR, &vec![0; mask.len()]),
-        Expr::ToHostOrder { from, to } => Described::new(c"byteorder")
-            .register(sys::NFTNL_EXPR_BYTEORDER_SREG, *from)
-            .register(sys::NFTNL_EXPR_BYTEORDER_DREG, *to)
-            .number(sys::NFTNL_EXPR_BYTEORDER_OP, NTOH)
-            .number(sys::NFTNL_EXPR_BYTEORDER_LEN, 4)
-            .number(sys::NFTNL_EXPR_BYTEORDER_SIZE, 4),
+        Expr::ToHostOrder { from, to } => to_host_order(*from, *to, 4),
+        Expr::FirstTwoToHostOrder { from, to } => to_host_order(*from, *to, 2),
         Expr::Hash {
             from,
             len,
@@ -230,6 +226,15 @@ pub(super) fn describe(expr: &Expr) -> Option<Described> {
         Expr::Counter => Described::new(c"counter"),
         Expr::Other(_) => return None,
     })
+}
+
+fn to_host_order(from: Reg, to: Reg, len: u32) -> Described {
+    Described::new(c"byteorder")
+        .register(sys::NFTNL_EXPR_BYTEORDER_SREG, from)
+        .register(sys::NFTNL_EXPR_BYTEORDER_DREG, to)
+        .number(sys::NFTNL_EXPR_BYTEORDER_OP, NTOH)
+        .number(sys::NFTNL_EXPR_BYTEORDER_LEN, len)
+        .number(sys::NFTNL_EXPR_BYTEORDER_SIZE, len)
 }
 
 fn meta(key: MetaKey) -> Described {

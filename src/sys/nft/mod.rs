@@ -10,5 +10,6 @@ mod expr;
 mod numbers;
 mod socket;
 mod wire;
+mod words;
 
 pub use socket::{NftError, NftSocket, Snapshot};

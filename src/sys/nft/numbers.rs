@@ -94,6 +94,9 @@ pub(super) const COUNTER_PACKETS: u16 = 2;
 pub(super) const UDATA_CHAIN_COMMENT: u8 = 0;
 /// The byte order of a set's keys, for nft to show them (`NFTNL_UDATA_SET_KEYBYTEORDER`).
 pub(super) const UDATA_SET_KEYBYTEORDER: u8 = 0;
+/// Ours, which nft neither knows nor saves: the types of key and data where nft words them as others.
+pub(super) const UDATA_SET_KEY: u8 = 0xc0;
+pub(super) const UDATA_SET_DATA: u8 = 0xc1;
 
 /// NFT_DATA_VERDICT.
 const DATA_TYPE_VERDICT: u32 = 0xffff_ff00;
@@ -179,20 +182,25 @@ pub(super) fn meta_key_of(number: u32) -> MetaKey {
 
 /// nft's data type `integer`. In which byte order it stands only the set's user data say, for
 /// which see `decode`.
-const INTEGER: u32 = 4;
+pub(super) const INTEGER: u32 = 4;
+
+pub(super) const PORT: u32 = 13;
+pub(super) const ADDRESS_IP4: u32 = 7;
+pub(super) const ADDRESS_IP6: u32 = 8;
+pub(super) const IF_NAME: u32 = 41;
 
 const KEY_PARTS: [(u32, KeyPart); 11] = [
     (INTEGER, KeyPart::Bits),
     (INTEGER, KeyPart::Number),
-    (7, KeyPart::Ip4),
-    (8, KeyPart::Ip6),
+    (ADDRESS_IP4, KeyPart::Ip4),
+    (ADDRESS_IP6, KeyPart::Ip6),
     (9, KeyPart::Mac),
     (12, KeyPart::Protocol),
-    (13, KeyPart::Short),
+    (PORT, KeyPart::Short),
     (14, KeyPart::IcmpType),
     (19, KeyPart::Long),
     (29, KeyPart::Icmp6Type),
-    (41, KeyPart::IfName),
+    (IF_NAME, KeyPart::IfName),
 ];
 
 /// The type of a key as nft numbers it: six bits for each part of a concatenation.

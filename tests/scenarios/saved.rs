@@ -1,0 +1,317 @@
+//! What nft lists of our rules it reads back, in every state; and what was saved so owns and answers nothing.
+//!
+//! All by the nft of the machine, whichever that is: `make test-trixie` has another one.
+
+use crate::golden::still;
+use crate::product::*;
+use crate::sharing::*;
+use crate::tampering::left_on;
+use clusterip::model::hash::{HashMode, Hasher, Layout};
+use lab::traffic::Held;
+use lab::{Client, Context, HoldOptions, Lab, Node, Result};
+use std::net::{IpAddr, SocketAddr};
+
+/// What packets put into sets, one of each.
+const LEARNT: [(&str, &str, &str); 12] = [
+    ("netdev", "begun-fragments-ip4", IN_FRAGMENTS4),
+    ("netdev", "foreign-fragments-ip4", IN_FRAGMENTS4),
+    (
+        "netdev",
+        "early-fragments-ip4",
+        "0x0a4e00070a4d0063 . 17 . 4660 . 185",
+    ),
+    ("netdev", "begun-fragments-ip6", IN_FRAGMENTS6),
+    ("netdev", "foreign-fragments-ip6", IN_FRAGMENTS6),
+    (
+        "netdev",
+        "early-fragments-ip6",
+        "0xfd780000000000000000000000000007fd770000000000000000000000000099 . 4660 . 1480",
+    ),
+    ("ip", "fresh-10.77.0.99", SEGMENT4),
+    ("ip", "orphans-10.77.0.99", SEGMENT4),
+    ("ip", "sighted-10.77.0.99", SEGMENT4),
+    ("ip6", "fresh-fd77--99", SEGMENT6),
+    ("ip6", "orphans-fd77--99", SEGMENT6),
+    ("ip6", "sighted-fd77--99", SEGMENT6),
+];
+const IN_FRAGMENTS4: &str = "0x0a4e00070a4d0063 . 17 . 4660";
+const IN_FRAGMENTS6: &str =
+    "0xfd780000000000000000000000000007fd770000000000000000000000000099 . 4660";
+const SEGMENT4: &str = "10.78.0.7 . 40000 . 7000 . 4660";
+const SEGMENT6: &str = "fd78::7 . 40000 . 7000 . 4660";
+
+fn load(node: &Node, rules: &str) -> Result<()> {
+    node.exec(&["nft", "-f", "-"]).stdin(rules).run()?;
+    Ok(())
+}
+
+fn list(node: &Node) -> Result<String> {
+    node.run(&["nft", "list", "ruleset"])
+}
+
+/// nft reads back what it lists here, where it is, and on another node; and what it lists there.
+fn expect_read_back(node: &Node, other: &Node) -> Result<()> {
+    for list_words in [
+        &["nft", "list", "ruleset"][..],
+        &["nft", "-s", "list", "ruleset"],
+    ] {
+        let listed = node.run(list_words)?;
+        node.exec(&["nft", "-c", "-f", "-"])
+            .stdin(listed.clone())
+            .run()
+            .context("where it is")?;
+        load(other, &listed).context("elsewhere")?;
+        let loaded = list(other)?;
+        other.run(&["nft", "flush", "ruleset"])?;
+        load(other, &loaded).context("what was loaded")?;
+        assert_eq!(still(&loaded), still(&list(other)?));
+        other.run(&["nft", "flush", "ruleset"])?;
+        let objects = |text: &str| {
+            let lines = text.lines().map(str::trim_start);
+            let is_object = |line: &&str| {
+                let mut kinds = ["table ", "chain ", "set ", "map ", "typeof ", "type "].iter();
+                kinds.any(|kind| line.starts_with(kind))
+            };
+            lines
+                .filter(is_object)
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(objects(&listed), objects(&loaded));
+    }
+    Ok(())
+}
+
+/// A connection in this bucket of 12.
+fn hold_in(client: &Client, vip: IpAddr, hasher: &Hasher, bucket: u16) -> Result<Held> {
+    let flow = client
+        .sources_for(vip, 200)
+        .into_iter()
+        .map(|source| (source, 40_000))
+        .find(|(source, port)| hasher.bucket(&flow_from(*source, *port), 12) == bucket);
+    client.hold(SocketAddr::new(vip, PORT), flow, HoldOptions::default())
+}
+
+/// Both VIPs own, drain and adopt buckets, with what packets put into sets.
+fn in_every_state(lab: &Lab, mode: HashMode, layout: Layout) -> Result<()> {
+    let (client, node, other) = (lab.client("c1")?, lab.node("n1")?, lab.node("n2")?);
+    node.serve(&SERVICES)?;
+    let mut held = Vec::new();
+    for vip in [V4, V6] {
+        let words = format!(
+            "up {vip} --nic eth0 --buckets 12 --own 0-4 --seed 7 --hash {} --layout {} \
+             --drain-timeout 300 --force",
+            mode.name(),
+            layout.name()
+        );
+        nodectl(&node, &words.split(' ').collect::<Vec<_>>())?;
+        expect_read_back(&node, &other).context("owned")?;
+        held.push(hold_in(&client, ip(vip), &hasher(mode, layout, 7), 1)?);
+        nodectl(&node, &["drain", vip, "1"])?;
+        nodectl(&node, &["take", vip, "5", "--adopt", "300"])?;
+    }
+    let lacks = |name: &str| mode == HashMode::SourceIp && name.contains("fragments");
+    for (family, set, element) in LEARNT.iter().filter(|(_, set, _)| !lacks(set)) {
+        let element = format!("{{ {element} }}");
+        node.run(&["nft", "add", "element", family, "clusterip", set, &element])?;
+    }
+    let listed = list(&node)?;
+    for state in [
+        "map leaving-",
+        "set flows-",
+        "set adopting-",
+        "set orphans-",
+    ] {
+        assert_eq!(listed.matches(state).count(), 2, "{state} in {listed}");
+    }
+    // One that is lost would mean that the rules are others, too.
+    expect_read_back(&node, &other).context("moving")?;
+    for held in held {
+        held.stop()?.expect_none_lost()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn nft_reads_back_what_it_lists_of_every_state_by_source() -> Result<()> {
+    for layout in Layout::ALL {
+        in_every_state(&Lab::new("saved-ip")?, HashMode::SourceIp, layout)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn nft_reads_back_what_it_lists_of_every_state_by_port() -> Result<()> {
+    for layout in Layout::ALL {
+        in_every_state(
+            &Lab::new("saved-port")?,
+            HashMode::SourceIpSourcePort,
+            layout,
+        )?;
+    }
+    Ok(())
+}
+
+#[test]
+fn nft_reads_back_what_it_lists_of_every_state_by_both_ports() -> Result<()> {
+    let mode = HashMode::SourceIpSourcePortDestPort;
+    for layout in Layout::ALL {
+        in_every_state(&Lab::new("saved-ports")?, mode, layout)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn nft_reads_back_what_it_lists_of_sixteen_vips_and_of_the_longest_descriptions() -> Result<()> {
+    let lab = Lab::new("saved-many")?;
+    let (node, other) = (lab.node("n1")?, lab.node("n2")?);
+    for n in 100..108 {
+        for vip in [format!("10.77.0.{n}"), format!("fd77::{n}")] {
+            agent(&vip).start(&node, 0)?;
+        }
+    }
+    for (vip, name, value) in [
+        (V4, "iflabel", "longest-1"),
+        (
+            "fd77:1234:1234:1234:1234:1234:1234:1234",
+            "cidr_netmask",
+            "16",
+        ),
+    ] {
+        let agent = agent(vip)
+            .with(name, value)
+            .with("clusterip_hash", "sourceip-sourceport-destport")
+            .with("drain_timeout", "86400")
+            .with("drop_unicast_in_l2_multicast", "false")
+            .variable("OCF_RESOURCE_INSTANCE", "resource-of-17-ab:0");
+        agent.start(&node, 0)?;
+        agent.call(&node, "monitor", 0)?.expect(0);
+        let about = format!("chain about-{}", vip.replace(':', "-"));
+        assert!(list(&node)?.contains(&about));
+    }
+    expect_read_back(&node, &other)
+}
+
+/// What a node with these VIPs saves that has four of their buckets.
+fn saved(lab: &Lab, agents: &[Agent]) -> Result<String> {
+    let node = lab.node("n9")?;
+    for agent in agents {
+        for instance in instances(0) {
+            agent.start(&node, instance)?;
+        }
+    }
+    let rules = list(&node)?;
+    assert!(rules.contains("goto to-host"));
+    for agent in agents {
+        for instance in instances(0) {
+            agent.call(&node, "stop", instance)?.expect(0);
+        }
+    }
+    Ok(rules)
+}
+
+fn owned(node: &Node, vip: &str) -> Result<serde_json::Value> {
+    let status = status(node)?;
+    let vips = status["vips"].as_array().expect("a list");
+    let found = vips.iter().find(|found| found["vip"] == vip);
+    Ok(found.map_or(serde_json::Value::Null, |found| found["owned"].clone()))
+}
+
+#[test]
+fn what_was_saved_owns_nothing_after_a_boot_and_a_start_makes_it_anew() -> Result<()> {
+    let lab = Lab::new("booted")?;
+    let agents = [agent(V4), agent(V6)];
+    let rules = saved(&lab, &agents)?;
+    let node = lab.node("n1")?;
+    load(&node, &rules)?;
+    for agent in &agents {
+        let probe = agent.clone().meta("interval", "0");
+        for instance in 0..12 {
+            probe.call(&node, "monitor", instance)?.expect(7);
+        }
+    }
+    let said = agents[0].call(&node, "monitor", 0)?.expect(7);
+    assert!(said.reason().contains("from a file"), "{}", said.stderr);
+    assert_eq!(owned(&node, V4)?, serde_json::json!([]));
+    let shown = node.output(&[&lab::built("nodectl")?.display().to_string(), "status"])?;
+    let shown = String::from_utf8_lossy(&shown.stderr).into_owned();
+    assert!(shown.contains("nodectl down 10.77.0.99"), "{shown}");
+
+    agents[0].start(&node, 5)?;
+    assert_eq!(owned(&node, V4)?, serde_json::json!([5]));
+    agents[0].call(&node, "monitor", 5)?.expect(0);
+    for instance in instances(0) {
+        agents[0].call(&node, "monitor", instance)?.expect(7);
+    }
+    // Of the other VIP nothing was here.
+    assert!(!list(&node)?.contains("fd77::99"));
+    agents[1].start(&node, 4)?;
+    assert_eq!(owned(&node, V6)?, serde_json::json!([4]));
+    agents[0].call(&node, "monitor", 5)?.expect(0);
+    for (agent, instance) in agents.iter().zip([5, 4]) {
+        agent.call(&node, "stop", instance)?.expect(0);
+    }
+    assert_eq!(left_on(&node)?, "");
+    Ok(())
+}
+
+#[test]
+fn what_was_saved_goes_with_a_stop_or_with_nodectl() -> Result<()> {
+    let lab = Lab::new("booted-stop")?;
+    let agents = [agent(V4), agent(V6)];
+    let rules = saved(&lab, &agents)?;
+    let node = lab.node("n1")?;
+    load(&node, &rules)?;
+    for agent in &agents {
+        agent.call(&node, "stop", 7)?.expect(0);
+    }
+    assert_eq!(left_on(&node)?, "");
+    load(&node, &rules)?;
+    for vip in [V4, V6] {
+        nodectl(&node, &["down", vip])?;
+    }
+    assert_eq!(left_on(&node)?, "");
+    load(&node, &rules)?;
+    nodectl(
+        &node,
+        &["up", V4, "--nic", "eth0", "--buckets", "4", "--own", "2"],
+    )?;
+    assert_eq!(owned(&node, V4)?, serde_json::json!([2]));
+    assert_eq!(status(&node)?["vips"][0]["manager"], "manual");
+    nodectl(&node, &["down", V4])?;
+    assert_eq!(left_on(&node)?, "");
+    Ok(())
+}
+
+#[test]
+fn what_was_saved_knows_nothing_of_how_the_second_lock_is_now() -> Result<()> {
+    let lab = Lab::new("booted-lock")?;
+    let rules = saved(&lab, &[agent(V4)])?;
+    let node = lab.node("n1")?;
+    let lock = "/proc/sys/net/ipv4/conf/eth0/drop_unicast_in_l2_multicast";
+    node.run(&["sh", "-ec", &format!("echo 1 > {lock}")])?;
+    load(&node, &rules)?;
+    agent(V4).call(&node, "stop", 7)?.expect(0);
+    assert_eq!(node.run(&["cat", lock])?.trim(), "1");
+    load(&node, &rules)?;
+    agent(V4).start(&node, 7)?;
+    agent(V4).call(&node, "stop", 7)?.expect(0);
+    assert_eq!(node.run(&["cat", lock])?.trim(), "1");
+    assert!(!list(&node)?.contains("clusterip"));
+    Ok(())
+}
+
+#[test]
+fn another_description_than_that_of_a_saved_file_starts() -> Result<()> {
+    let lab = Lab::new("booted-other")?;
+    let rules = saved(&lab, &[agent(V4)])?;
+    let node = lab.node("n1")?;
+    load(&node, &rules)?;
+    let other = agent(V4).with("hash_seed", "8");
+    other.start(&node, 2)?;
+    assert_eq!(owned(&node, V4)?, serde_json::json!([2]));
+    other.call(&node, "monitor", 2)?.expect(0);
+    other.call(&node, "stop", 2)?.expect(0);
+    assert_eq!(left_on(&node)?, "");
+    Ok(())
+}

@@ -5,6 +5,7 @@ use super::addressing::{is_sound, needed_route, reaches};
 use super::dataplane::{self, needs_membership};
 use super::installed::{installed, phases_of};
 use super::names::{bucket_of_key, buckets_map};
+use super::older::in_todays_words;
 use super::steps::with_vip;
 use crate::model::host::{Held, NicState, Observed};
 use crate::model::network::Network;
@@ -99,7 +100,8 @@ fn found(observed: &Observed, vip: &Vip, strict_link: bool) -> Pieces {
     let others = installed(&observed.rules).into_iter();
     all.extend(others.map(|known| (known.vip, known.phases)));
     let wording = dataplane::ruleset(&all);
-    let mut pieces = rule_pieces(&observed.rules, &wording, vip);
+    let rules = in_todays_words(&observed.rules, &wording);
+    let mut pieces = rule_pieces(&rules, &wording, vip);
     for (name, state) in &observed.nics {
         if name != vip.nic.as_str() && state.held(vip.address).is_some() {
             pieces.insert(

@@ -17,6 +17,7 @@ mod ingress;
 pub mod installed;
 pub mod leaving;
 pub mod names;
+mod older;
 pub mod removal;
 mod sentence;
 pub mod steps;

@@ -15,6 +15,7 @@ use super::dataplane::{self, needs_membership};
 use super::going;
 use super::guard::is_left_over;
 use super::installed::{Installed, find, installed, is_unreadable, phases_of};
+use super::older;
 use crate::model::bucket::BucketSet;
 use crate::model::change::Change;
 use crate::model::hash::Flow;
@@ -466,6 +467,7 @@ pub(super) fn with_vip(observed: &Observed, vip: &Vip, phases: &Phases) -> Rules
     vips.push((vip.clone(), phases.clone()));
     let mut wanted = dataplane::ruleset(&vips);
     remember_before(&mut wanted, observed);
+    older::keep_comments(&mut wanted, observed);
     let known = vips.iter().map(|(vip, _)| vip.address);
     let known: Vec<IpAddr> = known
         .chain(left_over.iter().map(|other| other.vip.address))

@@ -1,4 +1,5 @@
-//! What nft lists of our rules it reads back, in every state; and what was saved so owns and answers nothing.
+//! What nft lists of our rules it reads back, in every state; and what was saved so, or was written by an older
+//! version, owns and answers nothing that this node does not.
 //!
 //! All by the nft of the machine, whichever that is: `make test-trixie` has another one.
 
@@ -312,6 +313,65 @@ fn another_description_than_that_of_a_saved_file_starts() -> Result<()> {
     assert_eq!(owned(&node, V4)?, serde_json::json!([2]));
     other.call(&node, "monitor", 2)?.expect(0);
     other.call(&node, "stop", 2)?.expect(0);
+    assert_eq!(left_on(&node)?, "");
+    Ok(())
+}
+
+/// Sends recorded transactions to the kernel again: a message a line, in hex, a blank line behind each.
+const REPLAY: &str = "import socket, struct, sys\n\
+                      lines = [line for line in open(sys.argv[1]) if line[0] != '#']\n\
+                      kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)\n\
+                      for batch in ''.join(lines).split('\\n\\n'):\n\
+                      \tif not batch.strip():\n\
+                      \t\tcontinue\n\
+                      \tkernel.send(bytes.fromhex(batch))\n\
+                      \ttry:\n\
+                      \t\twhile True:\n\
+                      \t\t\tanswer = kernel.recv(65536, socket.MSG_DONTWAIT)\n\
+                      \t\t\tkind, error = struct.unpack('<4xH10xi', answer[:20])\n\
+                      \t\t\tassert kind == 2 and error == 0, error\n\
+                      \texcept BlockingIOError:\n\
+                      \t\tpass\n";
+
+/// What the agent of 0.1.0 wrote when it started the instances 0, 3, 6 and 9 of both VIPs.
+const RECORDED: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/scenarios/recorded/0.1.0.hex"
+);
+
+#[test]
+fn rules_that_0_1_0_wrote_are_known_and_repaired_without_losing_a_bucket() -> Result<()> {
+    let lab = Lab::new("older")?;
+    let node = lab.node("n1")?;
+    node.run(&["/usr/bin/python3", "-c", REPLAY, RECORDED])?;
+    let is_rules = |piece: &str| {
+        let mut kinds = ["table ", "chain ", "map ", "element "].iter();
+        kinds.any(|kind| piece.starts_with(kind))
+    };
+    let drifted = |node: &Node| -> Result<Vec<String>> {
+        let status = status(node)?;
+        let vips = status["vips"].as_array().expect("a list").iter();
+        let drift = vips.flat_map(|vip| vip["drift"].as_array().expect("a list"));
+        let pieces = drift.map(|drift| drift["piece"].as_str().expect("a text").to_owned());
+        Ok(pieces.filter(|piece| is_rules(piece)).collect())
+    };
+    assert_eq!(drifted(&node)?, Vec::<String>::new());
+    for vip in [V4, V6] {
+        assert_eq!(owned(&node, vip)?, serde_json::json!([0, 3, 6, 9]));
+        // Only the rules were recorded: the address is put back, and with it all buckets.
+        let agent = agent(vip);
+        agent.start(&node, 3)?;
+        for instance in instances(0) {
+            agent.call(&node, "monitor", instance)?.expect(0);
+        }
+        assert_eq!(owned(&node, vip)?, serde_json::json!([0, 3, 6, 9]));
+    }
+    assert!(list(&node)?.contains("as nft loads it"));
+    for vip in [V4, V6] {
+        for instance in instances(0) {
+            agent(vip).call(&node, "stop", instance)?.expect(0);
+        }
+    }
     assert_eq!(left_on(&node)?, "");
     Ok(())
 }

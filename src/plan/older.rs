@@ -1,0 +1,259 @@
+//! What the version 0.1.0 has written, which runs on when the agent is replaced by a newer one: the same
+//! judgement in other words. It is no drift; a start rewrites the rules, and a set is what it was made for
+//! as long as it is there. Pure.
+
+use super::guard;
+use super::installed::described;
+use super::names::{PORTS, PORTS_IP6, TO_HOST, about_chain, vip_chain, vip_of_chain};
+use super::sentence::REG0;
+use crate::model::host::Observed;
+use crate::model::ruleset::{Chain, Expr, Family, Header, Reg, Rule, Ruleset};
+
+/// Leaves descriptions as they are written where they say the same: the comment of a chain cannot be
+/// changed without the chain.
+pub(super) fn keep_comments(wanted: &mut Ruleset, observed: &Observed) {
+    let (Some(wanted), Some(found)) = (
+        wanted.get_mut(&Family::Netdev),
+        observed.rules.get(&Family::Netdev),
+    ) else {
+        return;
+    };
+    let vips: Vec<_> = wanted
+        .chains
+        .keys()
+        .filter_map(|name| vip_of_chain(name))
+        .collect();
+    for vip in vips {
+        let same =
+            described(wanted, vip).is_some_and(|vip| described(found, vip.address) == Some(vip));
+        if !same {
+            continue;
+        }
+        for name in [vip_chain(vip), about_chain(vip)] {
+            let comment = found.chains.get(&name).map(|chain| chain.comment.clone());
+            match (comment, wanted.chains.get_mut(&name)) {
+                (Some(comment), Some(chain)) => chain.comment = comment,
+                (None, _) => {
+                    wanted.chains.remove(&name);
+                }
+                (Some(comment), None) => {
+                    let mut chain = Chain::of([]);
+                    chain.comment = comment;
+                    wanted.chains.insert(name, chain);
+                }
+            }
+        }
+    }
+}
+
+/// The rules as they were found, but those of 0.1.0 in the words of today.
+pub(super) fn in_todays_words(found: &Ruleset, today: &Ruleset) -> Ruleset {
+    let mut rules = found.clone();
+    for (family, table) in &mut rules {
+        let Some(today) = today.get(family) else {
+            continue;
+        };
+        let mut is_older = false;
+        for (name, chain) in &mut table.chains {
+            let Some(words) = today.chains.get(name) else {
+                continue;
+            };
+            if chain.rules != words.rules && chain.rules == older(name, words) {
+                chain.rules = words.rules.clone();
+                is_older = true;
+            }
+        }
+        // Its rules looked all protocols up in one set.
+        if let Some(set) = today.sets.get(PORTS_IP6).filter(|_| is_older) {
+            table
+                .sets
+                .entry(PORTS_IP6.to_owned())
+                .or_insert_with(|| set.clone());
+        }
+    }
+    rules
+}
+
+/// The rules of a chain as 0.1.0 wrote them.
+fn older(name: &str, chain: &Chain) -> Vec<Rule> {
+    let guard = guard::rule();
+    let rules = chain.rules.iter();
+    rules
+        .filter(|rule| name != TO_HOST || **rule != guard)
+        .map(|rule| Rule {
+            exprs: older_exprs(&rule.exprs),
+            ..rule.clone()
+        })
+        .collect()
+}
+
+fn older_exprs(exprs: &[Expr]) -> Vec<Expr> {
+    let hashes = exprs.iter().any(|expr| matches!(expr, Expr::Hash { .. }));
+    let mut rest = exprs;
+    let mut all = Vec::new();
+    while let [expr, behind @ ..] = rest {
+        let two = behind.first().and_then(|other| match other {
+            Expr::And { to, mask, .. } if hashes && is_zero(expr, *to, mask) => Some(Expr::Load {
+                to: *to,
+                value: vec![0; 4],
+            }),
+            other => joined(expr, other),
+        });
+        rest = match &two {
+            Some(_) => &behind[1..],
+            None => behind,
+        };
+        match two {
+            Some(older) => all.push(older),
+            None => all.extend(older_expr(expr)),
+        }
+    }
+    all
+}
+
+/// Is it a zero for the hash?
+fn is_zero(load: &Expr, to: Reg, mask: &[u8]) -> bool {
+    let Expr::Payload {
+        header: Header::Network,
+        offset,
+        len,
+        ..
+    } = load
+    else {
+        return false;
+    };
+    let zero = matches!((offset, len, mask), (6, 2, [0x1f, 0xff]) | (0, 1, [0x80]));
+    zero && to != REG0
+}
+
+/// Two halves of an address were loaded at once.
+fn joined(one: &Expr, other: &Expr) -> Option<Expr> {
+    match (one, other) {
+        (
+            Expr::Payload {
+                header,
+                offset,
+                len: 8,
+                to: Reg(4),
+            },
+            Expr::Payload {
+                len: 8, to: Reg(6), ..
+            },
+        ) => Some(payload(*header, *offset, 16, Reg(4))),
+        _ => None,
+    }
+}
+
+fn older_expr(expr: &Expr) -> Vec<Expr> {
+    let network = |offset, len, to| payload(Header::Network, offset, len, to);
+    match expr {
+        Expr::Payload {
+            header: Header::Network,
+            offset,
+            len,
+            to,
+        } => match (offset, len) {
+            (12, 8) => vec![network(12, 4, *to), network(16, 4, Reg(to.0 + 1))],
+            (8, 32) => vec![network(8, 16, *to), network(24, 16, Reg(to.0 + 4))],
+            (42, 2) => vec![Expr::FragmentHeader {
+                offset: 2,
+                len: 2,
+                to: *to,
+            }],
+            _ => vec![expr.clone()],
+        },
+        Expr::Lookup { set, from, found } if set == PORTS_IP6 => vec![Expr::Lookup {
+            set: PORTS.to_owned(),
+            from: *from,
+            found: *found,
+        }],
+        other => vec![other.clone()],
+    }
+}
+
+fn payload(header: Header, offset: u32, len: u32, to: Reg) -> Expr {
+    Expr::Payload {
+        header,
+        offset,
+        len,
+        to,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::change::Change;
+    use crate::model::host::NicState;
+    use crate::model::mac::Mac;
+    use crate::model::phase::Phases;
+    use crate::model::vip::Vip;
+    use crate::model::vip::tests::any_vip;
+    use crate::plan::dataplane;
+    use crate::plan::diff;
+    use crate::plan::health::drift;
+    use crate::plan::installed::installed;
+    use crate::plan::steps::with_vip;
+    use proptest::prelude::*;
+
+    /// What 0.1.0 would have written.
+    fn of_0_1_0(vips: &[(Vip, Phases)]) -> Ruleset {
+        let mut rules = dataplane::ruleset(vips);
+        for table in rules.values_mut() {
+            for (name, chain) in &mut table.chains {
+                chain.rules = older(name, chain);
+            }
+            table.sets.remove(PORTS_IP6);
+        }
+        let netdev = rules.get_mut(&Family::Netdev).expect("a table");
+        for (vip, _) in vips {
+            let written = vip.written();
+            let written = written.replace(" hash ", " mode multicast hash ");
+            netdev.chains.remove(&about_chain(vip.address));
+            let chain = netdev.chains.get_mut(&vip_chain(vip.address));
+            chain.expect("a chain").comment = Some(written);
+        }
+        rules
+    }
+
+    fn moving(vip: Vip) -> (Vip, Phases) {
+        let mut phases = Phases::owning([0].into_iter().collect());
+        phases.take(vip.buckets.get() - 1, Some(1000));
+        phases.close(0);
+        phases.listed(0, true, 1000);
+        (vip, phases)
+    }
+
+    proptest! {
+        #[test]
+        fn what_0_1_0_wrote_is_known_and_changed_in_place(
+            vips in prop::collection::btree_map(any::<u8>(), any_vip(), 1..4),
+        ) {
+            let mut vips: Vec<_> = vips.into_values().map(moving).collect();
+            vips.dedup_by_key(|(vip, _)| vip.address);
+            let mut observed = Observed { rules: of_0_1_0(&vips), ..Observed::default() };
+            let state = NicState { mac: Some(Mac([2, 0, 0, 0, 0, 1])), ..NicState::default() };
+            observed.nics.insert("eth0".to_owned(), state);
+            let known: Vec<Vip> = installed(&observed.rules).into_iter().map(|known| known.vip).collect();
+            prop_assert_eq!(known.len(), vips.len());
+            prop_assert_ne!(&observed.rules, &dataplane::ruleset(&vips));
+            for (vip, phases) in &vips {
+                prop_assert!(known.contains(vip));
+                let of_rules = |piece: &str| {
+                    ["table", "chain", "map", "element"].iter().any(|kind| piece.starts_with(kind))
+                };
+                let drift = drift(&observed, vip, false);
+                let drift: Vec<_> = drift.into_iter().filter(|drift| of_rules(&drift.piece)).collect();
+                prop_assert_eq!(drift, vec![]);
+                for change in diff::changes(&observed.rules, &with_vip(&observed, vip, phases)) {
+                    let keeps = matches!(
+                        change,
+                        Change::FlushChain(..) | Change::AddRule(..) | Change::AddSet(..)
+                            | Change::AddElements(..)
+                    );
+                    prop_assert!(keeps, "{change:?}");
+                }
+            }
+        }
+    }
+}

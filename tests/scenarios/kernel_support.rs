@@ -59,11 +59,16 @@ pub fn kernel_has(
     }
 }
 
-/// Tells that the running scenario is skipped, past libtest, which hides what is printed.
+/// Tells that the running scenario is skipped here, and where it is not.
 pub fn skip(why: &str) {
+    tell_skipped(&format!("{why}; make test-guest runs it"));
+}
+
+/// Tells that the running scenario is skipped, past libtest, which hides what is printed.
+pub fn tell_skipped(why: &str) {
     let thread = std::thread::current();
     let name = thread.name().unwrap_or("a scenario").to_owned();
-    let line = format!("{name}: skipped, {why}; make test-guest runs it\n");
+    let line = format!("{name}: skipped, {why}\n");
     // Whoever does not read it cannot be told.
     let _ = std::io::stderr().write_all(line.as_bytes());
 }

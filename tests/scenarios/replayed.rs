@@ -6,13 +6,13 @@ use crate::draining_support::expect_no_double_answers_but_resets;
 use crate::product::*;
 use clusterip::model::hash::Hasher;
 use clusterip::model::moves::{BUCKETS, Event, FLOWS, Flow, NODES, Told, World, bucket};
-use lab::{Client, Context, Error, Lab, Node, Result, Witness};
+use lab::{Client, Context, Error, Lab, Node, Result, Witness, wait_until};
 use nix::sys::socket::{setsockopt, sockopt};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 use socket2::{Domain, SockRef, Socket, Type};
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -189,7 +189,17 @@ impl Replay {
             socket.connect_timeout(&to.into(), patience)?;
             Ok(socket.into())
         };
-        match (self.client.within(open)?, expected) {
+        // A program that is just being started holds copies of all sockets, and so the port of an old one.
+        let opened = wait_until("a port", PATIENCE, || {
+            let opened = self.client.within(open)?;
+            match opened {
+                Err(error) if error.kind() == ErrorKind::AddrNotAvailable => {
+                    Err(Error::new(error.to_string()))
+                }
+                opened => Ok(opened),
+            }
+        });
+        match (opened?, expected) {
             (Ok(stream), Some(_)) => {
                 stream.set_nodelay(true).context("TCP_NODELAY")?;
                 let waits = stream.set_read_timeout(Some(PATIENCE));

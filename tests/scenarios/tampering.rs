@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 /// How long a client waits for an answer that may never come.
-const PATIENCE: Duration = Duration::from_millis(250);
+fn patience() -> Duration {
+    lab::wait::prompt() / 4
+}
 
 /// What was done, and what the monitors of the first instance of each VIP say about it then.
 struct Tampering {
@@ -221,7 +223,7 @@ fn nobody_foreign_answers_and_pacemaker_repairs(tampering: &Tampering) -> Result
             let target = SocketAddr::new(vip, PORT);
             let every = Duration::from_millis(60);
             let sources = client.sources_for(vip, 12);
-            probes.push(client.probe(kind, target, sources, every, PATIENCE)?);
+            probes.push(client.probe(kind, target, sources, every, patience())?);
         }
     }
     for report in burst(&client, Duration::from_secs(3))? {
@@ -230,7 +232,7 @@ fn nobody_foreign_answers_and_pacemaker_repairs(tampering: &Tampering) -> Result
     for node in &sharing.nodes[tampered_with.clone()] {
         tamper(node, tampering)?;
     }
-    for report in burst(&client, PATIENCE)? {
+    for report in burst(&client, patience())? {
         for (n, name) in NODES.iter().enumerate() {
             let answers = report.by_node().get(*name).copied().unwrap_or_default();
             if !tampered_with.contains(&n) {
@@ -449,7 +451,7 @@ fn with_both_locks_broken_the_judge_sees_foreign_answers() -> Result<()> {
         tamper(node, &FLUSHED)?;
     }
     let witness = client.witness(&vips())?;
-    burst(&client, PATIENCE)?;
+    burst(&client, patience())?;
     let verdict = sharing.judge(&witness.finish()?);
     assert!(verdict.is_err(), "the judge is blind");
     Ok(())

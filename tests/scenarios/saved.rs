@@ -113,7 +113,8 @@ fn in_every_state(lab: &Lab, mode: HashMode, layout: Layout) -> Result<()> {
     }
     let lacks = |name: &str| mode == HashMode::SourceIp && name.contains("fragments");
     for (family, set, element) in LEARNT.iter().filter(|(_, set, _)| !lacks(set)) {
-        let element = format!("{{ {element} }}");
+        // So long that none ends meanwhile.
+        let element = format!("{{ {element} timeout 300s }}");
         node.run(&["nft", "add", "element", family, "clusterip", set, &element])?;
     }
     let listed = list(&node)?;

@@ -10,7 +10,7 @@ use super::newest;
 use super::parameters::{Essentials, Parameters};
 use super::prepare::{await_carrier, described_if_known, prepared};
 use crate::host::apply::Manners;
-use crate::host::cautions::cautions;
+use crate::host::cautions::{cautions, warn_of};
 use crate::host::features::missing;
 use crate::host::lock::lock;
 use crate::host::observe::{Kernel, ObserveError};
@@ -80,9 +80,7 @@ pub fn start(env: &Environment) -> Result<(), Failure> {
             vip.address, vip.nic, vip.mac
         );
         warn_of_configuration(env, &parameters);
-        for word in cautions(&mut kernel, &observed, &vip)? {
-            warn!("{word}");
-        }
+        warn_of(cautions(&mut kernel, &observed, &vip));
     }
     if done.iter().any(|step| matches!(step, Step::SetUp(_))) {
         info!("{} was down and has been set up", vip.nic);

@@ -2,8 +2,9 @@
 //!
 //! Running means that the kernel's map has the instance's bucket. The number of buckets is the
 //! kernel's: Pacemaker leaves running monitors with the `clone-max` of the time at which they were
-//! started. Nothing is locked and nothing is changed, but for one thing: a bucket that is adopted is
-//! owned as soon as nobody drains it any more.
+//! started. Nothing is locked and nothing is changed, but for two things: a bucket that is adopted is
+//! owned as soon as nobody drains it any more, and the way to the VIP's network is put back, which is no fault
+//! of the VIP's.
 
 use super::actions::enter_namespace;
 use super::adoption;
@@ -11,20 +12,29 @@ use super::environment::Environment;
 use super::exit::{Code, Failure};
 use super::parameters::{Essentials, Parameters};
 use super::resolve::describe;
+use crate::host::apply::Manners;
+use crate::host::lock::lock;
 use crate::host::observe::{Kernel, ObserveError};
 use crate::host::place::Place;
+use crate::host::reach::reach;
+use crate::model::bucket::BucketSet;
 use crate::model::host::Observed;
 use crate::model::phase::Phase;
 use crate::model::ruleset::Family;
 use crate::model::vip::{Nic, Vip};
+use crate::plan::addressing::is_cut_off;
 use crate::plan::guard::is_loaded;
-use crate::plan::health::{Drift, MISSING, drift};
+use crate::plan::health::{Drift, MISSING, drift, is_only_a_route};
 use crate::plan::installed::{find, is_unreadable, phases_of};
+use crate::plan::steps::Intent;
 use std::net::IpAddr;
+use std::time::Duration;
 use tracing::warn;
 
 /// The most pieces that an exit reason names.
 const NAMED: usize = 3;
+/// How long the lock is waited for where Pacemaker does not say how long a monitor may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The action `monitor`, and the probe.
 pub fn monitor(env: &Environment) -> Result<(), Failure> {
@@ -46,11 +56,16 @@ pub fn monitor(env: &Environment) -> Result<(), Failure> {
         let (observed, _) = kernel.observe(nic.as_ref(), Some(essentials.ip))?;
         Ok((nic, observed))
     });
-    let (nic, observed) = match looked {
+    let (nic, mut observed) = match looked {
         // Without nf_tables nothing can have been started.
         Err(error) if absent(&error) => return Err(Failure::not_running()),
         looked => looked.map_err(|error| generic(&error))?,
     };
+    if !env.is_probe() {
+        if let Some(mended) = with_route(env, &mut kernel, essentials.ip, &observed) {
+            observed = mended;
+        }
+    }
     judge(env, &essentials, number, nic, &observed)?;
     let Ok(bucket) = u16::try_from(number) else {
         return Ok(());
@@ -76,6 +91,43 @@ pub fn monitor(env: &Environment) -> Result<(), Failure> {
         adoption::tidy(&mut kernel, essentials.ip);
     }
     Ok(())
+}
+
+/// Puts the way to the VIP's network back, if nothing else is missing; the host then. Pacemaker would stop and start
+/// all instances for it. What fails here is told as drift.
+fn with_route(
+    env: &Environment,
+    kernel: &mut Kernel,
+    ip: IpAddr,
+    observed: &Observed,
+) -> Option<Observed> {
+    let vip = find(&observed.rules, ip)?.vip;
+    if !is_cut_off(observed, &vip) || !is_only_a_route(&drift(observed, &vip, false)) {
+        return None;
+    }
+    let patience = env.timeout().map_or(PATIENCE, |timeout| timeout / 3);
+    let lock = lock(patience).ok()?;
+    let intent = Intent::Take {
+        vip,
+        buckets: BucketSet::default(),
+        adopt_ms: None,
+    };
+    let reached = reach(kernel, &intent, Manners::default());
+    drop(lock);
+    match reached {
+        Ok(reached) => {
+            let words: Vec<String> = reached.done.iter().map(ToString::to_string).collect();
+            warn!(
+                "the way to the network of {ip} was gone: {}",
+                words.join(", ")
+            );
+            Some(reached.observed)
+        }
+        Err(error) => {
+            warn!("{error}");
+            None
+        }
+    }
 }
 
 /// What the first bucket's monitor has to say if the clone's number of instances is another one than that of the

@@ -197,8 +197,12 @@ impl Parameters {
         let nic = typed("nic").map(|nic| nic.parse::<NicName>()).transpose();
         let nic = nic.map_err(in_words("nic"))?;
         // As in IPaddr2: the one in nic counts, and netmask is the elder name of cidr_netmask.
-        let label = nic.as_ref().and_then(|nic| nic.label()).map(str::to_owned);
-        let label = label.or_else(|| typed("iflabel"));
+        // An IPv6 address has no label, and needs none.
+        let own = nic
+            .as_ref()
+            .and_then(|nic| nic.label())
+            .filter(|_| ip.is_ipv4());
+        let label = own.map(str::to_owned).or_else(|| typed("iflabel"));
         if let Some(label) = &label {
             check_label(label, None, ip).map_err(in_words("iflabel"))?;
         }

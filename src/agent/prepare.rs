@@ -11,6 +11,7 @@ use crate::host::place::{Place, PlaceError, place};
 use crate::host::second_lock;
 use crate::model::bucket::BucketCount;
 use crate::model::vip::Vip;
+use crate::plan::guard::is_loaded;
 use crate::plan::installed::find;
 use crate::plan::steps::Refusal;
 use crate::sys::route::RouteSocket;
@@ -68,7 +69,9 @@ pub(super) fn prepared(
 /// Where the VIP is, if it is here.
 fn installed_place(kernel: &mut Kernel, ip: IpAddr) -> Result<Option<Place>, Failure> {
     let snapshot = kernel.nft.snapshot().map_err(ObserveError::from)?;
-    Ok(find(&snapshot.rules, ip).map(|found| Place {
+    // What a file has loaded knows nothing of this host.
+    let found = find(&snapshot.rules, ip).filter(|_| !is_loaded(&snapshot.rules));
+    Ok(found.map(|found| Place {
         nic: found.vip.nic,
         prefix: found.vip.prefix,
     }))

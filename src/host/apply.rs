@@ -162,10 +162,15 @@ fn delete_address(
         sysctl::write(&path, 1)?;
     }
     let is_last = all.iter().filter(|held| held.addr.is_ipv4()).count() == 1;
-    let others = match is_last && address.is_ipv4() {
-        true => kernel.route.save_routes(index)?,
-        false => Vec::new(),
+    let others = match address {
+        IpAddr::V4(gone) if is_last => kernel.route.save_routes(index, gone),
+        _ => Ok(Vec::new()),
     };
+    // Whatever is with them, the address goes.
+    let others = others.unwrap_or_else(|error| {
+        warn!("routes may go with the last address of {nic}: {error}");
+        Vec::new()
+    });
     let deleted = kernel.route.delete_address(index, address, prefix);
     for error in kernel.route.restore(&others) {
         warn!("a route went with the last address of {nic}: {error}");

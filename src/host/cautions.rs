@@ -7,6 +7,7 @@ use crate::plan::installed::addresses;
 use crate::sys::route::{Address, Family, SCOPE_GLOBAL, SCOPE_SITE};
 use crate::sys::sysctl::{self, Key, SysctlPath};
 use std::net::IpAddr;
+use tracing::warn;
 
 /// A sentence for each.
 ///
@@ -34,6 +35,14 @@ pub fn cautions(
         words.extend(deaf(observed, vip, most));
     }
     Ok(words)
+}
+
+/// Says them in the log. What is not wrong must not fail for want of a look.
+pub fn warn_of(cautions: Result<Vec<String>, ObserveError>) {
+    match cautions {
+        Ok(words) => words.iter().for_each(|caution| warn!("{caution}")),
+        Err(error) => warn!("{error}"),
+    }
 }
 
 /// Can the node's own connections leave with this address?

@@ -121,6 +121,7 @@ mod tests {
             oif,
             table: 254,
             protocol: 2,
+            dead: false,
             metric,
         };
         let routes = [

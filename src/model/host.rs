@@ -128,13 +128,17 @@ impl NicState {
     }
 
     /// Is this address here without a sign that it is a VIP? Without its rules a VIP is known by what
-    /// survives a flush of them: that the kernel does not choose it as a source, or, as version 0.1.0 had
-    /// it, its membership, which no other VIP must need. Whatever has no such sign may be the node's own,
-    /// or another program's, and is not touched.
-    pub fn is_own(&self, address: IpAddr, membership: Option<Mac>) -> bool {
-        self.held(address).is_some_and(|held| {
-            let is_member = membership.is_some_and(|mac| self.memberships.contains(&mac));
-            !(held.no_source || address.is_ipv4() && is_member)
+    /// survives a flush of them: an IPv4 one by its membership on this interface (of scope host it is, too,
+    /// but so are other programs' addresses), an IPv6 one by being deprecated. Another VIP may need the
+    /// same membership (`shared`): then only both signs together count. Whatever has none may be the node's
+    /// own, or another program's, and is not touched.
+    pub fn is_own(&self, address: IpAddr, cluster_mac: Mac, shared: bool) -> bool {
+        self.held(address).is_some_and(|held| match address {
+            IpAddr::V4(_) => {
+                let is_member = self.memberships.contains(&cluster_mac);
+                !(is_member && (held.no_source || !shared))
+            }
+            IpAddr::V6(_) => !held.no_source,
         })
     }
 
@@ -146,7 +150,8 @@ impl NicState {
             other.secondary && other.prefix == held.prefix && network.contains(other.address)
         };
         let mut others = self.addresses.iter().filter(|other| *other != held);
-        let is_last = !others.any(|other| other.address.is_ipv4());
+        let stays = |other: &Held| other.address.is_ipv4() && other.valid_s.is_none();
+        let is_last = !others.any(stays);
         held.address.is_ipv6() || !is_last && (held.secondary || !self.addresses.iter().any(goes))
     }
 }

@@ -5,7 +5,7 @@ use super::outcome::Outcome;
 use super::{Context, DATA, Failure, NOT_PERMITTED, known, look};
 use crate::host::announce::Announcements;
 use crate::host::apply::Manners;
-use crate::host::cautions::cautions;
+use crate::host::cautions::{cautions, warn_of};
 use crate::host::lock::{Lock, lock};
 use crate::host::observe::Kernel;
 use crate::host::place::{Place, PlaceError, place};
@@ -17,12 +17,11 @@ use crate::model::mac::Mac;
 use crate::model::phase::Phases;
 use crate::model::seed::derived_seed;
 use crate::model::vip::{DRAIN_S, L2Mode, Manager, Vip, check_address};
-use crate::plan::guard::is_left_over;
-use crate::plan::installed::{Installed, find, phases_of};
+use crate::plan::guard::{is_left_over, is_loaded};
+use crate::plan::installed::{Installed, addresses, find, phases_of};
 use crate::plan::steps::Intent;
 use std::net::IpAddr;
 use std::time::Duration;
-use tracing::warn;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -66,12 +65,13 @@ pub fn up(args: &Up) -> Result<Outcome, Failure> {
     let taken = take_buckets(&mut kernel, vip, buckets, adopt_s, args.force);
     if taken.is_err() && !was_here {
         // What did not come up as a whole does not stay; the error is what matters.
-        let _ = leave(&mut kernel, address);
+        let now = kernel.observe(None, Some(address)).map(|(now, _)| now);
+        if now.is_ok_and(|now| addresses(&now.rules).contains(&address)) {
+            let _ = leave(&mut kernel, address);
+        }
     }
     if taken.is_ok() && !was_here {
-        for caution in cautions(&mut kernel, &observed, &shown)? {
-            warn!("{caution}");
-        }
+        warn_of(cautions(&mut kernel, &observed, &shown));
     }
     taken
 }
@@ -206,7 +206,8 @@ pub(super) fn described(
     // Before the route, so that the address is blamed.
     check_address(address).map_err(|error| Failure::new(DATA, error))?;
     let snapshot = kernel.nft.snapshot().map_err(super::ObserveError::from)?;
-    let installed = find(&snapshot.rules, address).map(|found| Place {
+    let installed = find(&snapshot.rules, address).filter(|_| !is_loaded(&snapshot.rules));
+    let installed = installed.map(|found| Place {
         nic: found.vip.nic,
         prefix: found.vip.prefix,
     });

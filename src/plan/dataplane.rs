@@ -38,7 +38,6 @@ const MOST_VIPS: u32 = 1024;
 // Why rules are there, for whoever reads 'nft list ruleset' at night.
 const DISPATCH: &str = "for a VIP?";
 const ACCEPTED: &str = "or TCP is ignored that came in a multicast frame";
-const AS_IT_CAME: &str = "to this node alone, or to another, which a promiscuous node sees too";
 const AGREED_PROBE: &str = "a node of the same description asks: silence is consent";
 const OTHER_INTERFACE: &str = "another interface must not say that the VIP is there";
 const CLUSTER_MAC: &str = "the VIP is at the cluster MAC";
@@ -71,12 +70,13 @@ fn netdev_table(vips: &[(Vip, Phases)]) -> Table {
         TO_HOST.to_owned(),
         Chain::of([
             guard::rule(),
+            // What comes to this node alone stays as it is, and what comes to another, which a promiscuous
+            // node sees too. Nothing accepts here, the base chain's policy does: so a second guard, of a
+            // file that is loaded on top, is reached as well.
             Sentence::because(ACCEPTED)
                 .pkttype_multicast()
                 .pkttype_host()
-                .accept()
                 .rule(),
-            Sentence::because(AS_IT_CAME).accept().rule(),
         ]),
     );
     for (vip, phases) in vips {

@@ -97,16 +97,17 @@ fn vanish(
             continue;
         };
         // Without its rules an address may be anybody's.
-        let sign = sign(observed, address, &nic, mac);
-        let ours = |_: &&Held| has_rules || !state.is_own(address, sign);
+        let shared = others_need(observed, address, &nic, mac);
+        let ours = |_: &&Held| has_rules || !state.is_own(address, mac, shared);
         let held: Vec<&Held> = state.forms(address).filter(ours).collect();
         let mut named = [described.as_ref(), place].into_iter().flatten();
         let here = !held.is_empty() || named.any(|(named, _)| *named == nic);
+        steps.extend(held.iter().map(|held| delete_address(&nic, held)));
+        // Routes that go with an interface's last address come back by way of ours.
         if here {
             steps.extend(routes_that_go(observed, address, &nic));
         }
-        steps.extend(held.iter().map(|held| delete_address(&nic, held)));
-        if here && state.memberships.contains(&mac) && !others_need(observed, address, &nic, mac) {
+        if here && state.memberships.contains(&mac) && !shared {
             let nic = nic.clone();
             steps.push(Step::LeaveMac { nic, mac });
         }
@@ -327,13 +328,8 @@ fn limit(observed: &Observed, address: IpAddr, left_ms: u64) -> Option<Step> {
     can_end.then(|| lifetime(&vip.nic, held, Some(valid_s)))
 }
 
-/// The membership by which an address without rules can be told for a VIP, if no other VIP explains it.
-pub(super) fn sign(observed: &Observed, address: IpAddr, nic: &Nic, mac: Mac) -> Option<Mac> {
-    (!others_need(observed, address, nic, mac)).then_some(mac)
-}
-
 /// Does another VIP on the interface need this MAC? Equal last octets share one.
-fn others_need(observed: &Observed, address: IpAddr, nic: &Nic, mac: Mac) -> bool {
+pub(super) fn others_need(observed: &Observed, address: IpAddr, nic: &Nic, mac: Mac) -> bool {
     others_unreadable(&observed.rules, address)
         || installed(&observed.rules).iter().any(|other| {
             other.vip.address != address && other.vip.nic == *nic && other.vip.mac == mac

@@ -31,8 +31,8 @@ pub(super) fn rule() -> Rule {
         .rule()
 }
 
-/// Were these rules loaded by nft from a file? Then they accept nothing, whatever else they say. Where they
-/// were loaded on top of the agent's the agent's accept, but which buckets they own nobody knows any more.
+/// Were these rules loaded by nft from a file? Then they accept nothing, whatever else they say, also
+/// where they were loaded on top of the agent's.
 pub fn is_loaded(rules: &Ruleset) -> bool {
     let table = rules.get(&Family::Netdev);
     let chain = table.and_then(|table| table.chains.get(TO_HOST));

@@ -30,6 +30,13 @@ pub struct Drift {
 /// What a piece says where there is nothing.
 pub const MISSING: &str = "missing";
 const THERE: &str = "there";
+const ROUTE: &str = "route ";
+
+/// Is it nothing but the way to its network? That goes when somebody sets the interface down and up, or with
+/// another one that was as good; nothing is wrong with the VIP, and it can be put back.
+pub fn is_only_a_route(drift: &[Drift]) -> bool {
+    !drift.is_empty() && drift.iter().all(|drift| drift.piece.starts_with(ROUTE))
+}
 
 /// A VIP's canonical description: its pieces by name, each in words.
 type Pieces = BTreeMap<String, String>;
@@ -85,7 +92,9 @@ fn expected(observed: &Observed, vip: &Vip) -> Pieces {
         pieces.insert(membership_piece(vip), "joined".to_owned());
     }
     let state = observed.nics.get(vip.nic.as_str());
-    if let Some(network) = state.and_then(|state| needed_route(state, vip)) {
+    // An interface that is down has no routes, and is a piece of its own.
+    let up = state.filter(|state| state.admin_up);
+    if let Some(network) = up.and_then(|state| needed_route(state, vip)) {
         pieces.insert(route_piece(vip, &network), THERE.to_owned());
     }
     if vip.lock && state.is_none_or(|state| state.lock(vip.address).is_some()) {
@@ -122,7 +131,8 @@ fn found(observed: &Observed, vip: &Vip, strict_link: bool) -> Pieces {
     if let Some(text) = held_text(state, vip) {
         pieces.insert(address_piece(vip), text);
     }
-    if let Some(network) = needed_route(state, vip).filter(|network| reaches(state, network)) {
+    let route = needed_route(state, vip).filter(|_| state.admin_up);
+    if let Some(network) = route.filter(|network| reaches(state, network)) {
         pieces.insert(route_piece(vip, &network), THERE.to_owned());
     }
     if needs_membership(vip) && state.memberships.contains(&vip.mac) {
@@ -166,7 +176,7 @@ fn held_text(state: &NicState, vip: &Vip) -> Option<String> {
     let forms: Vec<&Held> = state.forms(vip.address).collect();
     match forms.as_slice() {
         [] => None,
-        [held] if is_sound(held, vip) => Some(address_text(vip)),
+        [held] if is_sound(state, held, vip) => Some(address_text(vip)),
         forms => {
             let forms: Vec<String> = forms.iter().map(|held| form_text(held)).collect();
             Some(forms.join(" and "))
@@ -190,7 +200,7 @@ fn form_text(held: &Held) -> String {
 }
 
 fn route_piece(vip: &Vip, network: &Network) -> String {
-    format!("route {network} by {}", vip.nic)
+    format!("{ROUTE}{network} by {}", vip.nic)
 }
 
 fn membership_piece(vip: &Vip) -> String {

@@ -7,7 +7,7 @@ use super::installed::described;
 use super::names::{PORTS, PORTS_IP6, TO_HOST, about_chain, vip_chain, vip_of_chain};
 use super::sentence::REG0;
 use crate::model::host::Observed;
-use crate::model::ruleset::{Chain, Expr, Family, Header, Reg, Rule, Ruleset};
+use crate::model::ruleset::{Chain, Expr, Family, Header, Reg, Rule, Ruleset, Verdict};
 
 /// Leaves descriptions as they are written where they say the same: the comment of a chain cannot be
 /// changed without the chain.
@@ -76,15 +76,37 @@ pub(super) fn in_todays_words(found: &Ruleset, today: &Ruleset) -> Ruleset {
 
 /// The rules of a chain as 0.1.0 wrote them.
 fn older(name: &str, chain: &Chain) -> Vec<Rule> {
-    let guard = guard::rule();
+    if name == TO_HOST {
+        return older_to_host(chain);
+    }
     let rules = chain.rules.iter();
     rules
-        .filter(|rule| name != TO_HOST || **rule != guard)
         .map(|rule| Rule {
             exprs: older_exprs(&rule.exprs),
             ..rule.clone()
         })
         .collect()
+}
+
+/// It had no guard, and accepted by itself.
+fn older_to_host(chain: &Chain) -> Vec<Rule> {
+    let guard = guard::rule();
+    let accept = Expr::Verdict(Verdict::Accept);
+    let mut rules: Vec<Rule> = chain
+        .rules
+        .iter()
+        .filter(|rule| **rule != guard)
+        .cloned()
+        .collect();
+    let last = Rule {
+        exprs: vec![accept.clone()],
+        ..guard
+    };
+    for rule in &mut rules {
+        rule.exprs.push(accept.clone());
+    }
+    rules.push(last);
+    rules
 }
 
 fn older_exprs(exprs: &[Expr]) -> Vec<Expr> {

@@ -367,11 +367,7 @@ fn take(
                 differences: "it cannot be read".to_owned(),
             });
         }
-        None if state.is_own(
-            vip.address,
-            going::sign(observed, vip.address, &vip.nic, vip.mac),
-        ) =>
-        {
+        None if is_own(observed, state, vip) => {
             return Err(Refusal::OwnAddress {
                 address: vip.address,
                 nic: vip.nic.clone(),
@@ -419,6 +415,11 @@ fn take(
         (_, None) => steps.push(Step::Look(vip.address, Look::Flows)),
     }
     Ok(steps)
+}
+
+fn is_own(observed: &Observed, state: &NicState, vip: &Vip) -> bool {
+    let shared = going::others_need(observed, vip.address, &vip.nic, vip.mac);
+    state.is_own(vip.address, vip.mac, shared)
 }
 
 /// What is left of the VIP by another description goes.

@@ -10,10 +10,11 @@
 
 mod decode;
 mod error;
+mod saved;
 mod types;
 mod wire;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -26,8 +27,8 @@ use netlink_packet_route::route::{
 };
 use tracing::debug;
 
-pub use decode::SavedRoute;
 pub use error::RouteError;
+pub use saved::SavedRoute;
 pub use types::{
     Added, Address, ConnectedRoute, Deleted, Family, Link, MAIN_TABLE, NAME_MAX, NewAddress,
     NewRoute, SCOPE_GLOBAL, SCOPE_HOST, SCOPE_SITE, lost_with,
@@ -268,12 +269,12 @@ impl RouteSocket {
         message.header.address_family = family.wire();
         message.header.table = RouteHeader::RT_TABLE_MAIN;
         let mut found = self.connected(message, family, &what)?;
-        found.retain(|route| route.table == MAIN_TABLE);
+        found.retain(|route| route.table == MAIN_TABLE && !route.dead);
         Ok(found)
     }
 
     /// The connected routes of one interface in one table, as
-    /// [`connected_routes`](Self::connected_routes). The kernel looks for them, so that a large
+    /// [`connected_routes`](Self::connected_routes), dead ones too. The kernel looks for them, so that a large
     /// table costs little.
     ///
     /// # Errors
@@ -312,13 +313,17 @@ impl RouteSocket {
         decoded(&answers, what, |answer| decode::connected(answer, family))
     }
 
-    /// All IPv4 routes by one interface but those that the kernel itself keeps, to be brought back by
+    /// All IPv4 routes by one interface that are to outlast an address, to be brought back by
     /// [`restore`](Self::restore): the kernel deletes them with the interface's last IPv4 address
     /// (`net/ipv4/fib_frontend.c`, `fib_inetaddr_event()`), whoever brought them.
     ///
     /// # Errors
-    /// As [`links`](Self::links).
-    pub fn save_routes(&mut self, index: u32) -> Result<Vec<SavedRoute>, RouteError> {
+    /// As [`links`](Self::links), but for routes that cannot be read: those are passed over.
+    pub fn save_routes(
+        &mut self,
+        index: u32,
+        gone: Ipv4Addr,
+    ) -> Result<Vec<SavedRoute>, RouteError> {
         let what = format!("list the IPv4 routes of interface index {index}");
         let mut message = RouteMessage::default();
         message.header.address_family = Family::V4.wire();
@@ -330,13 +335,21 @@ impl RouteSocket {
             Err(error) if nothing_there(&error) => return Ok(Vec::new()),
             other => other?,
         };
-        let saved = decoded(&answers, &what, decode::saved)?;
-        Ok(saved.into_iter().filter(|it| it.oif == index).collect())
+        let saved = |answer| saved::saved(answer, index, gone).ok().flatten();
+        Ok(answers.iter().filter_map(saved).collect())
     }
 
     /// Adds these routes again, unless they are there. Those that could not be added, in words.
     pub fn restore(&mut self, routes: &[SavedRoute]) -> Vec<RouteError> {
         let mut left: Vec<&SavedRoute> = routes.iter().collect();
+        // A route that leads elsewhere too is there yet, with a dead part. Routes of equal next hops share them
+        // (`fib_find_info()`), and so the dead part, until all of them are gone.
+        for route in routes.iter().filter(|route| route.has_other_ways) {
+            let message = RouteNetlinkMessage::DelRoute(route.message.clone());
+            if let Err(error) = self.wire.change(message, 0, &route.what) {
+                debug!("{error}");
+            }
+        }
         loop {
             let before = left.len();
             let mut errors = Vec::new();

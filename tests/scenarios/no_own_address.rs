@@ -241,13 +241,18 @@ fn the_last_address_of_an_interface_takes_no_route_with_it() -> Result<()> {
     let node = lab.node("n1")?;
     ip_lines(
         &node,
-        "addr flush dev eth0 scope global\n\
+        "link add eth1 type veth peer name far1\nlink set eth1 up\nlink set far1 up\n\
+         addr add 10.9.0.1/24 dev eth1\naddr flush dev eth0 scope global\n\
          route add 192.0.2.0/24 dev eth0 proto static metric 50\n\
-         route add 198.51.100.0/24 dev eth0 table 77 mtu 1400\n\
+         route add 198.51.100.0/24 dev eth0 table 777 mtu 1400\n\
+         route add 198.51.100.0/25 dev eth0 congctl reno\n\
+         route add 198.51.101.0/24 dev eth0 proto kernel\n\
          route add default via 192.0.2.1 dev eth0 proto static\n\
-         route add 203.0.113.0/24 via 203.0.113.9 dev eth0 onlink metric 9\n",
+         route add 203.0.113.0/24 via 203.0.113.9 dev eth0 onlink metric 9\n\
+         route add 203.0.114.0/24 nexthop via 192.0.2.1 dev eth0 nexthop via 192.0.2.2 dev eth0\n\
+         route add 203.0.115.0/24 nexthop via 192.0.2.1 dev eth0 nexthop via 10.9.0.2 dev eth1\n",
     )?;
-    let all = || node.run(&["sh", "-ec", "ip route; ip route show table 77"]);
+    let all = || node.run(&["sh", "-ec", "ip route; ip route show table 777"]);
     let before = all()?;
     let agent = Agent::new("192.0.2.99", 4).with("cidr_netmask", "24");
     agent.start(&node, 0)?;
@@ -255,5 +260,216 @@ fn the_last_address_of_an_interface_takes_no_route_with_it() -> Result<()> {
     agent.call(&node, "stop", 0)?.expect(0);
     assert_eq!(all()?, before);
     assert!(!addresses(&node)?.contains("192.0.2.99"));
+    // A gateway to which only the VIP's own route leads.
+    ip_lines(&node, "route flush dev eth0\n")?;
+    agent.start(&node, 0)?;
+    ip_lines(&node, "route add default via 192.0.2.1 metric 7\n")?;
+    agent.call(&node, "stop", 0)?.expect(0);
+    let left = all()?;
+    assert!(
+        left.contains("default via 192.0.2.1 dev eth0 metric 7"),
+        "{left}"
+    );
+    Ok(())
+}
+
+#[test]
+fn vips_that_end_by_themselves_take_no_route_with_them() -> Result<()> {
+    let lab = Lab::new("ending-alone")?;
+    let client = lab.client("c1")?;
+    let node = serving(&lab, &["n1"])?.remove(0);
+    ip_lines(&client, "route add 192.0.2.0/24 dev eth0\n")?;
+    let agents = PUBLIC.map(|vip| {
+        let agent = Agent::new(vip, 4).with("cidr_netmask", "24");
+        agent.with("drain_timeout", "3")
+    });
+    for (agent, vip) in agents.iter().zip(PUBLIC) {
+        for instance in 0..4 {
+            agent.start(&node, instance)?;
+        }
+        expect_answered_by(&client, ip(vip), 20, &["n1"])?;
+    }
+    let own = format!("{}/24", node.v4());
+    ip_lines(
+        &node,
+        &format!("route add default via 203.0.113.1 dev eth0 onlink\naddr del {own} dev eth0\n"),
+    )?;
+    let options = lab::HoldOptions {
+        interval: Duration::from_millis(500),
+        timeout: Duration::from_secs(30),
+    };
+    let held = PUBLIC.map(|vip| {
+        let flows = client
+            .sources_for(ip(vip), 20)
+            .into_iter()
+            .map(|source| (source, 20_000));
+        client.hold(
+            SocketAddr::new(ip(vip), PORT),
+            flows.collect::<Vec<_>>(),
+            options,
+        )
+    });
+    let held = held.into_iter().collect::<Result<Vec<_>>>()?;
+    for agent in &agents {
+        for instance in 0..4 {
+            agent.call(&node, "stop", instance)?.expect(0);
+        }
+    }
+    let limited = addresses(&node)?;
+    let ending = limited
+        .lines()
+        .filter(|line| line.contains("192.0.2.") && !line.contains("forever"))
+        .count();
+    assert!(ending < 2, "the last one must not end by itself: {limited}");
+    lab.wait_until(
+        "both to be gone",
+        lab::wait::patient(Duration::from_secs(30)),
+        || match addresses(&node)?.contains("192.0.2.") {
+            false => Ok(()),
+            true => Err(Error::new("still there")),
+        },
+    )?;
+    assert!(
+        node.run(&["ip", "route"])?
+            .contains("default via 203.0.113.1")
+    );
+    for one in held {
+        one.abort()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_way_to_the_network_is_put_back_by_the_monitor() -> Result<()> {
+    let lab = Lab::new("way-back")?;
+    let node = lab.node("n1")?;
+    let agent = Agent::new("192.0.2.99", 4).with("cidr_netmask", "24");
+    let agent6 = Agent::new(PUBLIC6, 4).with("cidr_netmask", "64");
+    let way = || -> Result<bool> {
+        Ok(node
+            .run(&["ip", "route"])?
+            .contains("192.0.2.0/24 dev eth0 proto 67"))
+    };
+    // A wider one was as good, as long as it was there.
+    ip_lines(&node, "addr add 192.0.2.50/16 dev eth0\n")?;
+    agent.start(&node, 0)?;
+    assert!(!way()?);
+    ip_lines(&node, "addr del 192.0.2.50/16 dev eth0\n")?;
+    assert!(nodectl(&node, &["status"])?.contains("route 192.0.2.0/24"));
+    agent.call(&node, "monitor", 0)?.expect(0);
+    assert!(way()?);
+    // Another VIP's way is none to rely on.
+    up(&node, "192.0.2.98/16", "0")?;
+    nodectl(&node, &["down", "192.0.2.98"])?;
+    expect_healthy(&node, 1, "the wider VIP went")?;
+    // Down and up.
+    agent6.start(&node, 0)?;
+    node.run(&["ip", "link", "set", "eth0", "down"])?;
+    let lenient = agent.clone().with("check_link_status", "false");
+    lenient.call(&node, "monitor", 0)?.expect(0);
+    node.run(&["ip", "link", "set", "eth0", "up"])?;
+    agent.call(&node, "monitor", 0)?.expect(0);
+    assert!(way()?);
+    // Routes that are passed over for want of a carrier are there.
+    node.sysctl("net.ipv4.conf.eth0.ignore_routes_with_linkdown", "1")?;
+    lab.cable("n1", false)?;
+    lab.wait_until(
+        "the carrier to go",
+        lab::wait::patient(Duration::from_secs(10)),
+        || match node
+            .run(&["ip", "link", "show", "eth0"])?
+            .contains("NO-CARRIER")
+        {
+            true => Ok(()),
+            false => Err(Error::new("it is there")),
+        },
+    )?;
+    lenient.call(&node, "monitor", 0)?.expect(0);
+    lenient.start(&node, 1)?;
+    Ok(())
+}
+
+#[test]
+fn addresses_of_scope_host_that_others_added_are_left_alone() -> Result<()> {
+    let lab = Lab::new("scope-host")?;
+    let node = lab.node("n1")?;
+    // As for LVS with direct routing, or keepalived.
+    ip_lines(
+        &node,
+        "addr add 10.77.0.99/32 dev lo scope host\naddr add 10.77.0.98/32 dev eth0 scope host\n\
+         link add br0 type bridge\nlink add p0 type veth peer name p1\nlink set p0 master br0\n",
+    )?;
+    let all = || node.run(&["ip", "-o", "-4", "addr"]);
+    let before = all()?;
+    for vip in ["10.77.0.99", "10.77.0.98"] {
+        nodectl(&node, &["down", vip])?;
+        Agent::new(vip, 4).call(&node, "stop", 0)?.expect(0);
+        assert_eq!(all()?, before);
+    }
+    // What is refused changes nothing.
+    nodectl_fails(
+        &node,
+        &[
+            "up",
+            "10.77.0.99/24",
+            "--nic",
+            "p0",
+            "--buckets",
+            "4",
+            "--own",
+            "0",
+        ],
+    )?;
+    nodectl_fails(
+        &node,
+        &[
+            "up",
+            "10.77.0.98/24",
+            "--nic",
+            "eth0",
+            "--buckets",
+            "4",
+            "--own",
+            "0",
+        ],
+    )?;
+    assert_eq!(all()?, before);
+    // Another VIP's membership makes none of them a VIP.
+    up(&node, "10.78.0.99/24", "0")?;
+    nodectl(&node, &["down", "10.77.0.99"])?;
+    nodectl(&node, &["down", "10.78.0.99"])?;
+    assert_eq!(all()?, before);
+    Ok(())
+}
+
+#[test]
+fn addresses_that_version_0_1_0_added_are_sound_and_put_right_by_a_start() -> Result<()> {
+    let lab = Lab::new("older-forms")?;
+    let node = lab.node("n1")?;
+    for (vip, prefix, old) in [
+        (V4, "24", "10.77.0.99/24 brd + dev eth0"),
+        (V4, "32", "10.77.0.99/32 dev eth0 noprefixroute"),
+        (V4, "16", "10.77.0.99/16 dev eth0 noprefixroute"),
+        (V6, "64", "fd77::99/64 dev eth0 nodad preferred_lft 0"),
+    ] {
+        let agent = Agent::new(vip, 4).with("cidr_netmask", prefix);
+        agent.start(&node, 0)?;
+        let host = if vip == V4 { "32" } else { "128" };
+        ip_lines(
+            &node,
+            &format!("addr del {vip}/{host} dev eth0\naddr add {old}\n"),
+        )?;
+        agent.call(&node, "monitor", 0)?.expect(0);
+        agent.start(&node, 1)?;
+        let shown = node.run(&["ip", "-o", "addr", "show", "to", vip])?;
+        assert!(
+            shown.contains(&format!("{vip}/{host}")) && shown.lines().count() == 1,
+            "{shown}"
+        );
+        for instance in [0, 1] {
+            agent.call(&node, "stop", instance)?.expect(0);
+        }
+        assert_eq!(node.run(&["ip", "-o", "addr", "show", "to", vip])?, "");
+    }
     Ok(())
 }

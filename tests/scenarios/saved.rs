@@ -335,10 +335,7 @@ const REPLAY: &str = "import socket, struct, sys\n\
                       \t\tpass\n";
 
 /// What the agent of 0.1.0 wrote when it started the instances 0, 3, 6 and 9 of both VIPs.
-const RECORDED: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/scenarios/recorded/0.1.0.hex"
-);
+const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/recorded/0.1.0.hex");
 
 #[test]
 fn rules_that_0_1_0_wrote_are_known_and_repaired_without_losing_a_bucket() -> Result<()> {
@@ -373,6 +370,65 @@ fn rules_that_0_1_0_wrote_are_known_and_repaired_without_losing_a_bucket() -> Re
             agent(vip).call(&node, "stop", instance)?.expect(0);
         }
     }
+    assert_eq!(left_on(&node)?, "");
+    Ok(())
+}
+
+#[test]
+fn buckets_that_have_moved_since_are_not_revived_by_a_file_loaded_on_top() -> Result<()> {
+    let lab = Lab::new("on-top")?;
+    let client = lab.client("c1")?;
+    let nodes = serving(&lab, &["n1", "n2"])?;
+    let vips = [V4, V6];
+    let up = |node: &Node, vip: &str, own: &str| {
+        let all = ["up", vip, "--nic", "eth0", "--buckets", "4", "--own", own];
+        nodectl(node, &all).map(drop)
+    };
+    for vip in vips {
+        up(&nodes[0], vip, "0-3")?;
+    }
+    let rules = list(&nodes[0])?;
+    for vip in vips {
+        nodectl(&nodes[0], &["release", vip, "0-3", "--now"])?;
+        up(&nodes[1], vip, "0-3")?;
+    }
+    // Without a word of flushing.
+    nodes[0].exec(&["nft", "-f", "-"]).stdin(rules).run()?;
+    for vip in vips {
+        let witness = client.witness(&[ip(vip)])?;
+        expect_answered_by(&client, ip(vip), 60, &["n2"])?;
+        witness.finish()?.expect_no_double_answers()?;
+        assert_eq!(owned(&nodes[0], vip)?, serde_json::json!([]));
+    }
+    for vip in vips {
+        nodectl(&nodes[0], &["down", vip])?;
+    }
+    assert_eq!(left_on(&nodes[0])?, "");
+    Ok(())
+}
+
+#[test]
+fn where_a_vip_goes_is_not_told_by_a_saved_file() -> Result<()> {
+    let lab = Lab::new("booted-elsewhere")?;
+    let agent = agent(V4).without("nic");
+    let rules = saved(&lab, std::slice::from_ref(&agent))?;
+    let node = lab.node("n1")?;
+    // The network is on another interface since, and wider.
+    let own = node.v4();
+    let moved = format!(
+        "addr flush dev eth0\nlink add lan1 type veth peer name far1\nlink set lan1 up\nlink set far1 up\n\
+         addr add {own}/16 dev lan1\n"
+    );
+    node.exec(&["ip", "-batch", "-"]).stdin(moved).run()?;
+    load(&node, &rules)?;
+    agent.start(&node, 0)?;
+    let status = status(&node)?;
+    assert_eq!(status["vips"][0]["nic"], "lan1");
+    assert!(
+        node.run(&["ip", "route"])?
+            .contains("10.77.0.0/16 dev lan1 proto 67")
+    );
+    agent.call(&node, "stop", 0)?.expect(0);
     assert_eq!(left_on(&node)?, "");
     Ok(())
 }

@@ -7,8 +7,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use netlink_packet_core::{NlasIterator, Parseable};
-use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage, RouteMessageBuffer};
+use netlink_packet_core::NlasIterator;
 
 use super::wire::Answer;
 use super::{Address, ConnectedRoute, Family, Link};
@@ -17,19 +16,16 @@ use crate::model::network::Network;
 // include/uapi/linux/rtnetlink.h
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
-const RTM_NEWROUTE: u16 = 24;
+pub(super) const RTM_NEWROUTE: u16 = 24;
 const RT_SCOPE_LINK: u8 = 253;
 const RTN_UNICAST: u8 = 1;
 const RTNH_F_DEAD: u32 = 1;
-const RTA_DST: u16 = 1;
-const RTA_OIF: u16 = 4;
-const RTA_GATEWAY: u16 = 5;
+pub(super) const RTA_DST: u16 = 1;
+pub(super) const RTA_OIF: u16 = 4;
+pub(super) const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
-const RTA_TABLE: u16 = 15;
-const RTA_VIA: u16 = 18;
-const RTA_NH_ID: u16 = 30;
-const RTPROT_KERNEL: u8 = 2;
-const RTNH_F_ONLINK: u32 = 4;
+pub(super) const RTA_TABLE: u16 = 15;
+pub(super) const RTA_VIA: u16 = 18;
 // include/uapi/linux/if_link.h, if_arp.h, if.h
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
@@ -148,8 +144,7 @@ pub(super) fn connected(answer: &Answer, family: Family) -> Result<Option<Connec
     }
     let header: &[u8; 12] = header(answer)?;
     let [af, prefix, _, _, table, protocol, scope, kind, ..] = *header;
-    if family_of(af) != Some(family) || kind != RTN_UNICAST || u32_at(header, 8) & RTNH_F_DEAD != 0
-    {
+    if family_of(af) != Some(family) || kind != RTN_UNICAST {
         return Ok(None);
     }
     let attributes = attributes(answer, header.len())?;
@@ -176,53 +171,12 @@ pub(super) fn connected(answer: &Answer, family: Family) -> Result<Option<Connec
         table,
         protocol,
         metric,
-    }))
-}
-
-/// A route as the kernel told it, to be told to the kernel again.
-#[derive(Debug, Clone)]
-pub struct SavedRoute {
-    pub(super) message: RouteMessage,
-    pub(super) oif: u32,
-    pub(super) what: String,
-}
-
-/// A route that somebody added, whole; `None` for every other message, for what the kernel brings with
-/// addresses, and for what leads nowhere by an interface of its own.
-pub(super) fn saved(answer: &Answer) -> Result<Option<SavedRoute>, String> {
-    if answer.kind != RTM_NEWROUTE {
-        return Ok(None);
-    }
-    let header: &[u8; 12] = header(answer)?;
-    let [_, prefix, _, _, _, protocol, ..] = *header;
-    let known = attributes(answer, header.len())?;
-    let Some(oif) = number(&known, RTA_OIF)?.filter(|_| protocol != RTPROT_KERNEL) else {
-        return Ok(None);
-    };
-    let buffer =
-        RouteMessageBuffer::new_checked(&answer.body).map_err(|error| error.to_string())?;
-    let mut message = RouteMessage::parse(&buffer).map_err(|error| error.to_string())?;
-    // What the kernel tells and does not take.
-    message.header.flags = RouteFlags::from_bits_retain(u32_at(header, 8) & RTNH_F_ONLINK);
-    let is_nexthop = known.contains_key(&RTA_NH_ID);
-    message.attributes.retain(|attribute| match attribute {
-        RouteAttribute::CacheInfo(_) => false,
-        RouteAttribute::Oif(_) | RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => !is_nexthop,
-        _ => true,
-    });
-    let network = match known.get(&RTA_DST) {
-        Some(v) => Network::of(ip(v, Family::V4)?, prefix).to_string(),
-        None => "everywhere".to_owned(),
-    };
-    Ok(Some(SavedRoute {
-        message,
-        oif,
-        what: format!("bring back the route to {network}"),
+        dead: u32_at(header, 8) & RTNH_F_DEAD != 0,
     }))
 }
 
 /// The fixed part at the head of a message.
-fn header<const N: usize>(answer: &Answer) -> Result<&[u8; N], String> {
+pub(super) fn header<const N: usize>(answer: &Answer) -> Result<&[u8; N], String> {
     answer.body.first_chunk().ok_or_else(|| {
         format!(
             "message type {} with {} bytes, not {N} or more",
@@ -233,7 +187,7 @@ fn header<const N: usize>(answer: &Answer) -> Result<&[u8; N], String> {
 }
 
 /// The attributes by kind.
-fn attributes(answer: &Answer, offset: usize) -> Result<HashMap<u16, &[u8]>, String> {
+pub(super) fn attributes(answer: &Answer, offset: usize) -> Result<HashMap<u16, &[u8]>, String> {
     by_kind(answer.body.get(offset..).unwrap_or_default())
 }
 
@@ -261,7 +215,7 @@ fn by_kind(bytes: &[u8]) -> Result<HashMap<u16, &[u8]>, String> {
     Ok(found)
 }
 
-fn number(attributes: &HashMap<u16, &[u8]>, kind: u16) -> Result<Option<u32>, String> {
+pub(super) fn number(attributes: &HashMap<u16, &[u8]>, kind: u16) -> Result<Option<u32>, String> {
     let Some(value) = attributes.get(&kind) else {
         return Ok(None);
     };
@@ -391,7 +345,8 @@ mod tests {
                 oif: 2,
                 table: 254,
                 protocol: 2,
-                metric: 0
+                metric: 0,
+                dead: false
             }
         );
         assert_eq!(connected(&good, Family::V6).unwrap(), None);

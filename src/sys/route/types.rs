@@ -187,6 +187,8 @@ pub struct ConnectedRoute {
     /// The metric (priority): the lower wins. IPv4 has 0 by default, the
     /// kernel's own IPv6 routes 256.
     pub metric: u32,
+    /// Is it passed over, for want of a carrier, say (`RTNH_F_DEAD`)?
+    pub dead: bool,
 }
 
 /// A connected route that is to be, or to go: to a network, by an interface, without a preferred

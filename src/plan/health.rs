@@ -3,6 +3,7 @@
 
 use super::addressing::{is_sound, needed_route, reaches};
 use super::dataplane::{self, needs_membership};
+use super::guard::is_loaded;
 use super::installed::{installed, phases_of};
 use super::names::{bucket_of_key, buckets_map};
 use super::older::in_todays_words;
@@ -45,6 +46,14 @@ type Pieces = BTreeMap<String, String>;
 ///
 /// `strict_link` says that an interface without a carrier is a fault.
 pub fn drift(observed: &Observed, vip: &Vip, strict_link: bool) -> Vec<Drift> {
+    // Every piece would differ, and none would say why.
+    if is_loaded(&observed.rules) {
+        return vec![Drift {
+            piece: "rules".to_owned(),
+            expected: "as the agent writes them".to_owned(),
+            found: "loaded by nft from a file".to_owned(),
+        }];
+    }
     let expected = expected(observed, vip);
     let found = found(observed, vip, strict_link);
     if digest(&expected) == digest(&found) {

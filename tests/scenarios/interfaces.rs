@@ -1,7 +1,7 @@
 //! The interface of a VIP: what it may be, how it may be named, and that validate-all says of it what a
 //! start would.
 
-use crate::kernel_support::ip_lines;
+use crate::kernel_support::{ip_lines, kernel_has};
 use crate::product::*;
 use lab::{Error, Lab, Node, Result};
 use std::time::Duration;
@@ -10,86 +10,82 @@ fn shown(node: &Node, vip: &str) -> Result<String> {
     node.run(&["ip", "-o", "addr", "show", "to", vip])
 }
 
-#[test]
-fn a_port_or_slave_is_refused_and_drift_and_a_vrf_is_none() -> Result<()> {
-    let lab = Lab::new("enslaved")?;
+/// A VIP's interface comes under another one: that is drift, stops, and is refused from then on.
+fn expect_refused_below(lab: &Lab, kind: &str, name: &str, made_by: &str) -> Result<()> {
     let node = lab.node("n1")?;
-    for (kind, name) in [("bridge", "br0"), ("bond", "bond0")] {
-        let master = match kind {
-            "bond" => format!("link add {name} type bond mode active-backup\n"),
-            _ => format!("link add {name} type {kind}\n"),
-        };
-        if node
-            .exec(&["ip", "-batch", "-"])
-            .stdin(master)
-            .run()
-            .is_err()
-        {
-            crate::kernel_support::skip(&format!("this kernel has no {kind}"));
-            continue;
-        }
-        let agent = Agent::new(V4, 4).with("cidr_netmask", "24");
-        agent.start(&node, 0)?;
-        // A bond takes only what is down.
-        ip_lines(
-            &node,
-            &format!("link set eth0 down\nlink set eth0 master {name}\nlink set eth0 up\n"),
-        )?;
-        let reason = agent
-            .call(&node, "monitor", 0)?
-            .expect(1)
-            .reason()
-            .to_owned();
-        assert!(reason.contains("interface eth0"), "{reason}");
-        let status = status(&node)?;
-        let drift = status["vips"][0]["drift"].to_string();
-        assert!(
-            drift.contains(&format!("a port of the {kind} {name}")),
-            "{drift}"
-        );
-        agent.call(&node, "stop", 0)?.expect(0);
-        assert_eq!(shown(&node, V4)?, "");
-        for vip in [V4, V6] {
-            let agent =
-                Agent::new(vip, 4).with("cidr_netmask", if vip == V4 { "24" } else { "64" });
-            let reason = agent.call(&node, "start", 0)?.expect(5).reason().to_owned();
-            assert!(
-                reason.starts_with(&format!("use {name}: eth0 is a port of")),
-                "{reason}"
-            );
-            assert_eq!(shown(&node, vip)?, "");
-        }
-        let (code, said) = nodectl_fails(
-            &node,
-            &["up", &format!("{V4}/24"), "--nic", "eth0", "--buckets", "4"],
-        )?;
-        assert!(
-            code == 65 && said.contains(&format!("use {name}")),
-            "{said}"
-        );
-        assert_eq!(node.run(&["nft", "list", "ruleset"])?, "");
-        ip_lines(
-            &node,
-            &format!("link set eth0 nomaster\nlink del {name}\nlink set eth0 up\n"),
-        )?;
+    ip_lines(&node, made_by)?;
+    let agent = Agent::new(V4, 4).with("cidr_netmask", "24");
+    agent.start(&node, 0)?;
+    // A bond takes only what is down.
+    ip_lines(
+        &node,
+        &format!("link set eth0 down\nlink set eth0 master {name}\nlink set eth0 up\n"),
+    )?;
+    let answer = agent.call(&node, "monitor", 0)?.expect(1);
+    assert!(
+        answer.reason().contains("interface eth0"),
+        "{}",
+        answer.stderr
+    );
+    let status = status(&node)?;
+    let drift = status["vips"][0]["drift"].to_string();
+    let wanted = format!("a port of the {kind} {name}");
+    assert!(drift.contains(&wanted), "{drift}");
+    agent.call(&node, "stop", 0)?.expect(0);
+    assert_eq!(shown(&node, V4)?, "");
+    for (vip, prefix) in [(V4, "24"), (V6, "64")] {
+        let agent = Agent::new(vip, 4).with("cidr_netmask", prefix);
+        let answer = agent.call(&node, "start", 0)?.expect(5);
+        let wanted = format!("use {name}: eth0 is a port of");
+        assert!(answer.reason().starts_with(&wanted), "{}", answer.stderr);
+        assert_eq!(shown(&node, vip)?, "");
     }
-    let vrf = "link add red type vrf table 77\nlink set red up\nlink set eth0 master red\n";
-    if node.exec(&["ip", "-batch", "-"]).stdin(vrf).run().is_err() {
-        crate::kernel_support::skip("this kernel has no VRFs");
+    let up = ["up", &format!("{V4}/24"), "--nic", "eth0", "--buckets", "4"];
+    let (code, said) = nodectl_fails(&node, &up)?;
+    assert!(
+        code == 65 && said.contains(&format!("use {name}")),
+        "{said}"
+    );
+    assert_eq!(node.run(&["nft", "list", "ruleset"])?, "");
+    Ok(())
+}
+
+#[test]
+fn a_port_of_a_bridge_is_refused_and_drift() -> Result<()> {
+    let lab = Lab::new("port")?;
+    expect_refused_below(&lab, "bridge", "br0", "link add br0 type bridge\n")
+}
+
+#[test]
+fn a_slave_of_a_bond_is_refused_and_drift() -> Result<()> {
+    let made_by = "link add bond0 type bond mode active-backup\n";
+    if !kernel_has("bonds", &["bonding"], |node| ip_lines(node, made_by))? {
         return Ok(());
     }
+    let lab = Lab::new("slave")?;
+    expect_refused_below(&lab, "bond", "bond0", made_by)
+}
+
+#[test]
+fn in_a_vrf_the_way_to_the_network_is_in_its_table() -> Result<()> {
+    let made_by = "link add red type vrf table 77\n";
+    if !kernel_has("VRFs", &["vrf"], |node| ip_lines(node, made_by))? {
+        return Ok(());
+    }
+    let lab = Lab::new("vrf")?;
+    let node = lab.node("n1")?;
+    ip_lines(&node, made_by)?;
+    ip_lines(&node, "link set red up\nlink set eth0 master red\n")?;
     for (vip, prefix) in [("192.0.2.99", "24"), ("2001:db8::99", "64")] {
         let agent = Agent::new(vip, 4).with("cidr_netmask", prefix);
         agent.start(&node, 0)?;
         agent.call(&node, "monitor", 0)?.expect(0);
         let all = || {
-            node.run(&[
-                "sh",
-                "-ec",
-                "ip route show table 77; ip -6 route show table 77",
-            ])
+            let tables = "ip route show table 77; ip -6 route show table 77";
+            node.run(&["sh", "-ec", tables])
         };
         assert!(all()?.contains("proto 67"), "{}", all()?);
+        assert!(!node.run(&["ip", "route"])?.contains("proto 67"));
         agent.call(&node, "stop", 0)?.expect(0);
         assert!(!all()?.contains("proto 67"), "{}", all()?);
     }

@@ -111,7 +111,8 @@ impl Rig {
                 let spread = self.cluster.spread(&format!("res{n}x"))?;
                 let here: usize = nodes.iter().filter_map(|name| spread.get(*name)).sum();
                 if here != self.buckets || spread.values().sum::<usize>() != self.buckets {
-                    return Err(Error::new(format!("{spread:?}")));
+                    let failures = self.cluster.failures()?;
+                    return Err(Error::new(format!("res{n}x: {spread:?}, {failures:#?}")));
                 }
             }
             self.cluster.wait_idle()

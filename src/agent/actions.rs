@@ -18,7 +18,7 @@ use crate::host::reach::{ReachError, Reached, reach};
 use crate::host::sweeper::sweep_later;
 use crate::model::bucket::{BucketCount, BucketSet};
 use crate::model::vip::Vip;
-use crate::plan::installed::{find, phases_of};
+use crate::plan::installed::{Installed, find, phases_of};
 use crate::plan::steps::{Intent, Refusal, Step, steps};
 use crate::sys::netns::{self, Home, NetnsError};
 use crate::sys::nft::NftError;
@@ -173,7 +173,8 @@ fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<
     let (intent, cut) = (leave(1000 * u64::from(essentials.drain_s)), leave(0));
     let manners = Manners::default();
     let found = find(&observed.rules, ip);
-    if let Some(found) = found.filter(|found| found.vip.manager != essentials.manager) {
+    let is_others = |found: &&Installed| found.vip.manager != essentials.manager;
+    if let Some(found) = found.as_ref().filter(is_others) {
         warn!(
             "nothing to stop: {ip} is here by {}, not by {}",
             found.vip.manager, essentials.manager
@@ -181,7 +182,7 @@ fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<
         return Ok(());
     }
     // Only the stop of an orphan comes without the clone's attributes.
-    let found = find(&observed.rules, ip).filter(|_| env.clone_max().is_none());
+    let found = found.filter(|_| env.clone_max().is_none());
     if let (Some(found), Ok(gone)) = (found, &buckets) {
         if !gone.shared_with(&found.phases.owned).is_empty() {
             warn!("{}", orphaned(number, gone, &found.vip));

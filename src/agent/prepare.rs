@@ -7,15 +7,12 @@ use super::parameters::Parameters;
 use super::resolve::describe;
 use crate::host::apply::StepError;
 use crate::host::observe::{Kernel, ObserveError};
-use crate::host::place::{Place, PlaceError, place};
+use crate::host::place::{PlaceError, installed_place, place};
 use crate::host::second_lock;
 use crate::model::bucket::BucketCount;
 use crate::model::vip::Vip;
-use crate::plan::guard::is_loaded;
-use crate::plan::installed::find;
 use crate::plan::steps::Refusal;
 use crate::sys::route::RouteSocket;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// How long an interface that was down is given to find its carrier, where the action's time-out leaves more.
@@ -48,33 +45,15 @@ pub(super) fn prepared(
     parameters: &Parameters,
     buckets: BucketCount,
 ) -> Result<Vip, Failure> {
-    let installed = match (&parameters.nic, parameters.prefix) {
-        (Some(_), Some(_)) => None,
-        _ => installed_place(kernel, parameters.ip)?,
-    };
-    let place = place(
-        &mut kernel.route,
-        parameters.ip,
-        parameters.nic.as_ref(),
-        parameters.prefix,
-        installed.as_ref(),
-    )?;
+    let (ip, nic, prefix) = (parameters.ip, parameters.nic.as_ref(), parameters.prefix);
+    let installed = installed_place(&mut kernel.nft, ip, nic, prefix);
+    let installed = installed.map_err(ObserveError::from)?;
+    let place = place(&mut kernel.route, ip, nic, prefix, installed.as_ref())?;
     let vip = describe(parameters, place, buckets)?;
     require_link(kernel, parameters, &vip)?;
     second_lock::ready(&vip)
         .map_err(|error| Failure::new(Code::Installed, StepError::Lock(error)))?;
     Ok(vip)
-}
-
-/// Where the VIP is, if it is here.
-fn installed_place(kernel: &mut Kernel, ip: IpAddr) -> Result<Option<Place>, Failure> {
-    let snapshot = kernel.nft.snapshot().map_err(ObserveError::from)?;
-    // What a file has loaded knows nothing of this host.
-    let found = find(&snapshot.rules, ip).filter(|_| !is_loaded(&snapshot.rules));
-    Ok(found.map(|found| Place {
-        nic: found.vip.nic,
-        prefix: found.vip.prefix,
-    }))
 }
 
 /// An interface without a carrier cannot serve anything, if anybody cares. One that is down is set up.

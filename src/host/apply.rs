@@ -3,6 +3,7 @@
 use super::agreement::{Disagreement, agree};
 use super::announce::{Announcements, announce};
 use super::observe::{Kernel, flow_of};
+use super::second_lock;
 use crate::model::host::{NicState, Observed};
 use crate::model::network::Network;
 use crate::model::vip::{Nic, longest_prefix};
@@ -76,8 +77,7 @@ pub fn apply(
             *generation = kernel.nft.apply(changes, *generation)?;
         }
         Step::Lock { nic, family, on } => {
-            let family = Family::of(family);
-            let path = SysctlPath::new(family, nic.as_str(), Key::DropUnicastInL2Multicast)?;
+            let path = second_lock::path(nic.as_str(), Family::of(family))?;
             sysctl::write(&path, i32::from(*on)).map_err(StepError::Lock)?;
         }
         Step::Join { nic, mac } => mcast::join(nic.as_str(), mac.0)?,

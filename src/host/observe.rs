@@ -1,6 +1,7 @@
 //! Looking at the host: our tables, and the interfaces that matter to our VIPs.
 
 use super::place::find_link;
+use super::second_lock;
 use crate::model::hash::Flow;
 use crate::model::host::{Connection, Held, Master, NicState, Observed, Route};
 use crate::model::mac::Mac;
@@ -229,6 +230,6 @@ fn state_of(link: &Link, all: &[Address]) -> Result<NicState, ObserveError> {
 
 /// The second lock of an interface; `None` where the family is switched off.
 fn locked(nic: &str, family: route::Family) -> Result<Option<bool>, SysctlError> {
-    let path = SysctlPath::new(family, nic, Key::DropUnicastInL2Multicast)?;
+    let path = second_lock::path(nic, family)?;
     Ok(sysctl::read(&path)?.map(|value| value != 0))
 }

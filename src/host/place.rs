@@ -3,6 +3,9 @@
 
 use crate::model::vip::{Nic, NicName, VipError};
 use crate::plan::addressing::ROUTE_PROTOCOL;
+use crate::plan::guard::is_loaded;
+use crate::plan::installed::find;
+use crate::sys::nft::{NftError, NftSocket};
 use crate::sys::route::{ConnectedRoute, Family, Link, RouteError, RouteSocket};
 use std::net::IpAddr;
 
@@ -52,6 +55,25 @@ pub fn find_link(route: &mut RouteSocket, nic: &NicName) -> Result<Option<Link>,
         }
     }
     Ok(None)
+}
+
+/// Where the VIP is already, if it is here; looked for only where the interface or the prefix was not given.
+pub fn installed_place(
+    nft: &mut NftSocket,
+    ip: IpAddr,
+    nic: Option<&NicName>,
+    prefix: Option<u8>,
+) -> Result<Option<Place>, NftError> {
+    if nic.is_some() && prefix.is_some() {
+        return Ok(None);
+    }
+    let snapshot = nft.snapshot()?;
+    // What a file has loaded knows nothing of this host.
+    let found = find(&snapshot.rules, ip).filter(|_| !is_loaded(&snapshot.rules));
+    Ok(found.map(|found| Place {
+        nic: found.vip.nic,
+        prefix: found.vip.prefix,
+    }))
 }
 
 /// The interface and the prefix: those that were given, and for the rest those of `installed`, where the

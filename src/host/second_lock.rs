@@ -4,10 +4,12 @@ use crate::model::vip::Vip;
 use crate::sys::route::Family;
 use crate::sys::sysctl::{self, Key, SysctlError, SysctlPath};
 
-/// The setting of the VIP's interface and family.
-pub fn path(vip: &Vip) -> Result<SysctlPath, SysctlError> {
-    let family = Family::of(&vip.address);
-    SysctlPath::new(family, vip.nic.as_str(), Key::DropUnicastInL2Multicast)
+/// The setting of an interface and a family.
+///
+/// # Errors
+/// [`SysctlError::BadName`].
+pub fn path(nic: &str, family: Family) -> Result<SysctlPath, SysctlError> {
+    SysctlPath::new(family, nic, Key::DropUnicastInL2Multicast)
 }
 
 /// Is it set, or could it be? Nothing is changed.
@@ -18,7 +20,7 @@ pub fn ready(vip: &Vip) -> Result<(), SysctlError> {
     if !vip.lock {
         return Ok(());
     }
-    let path = path(vip)?;
+    let path = path(vip.nic.as_str(), Family::of(&vip.address))?;
     match sysctl::read(&path)? {
         Some(0) => sysctl::check_writable(&path, 1),
         _ => Ok(()),

@@ -8,7 +8,7 @@ use crate::host::apply::Manners;
 use crate::host::cautions::{cautions, warn_of};
 use crate::host::lock::{Lock, lock};
 use crate::host::observe::Kernel;
-use crate::host::place::{Place, PlaceError, place};
+use crate::host::place::{PlaceError, installed_place, place};
 use crate::host::reach::{Reached, reach};
 use crate::host::sweeper::sweep_later;
 use crate::model::bucket::BucketSet;
@@ -17,7 +17,7 @@ use crate::model::mac::Mac;
 use crate::model::phase::Phases;
 use crate::model::seed::derived_seed;
 use crate::model::vip::{DRAIN_S, L2Mode, Manager, Vip, check_address};
-use crate::plan::guard::{is_left_over, is_loaded};
+use crate::plan::guard::is_left_over;
 use crate::plan::installed::{Installed, addresses, find, phases_of};
 use crate::plan::steps::Intent;
 use std::net::IpAddr;
@@ -205,13 +205,9 @@ pub(super) fn described(
 ) -> Result<Vip, Failure> {
     // Before the route, so that the address is blamed.
     check_address(address).map_err(|error| Failure::new(DATA, error))?;
-    let snapshot = kernel.nft.snapshot().map_err(super::ObserveError::from)?;
-    let installed = find(&snapshot.rules, address).filter(|_| !is_loaded(&snapshot.rules));
-    let installed = installed.map(|found| Place {
-        nic: found.vip.nic,
-        prefix: found.vip.prefix,
-    });
     let nic = args.nic.as_ref();
+    let installed = installed_place(&mut kernel.nft, address, nic, prefix);
+    let installed = installed.map_err(super::ObserveError::from)?;
     let place = place(&mut kernel.route, address, nic, prefix, installed.as_ref());
     let place = place.map_err(|error| match error {
         PlaceError::Route(error) => super::ObserveError::from(error).into(),

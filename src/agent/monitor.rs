@@ -214,7 +214,18 @@ fn judge(
     let drift = drift(observed, &found.vip, parameters.check_link_status);
     match drift.is_empty() {
         true => Ok(()),
-        false => Err(Failure::new(Code::Generic, in_words(&drift))),
+        false => {
+            // It may be gone when somebody looks.
+            for Drift {
+                piece,
+                expected,
+                found,
+            } in &drift
+            {
+                warn!("{piece}: {found} instead of {expected}");
+            }
+            Err(Failure::new(Code::Generic, in_words(&drift)))
+        }
     }
 }
 

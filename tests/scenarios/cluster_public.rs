@@ -88,9 +88,11 @@ impl Rig {
         for (n, vip) in self.vips.iter().enumerate() {
             let prefix = if vip.is_ipv4() { 24 } else { 64 };
             let buckets = self.buckets;
+            // Two CPUs have to carry the monitors of all nodes.
+            let interval = if self.vips.len() > 4 { "10s" } else { "3s" };
             text += &format!(
                 "primitive res{n}x ocf:rust:ClusterIP params ip={vip} nic=eth0 cidr_netmask={prefix} \
-                 hash_seed={n} op monitor interval=3s timeout=60s op start timeout=60s op stop \
+                 hash_seed={n} op monitor interval={interval} timeout=60s op start timeout=60s op stop \
                  timeout=60s meta resource-stickiness=0\n\
                  clone clone{n}x res{n}x meta globally-unique=true clone-max={buckets} \
                  clone-node-max={buckets} interleave=true\n"

@@ -89,3 +89,46 @@ fn sixteen_vips_share_one_interface_and_one_stops_without_the_others_noticing() 
     }
     Ok(())
 }
+
+/// The kernel counts what a transaction prepares when it goes on with a list that it gives in parts: what comes next
+/// has been listed or is left out, and nothing of the kind is said.
+#[test]
+fn somebody_elses_transaction_changes_nothing_of_what_is_read() -> Result<()> {
+    /// Enough that their preparation takes a while.
+    const RULES: usize = 2000;
+    const TIMES: usize = 60;
+    let lab = Lab::new("prepared")?;
+    let node = &serving(&lab, &["n1"])?[0];
+    let vips: Vec<String> = (100..108)
+        .flat_map(|n| [format!("10.77.0.{n}"), format!("fd77::{n}")])
+        .collect();
+    for vip in &vips {
+        agent(vip).start(node, 0)?;
+    }
+    let before = nodectl(node, &["ruleset", "--json"])?;
+    // Only checked, so that nothing is ever changed.
+    let checked = "insert rule netdev clusterip to-host counter\n".repeat(RULES);
+    let checks = std::thread::scope(|scope| {
+        let looks = scope.spawn(|| {
+            (0..TIMES).try_for_each(|n| {
+                let vip = &vips[n % vips.len()];
+                agent(vip).call(node, "monitor", 0)?.expect(0);
+                let now = nodectl(node, &["ruleset", "--json"])?;
+                assert_eq!(now, before, "at look {n}");
+                Ok::<(), lab::Error>(())
+            })
+        });
+        let mut checks = 0;
+        while !looks.is_finished() {
+            let check = node.exec(&["nft", "-c", "-f", "-"]);
+            check.stdin(checked.as_str()).run()?;
+            checks += 1;
+        }
+        looks.join().expect("no panic")?;
+        Ok::<usize, lab::Error>(checks)
+    })?;
+    lab.progress().say(format!(
+        "{checks} checks of {RULES} rules beside {TIMES} looks"
+    ));
+    Ok(())
+}

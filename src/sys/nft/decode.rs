@@ -50,8 +50,8 @@ pub(super) fn chain(of: Family, body: &[u8]) -> Option<(String, Chain)> {
     ))
 }
 
-/// A rule of ours and the name of its chain.
-pub(super) fn rule(body: &[u8]) -> Option<(String, Rule)> {
+/// A rule of ours.
+pub(super) fn rule(body: &[u8]) -> Option<Rule> {
     let attributes = Attributes::read(body);
     if attributes.text(RULE_TABLE)? != TABLE {
         return None;
@@ -64,7 +64,7 @@ pub(super) fn rule(body: &[u8]) -> Option<(String, Rule)> {
             rule.count = rule.count.or(count);
         }
     }
-    Some((attributes.text(RULE_CHAIN)?, rule))
+    Some(rule)
 }
 
 /// A set of ours, without its elements, and its name.

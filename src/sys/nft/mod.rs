@@ -8,8 +8,10 @@ mod decode;
 mod encode;
 mod expr;
 mod numbers;
+mod read;
 mod socket;
 mod wire;
 mod words;
 
-pub use socket::{NftError, NftSocket, Snapshot};
+pub use read::Snapshot;
+pub use socket::{NftError, NftSocket};

@@ -1,12 +1,11 @@
-//! The conversation with the kernel: requests, dumps, transactions.
+//! The conversation with the kernel: questions and transactions.
 
 #![allow(unsafe_code)]
 
-use super::numbers::*;
+use super::encode;
 use super::wire::{SUBSYSTEM, Writer};
-use super::{decode, encode};
 use crate::model::change::Change;
-use crate::model::ruleset::{Chain, Family, Lifetime, Ruleset, Set, TABLE, Table};
+use crate::model::ruleset::Lifetime;
 use crate::sys::errno::{io_words, words};
 use crate::sys::process::close_elsewhere;
 use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
@@ -15,15 +14,6 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use tracing::debug;
-
-/// What our tables were, all at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Snapshot {
-    /// Our tables.
-    pub rules: Ruleset,
-    /// The generation of the kernel's whole ruleset, for [`NftSocket::apply`].
-    pub generation: u32,
-}
 
 /// What can go wrong between us and nf_tables.
 #[derive(Debug, thiserror::Error)]
@@ -111,9 +101,7 @@ pub struct NftSocket {
 }
 
 /// The first question of every conversation.
-const GENERATION: &str = "asking for the generation";
-/// How often a dump is tried that other transactions keep interrupting.
-const ATTEMPTS: u32 = 50;
+pub(super) const GENERATION: &str = "asking for the generation";
 /// Room for one answer of the kernel; it never sends more than 32 KiB at once in a dump.
 const BUFFER: usize = 64 * 1024;
 /// Room for a transaction and for its acknowledgements; the largest has some thousand messages.
@@ -165,32 +153,6 @@ impl NftSocket {
         if let Err(error) = close_elsewhere(&self.socket) {
             debug!("closing the socket here: {error}");
         }
-    }
-
-    /// Reads all of our tables, again and again until no transaction came between.
-    pub fn snapshot(&mut self) -> Result<Snapshot, NftError> {
-        for _ in 0..ATTEMPTS {
-            let before = self.generation()?;
-            let rules = match self.read_all() {
-                Ok(rules) => rules,
-                // It was interrupted, or what a list named was gone when it was asked for.
-                Err(NftError::Outdated) => continue,
-                Err(NftError::Refused { errno, .. }) if errno == libc::ENOENT => {
-                    if self.generation()? == before {
-                        return Err(NftError::Restless(1));
-                    }
-                    continue;
-                }
-                Err(other) => return Err(other),
-            };
-            if self.generation()? == before {
-                return Ok(Snapshot {
-                    rules,
-                    generation: before,
-                });
-            }
-        }
-        Err(NftError::Restless(ATTEMPTS))
     }
 
     /// Makes all of the changes or none. `generation` is that of the snapshot they were made for;
@@ -267,149 +229,21 @@ impl NftSocket {
         }
     }
 
-    /// The generation of the kernel's ruleset: every transaction of anybody raises it.
-    pub fn generation(&mut self) -> Result<u32, NftError> {
-        let request = |seq| Writer::message(GET_GEN, 0, libc::NLM_F_REQUEST as u16, seq);
-        let mut generation = None;
-        self.ask(GENERATION, request, |kind, body| {
-            if kind == NEW_GEN {
-                generation = decode::generation(body);
-            }
-        })?;
-        generation.ok_or(NftError::Restless(0))
-    }
-
-    fn read_all(&mut self) -> Result<Ruleset, NftError> {
-        let mut rules = Ruleset::new();
-        for of in Family::ALL {
-            if let Some(flags) = self.table(of)? {
-                rules.insert(of, self.read_table(of, flags)?);
-            }
-        }
-        Ok(rules)
-    }
-
-    /// The flags of our table, if it is there.
-    fn table(&mut self, of: Family) -> Result<Option<u32>, NftError> {
-        let request = |seq| {
-            Writer::message(GET_TABLE, family(of), libc::NLM_F_REQUEST as u16, seq)
-                .text(TABLE_NAME, TABLE)
-        };
-        let mut found = None;
-        let answer = self.ask("asking for our table", request, |kind, body| {
-            if kind == NEW_TABLE {
-                found = Some(decode::table_flags(body));
-            }
-        });
-        match answer {
-            // A family without any table is EAFNOSUPPORT or ENOENT, as the kernel was built.
-            Err(NftError::Refused { errno, .. })
-                if [libc::ENOENT, libc::EAFNOSUPPORT, libc::EOPNOTSUPP].contains(&errno) =>
-            {
-                Ok(None)
-            }
-            Err(other) => Err(other),
-            Ok(()) => Ok(found),
-        }
-    }
-
-    fn read_table(&mut self, of: Family, flags: u32) -> Result<Table, NftError> {
-        let mut table = Table {
-            flags,
-            ..Table::default()
-        };
-        let chains = &mut table.chains;
-        self.dump("reading chains", GET_CHAIN, of, &[], |kind, body| {
-            if kind == NEW_CHAIN {
-                chains.extend(decode::chain(of, body));
-            }
-        })?;
-        let in_table = [(RULE_TABLE, TABLE)];
-        self.dump("reading rules", GET_RULE, of, &in_table, |kind, body| {
-            if let Some((chain, rule)) = decode::rule(body).filter(|_| kind == NEW_RULE) {
-                let chain: &mut Chain = chains.entry(chain).or_default();
-                chain.rules.push(rule);
-            }
-        })?;
-        let sets = &mut table.sets;
-        let in_table = [(SET_TABLE, TABLE)];
-        self.dump("reading sets", GET_SET, of, &in_table, |kind, body| {
-            if let Some((name, spec)) = decode::set(body).filter(|_| kind == NEW_SET) {
-                sets.insert(name, Set::new(spec));
-            }
-        })?;
-        let listed = |set: &Set| !matches!(set.spec.lifetime, Lifetime::Learnt(_));
-        for (name, set) in table.sets.iter_mut().filter(|(_, set)| listed(set)) {
-            let in_set = [(ELEMENTS_TABLE, TABLE), (ELEMENTS_SET, name.as_str())];
-            self.dump(
-                "reading elements",
-                GET_SETELEM,
-                of,
-                &in_set,
-                |kind, body| {
-                    if kind == NEW_SETELEM {
-                        set.elements.extend(decode::elements(body));
-                    }
-                },
-            )?;
-        }
-        Ok(table)
-    }
-
-    /// The keys of a set of ours; none if it is not there.
-    pub fn keys(&mut self, of: Family, set: &str) -> Result<Vec<Vec<u8>>, NftError> {
-        for _ in 0..ATTEMPTS {
-            let mut keys = Vec::new();
-            let in_set = [(ELEMENTS_TABLE, TABLE), (ELEMENTS_SET, set)];
-            let asked = self.dump("reading a set", GET_SETELEM, of, &in_set, |kind, body| {
-                if kind == NEW_SETELEM {
-                    keys.extend(decode::elements(body).into_iter().map(|(key, _)| key));
-                }
-            });
-            match asked {
-                Ok(()) => return Ok(keys),
-                Err(NftError::Outdated) => {}
-                Err(NftError::Refused { errno, .. }) if errno == libc::ENOENT => {
-                    return Ok(Vec::new());
-                }
-                Err(other) => return Err(other),
-            }
-        }
-        Err(NftError::Restless(ATTEMPTS))
-    }
-
-    /// A list of everything of a kind that has these names.
-    fn dump(
-        &mut self,
-        what: &'static str,
-        kind: u8,
-        of: Family,
-        names: &[(u16, &str)],
-        each: impl FnMut(u8, &[u8]),
-    ) -> Result<(), NftError> {
-        let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
-        let request = |seq| {
-            let message = Writer::message(kind, family(of), flags, seq);
-            names
-                .iter()
-                .fold(message, |message, (name, value)| message.text(*name, value))
-        };
-        self.ask(what, request, each)
-    }
-
-    /// Sends a request and hands each answer to `each`, until the answer is complete.
-    fn ask(
+    /// Sends a request and hands each answer to `each`, until the answer is complete. Says in how many parts
+    /// the kernel gave what it had.
+    pub(super) fn ask(
         &mut self,
         what: &'static str,
         request: impl Fn(u32) -> Writer,
         mut each: impl FnMut(u8, &[u8]),
-    ) -> Result<(), NftError> {
+    ) -> Result<usize, NftError> {
         let broken = |error| NftError::Broken { what, error };
         self.seq = self.seq.wrapping_add(1).max(1);
         let seq = self.seq;
         let sent = self.socket.send(&request(seq).finish());
         sent.map_err(broken)?;
         let mut interrupted = false;
+        let mut parts = 0;
         loop {
             let fd = self.socket.as_raw_fd();
             let len = match recv(fd, &mut self.buffer, MsgFlags::empty()) {
@@ -417,6 +251,7 @@ impl NftSocket {
                 Err(nix::errno::Errno::EINTR) => continue,
                 Err(errno) => return Err(broken(errno.into())),
             };
+            let mut is_empty = true;
             for message in messages(&self.buffer[..len]) {
                 if message.seq != seq {
                     continue;
@@ -428,20 +263,21 @@ impl NftSocket {
                 };
                 match message.kind {
                     NLMSG_ERROR => match error_of(&message) {
-                        Some(0) | None => return Ok(()),
+                        Some(0) | None => return Ok(parts),
                         Some(errno) => return Err(refused(errno)),
                     },
                     NLMSG_DONE if interrupted => return Err(NftError::Outdated),
                     // A dump that failed half-way says so at its end.
                     NLMSG_DONE => match code_of(&message) {
-                        Some(0) | None => return Ok(()),
+                        Some(0) | None => return Ok(parts),
                         Some(errno) => return Err(refused(errno)),
                     },
                     kind if (kind >> 8) as u8 == SUBSYSTEM => {
                         // After the header comes a struct nfgenmsg of four bytes.
+                        parts += usize::from(std::mem::replace(&mut is_empty, false));
                         each(kind as u8, message.payload.get(4..).unwrap_or_default());
                         if message.flags & libc::NLM_F_MULTI as u16 == 0 {
-                            return Ok(());
+                            return Ok(parts);
                         }
                     }
                     _ => {}

@@ -66,7 +66,14 @@ pub fn monitor(env: &Environment) -> Result<(), Failure> {
             observed = mended;
         }
     }
-    judge(env, &essentials, number, nic, &observed)?;
+    let drift = judge(env, &essentials, number, nic, &observed)?;
+    if !drift.is_empty() {
+        // It may be gone when somebody looks.
+        for piece in &drift {
+            warn!("{}", one_in_words(piece, true));
+        }
+        return Err(generic(&in_words(&drift)));
+    }
     let Ok(bucket) = u16::try_from(number) else {
         return Ok(());
     };
@@ -146,14 +153,14 @@ fn miscounted(env: &Environment, ip: IpAddr, bucket: u16, observed: &Observed) -
     })
 }
 
-/// The judgement on what was found. Pure.
+/// The judgement on what was found: what is not as it should be of an instance that runs. Pure.
 fn judge(
     env: &Environment,
     essentials: &Essentials,
     number: u32,
     nic: Option<Nic>,
     observed: &Observed,
-) -> Result<(), Failure> {
+) -> Result<Vec<Drift>, Failure> {
     let ip = essentials.ip;
     let not_here = |reason: String| {
         // A probe that finds nothing has nothing to tell.
@@ -211,22 +218,7 @@ fn judge(
             ),
         ));
     }
-    let drift = drift(observed, &found.vip, parameters.check_link_status);
-    match drift.is_empty() {
-        true => Ok(()),
-        false => {
-            // It may be gone when somebody looks.
-            for Drift {
-                piece,
-                expected,
-                found,
-            } in &drift
-            {
-                warn!("{piece}: {found} instead of {expected}");
-            }
-            Err(Failure::new(Code::Generic, in_words(&drift)))
-        }
-    }
+    Ok(drift(observed, &found.vip, parameters.check_link_status))
 }
 
 /// What the configuration says, with what it leaves open as it is in the kernel.
@@ -244,26 +236,100 @@ fn expected(parameters: &Parameters, nic: Option<Nic>, found: &Vip) -> Result<Vi
 }
 
 fn in_words(drift: &[Drift]) -> String {
-    let mut words: Vec<String> = drift.iter().take(NAMED).map(one_in_words).collect();
+    let pieces = drift.iter().take(NAMED);
+    let mut words: Vec<String> = pieces.map(|piece| one_in_words(piece, false)).collect();
     if drift.len() > NAMED {
         words.push(format!("{} more pieces", drift.len() - NAMED));
     }
     format!("{}; 'nodectl status' has the details", words.join("; "))
 }
 
-fn one_in_words(
-    Drift {
+/// What is wrong with a piece. An exit reason has no room for the rules of a chain; the log has.
+fn one_in_words(drift: &Drift, in_full: bool) -> String {
+    const SHORT: usize = 40;
+    let Drift {
         piece,
         expected,
         found,
-    }: &Drift,
-) -> String {
-    /// A chain's text is too long for an exit reason.
-    const SHORT: usize = 40;
+    } = drift;
     match (found.as_str(), expected.as_str()) {
         (MISSING, _) => format!("{piece} is missing"),
         (_, MISSING) => format!("{piece} should not be there"),
-        _ if found.len() + expected.len() > SHORT => format!("{piece} has been changed"),
-        _ => format!("{piece} is '{found}' instead of '{expected}'"),
+        _ if found.len() + expected.len() <= SHORT => {
+            format!("{piece} is '{found}' instead of '{expected}'")
+        }
+        _ if in_full => format!("{piece} {}", difference(expected, found)),
+        _ => format!("{piece} has been changed"),
+    }
+}
+
+/// Which rules of a chain differ. Logs go elsewhere, and the seed hides the buckets from strangers.
+fn difference(expected: &str, found: &str) -> String {
+    const SEED: &str = "seed ";
+    let rules = |text: &str| -> Vec<String> {
+        let mut words = text.split(SEED);
+        let first = words.next().unwrap_or_default().to_owned();
+        let masked = words.fold(first, |text, behind| {
+            let digit = |c: char| c.is_ascii_alphanumeric();
+            text + SEED + "…" + behind.trim_start_matches(digit)
+        });
+        masked.split("; ").map(str::to_owned).collect()
+    };
+    let (mut lacks, mut has) = (rules(expected), rules(found));
+    lacks.retain(|rule| {
+        let at = has.iter().position(|other| other == rule);
+        at.map(|at| has.remove(at)).is_none()
+    });
+    let quoted = |rules: Vec<String>| format!("'{}'", rules.join("', '"));
+    match (lacks.is_empty(), has.is_empty()) {
+        (true, true) => "differs in the order of its rules or in the seed".to_owned(),
+        (true, false) => format!("has {} besides", quoted(has)),
+        (false, true) => format!("lacks {}", quoted(lacks)),
+        (false, false) => format!("has {} in place of {}", quoted(has), quoted(lacks)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_has_the_rules_that_differ_and_no_seed() {
+        let differ = |expected, found| {
+            let piece = "chain netdev vip-10.0.0.99";
+            let texts = [expected, found].map(str::to_owned);
+            let [expected, found] = texts;
+            one_in_words(
+                &Drift {
+                    piece: piece.to_owned(),
+                    expected,
+                    found,
+                },
+                true,
+            )
+        };
+        let whole = "jhash ip saddr mod 4 seed 0x1234abcd vmap @buckets; counter drop";
+        for (found, says) in [
+            ("missing", "is missing"),
+            (
+                "counter drop",
+                "lacks 'jhash ip saddr mod 4 seed … vmap @buckets'",
+            ),
+            (
+                "jhash ip saddr mod 4 seed 0x1234abcd vmap @buckets; counter drop; counter drop",
+                "has 'counter drop' besides",
+            ),
+            (
+                "jhash ip saddr mod 4 seed 0x1234abcd vmap @buckets; counter accept",
+                "has 'counter accept' in place of 'counter drop'",
+            ),
+            (
+                "jhash ip saddr mod 4 seed 0x1234abce vmap @buckets; counter drop",
+                "differs in the order of its rules or in the seed",
+            ),
+        ] {
+            let said = differ(whole, found);
+            assert_eq!(said, format!("chain netdev vip-10.0.0.99 {says}"));
+        }
     }
 }

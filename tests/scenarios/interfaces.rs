@@ -80,14 +80,12 @@ fn in_a_vrf_the_way_to_the_network_is_in_its_table() -> Result<()> {
         let agent = Agent::new(vip, 4).with("cidr_netmask", prefix);
         agent.start(&node, 0)?;
         agent.call(&node, "monitor", 0)?.expect(0);
-        let all = || {
-            let tables = "ip route show table 77; ip -6 route show table 77";
-            node.run(&["sh", "-ec", tables])
-        };
-        assert!(all()?.contains("proto 67"), "{}", all()?);
-        assert!(!node.run(&["ip", "route"])?.contains("proto 67"));
+        let family = if prefix == "24" { "-4" } else { "-6" };
+        let all = |table| node.run(&["ip", family, "route", "show", "table", table]);
+        assert!(all("77")?.contains("proto 67"), "{}", all("77")?);
+        assert!(!all("main")?.contains("proto 67"), "{}", all("main")?);
         agent.call(&node, "stop", 0)?.expect(0);
-        assert!(!all()?.contains("proto 67"), "{}", all()?);
+        assert!(!all("77")?.contains("proto 67"), "{}", all("77")?);
     }
     Ok(())
 }

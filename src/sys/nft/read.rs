@@ -1,16 +1,21 @@
 //! Reading our tables, whole and as they were at one moment.
 //!
-//! The kernel gives a list in parts of up to 32 KiB, and goes on where it was by counting. It counts what a transaction
-//! prepares, too, which nobody is shown: one that is only checked, is undone or takes a while shifts the place, so that
-//! what comes next has been listed before or is left out. No generation and no flag tells of it (nf_tables_api.c:
-//! `__nf_tables_dump_rules()`, `nf_tables_dump_chains()`, and so on). One part is of one moment. So rules are asked for
-//! chain by chain, and a list that comes in parts is read until it comes the same twice.
+//! The kernel gives a list in parts of up to 32 KiB, and goes on where it was by counting. In lists of rules and of
+//! elements it also counts what a transaction prepares, which it shows to nobody: one that is only checked, or that
+//! comes to its end after the reading, shifts the place, so that what comes next has been listed before or is left out.
+//! Neither the generation nor a flag tells (nf_tables_api.c: `__nf_tables_dump_rules()`; nft_set_hash.c:
+//! `nft_rhash_walk()`). So rules are asked for chain by chain, which most often is one part, and what is too long to be
+//! surely one is read until it comes the same twice.
+//!
+//! What is left: `nf_tables_commit()` raises the generation some instructions before the rules change, and who reads
+//! both in between has the old rules by the new number.
 
 use super::decode;
 use super::numbers::*;
 use super::socket::{GENERATION, NftError, NftSocket};
 use super::wire::Writer;
 use crate::model::ruleset::{Family, Lifetime, Ruleset, Set, TABLE, Table};
+use std::collections::BTreeSet;
 
 /// What our tables were, all at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +28,11 @@ pub struct Snapshot {
 
 /// How often is read what other transactions keep changing.
 const ATTEMPTS: u32 = 50;
+/// How often a set is read to which packets add all the time.
+const MOST_READINGS: u32 = 8;
+/// What is shorter was one part: even where memory is short, a part has room for about 3.7 KB (NLMSG_GOODSIZE), and
+/// nothing of ours needs half of that.
+const ONE_PART: usize = 2048;
 
 /// A list that the kernel is asked for.
 #[derive(Clone, Copy)]
@@ -114,7 +124,7 @@ impl NftSocket {
             of,
             names: &[],
         };
-        let chains = self.read(chains, |body| decode::chain(of, body))?;
+        let (chains, _) = self.read(chains, |body| decode::chain(of, body))?;
         let mut table = Table {
             flags,
             chains: chains.into_iter().collect(),
@@ -127,7 +137,7 @@ impl NftSocket {
                 of,
                 names: &[(RULE_TABLE, TABLE), (RULE_CHAIN, name)],
             };
-            chain.rules = self.read(rules, decode::rule)?;
+            chain.rules = self.read_surely(rules, decode::rule)?;
         }
         let sets = List {
             what: "reading sets",
@@ -135,60 +145,65 @@ impl NftSocket {
             of,
             names: &[(SET_TABLE, TABLE)],
         };
-        for (name, spec) in self.read(sets, decode::set)? {
+        for (name, spec) in self.read(sets, decode::set)?.0 {
             let mut set = Set::new(spec);
             if !matches!(set.spec.lifetime, Lifetime::Learnt(_)) {
                 let names = [(ELEMENTS_TABLE, TABLE), (ELEMENTS_SET, name.as_str())];
-                let elements =
-                    self.read(elements(of, &names), |body| Some(decode::elements(body)))?;
-                set.elements.extend(elements.into_iter().flatten());
+                let list = elements(of, &names);
+                set.elements
+                    .extend(self.read_surely(list, decode::elements)?);
             }
             table.sets.insert(name, set);
         }
         Ok(table)
     }
 
-    /// The keys of a set of ours; none if it is not there. Where packets change the set meanwhile, what they add and
-    /// take out may be missing, and little else.
-    pub fn keys(&mut self, of: Family, set: &str) -> Result<Vec<Vec<u8>>, NftError> {
+    /// The keys of a set of ours that packets may change meanwhile; none if it is not there. Its lists are put together
+    /// until one brings nothing new: one too many does no harm, and one that is missing is a connection given up.
+    pub fn keys(&mut self, of: Family, set: &str) -> Result<BTreeSet<Vec<u8>>, NftError> {
         let names = [(ELEMENTS_TABLE, TABLE), (ELEMENTS_SET, set)];
-        for _ in 0..ATTEMPTS {
-            let mut keys = Vec::new();
-            let asked = self.dump(elements(of, &names), |body| {
-                keys.extend(decode::elements(body).into_iter().map(|(key, _)| key));
-            });
-            match asked {
-                Ok(_) => return Ok(keys),
-                Err(NftError::Outdated) => {}
-                Err(NftError::Refused { errno, .. }) if errno == libc::ENOENT => {
-                    return Ok(Vec::new());
+        let mut keys = BTreeSet::new();
+        for attempt in 1..=ATTEMPTS {
+            match self.read(elements(of, &names), decode::elements) {
+                Ok((all, bytes)) => {
+                    let before = keys.len();
+                    keys.extend(all.into_iter().map(|(key, _)| key));
+                    let is_all = bytes < ONE_PART || keys.len() == before;
+                    if is_all || attempt >= MOST_READINGS {
+                        return Ok(keys);
+                    }
                 }
+                Err(NftError::Outdated) => {}
+                Err(NftError::Refused { errno, .. }) if errno == libc::ENOENT => return Ok(keys),
                 Err(other) => return Err(other),
             }
         }
         Err(NftError::Restless(ATTEMPTS))
     }
 
-    /// What of a list is ours.
-    fn read<T: PartialEq>(
+    /// A list in which nothing is repeated or left out.
+    fn read_surely<L: IntoIterator<Item = T>, T: PartialEq>(
         &mut self,
         list: List<'_>,
-        decode: impl Fn(&[u8]) -> Option<T>,
+        decode: impl Fn(&[u8]) -> L,
     ) -> Result<Vec<T>, NftError> {
         let mut last = None;
         for _ in 0..ATTEMPTS {
-            let mut all = Vec::new();
-            let parts = self.dump(list, |body| all.extend(decode(body)))?;
-            if parts <= 1 || last.as_ref() == Some(&all) {
+            let (all, bytes) = self.read(list, &decode)?;
+            if bytes < ONE_PART || last.as_ref() == Some(&all) {
                 return Ok(all);
             }
             last = Some(all);
         }
-        Err(NftError::Restless(ATTEMPTS))
+        Err(NftError::Outdated)
     }
 
-    /// Hands everything in a list to `each`; says in how many parts it came.
-    fn dump(&mut self, list: List<'_>, mut each: impl FnMut(&[u8])) -> Result<usize, NftError> {
+    /// What of a list is ours, and how many bytes the whole had.
+    fn read<L: IntoIterator<Item = T>, T>(
+        &mut self,
+        list: List<'_>,
+        decode: impl Fn(&[u8]) -> L,
+    ) -> Result<(Vec<T>, usize), NftError> {
         let (ask, answer) = list.kinds;
         let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
         let request = |seq| {
@@ -196,11 +211,13 @@ impl NftSocket {
             let names = list.names.iter();
             names.fold(message, |message, (name, value)| message.text(*name, value))
         };
-        self.ask(list.what, request, |kind, body| {
+        let mut all = Vec::new();
+        let bytes = self.ask(list.what, request, |kind, body| {
             if kind == answer {
-                each(body);
+                all.extend(decode(body));
             }
-        })
+        })?;
+        Ok((all, bytes))
     }
 }
 

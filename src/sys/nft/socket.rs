@@ -229,8 +229,7 @@ impl NftSocket {
         }
     }
 
-    /// Sends a request and hands each answer to `each`, until the answer is complete. Says in how many parts
-    /// the kernel gave what it had.
+    /// Sends a request and hands each answer to `each`, until the answer is complete. Says how many bytes it had.
     pub(super) fn ask(
         &mut self,
         what: &'static str,
@@ -243,7 +242,7 @@ impl NftSocket {
         let sent = self.socket.send(&request(seq).finish());
         sent.map_err(broken)?;
         let mut interrupted = false;
-        let mut parts = 0;
+        let mut bytes = 0;
         loop {
             let fd = self.socket.as_raw_fd();
             let len = match recv(fd, &mut self.buffer, MsgFlags::empty()) {
@@ -251,7 +250,6 @@ impl NftSocket {
                 Err(nix::errno::Errno::EINTR) => continue,
                 Err(errno) => return Err(broken(errno.into())),
             };
-            let mut is_empty = true;
             for message in messages(&self.buffer[..len]) {
                 if message.seq != seq {
                     continue;
@@ -263,21 +261,21 @@ impl NftSocket {
                 };
                 match message.kind {
                     NLMSG_ERROR => match error_of(&message) {
-                        Some(0) | None => return Ok(parts),
+                        Some(0) | None => return Ok(bytes),
                         Some(errno) => return Err(refused(errno)),
                     },
                     NLMSG_DONE if interrupted => return Err(NftError::Outdated),
                     // A dump that failed half-way says so at its end.
                     NLMSG_DONE => match code_of(&message) {
-                        Some(0) | None => return Ok(parts),
+                        Some(0) | None => return Ok(bytes),
                         Some(errno) => return Err(refused(errno)),
                     },
                     kind if (kind >> 8) as u8 == SUBSYSTEM => {
                         // After the header comes a struct nfgenmsg of four bytes.
-                        parts += usize::from(std::mem::replace(&mut is_empty, false));
+                        bytes += message.payload.len();
                         each(kind as u8, message.payload.get(4..).unwrap_or_default());
                         if message.flags & libc::NLM_F_MULTI as u16 == 0 {
-                            return Ok(parts);
+                            return Ok(bytes);
                         }
                     }
                     _ => {}

@@ -134,7 +134,7 @@ fn checksum(from: Ipv6Addr, to: Ipv6Addr, message: &[u8]) -> u16 {
     let words = |bytes: &[u8]| -> u32 {
         bytes
             .chunks_exact(2)
-            .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]))
+            .map(|pair| (u32::from(pair[0]) << 8) | u32::from(pair[1]))
             .sum()
     };
     let mut sum = words(&from.octets()) + words(&to.octets());

@@ -261,3 +261,9 @@ impl Element {
         }
     }
 }
+
+/// Bytes for people, two digits each.
+pub fn hex(bytes: &[u8], between: &str) -> String {
+    let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    digits.join(between)
+}

@@ -6,6 +6,7 @@ use super::{Context, DATA, Failure, REFUSED, SCHEMA, USAGE, cluster, json, known
 use crate::host::oracle;
 use crate::model::hash::{Flow, HashMode, Layout};
 use crate::model::phase::Phase;
+use crate::model::set::hex;
 use crate::model::vip::Vip;
 use crate::plan::explain::{Explanation, explain as explanation};
 use serde::Serialize;
@@ -176,11 +177,6 @@ fn with_port(address: IpAddr, port: u16) -> String {
         (IpAddr::V4(_), port) => format!("{address}:{port}"),
         (IpAddr::V6(_), port) => format!("[{address}]:{port}"),
     }
-}
-
-fn hex(bytes: &[u8], between: &str) -> String {
-    let words: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    words.join(between)
 }
 
 /// The key, part by part.

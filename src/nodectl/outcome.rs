@@ -49,9 +49,10 @@ impl Outcome {
         let adopting: BucketSet = phases.adopting.keys().copied().collect();
         let moving = [("draining", &leaving), ("adopting", &adopting)];
         let moving = moving.into_iter().filter(|(_, set)| !set.is_empty());
-        let moving: String = moving
+        let moving: Vec<String> = moving
             .map(|(word, set)| format!(", {word} {set}"))
             .collect();
+        let moving = moving.concat();
         Outcome {
             schema: SCHEMA,
             changed,

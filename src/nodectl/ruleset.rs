@@ -14,6 +14,7 @@ use crate::model::ruleset::{
     Chain, Data, Element, Family, Hook, KeyPart, Lifetime, Rule, Ruleset, Set, TABLE, Table,
     Target, Verdict,
 };
+use crate::model::set::hex;
 use crate::plan::before::remember_before;
 use crate::plan::dataplane;
 use crate::plan::health::known_rule;
@@ -255,15 +256,14 @@ fn element_text(parts: &[KeyPart], key: &[u8], element: &Element) -> String {
             let _ = write!(text, " : {}", verdict_text(verdict));
         }
         Target::Value(value) => {
-            let hex: Vec<String> = value.iter().map(|byte| format!("{byte:02x}")).collect();
-            let _ = write!(text, " : {}", hex.join(":"));
+            let _ = write!(text, " : {}", hex(value, ":"));
         }
     }
     text
 }
 
 fn key_text(part: KeyPart, bytes: &[u8]) -> String {
-    let hex = || bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = || hex(bytes, "");
     match part {
         KeyPart::Number => <[u8; 4]>::try_from(bytes)
             .map_or_else(|_| hex(), |bytes| u32::from_ne_bytes(bytes).to_string()),

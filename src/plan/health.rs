@@ -13,6 +13,7 @@ use crate::model::network::Network;
 use crate::model::ruleset::{
     Chain, Data, Element, Family, KeyPart, Rule, Ruleset, Set, Target, Verdict,
 };
+use crate::model::set::hex;
 use crate::model::vip::Vip;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -285,10 +286,7 @@ fn elements_of<'a>(
 
 /// A key for people: its address, where it has one.
 fn key_text(parts: &[KeyPart], key: &[u8]) -> String {
-    let hex = |bytes: &[u8]| {
-        let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        hex.join(":")
-    };
+    let hex = |bytes: &[u8]| hex(bytes, ":");
     match (parts, key) {
         ([KeyPart::Number], key) => bucket_of_key(key).map_or_else(|| hex(key), |n| n.to_string()),
         ([.., KeyPart::Ip4], &[.., a, b, c, d]) => Ipv4Addr::new(a, b, c, d).to_string(),
@@ -305,10 +303,7 @@ fn element_text(element: &Element) -> String {
         Target::None => "there".to_owned(),
         Target::Verdict(Verdict::Goto(chain)) => format!("goto {chain}"),
         Target::Verdict(verdict) => format!("{verdict:?}").to_lowercase(),
-        Target::Value(value) => {
-            let hex: Vec<String> = value.iter().map(|byte| format!("{byte:02x}")).collect();
-            hex.join(":")
-        }
+        Target::Value(value) => hex(value, ":"),
     }
 }
 

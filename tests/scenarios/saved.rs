@@ -239,7 +239,10 @@ fn what_was_saved_owns_nothing_after_a_boot_and_a_start_makes_it_anew() -> Resul
     let drift = status(&node)?["vips"][0]["drift"].clone();
     assert_eq!(drift.as_array().map(Vec::len), Some(1), "{drift}");
     assert_eq!(drift[0]["piece"], "rules");
-    let shown = node.output(&[&lab::built("nodectl")?.display().to_string(), "status"])?;
+    let shown = node.output(&[
+        lab::built("nodectl")?.display().to_string().as_str(),
+        "status",
+    ])?;
     let shown = String::from_utf8_lossy(&shown.stderr).into_owned();
     assert!(shown.contains("nodectl down 10.77.0.99"), "{shown}");
 

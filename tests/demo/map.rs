@@ -137,8 +137,9 @@ impl Map {
 
     /// The map as a picture: a line for each node.
     pub fn picture(&self, screen: &Screen) -> Vec<String> {
-        let numbers: String = (0..self.buckets).map(|b| format!("{b:>3}")).collect();
-        let mut lines = vec![screen.paint(Tone::Dim, format!("bucket  {numbers}"))];
+        let numbers: Vec<String> = (0..self.buckets).map(|b| format!("{b:>3}")).collect();
+        let numbers = format!("bucket  {}", numbers.concat());
+        let mut lines = vec![screen.paint(Tone::Dim, numbers)];
         for (n, (name, owned)) in self.nodes.iter().enumerate() {
             let Some(owned) = owned else {
                 lines.push(screen.paint(Tone::Bad, format!("{name:<8}  switched off")));

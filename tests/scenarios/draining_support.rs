@@ -152,10 +152,11 @@ impl Scene {
 fn locked(node: &Node) -> Result<String> {
     let number = node.run(&["stat", "-L", "-c", "%i", "/proc/self/ns/net"])?;
     let files = lock_files(number.trim().parse().context("an inode's number")?);
-    Ok(files
+    let paths: Vec<String> = files
         .iter()
-        .map(|file| format!("{}\n", file.display()))
-        .collect())
+        .map(|file| file.display().to_string())
+        .collect();
+    Ok(paths.join("\n"))
 }
 
 /// Was the bucket of this client the first node's in the beginning?

@@ -7,7 +7,8 @@
 use super::agreement::Disagreement;
 use super::apply::{Manners, StepError, apply};
 use super::observe::{Kernel, ObserveError};
-use crate::model::host::Observed;
+use crate::model::hash::Flow;
+use crate::model::host::{Connection, Observed};
 use crate::model::vip::Nic;
 use crate::plan::steps::{Intent, Look, Refusal, Step, steps};
 use crate::sys::nft::NftError;
@@ -75,15 +76,20 @@ pub fn reach(
     manners: Manners,
 ) -> Result<Reached, ReachError> {
     let mut done = Vec::new();
-    let mut looked = Observed::default();
+    let mut looked = Looked::default();
     let begin = Instant::now();
     for _ in 0..ROUNDS {
         let (mut observed, mut generation) =
             kernel.observe(nic_of(intent), Some(address_of(intent)))?;
-        observed.connections = looked.connections.clone();
-        observed.flows = looked.flows.clone();
-        observed.ending = looked.ending;
-        let mut todo = match steps(&observed, intent) {
+        looked.hand_on(&mut observed);
+        let mut planned = steps(&observed, intent);
+        // Nothing has been changed yet: what is looked at too belongs to what was read.
+        while let Ok([Step::Look(vip, what), ..]) = planned.as_deref() {
+            looked.look(kernel, &observed, (*vip, *what), intent)?;
+            looked.hand_on(&mut observed);
+            planned = steps(&observed, intent);
+        }
+        let mut todo = match planned {
             Err(Refusal::Ending(_)) if begin.elapsed() < ENDING => {
                 std::thread::sleep(ENDING_PAUSE);
                 looked.ending = false;
@@ -108,16 +114,7 @@ pub fn reach(
                     let asked = matches!(step, Step::Agree(..));
                     match step {
                         Step::Look(vip, what) => {
-                            let seen = look(kernel, &observed, vip, what, &mut looked);
-                            match (seen, intent) {
-                                // Nobody is kept from serving because of what he served before.
-                                (Err(error), Intent::Take { .. }) => {
-                                    warn!("{error}");
-                                    looked.connections = Some(Vec::new());
-                                    looked.flows = Some(BTreeSet::new());
-                                }
-                                (seen, _) => seen?,
-                            }
+                            looked.look(kernel, &observed, (vip, what), intent)?;
                             break;
                         }
                         step => {
@@ -162,19 +159,47 @@ pub fn reach(
     Err(ReachError::Restless(ROUNDS))
 }
 
-/// Looks at what may be very much.
-fn look(
-    kernel: &mut Kernel,
-    observed: &Observed,
-    vip: IpAddr,
-    what: Look,
-    looked: &mut Observed,
-) -> Result<(), ObserveError> {
-    match what {
-        Look::Connections => looked.connections = Some(kernel.connections(observed, vip)?),
-        Look::Flows => looked.flows = Some(kernel.flows(vip)?),
+/// What is only looked at where it is needed, from round to round.
+#[derive(Default)]
+struct Looked {
+    connections: Option<Vec<Connection>>,
+    flows: Option<BTreeSet<Flow>>,
+    /// The kernel has not yet let go of what has ended.
+    ending: bool,
+}
+
+impl Looked {
+    fn hand_on(&self, observed: &mut Observed) {
+        observed.connections = self.connections.clone();
+        observed.flows = self.flows.clone();
+        observed.ending = self.ending;
     }
-    Ok(())
+
+    /// Looks at what may be very much.
+    fn look(
+        &mut self,
+        kernel: &mut Kernel,
+        observed: &Observed,
+        (vip, what): (IpAddr, Look),
+        intent: &Intent,
+    ) -> Result<(), ObserveError> {
+        let seen = match what {
+            Look::Connections => kernel
+                .connections(observed, vip)
+                .map(|seen| self.connections = Some(seen)),
+            Look::Flows => kernel.flows(vip).map(|seen| self.flows = Some(seen)),
+        };
+        match (seen, intent) {
+            // Nobody is kept from serving because of what he served before.
+            (Err(error), Intent::Take { .. }) => {
+                warn!("{error}");
+                self.connections = Some(Vec::new());
+                self.flows = Some(BTreeSet::new());
+                Ok(())
+            }
+            (seen, _) => seen,
+        }
+    }
 }
 
 fn address_of(intent: &Intent) -> IpAddr {

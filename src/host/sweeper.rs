@@ -25,6 +25,9 @@ use tracing::{debug, info};
 const PAUSE: Duration = Duration::from_secs(2);
 /// For the first time it looks sooner, to see the flows of short deadlines too.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// It rests for so many times as long as it was at work: with many VIPs it has much to do, and holds the lock for it.
+const SHARE: u32 = 10;
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long it waits for others' changes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -58,8 +61,11 @@ fn sweep() {
     let mut pause = FIRST_PAUSE;
     let mut until = Instant::now() + PATIENCE;
     loop {
-        std::thread::sleep(std::mem::replace(&mut pause, PAUSE));
-        match pass(&mut drained) {
+        std::thread::sleep(pause);
+        let begin = Instant::now();
+        let passed = pass(&mut drained);
+        pause = PAUSE.max(SHARE * begin.elapsed()).min(LONGEST_PAUSE);
+        match passed {
             Ok(Passed {
                 left_ms: Some(left_ms),
                 ..

@@ -3,6 +3,7 @@
 //!
 //! A process that is left behind has no stderr any more. Its lines go to the system log, as `clusterip`.
 
+use crate::model::untrusted::in_one_line;
 use std::fmt;
 use std::io::{self, Write};
 use std::os::unix::net::UnixDatagram;
@@ -51,8 +52,8 @@ impl Visit for Line {
             "message" => format!("{value:?}"),
             name => format!(" {name}={value:?}"),
         };
-        // A line break would end the line in Pacemaker's log.
-        self.0.push_str(&text.replace('\n', " "));
+        // A line break would end the line in Pacemaker's log, and a terminal would obey other characters.
+        self.0.push_str(&in_one_line(&text));
     }
 }
 
@@ -142,6 +143,39 @@ pub fn start(debug: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::untrusted::tests::{NASTY, forbidden_in};
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("a thread that lives").write(line)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn whoever_forgets_to_show_a_text_still_writes_one_line() {
+        let sink = Sink::default();
+        let out = sink.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || out.clone())
+            .event_format(OcfFormat)
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(other = NASTY, "{NASTY} is lost");
+        });
+        let told = sink.0.lock().expect("a thread that lives").clone();
+        let told = String::from_utf8(told).expect("text");
+        let line = told.strip_suffix('\n').expect("a line");
+        assert_eq!(forbidden_in(line), None, "{line:?}");
+        assert!(line.starts_with(r"WARNING: web'\n\u{9b}31m"), "{line}");
+    }
 
     #[test]
     fn a_line_for_the_system_log_has_its_priority_and_who_says_it() {

@@ -17,6 +17,7 @@ use crate::host::observe::{Kernel, ObserveError};
 use crate::host::reach::{ReachError, Reached, reach};
 use crate::host::sweeper::sweep_later;
 use crate::model::bucket::{BucketCount, BucketSet};
+use crate::model::untrusted::Untrusted;
 use crate::model::vip::Vip;
 use crate::plan::installed::{Installed, find, phases_of};
 use crate::plan::steps::{Intent, Refusal, Step, steps};
@@ -40,8 +41,8 @@ const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// Enters the namespace that was named, if one was; the one that was left then.
-pub fn enter_namespace(name: Option<&str>) -> Result<Option<Home>, NetnsError> {
-    name.map(netns::enter).transpose()
+pub fn enter_namespace(name: Option<&Untrusted>) -> Result<Option<Home>, NetnsError> {
+    name.map(|name| netns::enter(name.raw())).transpose()
 }
 
 /// The action `start`.
@@ -49,7 +50,7 @@ pub fn start(env: &Environment) -> Result<(), Failure> {
     let parameters = Parameters::read(env)?;
     let instance = parameters.instance(env)?;
     privileged("start")?;
-    let home = enter_namespace(parameters.network_namespace.as_deref())
+    let home = enter_namespace(parameters.network_namespace.as_ref())
         .map_err(|error| Failure::new(Code::Installed, error))?;
     let mut kernel = Kernel::open()?;
     let vip = prepared(&mut kernel, &parameters, instance.buckets)?;
@@ -130,7 +131,7 @@ pub fn stop(env: &Environment) -> Result<(), Failure> {
         warn!("nothing to stop: outside of a globally unique clone nothing is ever started");
         return Ok(());
     };
-    let stopped = match enter_namespace(essentials.network_namespace.as_deref()) {
+    let stopped = match enter_namespace(essentials.network_namespace.as_ref()) {
         Err(error) if error.is_gone() => {
             warn!("nothing to stop: {error}");
             return Ok(());
@@ -265,7 +266,7 @@ pub fn validate_all(env: &Environment) -> Result<(), Failure> {
         return described_if_known(&parameters, buckets);
     }
     privileged("validate-all with OCF_CHECK_LEVEL=10")?;
-    enter_namespace(parameters.network_namespace.as_deref())
+    enter_namespace(parameters.network_namespace.as_ref())
         .map_err(|error| Failure::new(Code::Installed, error))?;
     let mut kernel = Kernel::open()?;
     let vip = prepared(&mut kernel, &parameters, buckets)?;

@@ -3,6 +3,7 @@
 //! Meta variables are not always there: the stop of an orphan (`clone-max` was lowered) comes with
 //! none of them, and the number of the instance stands in `OCF_RESOURCE_INSTANCE` alone.
 
+use crate::model::untrusted::Untrusted;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -28,10 +29,16 @@ impl Environment {
     }
 
     /// A parameter; one that is empty is not set.
-    pub fn parameter(&self, name: &str) -> Option<&str> {
+    pub fn parameter(&self, name: &str) -> Option<Untrusted> {
         self.get(&format!("OCF_RESKEY_{name}"))
             .map(str::trim)
             .filter(|value| !value.is_empty())
+            .map(Untrusted::from)
+    }
+
+    /// Is a parameter true? `None` if it is not set.
+    pub fn flag(&self, name: &str) -> Option<bool> {
+        self.parameter(name).map(|value| is_true(value.raw()))
     }
 
     /// The instance's name as Pacemaker's history has it, such as `resIP:3`.
@@ -108,7 +115,7 @@ impl Environment {
 }
 
 /// What `ocf_is_true` of the shell agents takes for true.
-pub fn is_true(word: &str) -> bool {
+fn is_true(word: &str) -> bool {
     ["yes", "true", "1", "ja", "on", "y"].contains(&word.to_ascii_lowercase().as_str())
 }
 
@@ -136,6 +143,6 @@ mod tests {
     fn an_empty_parameter_is_none() {
         let env = environment(&[("OCF_RESKEY_nic", " "), ("OCF_RESKEY_ip", " 10.0.0.1 ")]);
         assert_eq!(env.parameter("nic"), None);
-        assert_eq!(env.parameter("ip"), Some("10.0.0.1"));
+        assert_eq!(env.parameter("ip"), Some("10.0.0.1".into()));
     }
 }

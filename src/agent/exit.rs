@@ -1,5 +1,6 @@
 //! Exit codes, and why an action ended as it did.
 
+use crate::model::untrusted::in_one_line;
 use std::fmt;
 
 /// The exit codes of OCF 1.1 that this agent uses.
@@ -26,7 +27,7 @@ pub enum Code {
 pub struct Failure {
     /// The exit code.
     pub code: Code,
-    /// What went wrong and what to do; Pacemaker shows it as the exit reason. Empty where there is
+    /// What went wrong and what to do, in one line; Pacemaker shows it as the exit reason. Empty where there is
     /// nothing to say (a probe that finds nothing).
     pub reason: String,
 }
@@ -39,16 +40,16 @@ impl Failure {
     pub fn new(code: Code, reason: impl fmt::Display) -> Self {
         Failure {
             code,
-            reason: reason.to_string(),
+            reason: in_one_line(&reason.to_string()),
         }
     }
 
     /// The reason as Pacemaker shows it: cut after a word, with an ellipsis, if it is too long.
     pub fn exit_reason(&self) -> String {
         const ELLIPSIS: &str = " ...";
-        let whole = self.reason.replace('\n', " ");
+        let whole = &self.reason;
         if whole.len() <= KEPT {
-            return whole;
+            return whole.clone();
         }
         let mut short = String::new();
         for word in whole.split_inclusive(' ') {
@@ -80,6 +81,8 @@ mod tests {
             shown.len() <= KEPT && shown.ends_with("word ..."),
             "{shown}"
         );
+        let nasty = Failure::new(Code::Generic, "a\nb\u{1b}[31m\u{202e}");
+        assert_eq!(nasty.exit_reason(), r"a\nb\u{1b}[31m\u{202e}");
         let endless = Failure::new(Code::Generic, "x".repeat(500));
         assert_eq!(endless.exit_reason(), " ...");
     }

@@ -59,7 +59,7 @@ pub fn monitor(env: &Environment) -> Result<(), Failure> {
 /// cannot see, for a stop that fails means that the node is fenced.
 pub fn stop(env: &Environment) -> Result<(), Failure> {
     let path = file(env);
-    match enter_namespace(env.parameter("network_namespace")) {
+    match enter_namespace(env.parameter("network_namespace").as_ref()) {
         Ok(home) => {
             let patience = env.timeout().unwrap_or(PATIENCE).saturating_sub(MARGIN);
             wait(patience, Lookout::new(home, env.node()));

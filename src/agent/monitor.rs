@@ -43,7 +43,7 @@ pub fn monitor(env: &Environment) -> Result<(), Failure> {
         return Err(Failure::not_running());
     };
     let generic = |error: &dyn std::fmt::Display| Failure::new(Code::Generic, error);
-    let home = match enter_namespace(essentials.network_namespace.as_deref()) {
+    let home = match enter_namespace(essentials.network_namespace.as_ref()) {
         Err(error) if error.is_gone() => return Err(Failure::not_running()),
         entered => entered.map_err(|error| generic(&error))?,
     };

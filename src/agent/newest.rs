@@ -25,7 +25,8 @@ pub fn other_hash(env: &Environment, parameters: &Parameters) -> Option<String> 
     let name = its_own.find(|name| env.parameter(name).is_some())?;
     let hasher = parameters.hasher;
     let its_seed = env.parameter("clusterip_hash_seed");
-    let same_seed = match its_seed.and_then(parse_seed) {
+    let read = its_seed.as_ref().and_then(|seed| parse_seed(seed.raw()));
+    let same_seed = match read {
         Some(seed) => hasher.seed == seed,
         // What its seed was is not known here; somebody has thought of it.
         None => parameters.seed_given,
@@ -35,9 +36,13 @@ pub fn other_hash(env: &Environment, parameters: &Parameters) -> Option<String> 
     if same_key && same_seed {
         return None;
     }
-    let seed = match its_seed {
-        Some(seed) => format!("hash_seed=\"{seed}\""),
-        None => "hash_seed (0x and the first 8 digits of 'echo IP NETMASK | md5sum', unless broadcast was set)"
+    let seed = match (read, its_seed) {
+        (Some(_), Some(seed)) => format!("hash_seed=\"{seed}\""),
+        // It is not to be copied, for hash_seed would not take it.
+        (None, Some(seed)) => {
+            format!("hash_seed (the number that clusterip_hash_seed, '{seed}', stands for)")
+        }
+        (_, None) => "hash_seed (0x and the first 8 digits of 'echo IP NETMASK | md5sum', unless broadcast was set)"
             .to_owned(),
     };
     Some(format!(

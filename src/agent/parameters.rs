@@ -1,12 +1,13 @@
 //! The agent's parameters as types. Pure: no value reaches the rest of the program unchecked.
 
-use super::environment::{Environment, is_true};
+use super::environment::Environment;
 use super::exit::{Code, Failure};
 use crate::host::announce::Announcements;
 use crate::model::bucket::BucketCount;
 use crate::model::hash::{HashMode, Hasher, Layout};
 use crate::model::mac::Mac;
 use crate::model::seed::{derived_seed, parse_seed};
+use crate::model::untrusted::Untrusted;
 use crate::model::vip::{
     DRAIN_S, LONGEST_DRAIN_S, Manager, NicName, VipError, check_address, check_in_network,
     check_label, check_mac, longest_prefix,
@@ -86,7 +87,7 @@ pub struct Parameters {
     /// `conflict_detection`.
     pub conflict_detection: bool,
     /// `network_namespace`.
-    pub network_namespace: Option<String>,
+    pub network_namespace: Option<Untrusted>,
     /// `arp_count` and `arp_interval`.
     pub announcements: Announcements,
     /// `drain_timeout`, in seconds.
@@ -108,7 +109,7 @@ pub struct Essentials {
     /// `mac` if it can be read, or the one that follows from the address.
     pub mac: Mac,
     /// `network_namespace`.
-    pub network_namespace: Option<String>,
+    pub network_namespace: Option<Untrusted>,
     /// `drain_timeout` in seconds if it can be read, or the default.
     pub drain_s: u32,
     /// The resource.
@@ -142,10 +143,10 @@ impl Essentials {
             ip,
             nic: env.parameter("nic").and_then(|nic| nic.parse().ok()),
             mac: mac.unwrap_or_else(|| Mac::of_group(ip)),
-            network_namespace: env.parameter("network_namespace").map(str::to_owned),
+            network_namespace: env.parameter("network_namespace"),
             drain_s: env
                 .parameter("drain_timeout")
-                .and_then(parse_drain)
+                .and_then(|text| parse_drain(text.raw()))
                 .unwrap_or(DRAIN_S),
             manager: Manager::pacemaker(env.resource()),
         })
@@ -184,17 +185,19 @@ impl Parameters {
             wrong(format!("ip=\"{ip}\" is no IPv4 or IPv6 address; write one without a prefix, such as 10.0.0.99"))
         })?;
         check_address(ip).map_err(|error| wrong(error.to_string()))?;
-        if env.parameter("unique_clone_address").is_some_and(is_true) {
+        if env.flag("unique_clone_address") == Some(true) {
             return Err(wrong(
                 "unique_clone_address=\"true\" would give every instance an address of its own; \
                  use ocf:heartbeat:IPaddr2 for that, or leave the parameter out"
                     .into(),
             ));
         }
-        let typed = |name: &str| env.parameter(name).map(str::to_owned);
         let in_words =
             |name: &'static str| move |error: VipError| wrong(format!("{name}: {error}"));
-        let nic = typed("nic").map(|nic| nic.parse::<NicName>()).transpose();
+        let nic = env
+            .parameter("nic")
+            .map(|nic| nic.parse::<NicName>())
+            .transpose();
         let nic = nic.map_err(in_words("nic"))?;
         // As in IPaddr2: the one in nic counts, and netmask is the elder name of cidr_netmask.
         // An IPv6 address has no label, and needs none.
@@ -202,14 +205,16 @@ impl Parameters {
             .as_ref()
             .and_then(|nic| nic.label())
             .filter(|_| ip.is_ipv4());
-        let label = own.map(str::to_owned).or_else(|| typed("iflabel"));
+        let label = own
+            .map(Untrusted::from)
+            .or_else(|| env.parameter("iflabel"));
         if let Some(label) = &label {
-            check_label(label, None, ip).map_err(in_words("iflabel"))?;
+            check_label(label.raw(), None, ip).map_err(in_words("iflabel"))?;
         }
-        let named = ["cidr_netmask", "netmask"].map(|name| Some((name, typed(name)?)));
+        let named = ["cidr_netmask", "netmask"].map(|name| Some((name, env.parameter(name)?)));
         let prefix = match named.into_iter().flatten().next() {
             None => None,
-            Some((name, text)) => Some(parse_prefix(&text, ip).ok_or_else(|| {
+            Some((name, text)) => Some(parse_prefix(text.raw(), ip).ok_or_else(|| {
                 let longest = longest_prefix(ip);
                 wrong(format!(
                     "{name}=\"{text}\" is no prefix length for {ip}; use 1 to {longest}"
@@ -219,25 +224,34 @@ impl Parameters {
         if let Some(prefix) = prefix {
             check_in_network(ip, prefix).map_err(in_words("ip"))?;
         }
-        let mac = typed("mac").map(|mac| mac.parse::<Mac>()).transpose();
+        let mac = env
+            .parameter("mac")
+            .map(|mac| mac.parse::<Mac>())
+            .transpose();
         let mac = mac.map_err(|error| wrong(format!("mac: {error}")))?;
         mac.map_or(Ok(()), check_mac).map_err(in_words("mac"))?;
-        let mode = typed("clusterip_hash").map(|mode| mode.parse::<HashMode>());
+        let mode = env
+            .parameter("clusterip_hash")
+            .map(|mode| mode.parse::<HashMode>());
         let mode = mode.transpose();
         let mode = mode.map_err(|error| wrong(format!("clusterip_hash: {error}")))?;
-        let layout = typed("hash_layout").map(|layout| layout.parse::<Layout>());
+        let layout = env
+            .parameter("hash_layout")
+            .map(|layout| layout.parse::<Layout>());
         let layout = layout.transpose();
         let layout = layout.map_err(|error| wrong(format!("hash_layout: {error}")))?;
-        let seed = match typed("hash_seed") {
+        let seed = match env.parameter("hash_seed") {
             None => None,
-            Some(text) => Some(parse_seed(&text).ok_or_else(|| {
+            Some(text) => Some(parse_seed(text.raw()).ok_or_else(|| {
                 wrong(format!(
                     "hash_seed=\"{text}\" is no seed; use a number from 0 to 4294967295, or 0x and \
                      up to eight hex digits"
                 ))
             })?),
         };
-        let buckets = typed("buckets").map(|count| count.parse::<BucketCount>());
+        let buckets = env
+            .parameter("buckets")
+            .map(|count| count.parse::<BucketCount>());
         let buckets = buckets.transpose();
         let buckets = buckets.map_err(|error| wrong(format!("buckets: {error}")))?;
         let number = |name: &str, default: u32| match env.parameter(name) {
@@ -254,26 +268,29 @@ impl Parameters {
         };
         let drain_s = match env.parameter("drain_timeout") {
             None => DRAIN_S,
-            Some(text) => parse_drain(text).ok_or_else(|| {
+            Some(text) => parse_drain(text.raw()).ok_or_else(|| {
                 wrong(format!(
                     "drain_timeout=\"{text}\" is no time from 0 to {LONGEST_DRAIN_S} seconds; write \
                      300, 300s or 5min"
                 ))
             })?,
         };
-        let network_namespace = typed("network_namespace");
-        let no_name = |name: &&String| name.contains('/') || *name == "." || *name == "..";
+        let network_namespace = env.parameter("network_namespace");
+        let no_name = |name: &&Untrusted| {
+            let name = name.raw();
+            name.contains('/') || name == "." || name == ".."
+        };
         if let Some(name) = network_namespace.as_ref().filter(no_name) {
             return Err(wrong(format!(
                 "network_namespace=\"{name}\" is no name of a namespace; use one that 'ip netns' shows"
             )));
         }
-        let flag = |name: &str, default: bool| env.parameter(name).map_or(default, is_true);
+        let flag = |name: &str, default: bool| env.flag(name).unwrap_or(default);
         Ok(Parameters {
             ip,
             nic,
             prefix,
-            label,
+            label: label.map(|label| label.raw().to_owned()),
             mac,
             hasher: Hasher {
                 mode: mode.unwrap_or_default(),

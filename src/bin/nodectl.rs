@@ -1,6 +1,5 @@
 //! nodectl: look at and move buckets by hand.
 
-use clap::Parser;
 use clap::error::ErrorKind as Kind;
 use clusterip::nodectl::cli::Cli;
 use clusterip::nodectl::{REFUSED, USAGE, run};
@@ -8,7 +7,7 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are what was asked for.

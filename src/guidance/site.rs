@@ -2,6 +2,7 @@
 
 use crate::model::agreement::solicited_node;
 use crate::model::mac::Mac;
+use crate::model::untrusted::shown;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
@@ -102,7 +103,7 @@ impl FromStr for Vlan {
             .filter(|number| (1..=4094).contains(number));
         number
             .map(Vlan)
-            .ok_or_else(|| format!("'{text}' is no VLAN; use a number from 1 to 4094"))
+            .ok_or_else(|| format!("'{}' is no VLAN; use a number from 1 to 4094", shown(text)))
     }
 }
 
@@ -126,7 +127,8 @@ impl FromStr for Port {
         match (1..=40).contains(&text.len()) && text.chars().all(plain) {
             true => Ok(Port(text.to_owned())),
             false => Err(format!(
-                "'{text}' is no port; use up to 40 letters, digits and / . - _ :, such as Gi1/0/1"
+                "'{}' is no port; use up to 40 letters, digits and / . - _ :, such as Gi1/0/1",
+                shown(text)
             )),
         }
     }

@@ -137,7 +137,8 @@ impl Kernel {
         match master.as_ref().and_then(|master| master.vrf_table) {
             Some(table) => state.table = table,
             None => {
-                let named = |name: Option<String>| name.unwrap_or_else(|| "unknown".to_owned());
+                let named =
+                    |name: Option<String>| name.unwrap_or_else(|| "unknown".to_owned()).into();
                 let (name, kind) = master.map_or((None, None), |it| (Some(it.name), it.kind));
                 let (name, kind) = (named(name), named(kind));
                 state.master = Some(Master { name, kind });

@@ -1,5 +1,6 @@
 //! Buckets: how many there are, sets of them, and the phase that each is in on this node. Pure.
 
+use super::untrusted::Untrusted;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
@@ -16,7 +17,7 @@ impl BucketCount {
     pub fn new(count: u64) -> Result<Self, BucketError> {
         match u16::try_from(count) {
             Ok(count @ 1..=Self::MAX) => Ok(BucketCount(count)),
-            _ => Err(BucketError::Count(count.to_string())),
+            _ => Err(BucketError::Count(count.to_string().into())),
         }
     }
 
@@ -35,9 +36,7 @@ impl FromStr for BucketCount {
     type Err = BucketError;
 
     fn from_str(text: &str) -> Result<Self, BucketError> {
-        let count = text
-            .parse()
-            .map_err(|_| BucketError::Count(text.to_owned()))?;
+        let count = text.parse().map_err(|_| BucketError::Count(text.into()))?;
         BucketCount::new(count)
     }
 }
@@ -112,7 +111,7 @@ impl FromStr for BucketSet {
     type Err = BucketError;
 
     fn from_str(text: &str) -> Result<Self, BucketError> {
-        let wrong = || BucketError::Set(text.to_owned());
+        let wrong = || BucketError::Set(text.into());
         let number = |part: &str| match part.parse::<u16>() {
             Ok(n) if n < BucketCount::MAX && part.bytes().all(|b| b.is_ascii_digit()) => Ok(n),
             _ => Err(wrong()),
@@ -158,13 +157,13 @@ impl fmt::Display for BucketSet {
 pub enum BucketError {
     /// Not a count of 1 to 1024.
     #[error("'{0}' is no number of buckets; use 1 to {max}", max = BucketCount::MAX)]
-    Count(String),
+    Count(Untrusted),
     /// Not a set of buckets.
     #[error(
         "'{0}' is no set of buckets; write numbers from 0 to {max} such as 0,3-5",
         max = BucketCount::MAX - 1
     )]
-    Set(String),
+    Set(Untrusted),
     /// A bucket beyond the last.
     #[error("there is no bucket {bucket} among {count}; they are numbered from 0 to {last}", last = count.get() - 1)]
     Range {

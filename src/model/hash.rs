@@ -9,6 +9,7 @@
 //! `net/netfilter/xt_cluster.c` for the layout `network`. jhash is not a keyed hash: whoever knows
 //! the seed can aim all of his traffic at one bucket.
 
+use super::untrusted::Untrusted;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -85,7 +86,7 @@ impl Layout {
 #[error("'{value}' is no {what}; use one of: {choices}")]
 pub struct UnknownName {
     what: &'static str,
-    value: String,
+    value: Untrusted,
     choices: &'static str,
 }
 
@@ -98,7 +99,7 @@ impl FromStr for HashMode {
             .find(|mode| mode.name() == text)
             .ok_or_else(|| UnknownName {
                 what: "hash mode",
-                value: text.to_owned(),
+                value: text.into(),
                 choices: "sourceip, sourceip-sourceport, sourceip-sourceport-destport",
             })
     }
@@ -113,7 +114,7 @@ impl FromStr for Layout {
             .find(|layout| layout.name() == text)
             .ok_or_else(|| UnknownName {
                 what: "hash layout",
-                value: text.to_owned(),
+                value: text.into(),
                 choices: "clusterip, network",
             })
     }

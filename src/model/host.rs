@@ -4,6 +4,7 @@ use super::hash::Flow;
 use super::mac::Mac;
 use super::network::Network;
 use super::ruleset::Ruleset;
+use super::untrusted::Untrusted;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -66,9 +67,9 @@ pub struct NicState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Master {
     /// Its name.
-    pub name: String,
+    pub name: Untrusted,
     /// What it is: `bridge`, `bond`, `team`, `openvswitch` …
-    pub kind: String,
+    pub kind: Untrusted,
 }
 
 /// A connected route.

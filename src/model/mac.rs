@@ -1,5 +1,6 @@
 //! Link-layer addresses, and how a VIP gets its cluster MAC. Pure.
 
+use super::untrusted::Untrusted;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -42,14 +43,14 @@ impl fmt::Display for Mac {
 /// Text that is no link-layer address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is no MAC address; write six octets in hex, such as 01:00:5e:7f:00:63")]
-pub struct NoMac(String);
+pub struct NoMac(Untrusted);
 
 impl FromStr for Mac {
     type Err = NoMac;
 
     /// Six octets of two hex digits, with colons or hyphens between them.
     fn from_str(text: &str) -> Result<Self, NoMac> {
-        let wrong = || NoMac(text.to_owned());
+        let wrong = || NoMac(text.into());
         let mut mac = [0; 6];
         let mut parts = text.split([':', '-']);
         for octet in &mut mac {

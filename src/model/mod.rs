@@ -1,6 +1,8 @@
 //! What the product is about, as values: the hash, buckets, link-layer addresses, a VIP's whole
 //! description, the frames that announce it. Pure: no input, no output, no clock.
 //!
+//! Text that somebody else wrote is `untrusted`, and printed by nothing else.
+//!
 //! `packet` and `moves` foretell what the kernel does with packets, and with whole interleavings of
 //! moves; tests hold the kernel against them.
 
@@ -20,5 +22,6 @@ pub mod protocol;
 pub mod ruleset;
 pub mod seed;
 pub mod set;
+pub mod untrusted;
 pub mod vip;
 mod written;

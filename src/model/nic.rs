@@ -23,7 +23,7 @@ impl FromStr for Nic {
     fn from_str(text: &str) -> Result<Self, VipError> {
         match is_shown(text, 15, b"/:\"'\\") {
             true => Ok(Nic(text.to_owned())),
-            false => Err(VipError::Nic(text.to_owned())),
+            false => Err(VipError::Nic(text.into())),
         }
     }
 }
@@ -70,7 +70,7 @@ impl FromStr for NicName {
                 name: name.to_owned(),
                 label,
             }),
-            false => Err(VipError::Nic(text.to_owned())),
+            false => Err(VipError::Nic(text.into())),
         }
     }
 }

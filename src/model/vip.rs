@@ -6,6 +6,7 @@ use super::hash::{Flow, Hasher};
 use super::mac::Mac;
 use super::network::Network;
 pub use super::nic::{Nic, NicName};
+use super::untrusted::Untrusted;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -47,14 +48,18 @@ impl Manager {
     /// Pacemaker, by this resource. Names that are too long or that cannot be written between
     /// quotes are shortened to something that is still their own.
     pub fn pacemaker(resource: &str) -> Self {
-        let plain = |c: &char| c.is_ascii_alphanumeric() || "._-".contains(*c);
-        let mut name: String = resource.chars().filter(plain).collect();
+        let mut name: String = resource.chars().filter(Self::is_plain).collect();
         if name != resource || name.len() > Self::LONGEST {
             let digest = blake3::hash(resource.as_bytes()).to_hex();
             name.truncate(Self::LONGEST - 9);
             name = format!("{name}-{}", &digest[..8]);
         }
         Manager::Pacemaker(name)
+    }
+
+    /// May a kept name have this character?
+    pub(super) fn is_plain(c: &char) -> bool {
+        c.is_ascii_alphanumeric() || "._-".contains(*c)
     }
 }
 
@@ -116,7 +121,7 @@ pub enum VipError {
     },
     /// No name of an interface.
     #[error("'{0}' is no interface name; use one that 'ip link' shows, such as eth0")]
-    Nic(String),
+    Nic(Untrusted),
     /// A cluster MAC that is a unicast address.
     #[error(
         "{0} is a unicast MAC: only the node that a switch last saw it on would get the packets; \
@@ -133,12 +138,12 @@ pub enum VipError {
     Drain(u32),
     /// A label that the kernel would not take.
     #[error("'{0}' is no address label: {1}")]
-    Label(String, &'static str),
+    Label(Untrusted, &'static str),
     /// A written description that is not one.
     #[error("the description '{text}' in the kernel cannot be read: {why}")]
     Written {
         /// The description as it was found.
-        text: String,
+        text: Untrusted,
         /// What is wrong with it.
         why: String,
     },
@@ -193,7 +198,7 @@ impl Vip {
         let own = label.strip_prefix(self.nic.as_str());
         match own.and_then(|rest| rest.strip_prefix(':')) {
             Some(own) => check_label(own, Some(&self.nic), self.address),
-            None => Err(VipError::Label(label.clone(), NOT_OF_NIC)),
+            None => Err(VipError::Label(label.as_str().into(), NOT_OF_NIC)),
         }
     }
 }
@@ -279,7 +284,7 @@ const NOT_OF_NIC: &str = "it does not begin with the interface and a colon";
 /// # Errors
 /// [`VipError::Label`].
 pub fn check_label(own: &str, nic: Option<&Nic>, address: IpAddr) -> Result<(), VipError> {
-    let wrong = |why| Err(VipError::Label(own.to_owned(), why));
+    let wrong = |why| Err(VipError::Label(own.into(), why));
     if address.is_ipv6() {
         return wrong("IPv6 addresses have none; leave iflabel out");
     }

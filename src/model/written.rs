@@ -5,6 +5,7 @@
 //! longest comment that nft reads back is the comment of another chain.
 
 use super::hash::Hasher;
+use super::untrusted::shown;
 use super::vip::{L2Mode, Manager, RULES, Vip, VipError};
 use std::str::FromStr;
 
@@ -124,7 +125,7 @@ impl FromStr for Vip {
     /// Reads [`Vip::written`] back.
     fn from_str(text: &str) -> Result<Self, VipError> {
         let wrong = |why: String| VipError::Written {
-            text: text.to_owned(),
+            text: text.into(),
             why,
         };
         let mut pairs = std::collections::BTreeMap::new();
@@ -132,9 +133,9 @@ impl FromStr for Vip {
         while let Some(word) = words.next() {
             let value = words
                 .next()
-                .ok_or_else(|| wrong(format!("'{word}' has no value")))?;
+                .ok_or_else(|| wrong(format!("'{}' has no value", shown(word))))?;
             if pairs.insert(word, value).is_some() {
-                return Err(wrong(format!("'{word}' stands there twice")));
+                return Err(wrong(format!("'{}' stands there twice", shown(word))));
             }
         }
         let mut take = |word: &'static str| pairs.remove(word);
@@ -180,11 +181,14 @@ impl FromStr for Vip {
             },
             manager: match take("by") {
                 None => Manager::Manual,
-                Some(resource) => Manager::Pacemaker(resource.to_owned()),
+                Some(resource) if resource.chars().all(|c| Manager::is_plain(&c)) => {
+                    Manager::Pacemaker(resource.to_owned())
+                }
+                Some(_) => return Err(wrong("'by' has a name that is none".to_owned())),
             },
         };
         match pairs.keys().next() {
-            Some(word) => Err(wrong(format!("'{word}' means nothing here"))),
+            Some(word) => Err(wrong(format!("'{}' means nothing here", shown(word)))),
             None => vip.validate().map(|()| vip),
         }
     }
@@ -192,6 +196,7 @@ impl FromStr for Vip {
 
 #[cfg(test)]
 mod tests {
+    use super::super::untrusted::tests::forbidden_in;
     use super::super::vip::tests::{a_vip, any_vip};
     use super::*;
     use proptest::prelude::*;
@@ -213,6 +218,16 @@ mod tests {
         #[test]
         fn reading_never_panics(text in "\\PC*") {
             let _ = text.parse::<Vip>();
+        }
+    }
+
+    #[test]
+    fn a_manager_that_nobody_could_print_is_none() {
+        let written = a_vip("10.77.0.99").written();
+        for name in ["a\u{1b}[31m", "a\nb", "a\u{202e}b", "a'b"] {
+            let error = format!("{written} by {name}").parse::<Vip>();
+            let error = error.expect_err(name).to_string();
+            assert_eq!(forbidden_in(&error), None, "{error:?}");
         }
     }
 

@@ -5,6 +5,7 @@ use super::screen::Screen;
 use super::{Context, DATA, Failure, SCHEMA, USAGE, json, look};
 use crate::guidance::{Confirmed, Fact, Guide, Line, Site, VENDORS, Vendor, everywhere};
 use crate::model::mac::Mac;
+use crate::model::untrusted::shown;
 use crate::model::vip::{check_address, check_mac};
 use crate::plan::installed::find;
 use serde::Serialize;
@@ -135,7 +136,10 @@ fn chosen(words: &[String]) -> Result<Vec<Vendor>, Failure> {
         found.ok_or_else(|| {
             Failure::new(
                 USAGE,
-                format!("nothing is known of a vendor '{word}'; 'nodectl arp --list' names them"),
+                format!(
+                    "nothing is known of a vendor '{}'; 'nodectl arp --list' names them",
+                    shown(word)
+                ),
             )
         })
     };

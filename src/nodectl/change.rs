@@ -16,6 +16,7 @@ use crate::model::hash::Hasher;
 use crate::model::mac::Mac;
 use crate::model::phase::Phases;
 use crate::model::seed::derived_seed;
+use crate::model::untrusted::quoted;
 use crate::model::vip::{DRAIN_S, L2Mode, Manager, Vip, check_address};
 use crate::plan::guard::is_left_over;
 use crate::plan::installed::{Installed, addresses, find, phases_of};
@@ -161,12 +162,23 @@ pub(super) fn leave_buckets(
     })
 }
 
-/// What is to be said on the node that takes these buckets.
-fn taking(address: IpAddr, buckets: &BucketSet, phases: &Phases, netns: Option<&str>) -> String {
+/// What is to be said on the node that takes these buckets; nothing where the name of the namespace cannot be
+/// written.
+fn taking(
+    address: IpAddr,
+    buckets: &BucketSet,
+    phases: &Phases,
+    netns: Option<&str>,
+) -> Option<String> {
     let left = buckets.iter().filter_map(|bucket| phases.left_ms(bucket));
     let adopt_s = left.max().unwrap_or_default().div_ceil(1000);
-    let netns = netns.map_or(String::new(), |netns| format!(" --netns {netns}"));
-    format!("nodectl take {address} {buckets} --adopt {adopt_s}{netns}")
+    let netns = match netns {
+        Some(netns) => format!(" --netns={}", quoted(netns)?),
+        None => String::new(),
+    };
+    Some(format!(
+        "nodectl take {address} {buckets} --adopt {adopt_s}{netns}"
+    ))
 }
 
 /// `nodectl down`. A VIP whose rules are gone is known by its address and its membership.
@@ -300,5 +312,23 @@ fn require_manual(found: &Installed, force: bool) -> Result<(), Failure> {
             ),
         )),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_for_the_other_node_is_one_that_a_shell_understands() {
+        let line = |netns| {
+            let phases = Phases::default();
+            taking([10, 0, 0, 99].into(), &BucketSet::one(3), &phases, netns)
+        };
+        let whole = |end: &str| Some(format!("nodectl take 10.0.0.99 3 --adopt 0{end}"));
+        assert_eq!(line(None), whole(""));
+        assert_eq!(line(Some("web")), whole(" --netns=web"));
+        assert_eq!(line(Some("a b;c")), whole(" --netns='a b;c'"));
+        assert_eq!(line(Some("a\u{202e}b")), None);
     }
 }

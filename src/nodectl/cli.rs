@@ -7,9 +7,11 @@ use crate::guidance::{Port, Vlan};
 use crate::model::bucket::{BucketCount, BucketSet};
 use crate::model::hash::{HashMode, Layout};
 use crate::model::mac::Mac;
+use crate::model::untrusted::in_one_line;
 use crate::model::vip::{DRAIN_S, Nic, NicName};
 use crate::pacemaker::configuration::Service;
 use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
 use std::net::IpAddr;
 
 /// Look at the buckets of shared addresses on this node, and move them by hand.
@@ -29,6 +31,23 @@ pub struct Cli {
     /// The network namespace of the VIP, as 'ip netns' shows it [default: the one that nodectl runs in]
     #[arg(long, global = true, value_name = "NAME")]
     pub netns: Option<String>,
+}
+
+impl Cli {
+    /// Reads the words of the command line. An error repeats what was typed, so that is shown there.
+    ///
+    /// # Errors
+    /// Usage errors; help and the version too, which were asked for.
+    pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let words: Vec<OsString> = words.into_iter().collect();
+        Cli::try_parse_from(&words).map_err(|error| {
+            let shown = words
+                .iter()
+                .map(|word| in_one_line(&word.to_string_lossy()));
+            // Words that are no text are not repeated.
+            Cli::try_parse_from(shown).err().unwrap_or(error)
+        })
+    }
 }
 
 /// What can be done.
@@ -337,7 +356,27 @@ pub struct Arp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::untrusted::tests::{NASTY, forbidden_in};
     use clap::CommandFactory;
+    use std::os::unix::ffi::OsStringExt;
+
+    #[test]
+    fn what_was_typed_is_repeated_as_text() {
+        for words in [
+            &[NASTY][..],
+            &["status", NASTY],
+            &["take", "10.0.0.99", NASTY],
+        ] {
+            let words = ["nodectl"].iter().chain(words).map(OsString::from);
+            let error = Cli::read(words).expect_err("wrong").to_string();
+            let others = error.replace('\n', "");
+            assert_eq!(forbidden_in(&others), None, "{error:?}");
+            assert!(error.contains(r"web'\n\u{9b}31m"), "{error}");
+        }
+        let no_text = OsString::from_vec(vec![0xff]);
+        let error = Cli::read(["nodectl".into(), "--netns".into(), no_text, "status".into()]);
+        assert!(error.is_err_and(|error| error.to_string().contains("UTF-8")));
+    }
 
     #[test]
     fn the_command_line_is_sound() {

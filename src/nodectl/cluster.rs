@@ -2,6 +2,7 @@
 
 use super::screen::Screen;
 use crate::model::bucket::BucketSet;
+use crate::model::untrusted::{NOT_QUOTED, Untrusted};
 use crate::pacemaker::cluster::{CloneOf, Cluster, MemberState, Shared};
 use crate::pacemaker::query::{Query, ask_at};
 use crate::sys::netns::Home;
@@ -12,7 +13,7 @@ use tracing::warn;
 #[derive(Debug, Serialize)]
 pub(super) struct OfVip {
     /// Pacemaker's name of the primitive.
-    resource: String,
+    resource: Untrusted,
     /// Has this node's partition quorum?
     quorum: bool,
     nodes: Vec<OfNode>,
@@ -33,7 +34,7 @@ pub(super) struct OfVip {
 
 #[derive(Debug, Serialize)]
 struct OfNode {
-    node: String,
+    node: Untrusted,
     state: MemberState,
     /// Is it the node that tells this?
     here: bool,
@@ -58,10 +59,10 @@ pub(super) fn view(home: Option<&Home>) -> Option<Cluster> {
 }
 
 /// The name of this node, if it is a member under its host name.
-fn own_name(cluster: &Cluster) -> Option<String> {
+fn own_name(cluster: &Cluster) -> Option<Untrusted> {
     let host = nix::unistd::gethostname().ok()?.into_string().ok()?;
     let short = host.split('.').next().unwrap_or_default();
-    let is_own = |name: &&String| **name == host || **name == short;
+    let is_own = |name: &&Untrusted| name.raw() == host || name.raw() == short;
     cluster.members.keys().find(is_own).cloned()
 }
 
@@ -88,9 +89,10 @@ pub(super) fn of_vip(cluster: &Cluster, shared: &Shared, buckets: u16) -> OfVip 
     }
 }
 
-/// What is wrong with the number of the clone's instances. Left out, it is the number of nodes: if one is removed
-/// for good a bucket has no instance any more, or the last node with the VIP asks for fewer buckets than there are.
-fn miscounted(view: &OfVip) -> Option<String> {
+/// What is wrong with the number of the clone's instances, and the command that mends it, if one does. Left out, it is
+/// the number of nodes: if one is removed for good a bucket has no instance any more, or the last node with the VIP
+/// asks for fewer buckets than there are.
+fn miscounted(view: &OfVip) -> Option<(String, Option<String>)> {
     let CloneOf { id, max } = view.clone.as_ref()?;
     let (buckets, instances) = (view.buckets, view.instances);
     let is = match max {
@@ -98,15 +100,28 @@ fn miscounted(view: &OfVip) -> Option<String> {
         None => "is left out, so it is the number of nodes",
     };
     if usize::from(buckets) != instances {
-        return Some(format!(
+        let what = format!(
             "{is}: {instances} instances for {buckets} buckets. Stop {id}, set its clone-max=\"{buckets}\", start it"
-        ));
+        );
+        return Some((what, None));
     }
-    max.is_none().then(|| {
-        format!(
-            "{is}: a node removed for good leaves buckets dark. 'crm_resource -r {id} -m -p clone-max -v \
-             {instances}' changes nothing now"
-        )
+    if max.is_some() {
+        return None;
+    }
+    let dark = format!("{is}: a node removed for good leaves buckets dark");
+    Some(match id.quoted() {
+        Some(id) => (
+            format!("{dark}. This sets it, and changes nothing now:"),
+            Some(format!(
+                "crm_resource -r {id} -m -p clone-max -v {instances}"
+            )),
+        ),
+        None => {
+            let what = format!(
+                "{dark}. Set that of {id} to {instances}, which changes nothing now ({NOT_QUOTED})"
+            );
+            (what, None)
+        }
     })
 }
 
@@ -114,7 +129,7 @@ fn miscounted(view: &OfVip) -> Option<String> {
 /// this node owns, if that can be seen.
 pub(super) fn lines(view: &OfVip, owned: Option<&BucketSet>, screen: Screen) -> String {
     let mut text = String::new();
-    let name = |node: &OfNode| node.node.chars().count();
+    let name = |node: &OfNode| node.node.to_string().chars().count();
     let longest = view.nodes.iter().map(name).max().unwrap_or_default();
     for (n, node) in view.nodes.iter().enumerate() {
         let about = if n == 0 { "cluster" } else { "" };
@@ -142,9 +157,9 @@ pub(super) fn lines(view: &OfVip, owned: Option<&BucketSet>, screen: Screen) -> 
             }
         };
     }
-    let mut shout = |word: &str, what: String| text += &screen.shout(word, &what);
+    let shout = |word: &str, what: String| screen.shout(word, &what);
     if !view.quorum {
-        shout(
+        text += &shout(
             "NO QUORUM",
             "Pacemaker does here what no-quorum-policy says: stops everything, by default"
                 .to_owned(),
@@ -160,19 +175,20 @@ pub(super) fn lines(view: &OfVip, owned: Option<&BucketSet>, screen: Screen) -> 
                 "their"
             }
         );
-        shout("DARK", what);
+        text += &shout("DARK", what);
     }
     for bucket in view.twice.iter() {
         let owners = view
             .nodes
             .iter()
             .filter(|node| node.buckets.contains(bucket));
-        let owners: Vec<&str> = owners.map(|node| node.node.as_str()).collect();
+        let owners: Vec<String> = owners.map(|node| node.node.to_string()).collect();
         let what = format!("bucket {bucket} on {}: both answer", owners.join(" and "));
-        shout("TWICE", what);
+        text += &shout("TWICE", what);
     }
-    if let Some(what) = miscounted(view) {
-        shout("CLONE-MAX", what);
+    if let Some((what, command)) = miscounted(view) {
+        text += &shout("CLONE-MAX", what);
+        text += &command.map_or(String::new(), |command| screen.to_copy(&command));
     }
     let here = view.nodes.iter().find(|node| node.here);
     let both = here.zip(owned);
@@ -186,7 +202,7 @@ pub(super) fn lines(view: &OfVip, owned: Option<&BucketSet>, screen: Screen) -> 
             words(&here.buckets),
             words(owned)
         );
-        shout("DIFFERS", what);
+        text += &shout("DIFFERS", what);
     }
     text
 }
@@ -212,7 +228,7 @@ mod tests {
 
     fn node(name: &str, state: MemberState, here: bool, buckets: &str) -> OfNode {
         OfNode {
-            node: name.to_owned(),
+            node: name.into(),
             state,
             here,
             buckets: buckets.parse().unwrap_or_default(),
@@ -221,7 +237,7 @@ mod tests {
 
     fn view(nodes: Vec<OfNode>) -> OfVip {
         OfVip {
-            resource: "resIP".to_owned(),
+            resource: "resIP".into(),
             quorum: true,
             nodes,
             nowhere: BucketSet::default(),
@@ -236,7 +252,7 @@ mod tests {
     #[test]
     fn a_number_of_instances_that_changes_with_the_nodes_is_shouted() {
         let told = |max, instances| {
-            let id = "cloneIP".to_owned();
+            let id = "cloneIP".into();
             let clone = Some(CloneOf { id, max });
             let view = OfVip {
                 instances,
@@ -249,7 +265,8 @@ mod tests {
         assert_eq!(told(Some(3), 3), "");
         let left_out = told(None, 3);
         assert!(left_out.contains("CLONE-MAX is left out"), "{left_out}");
-        assert!(left_out.contains("-v 3' changes nothing"), "{left_out}");
+        let command = "\n            crm_resource -r cloneIP -m -p clone-max -v 3\n";
+        assert!(left_out.ends_with(command), "{left_out}");
         for max in [None, Some(2)] {
             let too_few = told(max, 2);
             let said = "2 instances for 3 buckets. Stop cloneIP, set its clone-max=\"3\"";

@@ -7,6 +7,7 @@ use crate::host::oracle;
 use crate::model::hash::{Flow, HashMode, Layout};
 use crate::model::phase::Phase;
 use crate::model::set::hex;
+use crate::model::untrusted::Untrusted;
 use crate::model::vip::Vip;
 use crate::plan::explain::{Explanation, explain as explanation};
 use serde::Serialize;
@@ -34,7 +35,7 @@ struct Explained {
     /// The bucket that this machine's kernel found; null where it could not be asked.
     kernel: Option<u16>,
     /// The nodes that run the bucket according to Pacemaker; null where it does not run.
-    owners: Option<Vec<String>>,
+    owners: Option<Vec<Untrusted>>,
 }
 
 /// The flow that is asked about, for `owner` too.
@@ -89,7 +90,7 @@ pub(super) fn explain(args: &Owner, context: &Context<'_>) -> Result<String, Fai
     let owners = pacemaker.as_ref().and_then(|cluster| {
         let shared = cluster.of_vip(args.vip, &found.vip.manager, context.netns)?;
         let owners = shared.owners(explained.bucket).into_iter();
-        Some(owners.map(str::to_owned).collect::<Vec<_>>())
+        Some(owners.cloned().collect::<Vec<_>>())
     });
     let other = asked
         .as_ref()
@@ -164,7 +165,10 @@ pub(super) fn explain(args: &Owner, context: &Context<'_>) -> Result<String, Fai
         let what = match owners.as_slice() {
             [] => "nobody: Pacemaker runs it on no node".to_owned(),
             [one] => format!("{one}, according to Pacemaker"),
-            more => format!("{}: more than one, both answer", more.join(" and ")),
+            more => {
+                let more: Vec<String> = more.iter().map(ToString::to_string).collect();
+                format!("{}: more than one, both answer", more.join(" and "))
+            }
         };
         line("owner", &what);
     }

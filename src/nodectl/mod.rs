@@ -12,6 +12,7 @@ mod cluster;
 mod configuration;
 mod drain;
 mod explain;
+mod json;
 mod outcome;
 mod owner;
 mod ruleset;
@@ -26,10 +27,12 @@ use crate::host::lock::LockError;
 use crate::host::observe::{Kernel, ObserveError};
 use crate::host::reach::ReachError;
 use crate::model::host::Observed;
+use crate::model::untrusted::in_one_line;
 use crate::plan::installed::{Installed, find};
 use crate::sys::netns::{Home, NetnsError, enter};
 use crate::sys::nft::NftError;
 use cli::{Cli, Verb};
+use json::json;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -56,7 +59,7 @@ pub const NOT_PERMITTED: u8 = 77;
 pub struct Failure {
     /// The exit code.
     pub code: u8,
-    /// A sentence that says what to do.
+    /// A sentence that says what to do, in one line.
     pub message: String,
 }
 
@@ -64,7 +67,7 @@ impl Failure {
     fn new(code: u8, message: impl fmt::Display) -> Self {
         Failure {
             code,
-            message: message.to_string(),
+            message: in_one_line(&message.to_string()),
         }
     }
 
@@ -98,22 +101,27 @@ pub fn run(cli: &Cli) -> Result<String, Failure> {
         _ => netns.map(enter).transpose()?,
     };
     let context = Context { json, netns, home };
+    told(cli, &context).map(|text| screen::Screen::of_stdout().clean(&text))
+}
+
+fn told(cli: &Cli, context: &Context<'_>) -> Result<String, Failure> {
+    let json = context.json;
     match &cli.verb {
         Verb::Up(args) => change::up(args)?.tell(json),
         Verb::Down(args) => change::down(args)?.tell(json),
         Verb::Take(args) => change::take(args)?.tell(json),
-        Verb::Release(args) => change::release(args, &context)?.tell(json),
-        Verb::Drain(args) => drain::drain(args, &context)?.tell(json),
+        Verb::Release(args) => change::release(args, context)?.tell(json),
+        Verb::Drain(args) => drain::drain(args, context)?.tell(json),
         Verb::Undrain(args) => drain::undrain(args)?.tell(json),
         Verb::WaitDrained(args) => drain::wait_drained(args)?.tell(json),
-        Verb::Status(args) => status::status(args, &context),
-        Verb::Buckets(args) => buckets::buckets(args, &context),
-        Verb::Owner(args) => owner::owner(args, &context),
-        Verb::Explain(args) => explain::explain(args, &context),
-        Verb::Ruleset(args) => ruleset::ruleset(args, &context),
-        Verb::Crm(args) => configuration::crm(args, &context),
-        Verb::Pcs(args) => configuration::pcs(args, &context),
-        Verb::Arp(args) => arp::arp(args, &context),
+        Verb::Status(args) => status::status(args, context),
+        Verb::Buckets(args) => buckets::buckets(args, context),
+        Verb::Owner(args) => owner::owner(args, context),
+        Verb::Explain(args) => explain::explain(args, context),
+        Verb::Ruleset(args) => ruleset::ruleset(args, context),
+        Verb::Crm(args) => configuration::crm(args, context),
+        Verb::Pcs(args) => configuration::pcs(args, context),
+        Verb::Arp(args) => arp::arp(args, context),
     }
 }
 
@@ -153,13 +161,6 @@ fn known(observed: &Observed, vip: IpAddr) -> Result<Installed, Failure> {
             format!("{vip} is not installed here; 'nodectl status' shows what is"),
         )
     })
-}
-
-/// One JSON document, for programs.
-fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
-    let text = serde_json::to_string(value);
-    text.map(|text| text + "\n")
-        .map_err(|error| Failure::new(REFUSED, error))
 }
 
 fn code_of_nft(error: &NftError) -> u8 {

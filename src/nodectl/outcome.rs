@@ -4,6 +4,7 @@ use super::{Failure, SCHEMA, json};
 use crate::host::reach::Reached;
 use crate::model::bucket::BucketSet;
 use crate::model::ruleset::Ruleset;
+use crate::model::untrusted::NOT_QUOTED;
 use crate::plan::installed::{Installed, find};
 use serde::Serialize;
 use std::net::IpAddr;
@@ -92,11 +93,14 @@ impl Outcome {
         }
     }
 
-    /// The same with the line for the node that takes the buckets.
-    pub(super) fn followed_by(self, line: String) -> Self {
+    /// The same with the line for the node that takes the buckets, if it can be written: the name of a namespace
+    /// may stand in the way.
+    pub(super) fn followed_by(self, line: Option<String>) -> Self {
+        let why = || format!("'nodectl take', in this network namespace; {NOT_QUOTED}");
+        let what = line.clone().unwrap_or_else(why);
         Outcome {
-            sentence: format!("{}\non the node that takes them: {line}", self.sentence),
-            next: Some(line),
+            sentence: format!("{}\non the node that takes them: {what}", self.sentence),
+            next: line,
             ..self
         }
     }

@@ -15,6 +15,7 @@ use crate::model::ruleset::{
     Target, Verdict,
 };
 use crate::model::set::hex;
+use crate::model::untrusted::in_one_line;
 use crate::plan::before::remember_before;
 use crate::plan::dataplane;
 use crate::plan::health::known_rule;
@@ -143,7 +144,8 @@ fn table_text(table: &TableShown) -> String {
     let mut text = format!("table {} {} {{\n", table.family, table.table);
     // Writing to a String cannot fail.
     for set in &table.sets {
-        let _ = writeln!(text, "\t{} {} {{\n\t\ttype {}", set.kind, set.set, set.of);
+        let name = word(&set.set);
+        let _ = writeln!(text, "\t{} {name} {{\n\t\ttype {}", set.kind, set.of);
         for line in &set.options {
             let _ = writeln!(text, "\t\t{line}");
         }
@@ -154,9 +156,9 @@ fn table_text(table: &TableShown) -> String {
         let _ = writeln!(text, "\t}}\n");
     }
     for chain in &table.chains {
-        let _ = writeln!(text, "\tchain {} {{", chain.chain);
+        let _ = writeln!(text, "\tchain {} {{", word(&chain.chain));
         if let Some(comment) = &chain.comment {
-            let _ = writeln!(text, "\t\tcomment \"{comment}\"");
+            let _ = writeln!(text, "\t\tcomment {}", in_quotes(comment));
         }
         if let Some(hook) = &chain.hook {
             let _ = writeln!(text, "\t\t{hook}");
@@ -170,6 +172,20 @@ fn table_text(table: &TableShown) -> String {
         let _ = writeln!(text, "\t}}\n");
     }
     text + "}\n"
+}
+
+/// A name as nft reads it; one that it has no word for stands in quotes.
+fn word(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/_.-".contains(c);
+    match name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(plain) {
+        true => name.to_owned(),
+        false => in_quotes(name),
+    }
+}
+
+/// What somebody else may have written, between quotes. nft has no escape for one, so none of its own is in it.
+fn in_quotes(text: &str) -> String {
+    format!("\"{}\"", in_one_line(text).replace('"', "\\u{22}"))
 }
 
 fn of_set(name: &str, set: &Set) -> SetShown {
@@ -279,7 +295,7 @@ fn key_text(part: KeyPart, bytes: &[u8]) -> String {
         },
         KeyPart::IfName => {
             let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
-            format!("\"{}\"", String::from_utf8_lossy(&bytes[..end]))
+            in_quotes(&String::from_utf8_lossy(&bytes[..end]))
         }
         KeyPart::Mac => <[u8; 6]>::try_from(bytes)
             .map_or_else(|_| hex(), |bytes| crate::model::mac::Mac(bytes).to_string()),
@@ -293,7 +309,7 @@ fn verdict_text(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Accept => "accept".to_owned(),
         Verdict::Drop => "drop".to_owned(),
-        Verdict::Goto(chain) => format!("goto {chain}"),
+        Verdict::Goto(chain) => format!("goto {}", word(chain)),
         Verdict::Other(code) => format!("verdict {code}"),
     }
 }
@@ -301,7 +317,7 @@ fn verdict_text(verdict: &Verdict) -> String {
 fn of_chain(name: &str, chain: &Chain, words: Option<&Chain>) -> ChainShown {
     let hook = chain.base.as_ref().map(|base| {
         let hook = match &base.hook {
-            Hook::Ingress(device) => format!("ingress device \"{device}\""),
+            Hook::Ingress(device) => format!("ingress device {}", in_quotes(device)),
             Hook::ArpInput => "input".to_owned(),
             Hook::ArpOutput | Hook::Ip6Output => "output".to_owned(),
             Hook::Before => "prerouting".to_owned(),
@@ -341,5 +357,38 @@ fn of_rule(rule: &Rule, words: Option<&Chain>) -> RuleShown {
     RuleShown {
         rule: text,
         comment: Some(known.comment),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::untrusted::tests::{NASTY, forbidden_in};
+
+    #[test]
+    fn what_others_wrote_beside_the_rules_stays_in_its_quotes() {
+        let named = |name: &str| (name.to_owned(), Chain::default());
+        let mut chains = [named("vip-10.0.0.99"), named(NASTY)];
+        chains[0].1.comment = Some(NASTY.to_owned());
+        let table = Table {
+            chains: chains.into(),
+            ..Table::default()
+        };
+        let rules = Ruleset::from([(Family::Netdev, table)]);
+        let tables = tables(&rules, &rules);
+        let text: String = tables.iter().map(table_text).collect();
+        assert_eq!(
+            forbidden_in(&text.replace(['\n', '\t'], "")),
+            None,
+            "{text:?}"
+        );
+        let nasty = r"web'\n\u{9b}31m\u{1b}[2J\u{202e}\u{22}; reboot\u{200b}";
+        let expected = format!(
+            "table netdev clusterip {{\n\tchain vip-10.0.0.99 {{\n\t\tcomment \"{nasty}\"\n\t}}\n\n\
+             \tchain \"{nasty}\" {{\n\t}}\n\n}}\n"
+        );
+        assert_eq!(text, expected);
+        let goto = Verdict::Goto(NASTY.to_owned());
+        assert_eq!(verdict_text(&goto), format!("goto \"{nasty}\""));
     }
 }

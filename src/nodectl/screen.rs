@@ -1,5 +1,6 @@
 //! What a person sees: how wide the screen is, and colour only where there is one.
 
+use crate::model::untrusted::in_lines;
 use std::io::IsTerminal;
 use textwrap::core::Word;
 use textwrap::{WordSeparator, WordSplitter};
@@ -7,6 +8,13 @@ use textwrap::{WordSeparator, WordSplitter};
 /// The width where nobody says another, and the narrowest that is taken into account.
 const USUAL_WIDTH: usize = 80;
 const NARROWEST: usize = 40;
+
+const GOOD: &str = "\x1b[32m";
+const WARN: &str = "\x1b[33m";
+const BAD: &str = "\x1b[31;1m";
+const DIM: &str = "\x1b[2m";
+const NAME: &str = "\x1b[1m";
+const END: &str = "\x1b[0m";
 
 /// Paints words, or leaves them as they are, and knows how many columns there are.
 #[derive(Debug, Clone, Copy)]
@@ -41,32 +49,41 @@ impl Screen {
 
     /// Good news.
     pub fn good(self, text: &str) -> String {
-        self.paint("32", text)
+        self.paint(GOOD, text)
     }
 
     /// What is on its way, or to be looked at.
     pub fn warn(self, text: &str) -> String {
-        self.paint("33", text)
+        self.paint(WARN, text)
     }
 
     /// Bad news.
     pub fn bad(self, text: &str) -> String {
-        self.paint("31;1", text)
+        self.paint(BAD, text)
     }
 
     /// What matters less.
     pub fn dim(self, text: &str) -> String {
-        self.paint("2", text)
+        self.paint(DIM, text)
     }
 
     /// A name.
     pub fn name(self, text: &str) -> String {
-        self.paint("1", text)
+        self.paint(NAME, text)
     }
 
-    fn paint(self, code: &str, text: &str) -> String {
+    /// All that is printed, as the last thing before it is: with these colours and without anything else that a
+    /// terminal obeys, whoever wrote it.
+    pub fn clean(self, text: &str) -> String {
+        match self.colour {
+            true => in_lines(text, &[GOOD, WARN, BAD, DIM, NAME, END]),
+            false => in_lines(text, &[]),
+        }
+    }
+
+    fn paint(self, colour: &str, text: &str) -> String {
         match self.colour && !text.is_empty() {
-            true => format!("\x1b[{code}m{text}\x1b[0m"),
+            true => format!("{colour}{text}{END}"),
             false => text.to_owned(),
         }
     }
@@ -80,6 +97,11 @@ impl Screen {
     pub fn shout(self, name: &str, what: &str) -> String {
         let plain = label(name);
         self.fill_behind(&plain, &plain.replacen(name, &self.bad(name), 1), what)
+    }
+
+    /// A command below what is said about something: it is copied as a whole, so it is not broken.
+    pub fn to_copy(self, command: &str) -> String {
+        format!("{}{command}\n", label(""))
     }
 
     /// The text in lines that are no longer than the screen is wide, the first after `first`, the
@@ -159,5 +181,11 @@ mod tests {
         assert_eq!(screen(plain).bad("x"), "x");
         assert_eq!(screen(colour).bad("x"), "\x1b[31;1mx\x1b[0m");
         assert_eq!(screen(colour).bad(""), "");
+        for colour in [colour, plain].map(screen) {
+            let all = [colour.good("a"), colour.warn("b"), colour.bad("c")];
+            let all = all.concat() + &colour.dim("d") + &colour.name("e") + "\n";
+            assert_eq!(colour.clean(&all), all);
+        }
+        assert_eq!(screen(plain).clean("\x1b[1m"), r"\u{1b}[1m");
     }
 }

@@ -9,6 +9,7 @@ use crate::host::cautions::cautions;
 use crate::model::bucket::BucketSet;
 use crate::model::host::Observed;
 use crate::model::phase::{Phase, Phases};
+use crate::model::untrusted::{NOT_QUOTED, Untrusted};
 use crate::model::vip::{Manager, Vip};
 use crate::pacemaker::cluster::{Cluster, Shared};
 use crate::plan::guard::{is_left_over, is_loaded};
@@ -37,7 +38,7 @@ struct Status {
 struct Elsewhere {
     vip: Option<String>,
     /// Where the cluster has it on its nodes; null is the host's.
-    network_namespace: Option<String>,
+    network_namespace: Option<Untrusted>,
     cluster: OfVip,
 }
 
@@ -169,23 +170,33 @@ pub(super) fn status(args: &Arguments, context: &Context<'_>) -> Result<String, 
     if screens.is_empty() {
         screens.push("no VIP is installed here\n".to_owned());
     }
-    for of in &elsewhere {
-        let vip = of.vip.as_deref().unwrap_or("an address of the cluster");
-        let title = screen.name(vip);
-        let netns = of.network_namespace.as_deref();
-        // What the kernel does in another namespace cannot be seen from here.
-        let (place, owned) = match (netns == context.netns, netns) {
-            (true, _) => ("not installed here".to_owned(), Some(BucketSet::default())),
-            (false, Some(netns)) => (
-                format!("in another network namespace: see nodectl --netns '{netns}' status"),
-                None,
-            ),
-            (false, None) => ("not in this network namespace".to_owned(), None),
-        };
-        let lines = cluster::lines(&of.cluster, owned.as_ref(), screen);
-        screens.push(format!("{title}: {place}\n{lines}"));
-    }
+    let others = elsewhere.iter();
+    screens.extend(others.map(|of| of_elsewhere(of, context.netns, screen)));
     Ok(screens.join("\n"))
+}
+
+/// One screen for an address of the cluster that is not installed here, which is the namespace `own`.
+fn of_elsewhere(of: &Elsewhere, own: Option<&str>, screen: Screen) -> String {
+    let vip = of.vip.as_deref().unwrap_or("an address of the cluster");
+    let title = screen.name(vip);
+    let netns = of.network_namespace.as_ref();
+    // What the kernel does in another namespace cannot be seen from here.
+    let (place, owned) = match (netns.map(Untrusted::raw) == own, netns) {
+        (true, _) => ("not installed here".to_owned(), Some(BucketSet::default())),
+        (false, Some(netns)) => (in_other_namespace(netns), None),
+        (false, None) => ("not in this network namespace".to_owned(), None),
+    };
+    let lines = cluster::lines(&of.cluster, owned.as_ref(), screen);
+    format!("{title}: {place}\n{lines}")
+}
+
+fn in_other_namespace(netns: &Untrusted) -> String {
+    match netns.quoted() {
+        Some(word) => {
+            format!("in another network namespace: see nodectl --netns={word} status")
+        }
+        None => format!("in another network namespace, {netns} ({NOT_QUOTED})"),
+    }
 }
 
 /// The shared addresses of the cluster that are not installed on this node.
@@ -381,4 +392,55 @@ fn strip(vip: &Vip, phases: &Phases, screen: Screen) -> Vec<String> {
         format!("[{}]", runs.collect::<String>())
     });
     rows.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::untrusted::tests::{NASTY, forbidden_in};
+
+    /// What `crm_mon -1 --output-as xml` of this version said.
+    const RECORDED: &str = include_str!("../pacemaker/recorded/3.0.0-orphans.xml");
+
+    /// The same of a cluster whose names are these, and what is said of its address.
+    fn shown(node: &str, netns: &str) -> String {
+        let in_xml = |text: &str| {
+            let escaped = text.replace('&', "&amp;").replace('"', "&quot;");
+            // XML 1.0 cannot say an escape character.
+            escaped.replace('\u{1b}', "").replace('\n', "&#10;")
+        };
+        let placement = RECORDED.replace("\"n1\"", &format!("\"{}\"", in_xml(node)));
+        let resources = format!(
+            r#"<resources><clone id="cloneIP"><primitive id="resIP" provider="rust" type="ClusterIP">
+            <instance_attributes id="a"><nvpair id="b" name="ip" value="10.77.0.99"/>
+            <nvpair id="c" name="network_namespace" value="{}"/></instance_attributes></primitive></clone>
+            </resources>"#,
+            in_xml(netns)
+        );
+        let cluster = Cluster::read(&placement, &resources).expect("XML");
+        let screen = Screen::plain(200);
+        let others = elsewhere(Some(&cluster), &[]);
+        let texts = others.iter().map(|of| of_elsewhere(of, None, screen));
+        texts.collect()
+    }
+
+    #[test]
+    fn names_in_the_cluster_write_no_lines_and_end_no_quotes() {
+        let tame = shown("n1", "web");
+        assert!(tame.contains("see nodectl --netns=web status\n"), "{tame}");
+        let nasty = shown(NASTY, NASTY);
+        assert_eq!(nasty.lines().count(), tame.lines().count(), "{nasty}");
+        assert_eq!(forbidden_in(&nasty.replace('\n', "")), None, "{nasty:?}");
+        let name = r#"web'\n\u{9b}31m[2J\u{202e}"; reboot\u{200b}"#;
+        assert!(
+            nasty.contains(&format!("            {name}  online")),
+            "{nasty}"
+        );
+        assert!(!nasty.contains("--netns"), "{nasty}");
+        let odd = shown("n1", "a'; reboot");
+        assert!(
+            odd.contains(r"nodectl --netns='a'\''; reboot' status"),
+            "{odd}"
+        );
+    }
 }

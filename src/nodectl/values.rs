@@ -1,6 +1,7 @@
 //! The values of the command line that no other part has a type for.
 
 use crate::model::seed::parse_seed;
+use crate::model::untrusted::shown;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
@@ -25,7 +26,12 @@ impl FromStr for AddressWithPrefix {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("'{text}' is no address such as 10.0.0.99 or 10.0.0.99/24");
+        let wrong = || {
+            format!(
+                "'{}' is no address such as 10.0.0.99 or 10.0.0.99/24",
+                shown(text)
+            )
+        };
         let (address, prefix) = match text.split_once('/') {
             None => (text, None),
             Some((address, prefix)) => (address, Some(prefix.parse().map_err(|_| wrong())?)),
@@ -60,7 +66,8 @@ impl FromStr for Client {
                 port: socket.port(),
             }),
             Err(_) => Err(format!(
-                "'{text}' is no client; write 192.0.2.1, 192.0.2.1:40000 or [2001:db8::1]:40000"
+                "'{}' is no client; write 192.0.2.1, 192.0.2.1:40000 or [2001:db8::1]:40000",
+                shown(text)
             )),
         }
     }
@@ -78,7 +85,12 @@ impl FromStr for Seconds {
         let number = number.filter(|number| (0.0..=60.0).contains(number));
         number
             .map(|number| Seconds(Duration::from_secs_f64(number)))
-            .ok_or_else(|| format!("'{text}' is no time; use 0 to 60 seconds, such as 0.2"))
+            .ok_or_else(|| {
+                format!(
+                    "'{}' is no time; use 0 to 60 seconds, such as 0.2",
+                    shown(text)
+                )
+            })
     }
 }
 

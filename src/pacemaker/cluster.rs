@@ -4,6 +4,7 @@
 //! Pacemaker knows what it started, not what a kernel does: a node's own `nodectl status` says that.
 
 use crate::model::bucket::BucketSet;
+use crate::model::untrusted::{Untrusted, shown};
 use crate::model::vip::Manager;
 use roxmltree::{Document, Node};
 use serde::Serialize;
@@ -72,13 +73,13 @@ impl fmt::Display for MemberState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shared {
     /// The primitive, without the number of an instance.
-    pub resource: String,
+    pub resource: Untrusted,
     /// The parameter `ip`, if it can be told.
     pub ip: Option<IpAddr>,
     /// The parameter `network_namespace`: where on its nodes the address is, if not in the host's.
-    pub netns: Option<String>,
+    pub netns: Option<Untrusted>,
     /// For each instance the nodes on which it runs.
-    pub instances: BTreeMap<u16, BTreeSet<String>>,
+    pub instances: BTreeMap<u16, BTreeSet<Untrusted>>,
     /// The clone around the primitive, if there is one.
     pub clone: Option<CloneOf>,
 }
@@ -87,14 +88,14 @@ pub struct Shared {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CloneOf {
     /// Its name.
-    pub id: String,
+    pub id: Untrusted,
     /// Its `clone-max`; left out, it is the number of nodes, whatever that is.
     pub max: Option<u16>,
 }
 
 impl Shared {
     /// The buckets that Pacemaker runs on this node.
-    pub fn on(&self, node: &str) -> BucketSet {
+    pub fn on(&self, node: &Untrusted) -> BucketSet {
         let here = self.instances.iter();
         here.filter(|(_, nodes)| nodes.contains(node))
             .map(|(bucket, _)| *bucket)
@@ -102,9 +103,8 @@ impl Shared {
     }
 
     /// The nodes on which Pacemaker runs this bucket.
-    pub fn owners(&self, bucket: u16) -> Vec<&str> {
-        let nodes = self.instances.get(&bucket).into_iter().flatten();
-        nodes.map(String::as_str).collect()
+    pub fn owners(&self, bucket: u16) -> Vec<&Untrusted> {
+        self.instances.get(&bucket).into_iter().flatten().collect()
     }
 
     /// Of so many buckets those that run nowhere.
@@ -126,7 +126,7 @@ impl Shared {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cluster {
     /// Its nodes by name.
-    pub members: BTreeMap<String, MemberState>,
+    pub members: BTreeMap<Untrusted, MemberState>,
     /// Its shared addresses.
     pub shared: Vec<Shared>,
     /// Has this partition quorum?
@@ -135,7 +135,7 @@ pub struct Cluster {
 
 /// An answer cannot be understood.
 #[derive(Debug, thiserror::Error)]
-#[error("Pacemaker's answer cannot be read: {0}")]
+#[error("Pacemaker's answer cannot be read: {}", shown(&.0.to_string()))]
 pub struct ClusterError(#[from] roxmltree::Error);
 
 impl Cluster {
@@ -160,9 +160,11 @@ impl Cluster {
     /// The shared address with this VIP of this network namespace; `manager` is what the VIP itself says of
     /// who put it there.
     pub fn of_vip(&self, vip: IpAddr, manager: &Manager, netns: Option<&str>) -> Option<&Shared> {
-        let named = |shared: &&Shared| *manager == Manager::pacemaker(&shared.resource);
+        let named = |shared: &&Shared| *manager == Manager::pacemaker(shared.resource.raw());
         let by_name = self.shared.iter().find(named);
-        let same = |shared: &&Shared| shared.ip == Some(vip) && shared.netns.as_deref() == netns;
+        let same = |shared: &&Shared| {
+            shared.ip == Some(vip) && shared.netns.as_ref().map(Untrusted::raw) == netns
+        };
         by_name.or_else(|| self.shared.iter().find(same))
     }
 }
@@ -175,9 +177,9 @@ pub(super) fn nodes<'a, 'input>(
     all.filter(|node| node.has_tag_name("node") && node.has_attribute("online"))
 }
 
-fn members(placement: &Document<'_>) -> BTreeMap<String, MemberState> {
+fn members(placement: &Document<'_>) -> BTreeMap<Untrusted, MemberState> {
     nodes(placement)
-        .filter_map(|node| Some((node.attribute("name")?.to_owned(), MemberState::of(node))))
+        .filter_map(|node| Some((node.attribute("name")?.into(), MemberState::of(node))))
         .collect()
 }
 
@@ -196,7 +198,7 @@ pub(super) fn shared(
             continue;
         };
         let entry = found.entry(resource.to_owned()).or_insert_with(|| Shared {
-            resource: resource.to_owned(),
+            resource: resource.into(),
             ip: configured.get(resource).and_then(|known| known.ip),
             netns: configured
                 .get(resource)
@@ -209,7 +211,7 @@ pub(super) fn shared(
         let runs = entry.instances.entry(bucket).or_default();
         // What is orphaned (removed, from Pacemaker 3.0.3 on) or has failed may still answer.
         let nodes = node.children().filter(|child| child.has_tag_name("node"));
-        runs.extend(nodes.filter_map(|node| Some(node.attribute("name")?.to_owned())));
+        runs.extend(nodes.filter_map(|node| node.attribute("name").map(Untrusted::from)));
     }
     found.into_values().collect()
 }
@@ -225,7 +227,7 @@ fn instance(id: &str) -> Option<(&str, u16)> {
 /// What is to be known of a primitive's parameters.
 pub(super) struct Configured {
     ip: Option<IpAddr>,
-    netns: Option<String>,
+    netns: Option<Untrusted>,
     clone: Option<CloneOf>,
 }
 
@@ -262,7 +264,7 @@ fn configured(resources: &Document<'_>) -> BTreeMap<String, Configured> {
             };
             let known = Configured {
                 ip: parameter("ip").and_then(|ip| ip.parse().ok()),
-                netns: parameter("network_namespace").map(str::to_owned),
+                netns: parameter("network_namespace").map(Untrusted::from),
                 clone: clone_around(resources, primitive),
             };
             Some((primitive.attribute("id")?.to_owned(), known))
@@ -278,7 +280,7 @@ fn clone_around<'a, 'input>(
     let clone = around.find(|node| node.has_tag_name("clone") || node.has_tag_name("master"))?;
     let max = value(all, clone, "meta_attributes", "clone-max");
     Some(CloneOf {
-        id: clone.attribute("id")?.to_owned(),
+        id: clone.attribute("id")?.into(),
         max: max.and_then(|max| max.trim().parse().ok()),
     })
 }
@@ -355,13 +357,13 @@ mod tests {
             panic!("{:?}", cluster.shared);
         };
         assert_eq!(shared.ip, Some("10.0.0.99".parse().expect("an address")));
-        assert_eq!(shared.netns.as_deref(), Some("web"));
-        assert_eq!(shared.on("n1").to_string(), "0-1");
-        assert_eq!(shared.owners(1), ["n1", "n2"]);
+        assert_eq!(shared.netns, Some("web".into()));
+        assert_eq!(shared.on(&"n1".into()).to_string(), "0-1");
+        assert_eq!(shared.owners(1), [&"n1".into(), &"n2".into()]);
         assert_eq!(shared.twice().to_string(), "1");
         assert_eq!(shared.nowhere(4).to_string(), "2-3");
         let clone = |max| {
-            let id = "cloneIP".to_owned();
+            let id = "cloneIP".into();
             Some(CloneOf { id, max })
         };
         assert_eq!(shared.clone, clone(None));
@@ -407,7 +409,7 @@ mod tests {
             let [shared] = cluster.shared.as_slice() else {
                 panic!("{:?}", cluster.shared);
             };
-            let of = |node| shared.on(node).to_string();
+            let of = |node: &str| shared.on(&node.into()).to_string();
             assert_eq!(["n1", "n2", "n3"].map(of), ["2,5", "0,3", "1,4"]);
             assert!(shared.nowhere(6).is_empty() && shared.twice().is_empty());
         }
@@ -454,7 +456,7 @@ mod tests {
                 Some(ip),
                 "{within}"
             );
-            assert_eq!(shared.netns.as_deref(), netns, "{within}");
+            assert_eq!(shared.netns, netns.map(Untrusted::from), "{within}");
         }
     }
 

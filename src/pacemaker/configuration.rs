@@ -11,6 +11,7 @@ use crate::model::bucket::BucketCount;
 use crate::model::hash::HashMode;
 use crate::model::mac::Mac;
 use crate::model::nic::is_shown;
+use crate::model::untrusted::shown;
 use crate::model::vip::Nic;
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -87,8 +88,9 @@ impl FromStr for Service {
             _ => {}
         }
         Err(format!(
-            "'{text}' is no service; use an agent such as systemd:nginx or ocf:heartbeat:apache, or \
-             the name of a clone that is configured already"
+            "'{}' is no service; use an agent such as systemd:nginx or ocf:heartbeat:apache, or \
+             the name of a clone that is configured already",
+            shown(text)
         ))
     }
 }
@@ -112,7 +114,8 @@ impl FromStr for Netns {
         match is_shown(text, 255, b"/\"'\\") {
             true => Ok(Netns(text.to_owned())),
             false => Err(format!(
-                "'{text}' is no name of a network namespace; use one that 'ip netns' shows"
+                "'{}' is no name of a network namespace; use one that 'ip netns' shows",
+                shown(text)
             )),
         }
     }

@@ -19,6 +19,7 @@
 //! The times are whole seconds of the clock of the node that stopped; nodes of a cluster keep the
 //! same time.
 
+use crate::model::untrusted::shown;
 use roxmltree::{Document, Node};
 
 /// What was asked.
@@ -38,7 +39,7 @@ pub struct Question<'a> {
 
 /// The history cannot be understood.
 #[derive(Debug, thiserror::Error)]
-#[error("Pacemaker's status cannot be read: {0}")]
+#[error("Pacemaker's status cannot be read: {}", shown(&.0.to_string()))]
 pub struct HistoryError(#[from] roxmltree::Error);
 
 /// Who drains the instance's bucket.

@@ -10,6 +10,7 @@
 
 use super::cluster::{ClusterError, nodes, shared};
 use crate::model::bucket::BucketSet;
+use crate::model::untrusted::Untrusted;
 use crate::model::vip::Manager;
 use roxmltree::{Document, Node};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,13 +29,13 @@ pub enum Pressing {
     /// This node is no longer to be on standby; then its service goes on.
     TakenBack,
     /// A node is to be fenced, or has vanished.
-    Lost(String),
+    Lost(Untrusted),
     /// An operation failed.
     Failed {
         /// It, such as `web_monitor_20000`.
-        operation: String,
+        operation: Untrusted,
         /// Where.
-        node: String,
+        node: Untrusted,
     },
     /// Nobody serves these buckets.
     Dark(Manager, BucketSet),
@@ -58,10 +59,10 @@ impl fmt::Display for Pressing {
 /// What presses at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Moment {
-    standby: BTreeSet<String>,
-    lost: BTreeSet<String>,
+    standby: BTreeSet<Untrusted>,
+    lost: BTreeSet<Untrusted>,
     /// Operation, node, and which failure it is.
-    failures: BTreeSet<(String, String, [String; 2])>,
+    failures: BTreeSet<(Untrusted, Untrusted, [Untrusted; 2])>,
     /// Buckets that run on a node that is not lost.
     served: BTreeSet<Bucket>,
     /// Those that run on lost nodes alone.
@@ -95,7 +96,7 @@ impl Moment {
             ..Moment::default()
         };
         for shared in shared(&document, &BTreeMap::new()) {
-            let manager = Manager::pacemaker(&shared.resource);
+            let manager = Manager::pacemaker(shared.resource.raw());
             for (bucket, nodes) in shared.instances {
                 let among = match () {
                     () if nodes.is_empty() => &mut moment.stopped,
@@ -159,8 +160,8 @@ impl Watch {
     }
 }
 
-fn text(node: Node<'_, '_>, name: &str) -> String {
-    node.attribute(name).unwrap_or_default().to_owned()
+fn text(node: Node<'_, '_>, name: &str) -> Untrusted {
+    node.attribute(name).unwrap_or_default().into()
 }
 
 fn is(node: Node<'_, '_>, name: &str) -> bool {
@@ -225,7 +226,7 @@ mod tests {
             node("n2", true, "unclean=\"true\""),
         ] {
             let now = moment(&on_standby(), &lost, "");
-            let expected = Some(Pressing::Lost("n2".to_owned()));
+            let expected = Some(Pressing::Lost("n2".into()));
             assert_eq!(pressing(&before, &now), expected, "{lost}");
             // Known before: the gate may wait in the transition that recovers it.
             assert_eq!(pressing(&now, &now), None);

@@ -14,11 +14,13 @@ use crate::model::ruleset::{
     Chain, Data, Element, Family, KeyPart, Rule, Ruleset, Set, Target, Verdict,
 };
 use crate::model::set::hex;
+use crate::model::untrusted::in_one_line;
 use crate::model::vip::Vip;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// A piece of a VIP that is not as it should be.
+/// A piece of a VIP that is not as it should be. It is words for people, each in one line; names and comments that
+/// somebody else gave are shown in them.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Drift {
     /// Which piece: `address eth0`, `chain netdev vip-10.77.0.99`, …
@@ -64,14 +66,14 @@ pub fn drift(observed: &Observed, vip: &Vip, strict_link: bool) -> Vec<Drift> {
     names.sort();
     names.dedup();
     let text = |pieces: &Pieces, name: &String| {
-        let text = pieces.get(name).cloned();
+        let text = pieces.get(name).map(|text| in_one_line(text));
         text.unwrap_or_else(|| MISSING.to_owned())
     };
     names
         .into_iter()
         .filter(|name| expected.get(*name) != found.get(*name))
         .map(|name| Drift {
-            piece: name.clone(),
+            piece: in_one_line(name),
             expected: text(&expected, name),
             found: text(&found, name),
         })

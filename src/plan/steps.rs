@@ -24,6 +24,7 @@ use crate::model::mac::Mac;
 use crate::model::network::Network;
 use crate::model::phase::Phases;
 use crate::model::ruleset::Ruleset;
+use crate::model::untrusted::Untrusted;
 use crate::model::vip::{Nic, Vip};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -239,9 +240,9 @@ pub enum Refusal {
         /// The interface.
         nic: Nic,
         /// What takes its frames.
-        master: String,
+        master: Untrusted,
         /// What that is.
-        kind: String,
+        kind: Untrusted,
     },
     /// The interface has no IPv6.
     #[error(

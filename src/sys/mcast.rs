@@ -24,6 +24,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use thiserror::Error;
 
 use super::errno;
+use crate::model::untrusted::Untrusted;
 
 /// The table of all memberships of the namespace
 /// (`net/core/dev_addr_lists.c` and `net-procfs.c`).
@@ -42,7 +43,7 @@ pub enum McastError {
         /// The address.
         mac: [u8; 6],
         /// The interface.
-        ifname: String,
+        ifname: Untrusted,
         /// The system call's error.
         source: io::Error,
     },
@@ -54,10 +55,10 @@ pub enum McastError {
         mac: [u8; 6],
     },
     /// No interface can have this name.
-    #[error("{ifname:?} cannot be the name of an interface")]
+    #[error("'{ifname}' cannot be the name of an interface")]
     BadName {
         /// The name.
-        ifname: String,
+        ifname: Untrusted,
     },
     /// The table cannot be read.
     #[error("cannot read the multicast memberships from {TABLE}: {}", errno::io_words(.source))]
@@ -66,10 +67,10 @@ pub enum McastError {
         source: io::Error,
     },
     /// A line of the table is not what it should be.
-    #[error("a line of {TABLE} is malformed: {line:?}")]
+    #[error("a line of {TABLE} is malformed: '{line}'")]
     Malformed {
         /// The line.
-        line: String,
+        line: Untrusted,
     },
 }
 
@@ -144,9 +145,7 @@ pub fn parse(text: &str, ifname: &str) -> Result<Vec<Membership>, McastError> {
         if fields.nth(1) != Some(ifname) {
             continue;
         }
-        let malformed = || McastError::Malformed {
-            line: line.to_owned(),
-        };
+        let malformed = || McastError::Malformed { line: line.into() };
         let mut number = || fields.next().and_then(|f| f.parse::<u32>().ok());
         let (Some(users), Some(global)) = (number(), number()) else {
             return Err(malformed());
@@ -181,7 +180,7 @@ fn change(verb: Verb, ifname: &str, mac: [u8; 6]) -> Result<(), McastError> {
     }
     if ifname.is_empty() || ifname.len() >= libc::IFNAMSIZ || ifname.contains('\0') {
         return Err(McastError::BadName {
-            ifname: ifname.to_owned(),
+            ifname: ifname.into(),
         });
     }
     let (number, verb) = match verb {
@@ -189,7 +188,7 @@ fn change(verb: Verb, ifname: &str, mac: [u8; 6]) -> Result<(), McastError> {
         Verb::Remove => (libc::SIOCDELMULTI, "remove"),
     };
     ioctl(number, ifname, mac).map_err(|source| {
-        let ifname = ifname.to_owned();
+        let ifname = ifname.into();
         McastError::Refused {
             verb,
             mac,

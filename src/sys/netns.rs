@@ -14,6 +14,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use thiserror::Error;
 
 use super::errno;
+use crate::model::untrusted::Untrusted;
 
 /// Where `ip netns add` keeps its names. The second is the first nearly
 /// everywhere; where it is not, iproute2 uses the second.
@@ -27,26 +28,26 @@ const OWN: &str = "/proc/thread-self/ns/net";
 #[non_exhaustive]
 pub enum NetnsError {
     /// No file name at all.
-    #[error("{name:?} cannot be the name of a network namespace")]
+    #[error("'{name}' cannot be the name of a network namespace")]
     BadName {
         /// The name.
-        name: String,
+        name: Untrusted,
     },
     /// No namespace of this name.
     #[error(
-        "there is no network namespace named {name:?} (looked in {}); 'ip netns' shows those that \
+        "there is no network namespace named '{name}' (looked in {}); 'ip netns' shows those that \
          exist",
         FOLDERS.join(" and ")
     )]
     Missing {
         /// The name.
-        name: String,
+        name: Untrusted,
     },
     /// It is there and cannot be entered.
-    #[error("cannot enter network namespace {name:?}: {}", errno::io_words(.source))]
+    #[error("cannot enter network namespace '{name}': {}", errno::io_words(.source))]
     Enter {
         /// The name.
-        name: String,
+        name: Untrusted,
         /// The system call's error: EPERM without CAP_SYS_ADMIN, EINVAL where
         /// the file is no network namespace (any more).
         source: io::Error,
@@ -136,12 +137,10 @@ impl AsRawFd for Home {
 /// [`NetnsError::Missing`], [`NetnsError::Enter`], [`NetnsError::Identify`].
 pub fn enter(name: &str) -> Result<Home, NetnsError> {
     if matches!(name, "" | "." | "..") || name.contains(['/', '\0']) {
-        return Err(NetnsError::BadName {
-            name: name.to_owned(),
-        });
+        return Err(NetnsError::BadName { name: name.into() });
     }
     let failed = |source| NetnsError::Enter {
-        name: name.to_owned(),
+        name: name.into(),
         source,
     };
     let home = File::open(OWN).map_err(|source| NetnsError::Identify { source })?;
@@ -155,9 +154,7 @@ pub fn enter(name: &str) -> Result<Home, NetnsError> {
             Err(error) => return Err(failed(error)),
         }
     }
-    Err(NetnsError::Missing {
-        name: name.to_owned(),
-    })
+    Err(NetnsError::Missing { name: name.into() })
 }
 
 /// Moves the calling thread into a network namespace of its own, which ends with the thread and the
@@ -204,7 +201,7 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .starts_with("there is no network namespace named \"no-such-namespace-here\"")
+                .starts_with("there is no network namespace named 'no-such-namespace-here'")
         );
         assert_eq!(error.errno(), Some(libc::ENOENT));
     }

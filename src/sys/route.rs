@@ -27,6 +27,8 @@ use netlink_packet_route::route::{
 };
 use tracing::debug;
 
+use crate::model::untrusted::shown;
+
 pub use error::RouteError;
 pub use saved::SavedRoute;
 pub use types::{
@@ -84,7 +86,7 @@ impl RouteSocket {
         if name.is_empty() || name.len() > ALT_NAME_MAX || name.contains('\0') {
             return Ok(None);
         }
-        let what = format!("look up network interface {name:?}");
+        let what = format!("look up network interface '{}'", shown(name));
         let mut message = link_request();
         message.attributes.push(if name.len() <= NAME_MAX {
             LinkAttribute::IfName(name.to_owned())

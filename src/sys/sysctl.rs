@@ -5,12 +5,13 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use super::errno;
 use super::route::Family;
+use crate::model::untrusted::{Untrusted, in_one_line};
 
 /// A setting (`Documentation/networking/ip-sysctl.rst`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +59,7 @@ impl SysctlPath {
     pub fn new(family: Family, ifname: &str, key: Key) -> Result<Self, SysctlError> {
         if matches!(ifname, "" | "." | "..") || ifname.contains(['/', '\0']) {
             return Err(SysctlError::BadName {
-                ifname: ifname.to_owned(),
+                ifname: ifname.into(),
             });
         }
         Ok(Self {
@@ -101,13 +102,13 @@ pub enum Written {
 #[non_exhaustive]
 pub enum SysctlError {
     /// No interface can have this name.
-    #[error("{ifname:?} cannot be the name of an interface")]
+    #[error("'{ifname}' cannot be the name of an interface")]
     BadName {
         /// The name.
-        ifname: String,
+        ifname: Untrusted,
     },
     /// Reading failed.
-    #[error("cannot read {}: {}", .path.display(), errno::io_words(.source))]
+    #[error("cannot read {}: {}", words(.path), errno::io_words(.source))]
     Read {
         /// The file.
         path: PathBuf,
@@ -115,7 +116,7 @@ pub enum SysctlError {
         source: io::Error,
     },
     /// Writing failed.
-    #[error("cannot write {value} to {}: {}", .path.display(), errno::io_words(.source))]
+    #[error("cannot write {value} to {}: {}", words(.path), errno::io_words(.source))]
     Write {
         /// The file.
         path: PathBuf,
@@ -126,12 +127,12 @@ pub enum SysctlError {
         source: io::Error,
     },
     /// The file does not hold one number.
-    #[error("{} holds {text:?}, which is no number", .path.display())]
+    #[error("{} holds '{text}', which is no number", words(.path))]
     Malformed {
         /// The file.
         path: PathBuf,
         /// Its text.
-        text: String,
+        text: Untrusted,
     },
 }
 
@@ -146,6 +147,11 @@ impl SysctlError {
     }
 }
 
+/// A path has the name of an interface in it.
+fn words(path: &Path) -> String {
+    in_one_line(&path.to_string_lossy())
+}
+
 /// The setting's value; `None` where there is none: no such interface, IPv6
 /// switched off at boot, a kernel that does not have the setting, or no
 /// `/proc`.
@@ -157,7 +163,10 @@ pub fn read(setting: &SysctlPath) -> Result<Option<i32>, SysctlError> {
     match fs::read_to_string(&path) {
         Ok(text) => match text.trim().parse() {
             Ok(value) => Ok(Some(value)),
-            Err(_) => Err(SysctlError::Malformed { path, text }),
+            Err(_) => Err(SysctlError::Malformed {
+                path,
+                text: text.into(),
+            }),
         },
         Err(error) if missing(&error) => Ok(None),
         Err(source) => Err(SysctlError::Read { path, source }),

@@ -100,7 +100,7 @@ fn expect_moved_by_hand(lab: &Lab, node: &Node) -> Result<()> {
 /// From the host the cluster is seen, and where the address is; from within, all of it.
 fn expect_seen(node: &Node) -> Result<()> {
     let outside = node.run(&["nodectl", "status"])?;
-    let hint = format!("{VIP}: in another network namespace: see nodectl --netns 'inner' status");
+    let hint = format!("{VIP}: in another network namespace: see nodectl --netns=inner status");
     assert!(outside.contains(&hint), "{outside}");
     assert!(!outside.contains("DIFFERS"), "{outside}");
     expect_fits_schema(&node.run(&["nodectl", "status", "--json"])?)?;

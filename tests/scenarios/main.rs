@@ -58,3 +58,4 @@ mod saved;
 mod sharing;
 mod tampering;
 mod transports;
+mod untrusted;

@@ -4,6 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
+use crate::model::untrusted::in_one_line;
 use crate::sys::errno;
 
 /// An rtnetlink operation that failed. Every variant carries in `what` the
@@ -86,7 +87,7 @@ impl RouteError {
 
 fn remark(kernel_says: &Option<String>) -> String {
     match kernel_says {
-        Some(text) => format!("; it says: {text}"),
+        Some(text) => format!("; it says: {}", in_one_line(text)),
         None => String::new(),
     }
 }

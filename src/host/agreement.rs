@@ -2,7 +2,8 @@
 //! description? Two nodes that hash differently would answer the same packet, and a node that holds
 //! no bucket cannot see from its own kernel what the others hold.
 
-use crate::model::agreement::{Answer, answer, ethertype, question};
+use crate::model::agreement::Question;
+use crate::model::belief::{Answers, Belief};
 use crate::model::host::NicState;
 use crate::model::mac::Mac;
 use crate::model::vip::Vip;
@@ -11,10 +12,15 @@ use crate::sys::packet::{PacketError, PacketSocket};
 use std::time::{Duration, Instant};
 use tracing::warn;
 
-/// How often it is asked, should a frame get lost, and how long an answer may take each time. The
-/// kernel answers at once; a local network takes far less than a millisecond.
-const QUESTIONS: u32 = 2;
+/// How long an answer may take. The kernel answers at once; a local network takes far less than a
+/// millisecond.
 const PATIENCE: Duration = Duration::from_millis(15);
+
+/// How many frames are read after that, at most: a socket's usual room has a few hundred.
+const MOST_WAITING: u32 = 1024;
+
+/// More than Ethernet's usual 1500 bytes of a frame. A node's answer has less than 100.
+const LONGEST: usize = 2048;
 
 /// Somebody shares the VIP under another description, or it cannot be asked.
 #[derive(Debug, thiserror::Error)]
@@ -40,54 +46,84 @@ pub enum Disagreement {
     Packet(#[from] PacketError),
 }
 
-/// Asks once whether all who share the VIP agree with its description. Takes some 30 ms.
+/// Asks once whether all who share the VIP agree with its description. Takes some 30 ms, or 90 where
+/// answers are doubted.
 pub fn agree(vip: &Vip, state: &NicState, when: When) -> Result<(), Disagreement> {
     let Some(nic_mac) = state.mac else {
         return Ok(());
     };
-    let answered = match ask(vip, state.index, nic_mac) {
+    let believed = match ask(vip, state.index, nic_mac) {
         // Who cannot be heard cannot answer packets beside others.
-        Err(error) if error.errno() == Some(libc::ENETDOWN) => None,
-        answered => answered?,
+        Err(error) if error.errno() == Some(libc::ENETDOWN) => Belief::Free,
+        believed => believed?,
     };
-    match answered {
-        None => Ok(()),
-        Some(answer) if answer.says.is_multicast() => Err(Disagreement::Answered {
-            address: vip.address,
-            nic: vip.nic.to_string(),
-            mac: answer.from,
-        }),
-        // He was warned of when it was asked the first time.
-        Some(_) if when == When::BeforeItServes => Ok(()),
-        // A node that has lost its rules must not keep others from recovering.
-        Some(answer) => {
-            warn!(
-                "{} on {} says that {} is at {}: a node whose rules were flushed, or a stranger who \
-                 has the address for himself",
-                answer.from, vip.nic, vip.address, answer.says
-            );
-            Ok(())
+    let (address, nic) = (vip.address, &vip.nic);
+    match believed {
+        Belief::Free => {}
+        Belief::Shared(answer) => {
+            return Err(Disagreement::Answered {
+                address,
+                nic: nic.to_string(),
+                mac: answer.from,
+            });
         }
+        // He was warned of when it was asked the first time.
+        Belief::Taken(_) if when == When::BeforeItServes => {}
+        // A node that has lost its rules must not keep others from recovering.
+        Belief::Taken(answer) => warn!(
+            "{} on {nic} says that {address} is at {}: a node whose rules were flushed, or a stranger who \
+             has the address for himself",
+            answer.from, answer.says
+        ),
+        Belief::Forged(answer) => warn!(
+            "not believed: that {address} is shared under another description. Answers on {nic} contradict \
+             each other or come in floods, as no node's do, such as that {} has it at {}: somebody forges \
+             them. Compare the digests that 'nodectl status' shows on all nodes",
+            answer.from, answer.says
+        ),
+        Belief::Drowned => warn!(
+            "not known: whether {address} is shared under another description. More answers come on {nic} \
+             than can be read: somebody forges them. Compare the digests that 'nodectl status' shows on \
+             all nodes"
+        ),
     }
+    Ok(())
 }
 
-/// The worst answer that comes.
-fn ask(vip: &Vip, index: u32, nic_mac: Mac) -> Result<Option<Answer>, PacketError> {
-    let mut worst = None;
-    let socket = PacketSocket::open_receiving(index, ethertype(vip.address))?;
-    let question = question(vip.address, vip.probe_digest(), nic_mac);
-    let mut buffer = [0; 128];
-    for _ in 0..QUESTIONS {
-        socket.send(&question)?;
+/// Asks, and says what is to be believed of the answers.
+fn ask(vip: &Vip, index: u32, nic_mac: Mac) -> Result<Belief, PacketError> {
+    let question = Question {
+        vip: vip.address,
+        digest: vip.probe_digest(),
+        nic_mac,
+    };
+    let socket = PacketSocket::open_receiving(index, question.ethertype(), &question.marks())?;
+    let mut answers = Answers::new(vip.address);
+    let mut buffer = [0; LONGEST];
+    while answers.want_a_question() {
+        socket.send(&question.frame())?;
+        answers.asked();
         let asked = Instant::now();
-        while let Some(left) = PATIENCE.checked_sub(asked.elapsed()) {
-            let frame = socket.receive(&mut buffer, left)?;
-            let said = frame.and_then(|frame| answer(vip.address, vip.probe_digest(), frame));
-            match said.filter(|answer| answer.from != nic_mac) {
-                Some(answer) if answer.says.is_multicast() => return Ok(Some(answer)),
-                other => worst = worst.or(other),
+        // Whoever had no processor meanwhile still reads what came in time.
+        let mut waiting = MOST_WAITING;
+        while waiting > 0 {
+            let left = PATIENCE.saturating_sub(asked.elapsed());
+            if left.is_zero() {
+                waiting -= 1;
+            }
+            match socket.receive(&mut buffer, left)? {
+                Some(frame) => {
+                    if let Some(answer) = question.answer(frame) {
+                        answers.heard(answer);
+                    }
+                }
+                None if left.is_zero() => break,
+                None => {}
             }
         }
+        if socket.has_lost()? {
+            answers.lost();
+        }
     }
-    Ok(worst)
+    Ok(answers.belief())
 }

@@ -16,18 +16,18 @@ const SHORTEST: usize = 60;
 const BROADCAST: [u8; 6] = [0xff; 6];
 /// The group of all nodes on the link, and its link-layer address
 /// (RFC 4291 §2.7.1, RFC 2464 §7).
-const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+pub(super) const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 
 pub(super) const ETHERTYPE_ARP: u16 = 0x0806;
 pub(super) const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ARP_REQUEST: u16 = 1;
-const ICMPV6: u8 = 58;
-const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+pub(super) const ICMPV6: u8 = 58;
+pub(super) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 const OVERRIDE: u8 = 0x20;
-const TARGET_LINK_LAYER_ADDRESS: u8 = 2;
+pub(super) const TARGET_LINK_LAYER_ADDRESS: u8 = 2;
 /// Receivers believe neighbour discovery only with it (RFC 4861 §7.1.2).
-const HOP_LIMIT: u8 = 255;
+pub(super) const HOP_LIMIT: u8 = 255;
 
 /// The announcement of a VIP: a whole Ethernet frame, without its check
 /// sequence, that makes neighbours who know the VIP remember `cluster_mac`
@@ -129,8 +129,9 @@ fn ethernet(to: [u8; 6], from: [u8; 6], ethertype: u16) -> Vec<u8> {
 }
 
 /// The Internet checksum over the pseudo-header (RFC 8200 §8.1) and an ICMPv6
-/// message of an even number of octets, far fewer than 65,536.
-fn checksum(from: Ipv6Addr, to: Ipv6Addr, message: &[u8]) -> u16 {
+/// message of an even number of octets, fewer than 65,536; 0 where the message has its checksum, and that
+/// is right.
+pub(super) fn checksum(from: Ipv6Addr, to: Ipv6Addr, message: &[u8]) -> u16 {
     let words = |bytes: &[u8]| -> u32 {
         bytes
             .chunks_exact(2)

@@ -8,6 +8,8 @@
 
 pub mod agreement;
 pub mod announce;
+pub mod answer;
+pub mod belief;
 pub mod bucket;
 pub mod change;
 pub mod hash;

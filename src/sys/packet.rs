@@ -20,6 +20,9 @@ use super::errno;
 /// An Ethernet header: two addresses and the EtherType, in bytes.
 const HEADER_LEN: usize = 14;
 
+/// Where a filter finds the kind of a frame's destination: this host, everybody, a group, or somebody else.
+const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32;
+
 /// A frame that could not be sent.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -109,13 +112,22 @@ impl PacketSocket {
         })
     }
 
-    /// Opens a socket that also receives the frames of one EtherType that come in on the interface.
+    /// Opens a socket that also receives the frames of one EtherType that come in on the interface, as the
+    /// kernel's own protocols would: those to this host, to everybody and to groups, but not what others
+    /// are sent, nor what is of a VLAN that has no interface here. `marks` are pairs of bytes, by where they
+    /// stand in the frame. Frames without them are not received, so that they cannot crowd out others.
     ///
     /// # Errors
     /// As for [`PacketSocket::open`]; [`PacketError::Open`] with ENODEV or ENXIO where there is no
     /// such interface.
-    pub fn open_receiving(ifindex: u32, ethertype: u16) -> Result<Self, PacketError> {
+    pub fn open_receiving(
+        ifindex: u32,
+        ethertype: u16,
+        marks: &[(u32, [u8; 2])],
+    ) -> Result<Self, PacketError> {
         let this = Self::open(ifindex)?;
+        // As long as it is not bound nothing comes, so nothing passes unfiltered.
+        this.filter(&program(marks))?;
         let from = libc::sockaddr_ll {
             sll_family: libc::AF_PACKET as u16,
             sll_protocol: ethertype.to_be(),
@@ -137,6 +149,60 @@ impl PacketSocket {
         match bound {
             0 => Ok(this),
             _ => Err(PacketError::Open {
+                source: io::Error::last_os_error(),
+            }),
+        }
+    }
+
+    /// Lets in only what this program lets in (socket(7), SO_ATTACH_FILTER).
+    fn filter(&self, program: &[libc::sock_filter]) -> Result<(), PacketError> {
+        let program = libc::sock_fprog {
+            len: program.len() as u16,
+            filter: program.as_ptr().cast_mut(),
+        };
+        // SAFETY: `program` and what it points to are alive during the call, `len` is how much that is;
+        // the kernel copies it and writes nothing there.
+        let attached = unsafe {
+            libc::setsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_FILTER,
+                (&raw const program).cast(),
+                mem::size_of::<libc::sock_fprog>() as libc::socklen_t,
+            )
+        };
+        match attached {
+            0 => Ok(()),
+            _ => Err(PacketError::Open {
+                source: io::Error::last_os_error(),
+            }),
+        }
+    }
+
+    /// Were frames lost since this was asked last, for want of room?
+    ///
+    /// # Errors
+    /// [`PacketError::Receive`].
+    pub fn has_lost(&self) -> Result<bool, PacketError> {
+        let mut counted = libc::tpacket_stats {
+            tp_packets: 0,
+            tp_drops: 0,
+        };
+        let mut length = mem::size_of::<libc::tpacket_stats>() as libc::socklen_t;
+        // SAFETY: `counted` and `length` are alive during the call; the kernel writes at most `length`
+        // bytes, which is as long as `counted` is, and any bytes are a value of it.
+        let told = unsafe {
+            libc::getsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_STATISTICS,
+                (&raw mut counted).cast(),
+                &raw mut length,
+            )
+        };
+        match told {
+            0 => Ok(counted.tp_drops > 0),
+            _ => Err(PacketError::Receive {
                 source: io::Error::last_os_error(),
             }),
         }
@@ -219,6 +285,38 @@ impl PacketSocket {
             source,
         })
     }
+}
+
+/// A filter's program: frames for this host, everybody or a group with all these marks pass whole. What is
+/// looked for beyond a frame's end is not there, and the frame does not pass.
+fn program(marks: &[(u32, [u8; 2])]) -> Vec<libc::sock_filter> {
+    let step = |code: u32, jt, jf, k| libc::sock_filter {
+        code: code as u16,
+        jt,
+        jf,
+        k,
+    };
+    let drop = step(libc::BPF_RET | libc::BPF_K, 0, 0, 0);
+    let equals = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    let above = libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K;
+    let mut program = vec![
+        step(
+            libc::BPF_LD | libc::BPF_W | libc::BPF_ABS,
+            0,
+            0,
+            PACKET_TYPE,
+        ),
+        step(above, 0, 1, libc::PACKET_MULTICAST.into()),
+        drop,
+    ];
+    for (at, pair) in marks {
+        let value = u16::from_be_bytes(*pair).into();
+        program.push(step(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, 0, *at));
+        program.push(step(equals, 1, 0, value));
+        program.push(drop);
+    }
+    program.push(step(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX));
+    program
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod agreement;
+mod answers;
 mod bad_input;
 mod benchmark;
 mod cables;
@@ -27,6 +28,7 @@ mod draining_support;
 mod ending;
 mod explained;
 mod forerunners;
+mod forged;
 mod fragments;
 mod golden;
 mod interfaces;

@@ -350,7 +350,7 @@ mod tests {
             }
         }
 
-        /// Nodes of one other description are never overheard, however many, with whatever strangers, and
+        /// Nodes of one other description never go unheard, however many, with whatever strangers, and
         /// if any one answer of each gets lost.
         #[test]
         fn nodes_bar_a_start(

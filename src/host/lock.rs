@@ -6,12 +6,15 @@
 
 use crate::model::ruleset::Ruleset;
 use crate::sys::netns;
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Where the lock files are: on a tmpfs, writable for root only.
@@ -86,7 +89,8 @@ pub enum LockError {
     Insecure(PathBuf),
     /// Another action took too long.
     #[error(
-        "'fuser {path}' shows which other action on this host's VIPs has held the lock for {} s",
+        "waited {} s for the lock {path}, which other actions on this host's VIPs have had, one after the other or \
+         one for long: 'fuser {path}' shows who has it or waits for it",
         waited.as_secs()
     )]
     Held {
@@ -125,7 +129,12 @@ pub fn turn(vip: IpAddr, patience: Duration) -> Result<Lock, LockError> {
 }
 
 fn wait(what: &str, patience: Duration) -> Result<Lock, LockError> {
-    let path = path(what)?;
+    wait_for(path(what)?, patience)
+}
+
+/// First come, first served: whoever waits inside the kernel stands in its queue, each one behind the other
+/// (fs/locks.c: `__locks_insert_block()`), so that nobody is overtaken and nobody asks in vain.
+fn wait_for(path: PathBuf, patience: Duration) -> Result<Lock, LockError> {
     let failed = |error| LockError::Open {
         path: path.clone(),
         error,
@@ -133,26 +142,43 @@ fn wait(what: &str, patience: Duration) -> Result<Lock, LockError> {
     let start = Instant::now();
     loop {
         let file = open(&path).map_err(failed)?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) if is_still(&file, &path) => return Ok(Lock { file, path }),
+        match within(patience.saturating_sub(start.elapsed()), file) {
+            Some(Ok(file)) if is_still(&file, &path) => return Ok(Lock { file, path }),
             // Its last holder removed the file: the next one is another.
-            Ok(_) => continue,
-            Err((_, nix::errno::Errno::EWOULDBLOCK | nix::errno::Errno::EINTR)) => {}
-            Err((_, errno)) => return Err(failed(errno.into())),
+            Some(Ok(_)) => {}
+            Some(Err(errno)) => return Err(failed(errno.into())),
+            None => {
+                let waited = start.elapsed();
+                return Err(LockError::Held { path, waited });
+            }
         }
-        let waited = start.elapsed();
-        if waited >= patience {
-            return Err(LockError::Held { path, waited });
-        }
-        std::thread::sleep(pause_after(waited));
     }
 }
 
-/// How long to wait before asking again: a sixteenth of the wait so far. What takes a moment is not
-/// prolonged, and many who wait for long do not keep the processor from the one who works: 64
-/// starts at once on a slow machine never ended when all of them asked every 8 ms.
-fn pause_after(waited: Duration) -> Duration {
-    (waited / 16).clamp(Duration::from_millis(1), Duration::from_millis(64))
+/// The lock on the file, if it is to be had in that time. A thread of its own waits, for nothing else ends a wait in
+/// the kernel; one that has waited in vain ends with the process, or gives the lock back at once.
+fn within(patience: Duration, file: File) -> Option<Result<Flock<File>, Errno>> {
+    let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Err((file, Errno::EWOULDBLOCK)) => file,
+        at_once => return Some(at_once.map_err(|(_, errno)| errno)),
+    };
+    let (got, gets) = mpsc::sync_channel(0);
+    let waits = move || {
+        let mut file = file;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusive) {
+                Err((again, Errno::EINTR)) => file = again,
+                // Nobody may want it any more.
+                ended => return drop(got.send(ended.map_err(|(_, errno)| errno))),
+            }
+        }
+    };
+    if let Err(error) = thread::Builder::new().spawn(waits) {
+        return Some(Err(Errno::from_raw(
+            error.raw_os_error().unwrap_or(libc::EAGAIN),
+        )));
+    }
+    gets.recv_timeout(patience).ok()
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -196,10 +222,89 @@ fn secure(directory: &Path) -> Result<(), LockError> {
 mod tests {
     use super::*;
 
+    /// A folder of this test's own.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let folder = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&folder).expect("a folder");
+            Folder(folder)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// Waits until so many wait for the lock of this file inside the kernel.
+    fn until_waiting(path: &Path, wanted: usize) {
+        let inode = format!(":{} ", path.metadata().expect("a file").ino());
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_secs(60) {
+            let locks = std::fs::read_to_string("/proc/locks").expect("the kernel's locks");
+            let waits = |line: &&str| line.contains("->") && line.contains(&inode);
+            if locks.lines().filter(waits).count() == wanted {
+                return;
+            }
+            thread::yield_now();
+        }
+        panic!("{wanted} do not wait for {}", path.display());
+    }
+
     #[test]
-    fn who_waits_for_long_asks_seldom() {
-        let pauses = [0, 10, 160, 1_000, 10_000].map(Duration::from_millis);
-        let pauses = pauses.map(|waited| pause_after(waited).as_millis());
-        assert_eq!(pauses, [1, 1, 10, 62, 64]);
+    fn whoever_came_first_is_served_first() {
+        const WAITERS: usize = 24;
+        let folder = Folder::new("clusterip-turns");
+        let path = folder.0.join("lock");
+        let forever = Duration::from_secs(600);
+        let held = wait_for(path.clone(), forever).expect("a free lock");
+        let (served, order) = mpsc::channel();
+        thread::scope(|scope| {
+            for n in 0..WAITERS {
+                let (own, served) = (path.clone(), served.clone());
+                scope.spawn(move || {
+                    let lock = wait_for(own, forever).expect("the lock");
+                    served.send(n).expect("somebody who counts");
+                    // Whoever is next takes a moment, and nobody overtakes him meanwhile.
+                    thread::sleep(Duration::from_millis(2));
+                    drop(lock);
+                });
+                until_waiting(&path, n + 1);
+            }
+            drop(held);
+        });
+        let order: Vec<usize> = order.try_iter().collect();
+        assert_eq!(order, (0..WAITERS).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn who_waits_in_vain_says_so_and_does_not_keep_the_lock() {
+        let folder = Folder::new("clusterip-in-vain");
+        let path = folder.0.join("lock");
+        let held = wait_for(path.clone(), Duration::ZERO).expect("a free lock");
+        let error = wait_for(path.clone(), Duration::from_millis(20)).expect_err("held");
+        assert!(matches!(error, LockError::Held { .. }), "{error}");
+        until_waiting(&path, 1);
+        drop(held);
+        // The one in vain has had it for a moment.
+        wait_for(path.clone(), Duration::from_secs(600)).expect("the lock");
+    }
+
+    #[test]
+    fn a_file_that_its_holder_removes_is_no_lock_any_more() {
+        let folder = Folder::new("clusterip-removed");
+        let path = folder.0.join("lock");
+        let forever = Duration::from_secs(600);
+        let held = wait_for(path.clone(), forever).expect("a free lock");
+        thread::scope(|scope| {
+            let waiter = scope.spawn(|| wait_for(path.clone(), forever).expect("the lock"));
+            until_waiting(&path, 1);
+            held.remove();
+            let lock = waiter.join().expect("no panic");
+            assert!(is_still(&lock.file, &path));
+        });
     }
 }

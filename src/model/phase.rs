@@ -196,3 +196,65 @@ impl Phases {
         self.adopting_rules || !self.adopting.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// How long connections may stay.
+    const DRAIN_MS: u64 = 60_000;
+
+    /// What may happen to a bucket; whoever does it may be killed after any of them.
+    #[derive(Debug, Clone, Copy)]
+    enum Event {
+        Take(Option<u64>),
+        Adopted,
+        Close,
+        Listed(bool),
+        Drained,
+        Release,
+    }
+
+    fn any_event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            3 => prop::option::of(0..=DRAIN_MS).prop_map(Event::Take),
+            1 => Just(Event::Adopted),
+            3 => Just(Event::Close),
+            2 => any::<bool>().prop_map(Event::Listed),
+            1 => Just(Event::Drained),
+            1 => Just(Event::Release),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_can_answer_beside_another_node_ends_by_itself(
+            events in prop::collection::vec((0u16..3, any_event()), 1..30),
+        ) {
+            let mut phases = Phases::default();
+            for (bucket, event) in events {
+                match event {
+                    Event::Take(adopt_ms) => phases.take(bucket, adopt_ms),
+                    Event::Adopted => phases.adopted(bucket),
+                    Event::Close => phases.close(bucket),
+                    Event::Listed(any) => phases.listed(bucket, any, DRAIN_MS),
+                    Event::Drained => phases.drained(bucket),
+                    Event::Release => phases.release(bucket),
+                }
+                for bucket in 0..3 {
+                    let longest_ms = match phases.of(bucket) {
+                        Phase::Foreign | Phase::Owned => None,
+                        Phase::Closing => Some(10_000),
+                        Phase::Adopting | Phase::Draining => Some(DRAIN_MS),
+                    };
+                    match (phases.left_ms(bucket), longest_ms) {
+                        (None, None) => {}
+                        (Some(left), Some(longest)) => prop_assert!((1..=longest).contains(&left)),
+                        other => prop_assert!(false, "bucket {bucket} {other:?}: {phases:?}"),
+                    }
+                }
+            }
+        }
+    }
+}

@@ -190,3 +190,100 @@ pub(super) fn remove(rules: &mut Ruleset, vip: IpAddr) {
         rules.remove(&family(vip));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::bucket::BucketSet;
+    use crate::model::ruleset::{Expr, Found, Learn, Verdict};
+    use crate::model::vip::tests::a_vip;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    /// One segment in the sets of an adopting VIP, and until when each of them has it.
+    struct Sightings {
+        rules: Ruleset,
+        vip: Vip,
+        until_ms: BTreeMap<String, u64>,
+    }
+
+    impl Sightings {
+        fn of(vip: Vip) -> Self {
+            let mut phases = Phases::owning(BucketSet::one(1));
+            phases.adopting.insert(1, 60_000);
+            let mut rules = Ruleset::new();
+            add(&mut rules, &[(vip.clone(), phases)]);
+            Sightings {
+                rules,
+                vip,
+                until_ms: BTreeMap::new(),
+            }
+        }
+
+        /// The segment comes at this time, and the kernel does what the rules say. Is its flow an orphan
+        /// then?
+        fn comes(&mut self, now_ms: u64) -> bool {
+            let address = self.vip.address;
+            self.until_ms.retain(|_, until| *until > now_ms);
+            let table = &self.rules[&family(address)];
+            for rule in &table.chains[&sightings_chain(address)].rules {
+                for expr in &rule.exprs {
+                    match expr {
+                        Expr::Lookup { set, found, .. } => {
+                            let is_there = self.until_ms.contains_key(set);
+                            if is_there != (*found == Found::GoOn) {
+                                break;
+                            }
+                        }
+                        Expr::Learn { set, what, .. } => {
+                            let Lifetime::Learnt(ms) = table.sets[set].spec.lifetime else {
+                                panic!("{set} forgets nothing");
+                            };
+                            let until = self.until_ms.entry(set.clone());
+                            let until = until.or_insert(now_ms + ms);
+                            if *what == Learn::Keep {
+                                *until = now_ms + ms;
+                            }
+                        }
+                        Expr::Verdict(Verdict::Accept) => {
+                            return self.until_ms.contains_key(&orphans_set(address));
+                        }
+                        // What loads the key.
+                        Expr::Payload { .. } | Expr::Counter => {}
+                        other => panic!("a rule for sightings has {other:?}"),
+                    }
+                }
+            }
+            self.until_ms.contains_key(&orphans_set(address))
+        }
+    }
+
+    #[test]
+    fn what_comes_again_for_some_seconds_is_an_orphan() {
+        for address in ["10.77.0.99", "fd77::99"] {
+            // As Linux sends a segment again, after 0.2 s at first or after a second.
+            for (times_ms, orphan_at) in [
+                (&[0, 200, 600, 1_400, 3_000, 6_200], 6_200),
+                (&[0, 1_000, 3_000, 7_000, 15_000, 31_000], 7_000),
+            ] {
+                let mut sightings = Sightings::of(a_vip(address));
+                let mut times = times_ms.iter().copied();
+                assert_eq!(times.find(|ms| sightings.comes(*ms)), Some(orphan_at));
+            }
+        }
+    }
+
+    proptest! {
+        /// The way back of a client whose connection another node has may be jammed for a while.
+        #[test]
+        fn what_comes_again_within_four_seconds_is_no_orphan(
+            mut times_ms in prop::collection::vec(0u64..4_000, 1..20),
+        ) {
+            times_ms.sort_unstable();
+            let mut sightings = Sightings::of(a_vip("10.77.0.99"));
+            for ms in times_ms {
+                prop_assert!(!sightings.comes(ms), "after {ms} ms");
+            }
+        }
+    }
+}

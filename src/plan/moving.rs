@@ -248,6 +248,21 @@ fn check_kept(world: &World, vips: &[Vip]) -> Result<(), String> {
     Ok(())
 }
 
+/// An address that is only here for connections of buckets that have left ends by itself, but not before
+/// they have to.
+fn check_ends(world: &World, vip: &Vip) -> Result<(), String> {
+    let phases = phases_of(&world.host.rules, vip.address);
+    let held = world.host.nics["eth0"].held(vip.address);
+    let (Some(left_ms), Some(held), true) = (phases.leaving_ms(), held, phases.owned.is_empty())
+    else {
+        return Ok(());
+    };
+    match held.valid_s {
+        Some(valid_s) if 1000 * u64::from(valid_s) > left_ms => Ok(()),
+        valid_s => Err(format!("{} ends in {valid_s:?} s: {phases:?}", vip.address)),
+    }
+}
+
 proptest! {
     #[test]
     fn whoever_is_interrupted_in_a_move_opens_nothing_and_cuts_nothing(
@@ -268,6 +283,9 @@ proptest! {
                         }
                         _ => {}
                     }
+                    if left > 0 && matches!(action, Action::Leave) {
+                        check_ends(&world, &vips[n]).map_err(TestCaseError::fail)?;
+                    }
                 }
                 Event::Connect(n, bucket) => {
                     let address = vips[n].address;
@@ -283,6 +301,10 @@ proptest! {
                 Event::Pass(held) => {
                     world.pass();
                     world.host.ending = held;
+                    for vip in &vips {
+                        let phases = phases_of(&world.host.rules, vip.address);
+                        prop_assert!(phases.leaving().is_empty() && phases.adopting.is_empty(), "{phases:?}");
+                    }
                 }
                 Event::Collected => world.host.ending = false,
             }

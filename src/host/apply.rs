@@ -155,12 +155,6 @@ fn delete_address(
     prefix: u8,
 ) -> Result<(), StepError> {
     let all = kernel.route.addresses(Some(index), None)?;
-    let path = SysctlPath::new(Family::V4, nic.as_str(), Key::PromoteSecondaries)?;
-    let promote = !lost_with(&all, index, address, prefix).is_empty()
-        && sysctl::read(&path)?.unwrap_or_default() == 0;
-    if promote {
-        sysctl::write(&path, 1)?;
-    }
     let is_last = all.iter().filter(|held| held.addr.is_ipv4()).count() == 1;
     let others = match address {
         IpAddr::V4(gone) if is_last => kernel.route.save_routes(index, gone),
@@ -171,12 +165,16 @@ fn delete_address(
         warn!("routes may go with the last address of {nic}: {error}");
         Vec::new()
     });
-    let deleted = kernel.route.delete_address(index, address, prefix);
+    let mut delete = || kernel.route.delete_address(index, address, prefix);
+    let deleted = match lost_with(&all, index, address, prefix).is_empty() {
+        true => delete(),
+        false => {
+            let path = SysctlPath::new(Family::V4, nic.as_str(), Key::PromoteSecondaries)?;
+            sysctl::while_set(&path, 1, delete)?
+        }
+    };
     for error in kernel.route.restore(&others) {
         warn!("a route went with the last address of {nic}: {error}");
-    }
-    if promote {
-        sysctl::write(&path, 0)?;
     }
     deleted?;
     Ok(())

@@ -333,7 +333,9 @@ fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::net::{TcpListener, TcpStream};
+    use std::io::{Read, Write};
+    use std::net::{Shutdown, TcpListener, TcpStream};
+    use std::time::Duration;
 
     proptest! {
         #[test]
@@ -370,5 +372,149 @@ mod tests {
             drop((client, listener));
         }
         assert_eq!(to([192, 0, 2, 1].into()).expect("none"), vec![]);
+    }
+
+    const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    /// A connection: the client's end, and the service's.
+    fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind((LOOPBACK, 0)).expect("a port");
+        let at = listener.local_addr().expect("an address");
+        let client = TcpStream::connect(at).expect("a connection");
+        (client, listener.accept().expect("a client").0)
+    }
+
+    /// Sends what the other end does not read, until nothing more fits: what is to be said then waits.
+    fn clog(stream: &mut TcpStream) {
+        stream.set_nonblocking(true).expect("set");
+        while stream.write(&[0; 65_536]).is_ok() {}
+    }
+
+    fn says_no_more(stream: &TcpStream) {
+        stream.shutdown(Shutdown::Write).expect("a connection");
+    }
+
+    /// Waits until a socket is in this state (of `net/tcp_states.h`), as the kernel tells everybody.
+    fn await_state(client: u16, port: u16, name: &str, state: u8) {
+        let local = u32::from_ne_bytes(Ipv4Addr::LOCALHOST.octets());
+        let wanted = format!("{local:08X}:{port:04X} {local:08X}:{client:04X} {state:02X} ");
+        for _ in 0..1000 {
+            let all = std::fs::read_to_string("/proc/thread-self/net/tcp").expect("sockets");
+            if all.contains(&wanted) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("no socket is in {name}");
+    }
+
+    #[test]
+    fn a_connection_is_listed_until_nothing_more_can_be_said() {
+        /// What is done with the client's end and the service's.
+        type Way = fn(&mut TcpStream, &mut TcpStream);
+        let ways: [(&str, u8, Way); 7] = [
+            ("ESTABLISHED", 1, |_, _| {}),
+            ("CLOSE-WAIT", 8, |client, _| says_no_more(client)),
+            ("FIN-WAIT-2", 5, |_, service| says_no_more(service)),
+            ("FIN-WAIT-1", 4, |_, service| {
+                clog(service);
+                says_no_more(service);
+            }),
+            ("CLOSING", 11, |client, service| {
+                clog(service);
+                says_no_more(service);
+                says_no_more(client);
+            }),
+            ("LAST-ACK", 9, |client, service| {
+                clog(service);
+                says_no_more(client);
+                let mut end = [0];
+                service.set_nonblocking(false).expect("set");
+                assert_eq!(service.read(&mut end).expect("an end"), 0);
+                says_no_more(service);
+            }),
+            ("TIME-WAIT", 6, |client, service| {
+                says_no_more(service);
+                says_no_more(client);
+            }),
+        ];
+        for (name, state, way) in ways {
+            let (mut client, mut service) = connected();
+            let connection = Connection {
+                client: client.local_addr().expect("an address"),
+                port: service.local_addr().expect("an address").port(),
+                alive: name != "TIME-WAIT",
+            };
+            way(&mut client, &mut service);
+            await_state(connection.client.port(), connection.port, name, state);
+            let found = to(LOOPBACK).expect("sockets");
+            assert!(found.contains(&connection), "{name}: {found:?}");
+        }
+    }
+
+    /// A message of ctnetlink's.
+    fn tracked_one(status: u32, protocol: u8, state: u8, of: (IpAddr, IpAddr)) -> Vec<u8> {
+        let attribute = |kind: u16, value: &[u8]| {
+            let mut bytes = (4 + value.len() as u16).to_ne_bytes().to_vec();
+            bytes.extend(kind.to_ne_bytes());
+            bytes.extend(value);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+            bytes
+        };
+        let address = |kind, address| match address {
+            IpAddr::V4(v4) => attribute(kind, &v4.octets()),
+            IpAddr::V6(v6) => attribute(kind + 2, &v6.octets()),
+        };
+        let addresses = [address(1, of.0), address(2, of.1)].concat();
+        let ports = [
+            attribute(1, &[protocol]),
+            attribute(2, &40_000u16.to_be_bytes()),
+            attribute(3, &80u16.to_be_bytes()),
+        ];
+        // CTA_TUPLE_ORIG, CTA_TUPLE_IP, CTA_TUPLE_PROTO are nested.
+        let nested = |kind: u16| kind | 0x8000;
+        let tuple = [
+            attribute(nested(1), &addresses),
+            attribute(nested(2), &ports.concat()),
+        ];
+        let info = attribute(nested(4), &attribute(nested(1), &attribute(1, &[state])));
+        let mut body = vec![libc::AF_INET as u8, 0, 0, 0];
+        body.extend(attribute(nested(1), &tuple.concat()));
+        body.extend(attribute(3, &status.to_be_bytes()));
+        body.extend(info);
+        body
+    }
+
+    #[test]
+    fn a_translated_connection_lives_until_both_ends_have_said_their_last() {
+        let ip6 = |text: &str| text.parse().expect("an address");
+        for (client, to) in [
+            (IpAddr::from([192, 0, 2, 7]), IpAddr::from([10, 77, 0, 99])),
+            (ip6("2001:db8::7"), ip6("fd77::99")),
+        ] {
+            // The numbers of `enum tcp_conntrack`, in the kernel's header for programs.
+            for (state, number, alive) in [
+                ("SYN_SENT", 1, true),
+                ("SYN_RECV", 2, true),
+                ("ESTABLISHED", 3, true),
+                ("FIN_WAIT", 4, true),
+                ("CLOSE_WAIT", 5, true),
+                ("LAST_ACK", 6, true),
+                ("TIME_WAIT", 7, false),
+                ("CLOSE", 8, false),
+            ] {
+                let connection = Connection {
+                    client: (client, 40_000).into(),
+                    port: 80,
+                    alive,
+                };
+                // IPS_SEEN_REPLY, IPS_CONFIRMED, IPS_DST_NAT, and others.
+                let found = tracked_one(0x1ae, TCP, number, (client, to));
+                assert_eq!(translated(&found), Some((to, connection)), "{state}");
+            }
+            // What is not translated is the node's own, and has a socket.
+            assert_eq!(translated(&tracked_one(0x18e, TCP, 3, (client, to))), None);
+            assert_eq!(translated(&tracked_one(0x1ae, 17, 3, (client, to))), None);
+        }
     }
 }

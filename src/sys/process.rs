@@ -244,6 +244,11 @@ fn effective_capabilities(status: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::unistd::{getpgrp, getsid};
+    use std::io::{Read, Write};
+    use std::os::fd::FromRawFd;
+    use std::os::unix::net::UnixStream;
+    use std::path::{Path, PathBuf};
 
     #[test]
     fn capabilities_are_read() {
@@ -261,6 +266,62 @@ mod tests {
         }
         assert_eq!(effective_capabilities("Name:\tx\n"), None);
         assert!(has_cap_net_admin().is_ok());
+    }
+
+    /// What `detach_with` does, but for counting threads: the harness has several.
+    fn left_behind(held: &impl AsRawFd, worker: impl FnOnce()) -> i32 {
+        let null = File::options().read(true).write(true).open("/dev/null");
+        let null = null.expect("/dev/null");
+        // SAFETY: the copy only makes system calls (before Linux 5.9 it allocates memory too, which glibc
+        // makes safe), as long as `worker` does, and ends by `_exit`.
+        match unsafe { fork() }.expect("a process") {
+            ForkResult::Child => leave(intermediate(&null, Some(held.as_raw_fd()), worker)),
+            ForkResult::Parent { child } => outcome(child).expect("its end"),
+        }
+    }
+
+    #[test]
+    fn who_is_left_behind_has_nothing_of_the_caller() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+        // The worker's only file is its end; it tells its number, and ends when the other end is closed.
+        let worker = || {
+            // SAFETY: the next file after the standard ones.
+            let mut theirs = unsafe { UnixStream::from_raw_fd(3) };
+            let _ = theirs.write_all(&Pid::this().as_raw().to_ne_bytes());
+            let _ = theirs.read(&mut [0]);
+        };
+        assert_eq!(left_behind(&theirs, worker), FINE);
+        drop(theirs);
+        let patience = Some(std::time::Duration::from_secs(60));
+        ours.set_read_timeout(patience).expect("set");
+        let mut number = [0; 4];
+        (&ours).read_exact(&mut number).expect("a number");
+        let pid = Pid::from_raw(i32::from_ne_bytes(number));
+        let proc = |what: &str| PathBuf::from(format!("/proc/{pid}/{what}"));
+
+        // Whoever ends our session or process group spares it.
+        let stat = fs::read_to_string(proc("stat")).expect("/proc");
+        let (_, fields) = stat.rsplit_once(')').expect("a name");
+        // Behind the name: the state, the parent, the process group, the session.
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        let number = |at: usize| Pid::from_raw(fields[at].parse().expect("a number"));
+        let (group, session) = (number(2), number(3));
+        assert_ne!(group, getpgrp());
+        assert_ne!(session, getsid(None).expect("a session"));
+        // It leads no session, and so never gets a terminal.
+        assert_ne!(session, pid);
+
+        assert_eq!(fs::read_link(proc("cwd")).expect("/proc"), Path::new("/"));
+        let files = fs::read_dir(proc("fd")).expect("/proc").map(|entry| {
+            let entry = entry.expect("an entry");
+            let is = fs::read_link(entry.path()).expect("a file");
+            (entry.file_name(), is == Path::new("/dev/null"))
+        });
+        let mut files: Vec<_> = files.collect();
+        files.sort();
+        let standard = ["0", "1", "2"].map(|name| (name.into(), true));
+        assert_eq!(files[..3], standard);
+        assert_eq!(files[3..], [("3".into(), false)]);
     }
 
     #[test]

@@ -194,6 +194,27 @@ pub fn write(setting: &SysctlPath, value: i32) -> Result<Written, SysctlError> {
     }
 }
 
+/// Does something while the setting has this value, and puts it back. Where there is no such setting it is
+/// done all the same.
+///
+/// # Errors
+/// As of [`read`] and [`write()`]; what was done is done if only putting it back fails.
+pub fn while_set<T>(
+    setting: &SysctlPath,
+    value: i32,
+    work: impl FnOnce() -> T,
+) -> Result<T, SysctlError> {
+    let before = read(setting)?.filter(|before| *before != value);
+    if before.is_some() {
+        write(setting, value)?;
+    }
+    let done = work();
+    if let Some(before) = before {
+        write(setting, before)?;
+    }
+    Ok(done)
+}
+
 /// Could the setting be given this value? It is opened, and left as it is.
 ///
 /// # Errors
@@ -245,7 +266,28 @@ mod tests {
         let path = SysctlPath::new(Family::V4, "none-such", Key::PromoteSecondaries).unwrap();
         assert_eq!(read(&path).unwrap(), None);
         assert_eq!(write(&path, 1).unwrap(), Written::Missing);
+        assert_eq!(while_set(&path, 1, || 7).unwrap(), 7);
         let path = SysctlPath::new(Family::V6, "all", Key::PromoteSecondaries).unwrap();
         assert_eq!(read(&path).unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_set_for_a_while_is_put_back() {
+        let folder = std::env::temp_dir().join(format!("clusterip-sysctl-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        // An absolute name leads there; nobody outside of this module can have one.
+        let setting = SysctlPath {
+            family: Family::V4,
+            ifname: folder.to_str().unwrap().to_owned(),
+            key: Key::PromoteSecondaries,
+        };
+        let mut seen = Vec::new();
+        for before in [0, 1] {
+            fs::write(setting.path(), format!("{before}\n")).unwrap();
+            let meanwhile = while_set(&setting, 1, || read(&setting).unwrap()).unwrap();
+            seen.push((meanwhile, read(&setting).unwrap()));
+        }
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(seen, [(Some(1), Some(0)), (Some(1), Some(1))]);
     }
 }

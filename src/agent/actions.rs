@@ -171,7 +171,7 @@ fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<
         drain_ms,
         place: nic.clone().map(|nic| (nic, essentials.mac)),
     };
-    let (intent, cut) = (leave(1000 * u64::from(essentials.drain_s)), leave(0));
+    let drain_ms = 1000 * u64::from(essentials.drain_s);
     let manners = Manners::default();
     let found = find(&observed.rules, ip);
     let is_others = |found: &&Installed| found.vip.manager != essentials.manager;
@@ -191,26 +191,16 @@ fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<
     }
     let lock = match locked(env) {
         // Whoever cannot be locked out has nothing to change.
-        Err(failure) if steps(&observed, &intent).is_ok_and(|todo| todo.is_empty()) => {
+        Err(failure) if steps(&observed, &leave(drain_ms)).is_ok_and(|todo| todo.is_empty()) => {
             warn!("{}", failure.reason);
             return Ok(());
         }
         lock => lock?,
     };
-    let late = env
-        .timeout()
-        .is_some_and(|timeout| begin.elapsed() + TO_LIST > timeout);
-    let reached = match reach(&mut kernel, if late { &cut } else { &intent }, manners) {
-        // Connections are worth no fencing.
-        Err(error) if essentials.drain_s > 0 && !late => {
-            warn!("the connections of bucket {number} of {ip} are cut: {error}");
-            reach(&mut kernel, &cut, manners)
-        }
-        reached => reached,
-    };
-    if late && essentials.drain_s > 0 {
-        warn!("the connections of bucket {number} of {ip} are cut: others held the lock too long");
-    }
+    let time = (env.timeout(), begin.elapsed());
+    let reached = drain_or_cut(drain_ms, time, &format!("bucket {number} of {ip}"), |ms| {
+        reach(&mut kernel, &leave(ms), manners)
+    });
     let Reached { done, observed } = reached?;
     let left = phases_of(&observed.rules, ip);
     match buckets.map(|buckets| buckets.iter().any(|bucket| left.leaving().contains(bucket))) {
@@ -230,6 +220,30 @@ fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<
         sweep_later();
     }
     Ok(())
+}
+
+/// Has a bucket leave, and lets its connections stay if they may, and if there is time to list them: of the
+/// action's time-out and what has passed of it. Where that fails they are cut, for connections are worth no
+/// fencing.
+fn drain_or_cut<T, E: std::fmt::Display>(
+    drain_ms: u64,
+    (timeout, passed): (Option<Duration>, Duration),
+    bucket: &str,
+    mut leave: impl FnMut(u64) -> Result<T, E>,
+) -> Result<T, E> {
+    if drain_ms == 0 {
+        return leave(0);
+    }
+    let why = if timeout.is_some_and(|timeout| passed + TO_LIST > timeout) {
+        "others held the lock too long".to_owned()
+    } else {
+        match leave(drain_ms) {
+            Err(error) => error.to_string(),
+            left => return left,
+        }
+    };
+    warn!("the connections of {bucket} are cut: {why}");
+    leave(0)
 }
 
 /// What Pacemaker's giving up an instance means for its bucket.
@@ -397,6 +411,63 @@ impl From<ReachError> for Failure {
                 Failure::new(code, refusal)
             }
             _ => Failure::new(Code::Generic, error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How long connections may stay in what a stop does, one thing after the other, and whether it succeeds,
+    /// where only what is in `possible` does.
+    fn stopped(
+        drain_ms: u64,
+        timeout_s: Option<u64>,
+        passed_s: u64,
+        possible: &[u64],
+    ) -> (Vec<u64>, bool) {
+        let s = Duration::from_secs;
+        let mut tried = Vec::new();
+        let stopped = drain_or_cut(
+            drain_ms,
+            (timeout_s.map(s), s(passed_s)),
+            "bucket 3",
+            |ms| {
+                tried.push(ms);
+                possible.contains(&ms).then_some(()).ok_or("impossible")
+            },
+        );
+        (tried, stopped.is_ok())
+    }
+
+    #[test]
+    fn a_stop_that_cannot_drain_cuts_and_fails_only_if_that_fails_too() {
+        let timeout = Some(20);
+        assert_eq!(stopped(300, timeout, 0, &[300, 0]), (vec![300], true));
+        assert_eq!(stopped(300, timeout, 0, &[0]), (vec![300, 0], true));
+        assert_eq!(stopped(300, timeout, 0, &[]), (vec![300, 0], false));
+        assert_eq!(stopped(0, timeout, 0, &[0]), (vec![0], true));
+        assert_eq!(stopped(0, timeout, 0, &[]), (vec![0], false));
+    }
+
+    #[test]
+    fn a_late_stop_does_not_begin_to_list() {
+        for (timeout_s, passed_s, lists) in [
+            (Some(20), 0, true),
+            (Some(20), 10, true),
+            (Some(20), 18, false),
+            (Some(20), 25, false),
+            (Some(3), 0, false),
+            (None, 18, true),
+        ] {
+            let done = stopped(300, timeout_s, passed_s, &[300, 0]);
+            let expected = if lists { 300 } else { 0 };
+            assert_eq!(
+                done,
+                (vec![expected], true),
+                "{passed_s} of {timeout_s:?} s"
+            );
         }
     }
 }

@@ -73,13 +73,11 @@ pub fn settle_later(question: Question<'_>) {
 /// Ends the adoption of all buckets that nobody drains, unless that was looked into since `asked`.
 fn settle(kernel: &mut Kernel, question: Question<'_>, asked: SystemTime) {
     let Question { vip, bucket, .. } = question;
-    let turn = match turn(vip, TURN) {
-        Ok(turn) => turn,
+    let turn = match turn(vip, asked, TURN) {
+        Ok(Some(turn)) => turn,
+        Ok(None) => return,
         Err(error) => return debug!("bucket {bucket} of {vip} is left to the monitor: {error}"),
     };
-    if turn.noted().is_some_and(|noted| noted > asked) {
-        return;
-    }
     match adopted(kernel, vip) {
         Ok(adopted) if adopted.is_empty() => return turn.remove(),
         // Somebody was faster.
@@ -213,13 +211,7 @@ fn end(kernel: &mut Kernel, vip: IpAddr, free: &BTreeMap<u16, Instant>) -> bool 
     let mut ended = || -> Result<BucketSet, SweepError> {
         let _lock = lock(PATIENCE)?;
         let now = Instant::now();
-        let adopted = adopted(kernel, vip)?;
-        // What has gone and come again since, another process asks about.
-        let same = |(bucket, left): &(u16, Duration)| {
-            let until = free.get(bucket);
-            until.is_some_and(|until| now + *left <= *until + SAME)
-        };
-        let buckets: BucketSet = adopted.into_iter().filter(same).map(|(b, _)| b).collect();
+        let buckets = still_so(free, &adopted(kernel, vip)?, now);
         if !buckets.is_empty() {
             let intent = Intent::Adopted {
                 address: vip,
@@ -242,6 +234,20 @@ fn end(kernel: &mut Kernel, vip: IpAddr, free: &BTreeMap<u16, Instant>) -> bool 
     }
 }
 
+/// The buckets whose adoptions are those that were asked about, and end at these times. What has gone and
+/// come again since, another process asks about.
+fn still_so(
+    asked: &BTreeMap<u16, Instant>,
+    adopted: &BTreeMap<u16, Duration>,
+    now: Instant,
+) -> BucketSet {
+    let same = asked.iter().filter(|(bucket, until)| {
+        let left = adopted.get(bucket);
+        left.is_some_and(|left| now + *left <= **until + SAME)
+    });
+    same.map(|(bucket, _)| *bucket).collect()
+}
+
 /// Takes away the rules for what moves when nothing does any more, which is the sweeper's work if that
 /// was not killed.
 pub fn tidy(kernel: &mut Kernel, vip: IpAddr) {
@@ -259,6 +265,18 @@ pub fn tidy(kernel: &mut Kernel, vip: IpAddr) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_about_one_adoption_ends_no_later_one() {
+        let ms = Duration::from_millis;
+        let begin = Instant::now();
+        let asked = BTreeMap::from([1, 2, 3].map(|bucket| (bucket, begin + ms(300_000))));
+        // Two seconds later bucket 1 is as it was, 2 has gone and come again, 3 has gone, 4 has come.
+        let adopted = BTreeMap::from([(1, 298_000), (2, 299_400), (4, 298_000)]);
+        let adopted = adopted.into_iter().map(|(b, left)| (b, ms(left)));
+        let ended = still_so(&asked, &adopted.collect(), begin + ms(2_000));
+        assert_eq!(ended, BucketSet::one(1));
+    }
 
     #[test]
     fn since_when_a_bucket_is_adopted_is_told_from_what_is_left() {

@@ -38,7 +38,7 @@ impl Lock {
 
     /// Since when it was last done: whoever wanted it before that has it. By the kernel's clock for files,
     /// which is some milliseconds late.
-    pub fn noted(&self) -> Option<SystemTime> {
+    fn noted(&self) -> Option<SystemTime> {
         let metadata = self.file.metadata().ok()?;
         metadata.modified().ok().filter(|_| metadata.len() > 0)
     }
@@ -106,7 +106,10 @@ pub enum LockError {
 
 /// The right to be the only sweeper of this network namespace, if there is none.
 pub fn try_sweeper() -> Option<Lock> {
-    let path = path("sweeper").ok()?;
+    try_at(path("sweeper").ok()?)
+}
+
+fn try_at(path: PathBuf) -> Option<Lock> {
     let file = Flock::lock(open(&path).ok()?, FlockArg::LockExclusiveNonblock).ok()?;
     is_still(&file, &path).then_some(Lock { file, path })
 }
@@ -120,21 +123,32 @@ fn path(what: &str) -> Result<PathBuf, LockError> {
 
 /// Waits for the lock of this network namespace, at most as long as `patience`.
 pub fn lock(patience: Duration) -> Result<Lock, LockError> {
-    wait(NET, patience)
+    wait(path(NET)?, patience)
 }
 
-/// The right to ask about a VIP what others want to know too, one after the other.
-pub fn turn(vip: IpAddr, patience: Duration) -> Result<Lock, LockError> {
-    wait(&format!("{TURN}-{vip}"), patience)
+/// The right to ask about a VIP what others want to know too, one after the other; `None` if somebody has
+/// asked since it was wanted.
+pub fn turn(
+    vip: IpAddr,
+    wanted: SystemTime,
+    patience: Duration,
+) -> Result<Option<Lock>, LockError> {
+    turn_at(path(&format!("{TURN}-{vip}"))?, wanted, patience)
 }
 
-fn wait(what: &str, patience: Duration) -> Result<Lock, LockError> {
-    wait_for(path(what)?, patience)
+fn turn_at(
+    path: PathBuf,
+    wanted: SystemTime,
+    patience: Duration,
+) -> Result<Option<Lock>, LockError> {
+    let lock = wait(path, patience)?;
+    let is_done = lock.noted().is_some_and(|noted| noted > wanted);
+    Ok((!is_done).then_some(lock))
 }
 
 /// First come, first served: whoever waits inside the kernel stands in its queue, each one behind the other
 /// (fs/locks.c: `__locks_insert_block()`), so that nobody is overtaken and nobody asks in vain.
-fn wait_for(path: PathBuf, patience: Duration) -> Result<Lock, LockError> {
+fn wait(path: PathBuf, patience: Duration) -> Result<Lock, LockError> {
     let failed = |error| LockError::Open {
         path: path.clone(),
         error,
@@ -162,6 +176,9 @@ fn within(patience: Duration, file: File) -> Option<Result<Flock<File>, Errno>> 
         Err((file, Errno::EWOULDBLOCK)) => file,
         at_once => return Some(at_once.map_err(|(_, errno)| errno)),
     };
+    if patience.is_zero() {
+        return None;
+    }
     let (got, gets) = mpsc::sync_channel(0);
     let waits = move || {
         let mut file = file;
@@ -222,14 +239,21 @@ fn secure(directory: &Path) -> Result<(), LockError> {
 mod tests {
     use super::*;
 
-    /// A folder of this test's own.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// A folder for lock files, which goes with the value.
     struct Folder(PathBuf);
 
     impl Folder {
-        fn new(name: &str) -> Self {
-            let folder = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
-            std::fs::create_dir_all(&folder).expect("a folder");
+        fn of(test: &str) -> Self {
+            let name = format!("clusterip-{test}-{}", std::process::id());
+            let folder = std::env::temp_dir().join(name);
+            secure(&folder).expect("a folder");
             Folder(folder)
+        }
+
+        fn file(&self) -> PathBuf {
+            self.0.join("x.lock")
         }
     }
 
@@ -257,16 +281,15 @@ mod tests {
     #[test]
     fn whoever_came_first_is_served_first() {
         const WAITERS: usize = 24;
-        let folder = Folder::new("clusterip-turns");
-        let path = folder.0.join("lock");
-        let forever = Duration::from_secs(600);
-        let held = wait_for(path.clone(), forever).expect("a free lock");
+        let folder = Folder::of("turns");
+        let path = folder.file();
+        let held = wait(path.clone(), PATIENCE).expect("a free lock");
         let (served, order) = mpsc::channel();
         thread::scope(|scope| {
             for n in 0..WAITERS {
                 let (own, served) = (path.clone(), served.clone());
                 scope.spawn(move || {
-                    let lock = wait_for(own, forever).expect("the lock");
+                    let lock = wait(own, PATIENCE).expect("the lock");
                     served.send(n).expect("somebody who counts");
                     // Whoever is next takes a moment, and nobody overtakes him meanwhile.
                     thread::sleep(Duration::from_millis(2));
@@ -282,29 +305,72 @@ mod tests {
 
     #[test]
     fn who_waits_in_vain_says_so_and_does_not_keep_the_lock() {
-        let folder = Folder::new("clusterip-in-vain");
-        let path = folder.0.join("lock");
-        let held = wait_for(path.clone(), Duration::ZERO).expect("a free lock");
-        let error = wait_for(path.clone(), Duration::from_millis(20)).expect_err("held");
+        let folder = Folder::of("in-vain");
+        let path = folder.file();
+        let held = wait(path.clone(), PATIENCE).expect("a free lock");
+        let error = wait(path.clone(), Duration::from_millis(20)).expect_err("held");
         assert!(matches!(error, LockError::Held { .. }), "{error}");
         until_waiting(&path, 1);
         drop(held);
         // The one in vain has had it for a moment.
-        wait_for(path.clone(), Duration::from_secs(600)).expect("the lock");
+        wait(path.clone(), PATIENCE).expect("the lock");
     }
 
     #[test]
     fn a_file_that_its_holder_removes_is_no_lock_any_more() {
-        let folder = Folder::new("clusterip-removed");
-        let path = folder.0.join("lock");
-        let forever = Duration::from_secs(600);
-        let held = wait_for(path.clone(), forever).expect("a free lock");
+        let folder = Folder::of("gone");
+        let path = folder.file();
+        let held = wait(path.clone(), PATIENCE).expect("a free lock");
         thread::scope(|scope| {
-            let waiter = scope.spawn(|| wait_for(path.clone(), forever).expect("the lock"));
+            let waiter = scope.spawn(|| wait(path.clone(), PATIENCE).expect("the lock"));
             until_waiting(&path, 1);
             held.remove();
             let lock = waiter.join().expect("no panic");
             assert!(is_still(&lock.file, &path));
         });
+    }
+
+    #[test]
+    fn what_one_holds_no_other_has() {
+        let folder = Folder::of("held");
+        let held = wait(folder.file(), PATIENCE).expect("free");
+        let other = wait(folder.file(), Duration::ZERO);
+        assert!(matches!(other, Err(LockError::Held { .. })), "{other:?}");
+        assert!(try_at(folder.file()).is_none());
+        drop(held);
+        let only = try_at(folder.file()).expect("free again");
+        assert!(try_at(folder.file()).is_none());
+        drop(only);
+        wait(folder.file(), PATIENCE).expect("free in the end");
+    }
+
+    #[test]
+    fn a_file_that_is_another_ones_is_not_removed() {
+        let folder = Folder::of("removed");
+        let old = wait(folder.file(), PATIENCE).expect("free");
+        std::fs::remove_file(folder.file()).expect("removed");
+        let new = wait(folder.file(), PATIENCE).expect("another file");
+        old.remove();
+        assert!(try_at(folder.file()).is_none(), "two hold the lock");
+        new.remove();
+        assert!(!folder.file().exists());
+    }
+
+    #[test]
+    fn what_somebody_has_asked_since_is_not_asked_again() {
+        let folder = Folder::of("turn");
+        let turn = |wanted| turn_at(folder.file(), wanted, PATIENCE).expect("free");
+        let wanted = SystemTime::now();
+        // The clock for files is late.
+        thread::sleep(Duration::from_millis(50));
+        let first = turn(wanted).expect("nobody has asked yet");
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| turn(wanted).is_some());
+            first.note().expect("noted");
+            drop(first);
+            let asks_again = waiting.join().expect("an end");
+            assert!(!asks_again);
+        });
+        assert!(turn(SystemTime::now()).is_some(), "it was wanted later");
     }
 }

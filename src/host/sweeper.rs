@@ -106,21 +106,14 @@ fn pass(drained: &mut Drained) -> Result<Passed, SweepError> {
         let (_, known) = known.or_insert_with(|| (vip, BTreeSet::new()));
         known.extend(flows);
     }
-    for (address, (vip, flows)) in drained {
-        let phases = phases_of(&settled.rules, *address);
-        let is_over = |flow: &Flow| phases.of(vip.bucket(flow)) == Phase::Foreign;
-        let over: BTreeSet<Flow> = flows.iter().copied().filter(is_over).collect();
-        if over.is_empty() {
-            continue;
-        }
-        match abort(*address, |found| {
+    for (address, over) in time_is_over(drained, &settled.rules) {
+        match abort(address, |found| {
             found.alive && over.contains(&flow_of(found))
         }) {
             Ok(0) => {}
             Ok(ended) => info!("{ended} connections to {address} have been ended"),
             Err(error) => debug!("{error}"),
         }
-        flows.retain(|flow| !over.contains(flow));
     }
     match settled.failed {
         Some(error) => Err(error.into()),
@@ -130,6 +123,20 @@ fn pass(drained: &mut Drained) -> Result<Passed, SweepError> {
             left_ms: settled.left_ms,
         }),
     }
+}
+
+/// The flows whose buckets are foreign by now. They are told once: what comes later with the same ports is
+/// another connection.
+fn time_is_over(drained: &mut Drained, rules: &Ruleset) -> Vec<(IpAddr, BTreeSet<Flow>)> {
+    let over = drained.iter_mut().map(|(address, (vip, flows))| {
+        let phases = phases_of(rules, *address);
+        let is_over = |flow: &Flow| phases.of(vip.bucket(flow)) == Phase::Foreign;
+        let (over, staying) = std::mem::take(flows).into_iter().partition(is_over);
+        *flows = staying;
+        (*address, over)
+    });
+    over.filter(|(_, over): &(_, BTreeSet<Flow>)| !over.is_empty())
+        .collect()
 }
 
 /// What was taken away, and what not.
@@ -178,4 +185,46 @@ pub fn settle(kernel: &mut Kernel) -> Result<Settled, ObserveError> {
         }
     }
     Ok(settled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::bucket::BucketSet;
+    use crate::model::phase::Phases;
+    use crate::model::vip::tests::a_vip;
+    use crate::plan::dataplane::ruleset;
+
+    #[test]
+    fn connections_are_ended_once_when_their_buckets_are_foreign() {
+        let vip = a_vip("10.77.0.99");
+        let flow = |bucket| {
+            let mut flows = (0..u16::MAX).map(|source_port| Flow {
+                source: [192, 0, 2, 7].into(),
+                source_port,
+                destination_port: 80,
+            });
+            flows.find(|flow| vip.bucket(flow) == bucket).expect("one")
+        };
+        let rules = |draining: &[u16], owned| {
+            let mut phases = Phases::owning(owned);
+            phases.draining = draining.iter().map(|bucket| (*bucket, 1_000)).collect();
+            ruleset(&[(vip.clone(), phases)])
+        };
+        let none = BucketSet::default;
+        let flows = [1, 2, 3].map(flow).into();
+        let mut drained = Drained::from([(vip.address, (vip.clone(), flows))]);
+        let mut over = |rules| time_is_over(&mut drained, &rules);
+        let of = |buckets: &[u16]| {
+            let flows = buckets.iter().map(|bucket| flow(*bucket)).collect();
+            vec![(vip.address, flows)]
+        };
+        assert_eq!(over(rules(&[1, 2, 3], none())), vec![]);
+        assert_eq!(over(rules(&[2, 3], none())), of(&[1]));
+        // Bucket 2 is back, and its connections with it.
+        assert_eq!(over(rules(&[3], BucketSet::one(2))), vec![]);
+        // In the end the VIP is gone.
+        assert_eq!(over(Ruleset::new()), of(&[2, 3]));
+        assert_eq!(over(Ruleset::new()), vec![]);
+    }
 }

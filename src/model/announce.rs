@@ -96,7 +96,7 @@ pub(super) fn arp_request(
 }
 
 /// A neighbour discovery message (RFC 4861): its type, and what follows the checksum.
-pub(super) fn neighbour_message(
+pub(crate) fn neighbour_message(
     kind: u8,
     body: &[u8],
     from: Ipv6Addr,

@@ -234,12 +234,14 @@ mod tests {
         ) {
             let mut phases = Phases::default();
             for (bucket, event) in events {
+                let before = phases.adopting.get(&bucket).copied();
                 match event {
                     Event::Take(adopt_ms) => phases.take(bucket, adopt_ms),
                     Event::Adopted => phases.adopted(bucket),
                     Event::Close => phases.close(bucket),
                     Event::Listed(any) => phases.listed(bucket, any, DRAIN_MS),
-                    Event::Drained => phases.drained(bucket),
+                    Event::Drained if phases.of(bucket) == Phase::Draining => phases.drained(bucket),
+                    Event::Drained => {}
                     Event::Release => phases.release(bucket),
                 }
                 for bucket in 0..3 {
@@ -253,6 +255,16 @@ mod tests {
                         (Some(left), Some(longest)) => prop_assert!((1..=longest).contains(&left)),
                         other => prop_assert!(false, "bucket {bucket} {other:?}: {phases:?}"),
                     }
+                    // A bucket is one thing at a time, and silent only while it may be another node's too.
+                    let (owned, leaves) = (phases.owned.contains(bucket), phases.leaving().contains(bucket));
+                    prop_assert!(!(owned && leaves), "{phases:?}");
+                    let adopts = phases.adopting.contains_key(&bucket);
+                    prop_assert!(!adopts || owned || phases.closing.contains_key(&bucket), "{phases:?}");
+                }
+                // Whoever takes a bucket again knows of no reason why others should have less time.
+                if let Event::Take(adopt_ms) = event {
+                    let least = before.max(adopt_ms.filter(|ms| *ms > 0));
+                    prop_assert!(phases.adopting.get(&bucket).copied() >= least, "{phases:?}");
                 }
             }
         }

@@ -391,6 +391,36 @@ mod tests {
         );
     }
 
+    #[test]
+    fn what_a_member_can_do_is_told_by_the_gravest_word() {
+        use MemberState::*;
+        for (words, state) in [
+            ("online standby maintenance unclean", Unclean),
+            ("standby maintenance", Offline),
+            ("online pending standby", Pending),
+            ("online maintenance standby", Maintenance),
+            ("online standby", Standby),
+            ("online standby_onfail", Standby),
+            ("online", Online),
+        ] {
+            let words = words.split(' ').map(|word| format!("{word}=\"true\" "));
+            let online = if words.clone().any(|word| word.starts_with("online")) {
+                ""
+            } else {
+                "online=\"false\""
+            };
+            let text = format!(
+                "<a><node name=\"n1\" {online} {}/></a>",
+                words.collect::<String>()
+            );
+            let cluster = Cluster::read(&text, RESOURCES).expect("XML");
+            assert_eq!(cluster.members["n1"], state, "{text}");
+            assert!(!cluster.quorum);
+        }
+        let without = placement("").replace("with_quorum=\"true\"", "with_quorum=\"false\"");
+        assert!(!Cluster::read(&without, RESOURCES).expect("XML").quorum);
+    }
+
     /// What `crm_mon -1 --output-as xml` of these versions said, but for the history of operations.
     const ORPHANS_3_0_0: &str = include_str!("recorded/3.0.0-orphans.xml");
     const REMOVED_3_0_3: &str = include_str!("recorded/3.0.3-removed.xml");

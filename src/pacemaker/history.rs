@@ -366,6 +366,26 @@ mod tests {
     }
 
     #[test]
+    fn only_the_last_thing_that_was_done_once_counts() {
+        let stop = operation("stop", 7, 0, 20);
+        // A failure is remembered beside it, and a monitor that recurs, until somebody cleans up.
+        let failure = operation("monitor", 8, 1, 10).replace("_last_0", "_last_failure_0");
+        let recurring =
+            operation("monitor", 8, 1, 10).replace("interval=\"0\"", "interval=\"10000\"");
+        for other in [&failure, &recurring] {
+            let both = stop.clone() + other;
+            assert_eq!(
+                asked(&status(&[("n2", ONLINE, &both)])),
+                For(280),
+                "{other}"
+            );
+            let own = operation("start", 5, 0, 15) + other;
+            let both = status(&[("n1", ONLINE, &own), ("n2", ONLINE, &stop)]);
+            assert_eq!(asked(&both), For(280), "{other}");
+        }
+    }
+
+    #[test]
     fn of_several_the_last_to_end_counts() {
         let stops = [operation("stop", 7, 0, 200), operation("stop", 3, 0, 50)];
         let two = status(&[("n2", ONLINE, &stops[0]), ("n3", LEFT, &stops[1])]);

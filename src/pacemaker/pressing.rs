@@ -244,6 +244,9 @@ mod tests {
         let before = moment(&on_standby(), &other, FAILURE);
         let back = moment(&node("n1", true, UP), &other, FAILURE);
         assert_eq!(pressing(&before, &back), Some(Pressing::TakenBack));
+        // Who is lost himself has not been taken back.
+        let lost = moment(&node("n1", true, "unclean=\"true\""), &other, FAILURE);
+        assert_eq!(pressing(&before, &lost), Some(Pressing::Lost("n1".into())));
         let again = FAILURE.replace("30", "31");
         let now = moment(&on_standby(), &other, &(FAILURE.to_owned() + &again));
         let told = pressing(&before, &now).map(|it| it.to_string());

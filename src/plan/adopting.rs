@@ -195,81 +195,65 @@ pub(super) fn remove(rules: &mut Ruleset, vip: IpAddr) {
 mod tests {
     use super::*;
     use crate::model::bucket::BucketSet;
-    use crate::model::ruleset::{Expr, Found, Learn, Verdict};
     use crate::model::vip::tests::a_vip;
+    use crate::plan::kernel_rules::{Kernel, Packet};
     use proptest::prelude::*;
-    use std::collections::BTreeMap;
 
-    /// One segment in the sets of an adopting VIP, and until when each of them has it.
-    struct Sightings {
-        rules: Ruleset,
+    const PSH_ACK: u8 = 0x18;
+    const RST: u8 = 0x04;
+
+    /// A client whose connection this node does not know, in an adopted bucket.
+    struct Client {
+        kernel: Kernel,
         vip: Vip,
-        until_ms: BTreeMap<String, u64>,
+        address: IpAddr,
     }
 
-    impl Sightings {
-        fn of(vip: Vip) -> Self {
-            let mut phases = Phases::owning(BucketSet::one(1));
-            phases.adopting.insert(1, 60_000);
-            let mut rules = Ruleset::new();
-            add(&mut rules, &[(vip.clone(), phases)]);
-            Sightings {
-                rules,
+    impl Client {
+        fn of(vip: &str, address: &str) -> Self {
+            let vip = a_vip(vip);
+            let mut phases = Phases::owning((0..vip.buckets.get()).collect::<BucketSet>());
+            phases.adopting = phases.owned.iter().map(|bucket| (bucket, 60_000)).collect();
+            Client {
+                kernel: Kernel::with(&[(vip.clone(), phases)]),
                 vip,
-                until_ms: BTreeMap::new(),
+                address: address.parse().expect("an address"),
             }
         }
 
-        /// The segment comes at this time, and the kernel does what the rules say. Is its flow an orphan
-        /// then?
-        fn comes(&mut self, now_ms: u64) -> bool {
-            let address = self.vip.address;
-            self.until_ms.retain(|_, until| *until > now_ms);
-            let table = &self.rules[&family(address)];
-            for rule in &table.chains[&sightings_chain(address)].rules {
-                for expr in &rule.exprs {
-                    match expr {
-                        Expr::Lookup { set, found, .. } => {
-                            let is_there = self.until_ms.contains_key(set);
-                            if is_there != (*found == Found::GoOn) {
-                                break;
-                            }
-                        }
-                        Expr::Learn { set, what, .. } => {
-                            let Lifetime::Learnt(ms) = table.sets[set].spec.lifetime else {
-                                panic!("{set} forgets nothing");
-                            };
-                            let until = self.until_ms.entry(set.clone());
-                            let until = until.or_insert(now_ms + ms);
-                            if *what == Learn::Keep {
-                                *until = now_ms + ms;
-                            }
-                        }
-                        Expr::Verdict(Verdict::Accept) => {
-                            return self.until_ms.contains_key(&orphans_set(address));
-                        }
-                        // What loads the key.
-                        Expr::Payload { .. } | Expr::Counter => {}
-                        other => panic!("a rule for sightings has {other:?}"),
-                    }
-                }
-            }
-            self.until_ms.contains_key(&orphans_set(address))
+        /// The segment with this number and its answer: is there one?
+        fn sends(&mut self, at_ms: u64, sequence: u32) -> bool {
+            let (client, service) = ((self.address, 40_000), (self.vip.address, 80));
+            let family = family(self.vip.address);
+            self.kernel.now_ms = at_ms;
+            let mut data = Packet::tcp(client, service, PSH_ACK, (sequence, 77));
+            assert!(self.kernel.accepts(family, BEFORE, &mut data));
+            // The number of a reset is what the client acknowledges (RFC 9293 §3.5.2).
+            let mut accepts = |number| {
+                let mut reset = Packet::tcp(service, client, RST, (number, 0));
+                self.kernel.accepts(family, AFTER, &mut reset)
+            };
+            assert!(!accepts(78), "it belongs to another connection");
+            accepts(77)
         }
     }
 
     #[test]
     fn what_comes_again_for_some_seconds_is_an_orphan() {
-        for address in ["10.77.0.99", "fd77::99"] {
+        for (vip, address) in [("10.77.0.99", "192.0.2.7"), ("fd77::99", "2001:db8::7")] {
             // As Linux sends a segment again, after 0.2 s at first or after a second.
             for (times_ms, orphan_at) in [
-                (&[0, 200, 600, 1_400, 3_000, 6_200], 6_200),
-                (&[0, 1_000, 3_000, 7_000, 15_000, 31_000], 7_000),
+                ([0, 200, 600, 1_400, 3_000, 6_200], 6_200),
+                ([0, 1_000, 3_000, 7_000, 15_000, 31_000], 7_000),
             ] {
-                let mut sightings = Sightings::of(a_vip(address));
-                let mut times = times_ms.iter().copied();
-                assert_eq!(times.find(|ms| sightings.comes(*ms)), Some(orphan_at));
+                let mut client = Client::of(vip, address);
+                let mut times = times_ms.into_iter();
+                assert_eq!(times.find(|ms| client.sends(*ms, 1)), Some(orphan_at));
             }
+            // What is answered goes on.
+            let mut client = Client::of(vip, address);
+            let answered = (0..30).map(|n| (1_000 * u64::from(n), n));
+            assert!(!answered.into_iter().any(|(ms, n)| client.sends(ms, n)));
         }
     }
 
@@ -280,9 +264,9 @@ mod tests {
             mut times_ms in prop::collection::vec(0u64..4_000, 1..20),
         ) {
             times_ms.sort_unstable();
-            let mut sightings = Sightings::of(a_vip("10.77.0.99"));
+            let mut client = Client::of("10.77.0.99", "192.0.2.7");
             for ms in times_ms {
-                prop_assert!(!sightings.comes(ms), "after {ms} ms");
+                prop_assert!(!client.sends(ms, 1), "after {ms} ms");
             }
         }
     }

@@ -395,3 +395,63 @@ fn without_buckets(rules: &Ruleset, address: IpAddr, buckets: Option<&BucketSet>
     }
     rules
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::host::Connection;
+    use crate::model::vip::tests::a_vip;
+    use crate::plan::interruptions::{beside_a_broken_one, fresh_host, go};
+    use crate::plan::steps::Intent;
+
+    #[test]
+    fn a_vip_that_nobody_can_read_keeps_the_second_lock_and_the_membership() {
+        let (mut host, vip) = beside_a_broken_one();
+        let leave = Intent::Leave {
+            address: vip.address,
+            buckets: None,
+            drain_ms: 0,
+            place: None,
+        };
+        go(&mut host, &leave, 99).expect("left");
+        let state = &host.nics["eth0"];
+        assert!(state.held(vip.address).is_none());
+        assert_eq!(state.lock_ip4, Some(true));
+        assert!(state.memberships.contains(&vip.mac));
+    }
+
+    #[test]
+    fn a_bucket_drains_only_while_anything_is_left_to_be_said() {
+        let vip = a_vip("10.77.0.99");
+        let address = vip.address;
+        let all: BucketSet = (0..vip.buckets.get()).collect();
+        let connection = |port, alive| {
+            let flow = Flow {
+                source: [192, 0, 2, 7].into(),
+                source_port: port,
+                destination_port: 80,
+            };
+            Connection { flow, alive }
+        };
+        let (over, alive) = (connection(1, false), connection(2, true));
+        let (over_in, alive_in) = (vip.bucket(&over.flow), vip.bucket(&alive.flow));
+        assert_ne!(over_in, alive_in);
+        let mut host = fresh_host();
+        let take = Intent::Take {
+            vip,
+            buckets: all.clone(),
+            adopt_ms: None,
+        };
+        go(&mut host, &take, 99).expect("taken");
+        let release = Intent::Release {
+            address,
+            buckets: all,
+            drain_ms: 1000,
+        };
+        go(&mut host, &release, 1).expect("closed");
+        host.connections = Some(vec![over, alive]);
+        go(&mut host, &release, 99).expect("released");
+        let phases = phases_of(&host.rules, address);
+        assert_eq!(phases.leaving(), BucketSet::one(alive_in), "{phases:?}");
+    }
+}

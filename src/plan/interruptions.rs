@@ -179,7 +179,7 @@ pub(super) fn check_fails_closed(host: &Observed, vips: &[Vip]) -> Result<(), St
 }
 
 /// Does what is asked for, but stops after so many steps. The number of steps left is returned.
-fn go(host: &mut Observed, intent: &Intent, mut budget: usize) -> Result<usize, String> {
+pub(super) fn go(host: &mut Observed, intent: &Intent, mut budget: usize) -> Result<usize, String> {
     for _ in 0..10 {
         let todo = match steps(host, intent) {
             Ok(todo) => todo,
@@ -419,7 +419,7 @@ fn an_own_address_is_not_taken_for_a_vip_because_another_vip_has_its_mac() {
 }
 
 /// A VIP with bucket 1, and another one whose description nobody can read.
-fn beside_a_broken_one() -> (Observed, Vip) {
+pub(super) fn beside_a_broken_one() -> (Observed, Vip) {
     let mut host = fresh_host();
     let (vip, other) = (a_vip("10.77.0.99"), a_vip("10.77.0.98"));
     for vip in [&vip, &other] {

@@ -494,6 +494,11 @@ proptest! {
         for n in events {
             world.go(&come_or_go(&vips[n], &world)).map_err(TestCaseError::fail)?;
             prop_assert_eq!(&sorted(&world), &before);
+            for ours in world.ways.iter().filter(|way| way.by == By::Us) {
+                let after = |other: &&Way| other.by != By::Us && other.metric >= ours.metric;
+                let mut others = world.ways.iter().filter(after);
+                prop_assert!(others.all(|other| other.network != ours.network), "{ours:?} comes first");
+            }
         }
         for vip in installed(&world.host.rules) {
             world.go(&come_or_go(&vip.vip, &world)).map_err(TestCaseError::fail)?;

@@ -27,4 +27,8 @@ mod interruptions;
 #[cfg(test)]
 mod kernel_addresses;
 #[cfg(test)]
+mod kernel_rules;
+#[cfg(test)]
+mod mirrored;
+#[cfg(test)]
 mod moving;

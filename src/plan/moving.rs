@@ -3,11 +3,11 @@
 
 use super::diff::tests::apply as apply_changes;
 use super::health::drift;
-use super::installed::{installed, phases_of};
+use super::installed::{Installed, find, installed, phases_of};
 use super::interruptions::{apply, check_fails_closed, fresh_host, vips};
 use super::leaving::flow_of_bytes;
 use super::names::flows_set;
-use super::steps::{Intent, Look, Refusal, Step, steps};
+use super::steps::{Intent, Look, Refusal, Step, When, steps};
 use crate::model::bucket::BucketSet;
 use crate::model::change::Change;
 use crate::model::hash::Flow;
@@ -27,6 +27,8 @@ struct World {
     host: Observed,
     sockets: BTreeMap<IpAddr, BTreeSet<Flow>>,
     kept: BTreeMap<IpAddr, BTreeSet<Flow>>,
+    /// Connections whose clients have begun anew while their buckets drained.
+    given_up: BTreeMap<IpAddr, BTreeSet<Flow>>,
 }
 
 impl World {
@@ -47,8 +49,10 @@ impl World {
                 apply_changes(&mut self.host.rules, changes)
             }
             Step::Abort(address, flows) => {
-                let sockets = self.sockets.entry(*address).or_default();
-                sockets.retain(|flow| !flows.contains(flow));
+                for known in [&mut self.sockets, &mut self.given_up] {
+                    let known = known.entry(*address).or_default();
+                    known.retain(|flow| !flows.contains(flow));
+                }
                 Ok(())
             }
             other => apply(&mut self.host, other),
@@ -82,6 +86,7 @@ impl World {
     /// Does what is asked for, as `host::reach` does, but stops after so many steps.
     fn go(&mut self, intent: &Intent, mut budget: usize) -> Result<usize, String> {
         (self.host.connections, self.host.flows) = (None, None);
+        let mut asked = Vec::new();
         for _ in 0..20 {
             let todo = match steps(&self.host, intent) {
                 Ok(todo) => todo,
@@ -100,7 +105,13 @@ impl World {
                     self.look(address, what);
                     break;
                 }
+                let before = self.found(intent);
                 self.apply(&step)?;
+                self.check_asked(before, intent, &asked)?;
+                if let Step::Agree(vip, when) = &step {
+                    let is_here = self.host.nics["eth0"].held(vip.address).is_some();
+                    asked.push((*when, is_here));
+                }
                 if let (Step::Abort(_, ended), Some(known)) = (&step, &mut self.host.connections) {
                     known.retain(|connection| !ended.contains(&connection.flow));
                 }
@@ -108,6 +119,43 @@ impl World {
             }
         }
         Err(format!("{intent:?} is never done"))
+    }
+
+    /// Is the VIP here, and does it own anything?
+    fn found(&self, intent: &Intent) -> (bool, bool) {
+        let Intent::Take { vip, .. } = intent else {
+            return (true, true);
+        };
+        let found = find(&self.host.rules, vip.address);
+        let owns = |found: &Installed| !found.phases.owned.is_empty();
+        (found.is_some(), found.as_ref().is_some_and(owns))
+    }
+
+    /// Nobody comes without asking the others, nor serves without asking again, with the address here: of two
+    /// who come at once one hears the other.
+    fn check_asked(
+        &self,
+        (was_here, owned): (bool, bool),
+        intent: &Intent,
+        asked: &[(When, bool)],
+    ) -> Result<(), String> {
+        let (is_here, owns) = self.found(intent);
+        if is_here && !was_here && !asked.contains(&(When::BeforeItComes, false)) {
+            return Err(format!("{intent:?} comes unasked: {asked:?}"));
+        }
+        if owns && !owned && !asked.contains(&(When::BeforeItServes, true)) {
+            return Err(format!("{intent:?} serves unasked: {asked:?}"));
+        }
+        Ok(())
+    }
+
+    /// A client of a draining bucket connects anew: a SYN takes its flow out of the set.
+    fn begin_anew(&mut self, address: IpAddr, flow: Flow) {
+        self.kept.entry(address).or_default().remove(&flow);
+        let sockets = self.sockets.entry(address).or_default();
+        if sockets.contains(&flow) {
+            self.given_up.entry(address).or_default().insert(flow);
+        }
     }
 
     fn look(&mut self, address: IpAddr, what: Look) {
@@ -137,6 +185,8 @@ impl World {
             state.addresses.retain(|held| held.valid_s.is_none());
         }
         self.kept.clear();
+        // What is left then is the sweeper's.
+        self.given_up.clear();
     }
 }
 
@@ -164,6 +214,8 @@ enum Event {
     Act(Action, usize, u16, usize),
     /// A client connects, if the bucket is owned.
     Connect(usize, u16),
+    /// A client connects anew, if the bucket drains.
+    Anew(usize, u16),
     /// A client's connection ends.
     Close(usize, u16),
     /// Whatever ends by itself has ended; the kernel may still hold it.
@@ -193,6 +245,7 @@ fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         8 => (action, 0usize..4, 0u16..4, budget).prop_map(|(a, v, b, n)| Event::Act(a, v, b, n)),
         4 => (0usize..4, 0u16..4).prop_map(|(v, b)| Event::Connect(v, b)),
+        2 => (0usize..4, 0u16..4).prop_map(|(v, b)| Event::Anew(v, b)),
         1 => (0usize..4, 0u16..4).prop_map(|(v, b)| Event::Close(v, b)),
         1 => any::<bool>().prop_map(Event::Pass),
         1 => Just(Event::Collected),
@@ -240,12 +293,36 @@ fn check_kept(world: &World, vips: &[Vip]) -> Result<(), String> {
             let bucket = vip.bucket(flow);
             let kept = world.kept.get(&vip.address);
             let kept = kept.is_some_and(|kept| kept.contains(flow));
-            if phases.of(bucket) == Phase::Draining && !kept {
+            let given_up = world.given_up.get(&vip.address);
+            let given_up = given_up.is_some_and(|given_up| given_up.contains(flow));
+            if phases.of(bucket) == Phase::Draining && !kept && !given_up {
                 return Err(format!("{flow:?} of bucket {bucket} is cut"));
             }
         }
     }
     Ok(())
+}
+
+/// What was given up in these buckets, which came or were settled, has no socket, and flows have only those
+/// that leave: later they would be taken for this node's again.
+fn check_forgotten(world: &World, vip: &Vip, buckets: &BucketSet) -> Result<(), String> {
+    let phases = phases_of(&world.host.rules, vip.address);
+    let flows = |of: &BTreeMap<IpAddr, BTreeSet<Flow>>| -> BTreeSet<Flow> {
+        let all = of.get(&vip.address).into_iter().flatten().copied();
+        all.filter(|flow| buckets.contains(vip.bucket(flow)))
+            .collect()
+    };
+    let leaves = |flow: &Flow| phases.leaving().contains(vip.bucket(flow));
+    if let Some(flow) = flows(&world.kept).iter().find(|flow| !leaves(flow)) {
+        return Err(format!("{flow:?} is kept: {phases:?}"));
+    }
+    match flows(&world.given_up)
+        .intersection(&flows(&world.sockets))
+        .next()
+    {
+        Some(flow) => Err(format!("{flow:?} was given up, and answers: {phases:?}")),
+        None => Ok(()),
+    }
 }
 
 /// An address that is only here for connections of buckets that have left ends by itself, but not before
@@ -283,6 +360,14 @@ proptest! {
                         }
                         _ => {}
                     }
+                    let settled = match action {
+                        Action::Take => BucketSet::one(bucket),
+                        Action::Settle => (0..4).collect(),
+                        _ => BucketSet::default(),
+                    };
+                    if left > 0 {
+                        check_forgotten(&world, &vips[n], &settled).map_err(TestCaseError::fail)?;
+                    }
                     if left > 0 && matches!(action, Action::Leave) {
                         check_ends(&world, &vips[n]).map_err(TestCaseError::fail)?;
                     }
@@ -294,9 +379,16 @@ proptest! {
                         world.sockets.entry(address).or_default().insert(flow);
                     }
                 }
+                Event::Anew(n, bucket) => {
+                    let address = vips[n].address;
+                    if phases_of(&world.host.rules, address).of(bucket) == Phase::Draining {
+                        world.begin_anew(address, client(&vips[n], bucket));
+                    }
+                }
                 Event::Close(n, bucket) => {
-                    let flow = client(&vips[n], bucket);
-                    world.sockets.entry(vips[n].address).or_default().remove(&flow);
+                    let (address, flow) = (vips[n].address, client(&vips[n], bucket));
+                    world.sockets.entry(address).or_default().remove(&flow);
+                    world.given_up.entry(address).or_default().remove(&flow);
                 }
                 Event::Pass(held) => {
                     world.pass();
@@ -325,5 +417,43 @@ proptest! {
         }
         (world.host.connections, world.host.flows) = (None, None);
         prop_assert_eq!(world.host, fresh_host());
+    }
+}
+
+#[test]
+fn what_was_given_up_or_has_ended_is_forgotten_while_another_bucket_drains() {
+    let vip = &managed()[0];
+    let address = vip.address;
+    let of = |bucket| client(vip, bucket);
+    for (anew, closed, action) in [
+        (true, false, Action::Take),
+        (false, false, Action::Take),
+        (true, false, Action::Settle),
+        (false, true, Action::Settle),
+    ] {
+        let mut world = World::fresh();
+        let act = |world: &mut World, action, bucket| {
+            let left = world.go(&intent(action, vip, bucket), 99);
+            assert!(left.expect("done") > 0);
+        };
+        for bucket in [1, 2] {
+            act(&mut world, Action::Take, bucket);
+            world.sockets.entry(address).or_default().insert(of(bucket));
+        }
+        for bucket in [1, 2] {
+            act(&mut world, Action::Leave, bucket);
+        }
+        assert_eq!(world.kept[&address], [of(1), of(2)].into());
+        if anew {
+            world.begin_anew(address, of(1));
+        }
+        if closed {
+            world.sockets.entry(address).or_default().remove(&of(1));
+        }
+        act(&mut world, action, 1);
+        check_forgotten(&world, vip, &(0..4).collect()).expect("forgotten");
+        let stays = !anew && !closed;
+        assert_eq!(world.sockets[&address].contains(&of(1)), stays);
+        assert_eq!(world.kept[&address], [of(2)].into(), "{action:?}");
     }
 }

@@ -78,18 +78,25 @@ pub fn reach(
     let mut done = Vec::new();
     let mut looked = Looked::default();
     let begin = Instant::now();
+    // Nobody is asked the same twice, and the answer takes so long that all is read anew.
+    let plan = |observed: &Observed, done: &[Step]| {
+        let mut todo = steps(observed, intent)?;
+        todo.retain(|step| !matches!(step, Step::Agree(..)) || !done.contains(step));
+        Ok::<_, Refusal>(todo)
+    };
     for _ in 0..ROUNDS {
         let (mut observed, mut generation) =
             kernel.observe(nic_of(intent), Some(address_of(intent)))?;
         looked.hand_on(&mut observed);
-        let mut planned = steps(&observed, intent);
+        let mut planned = plan(&observed, &done);
         // Nothing has been changed yet: what is looked at too belongs to what was read.
-        while let Ok([Step::Look(vip, what), ..]) = planned.as_deref() {
+        while let Ok([step @ Step::Look(vip, what), ..]) = planned.as_deref() {
+            debug!("{step}");
             looked.look(kernel, &observed, (*vip, *what), intent)?;
             looked.hand_on(&mut observed);
-            planned = steps(&observed, intent);
+            planned = plan(&observed, &done);
         }
-        let mut todo = match planned {
+        let todo = match planned {
             Err(Refusal::Ending(_)) if begin.elapsed() < ENDING => {
                 std::thread::sleep(ENDING_PAUSE);
                 looked.ending = false;
@@ -97,8 +104,6 @@ pub fn reach(
             }
             todo => todo?,
         };
-        // Nobody is asked the same twice, and the answer takes so long that all is read anew.
-        todo.retain(|step| !matches!(step, Step::Agree(..)) || !done.contains(step));
         if todo.is_empty() {
             return Ok(Reached { done, observed });
         }
@@ -108,24 +113,18 @@ pub fn reach(
             if !errors.is_empty() && matches!(step, Step::Rules(_)) {
                 continue;
             }
+            // It belongs to what is read after these changes, in the next round.
+            if matches!(step, Step::Look(..)) {
+                break;
+            }
             debug!("{step}");
             match apply(kernel, &observed, &step, &mut generation, manners) {
                 Ok(()) => {
-                    let asked = matches!(step, Step::Agree(..));
-                    match step {
-                        Step::Look(vip, what) => {
-                            looked.look(kernel, &observed, (vip, what), intent)?;
-                            break;
-                        }
-                        step => {
-                            if let (Step::Abort(_, ended), Some(known)) =
-                                (&step, &mut looked.connections)
-                            {
-                                known.retain(|connection| !ended.contains(&connection.flow));
-                            }
-                            done.push(step);
-                        }
+                    if let (Step::Abort(_, ended), Some(known)) = (&step, &mut looked.connections) {
+                        known.retain(|connection| !ended.contains(&connection.flow));
                     }
+                    let asked = matches!(step, Step::Agree(..));
+                    done.push(step);
                     if asked {
                         break;
                     }

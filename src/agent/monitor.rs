@@ -258,34 +258,8 @@ fn one_in_words(drift: &Drift, in_full: bool) -> String {
         _ if found.len() + expected.len() <= SHORT => {
             format!("{piece} is '{found}' instead of '{expected}'")
         }
-        _ if in_full => format!("{piece} {}", difference(expected, found)),
+        _ if in_full => format!("{piece} {}", drift.difference()),
         _ => format!("{piece} has been changed"),
-    }
-}
-
-/// Which rules of a chain differ. Logs go elsewhere, and the seed hides the buckets from strangers.
-fn difference(expected: &str, found: &str) -> String {
-    const SEED: &str = "seed ";
-    let rules = |text: &str| -> Vec<String> {
-        let mut words = text.split(SEED);
-        let first = words.next().unwrap_or_default().to_owned();
-        let masked = words.fold(first, |text, behind| {
-            let digit = |c: char| c.is_ascii_alphanumeric();
-            text + SEED + "…" + behind.trim_start_matches(digit)
-        });
-        masked.split("; ").map(str::to_owned).collect()
-    };
-    let (mut lacks, mut has) = (rules(expected), rules(found));
-    lacks.retain(|rule| {
-        let at = has.iter().position(|other| other == rule);
-        at.map(|at| has.remove(at)).is_none()
-    });
-    let quoted = |rules: Vec<String>| format!("'{}'", rules.join("', '"));
-    match (lacks.is_empty(), has.is_empty()) {
-        (true, true) => "differs in the order of its rules or in the seed".to_owned(),
-        (true, false) => format!("has {} besides", quoted(has)),
-        (false, true) => format!("lacks {}", quoted(lacks)),
-        (false, false) => format!("has {} in place of {}", quoted(has), quoted(lacks)),
     }
 }
 

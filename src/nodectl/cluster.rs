@@ -157,12 +157,10 @@ pub(super) fn lines(view: &OfVip, owned: Option<&BucketSet>, screen: Screen) -> 
             }
         };
     }
-    let shout = |word: &str, what: String| screen.shout(word, &what);
     if !view.quorum {
-        text += &shout(
+        text += &screen.shout(
             "NO QUORUM",
-            "Pacemaker does here what no-quorum-policy says: stops everything, by default"
-                .to_owned(),
+            "Pacemaker does here what no-quorum-policy says: stops everything, by default",
         );
     }
     if !view.nowhere.is_empty() {
@@ -175,7 +173,7 @@ pub(super) fn lines(view: &OfVip, owned: Option<&BucketSet>, screen: Screen) -> 
                 "their"
             }
         );
-        text += &shout("DARK", what);
+        text += &screen.shout("DARK", &what);
     }
     for bucket in view.twice.iter() {
         let owners = view
@@ -184,10 +182,10 @@ pub(super) fn lines(view: &OfVip, owned: Option<&BucketSet>, screen: Screen) -> 
             .filter(|node| node.buckets.contains(bucket));
         let owners: Vec<String> = owners.map(|node| node.node.to_string()).collect();
         let what = format!("bucket {bucket} on {}: both answer", owners.join(" and "));
-        text += &shout("TWICE", what);
+        text += &screen.shout("TWICE", &what);
     }
     if let Some((what, command)) = miscounted(view) {
-        text += &shout("CLONE-MAX", what);
+        text += &screen.shout("CLONE-MAX", &what);
         text += &command.map_or(String::new(), |command| screen.to_copy(&command));
     }
     let here = view.nodes.iter().find(|node| node.here);
@@ -202,7 +200,7 @@ pub(super) fn lines(view: &OfVip, owned: Option<&BucketSet>, screen: Screen) -> 
             words(&here.buckets),
             words(owned)
         );
-        text += &shout("DIFFERS", what);
+        text += &screen.shout("DIFFERS", &what);
     }
     text
 }

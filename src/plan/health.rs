@@ -31,10 +31,40 @@ pub struct Drift {
     pub found: String,
 }
 
+impl Drift {
+    /// Which rules of a chain differ, for logs: these go elsewhere, and the seed hides the buckets from strangers.
+    pub fn difference(&self) -> String {
+        const SEED: &str = "seed ";
+        let rules = |text: &str| -> Vec<String> {
+            let mut words = text.split(SEED);
+            let first = words.next().unwrap_or_default().to_owned();
+            let masked = words.fold(first, |text, behind| {
+                let digit = |c: char| c.is_ascii_alphanumeric();
+                text + SEED + "…" + behind.trim_start_matches(digit)
+            });
+            masked.split(BETWEEN).map(str::to_owned).collect()
+        };
+        let (mut lacks, mut has) = (rules(&self.expected), rules(&self.found));
+        lacks.retain(|rule| {
+            let at = has.iter().position(|other| other == rule);
+            at.map(|at| has.remove(at)).is_none()
+        });
+        let quoted = |rules: Vec<String>| format!("'{}'", rules.join("', '"));
+        match (lacks.is_empty(), has.is_empty()) {
+            (true, true) => "differs in the order of its rules or in the seed".to_owned(),
+            (true, false) => format!("has {} besides", quoted(has)),
+            (false, true) => format!("lacks {}", quoted(lacks)),
+            (false, false) => format!("has {} in place of {}", quoted(has), quoted(lacks)),
+        }
+    }
+}
+
 /// What a piece says where there is nothing.
 pub const MISSING: &str = "missing";
 const THERE: &str = "there";
 const ROUTE: &str = "route ";
+/// What stands between the rules of a chain.
+const BETWEEN: &str = "; ";
 
 /// Is it nothing but the way to its network? That goes when somebody sets the interface down and up, or with
 /// another one that was as good; nothing is wrong with the VIP, and it can be put back.
@@ -321,7 +351,7 @@ fn chain_text(chain: &Chain, words: Option<&Chain>) -> String {
             None => format!("{:?}", rule.exprs),
         });
     }
-    lines.join("; ")
+    lines.join(BETWEEN)
 }
 
 /// The rule with its author's words, if it is one of those that should be in the chain.

@@ -238,29 +238,12 @@ fn secure(directory: &Path) -> Result<(), LockError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::folder::Folder;
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
-    /// A folder for lock files, which goes with the value.
-    struct Folder(PathBuf);
-
-    impl Folder {
-        fn of(test: &str) -> Self {
-            let name = format!("clusterip-{test}-{}", std::process::id());
-            let folder = std::env::temp_dir().join(name);
-            secure(&folder).expect("a folder");
-            Folder(folder)
-        }
-
-        fn file(&self) -> PathBuf {
-            self.0.join("x.lock")
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
+    fn file(folder: &Folder) -> PathBuf {
+        folder.path().join("x.lock")
     }
 
     /// Waits until so many wait for the lock of this file inside the kernel.
@@ -282,7 +265,7 @@ mod tests {
     fn whoever_came_first_is_served_first() {
         const WAITERS: usize = 24;
         let folder = Folder::of("turns");
-        let path = folder.file();
+        let path = file(&folder);
         let held = wait(path.clone(), PATIENCE).expect("a free lock");
         let (served, order) = mpsc::channel();
         thread::scope(|scope| {
@@ -306,7 +289,7 @@ mod tests {
     #[test]
     fn who_waits_in_vain_says_so_and_does_not_keep_the_lock() {
         let folder = Folder::of("in-vain");
-        let path = folder.file();
+        let path = file(&folder);
         let held = wait(path.clone(), PATIENCE).expect("a free lock");
         let error = wait(path.clone(), Duration::from_millis(20)).expect_err("held");
         assert!(matches!(error, LockError::Held { .. }), "{error}");
@@ -319,7 +302,7 @@ mod tests {
     #[test]
     fn a_file_that_its_holder_removes_is_no_lock_any_more() {
         let folder = Folder::of("gone");
-        let path = folder.file();
+        let path = file(&folder);
         let held = wait(path.clone(), PATIENCE).expect("a free lock");
         thread::scope(|scope| {
             let waiter = scope.spawn(|| wait(path.clone(), PATIENCE).expect("the lock"));
@@ -333,33 +316,33 @@ mod tests {
     #[test]
     fn what_one_holds_no_other_has() {
         let folder = Folder::of("held");
-        let held = wait(folder.file(), PATIENCE).expect("free");
-        let other = wait(folder.file(), Duration::ZERO);
+        let held = wait(file(&folder), PATIENCE).expect("free");
+        let other = wait(file(&folder), Duration::ZERO);
         assert!(matches!(other, Err(LockError::Held { .. })), "{other:?}");
-        assert!(try_at(folder.file()).is_none());
+        assert!(try_at(file(&folder)).is_none());
         drop(held);
-        let only = try_at(folder.file()).expect("free again");
-        assert!(try_at(folder.file()).is_none());
+        let only = try_at(file(&folder)).expect("free again");
+        assert!(try_at(file(&folder)).is_none());
         drop(only);
-        wait(folder.file(), PATIENCE).expect("free in the end");
+        wait(file(&folder), PATIENCE).expect("free in the end");
     }
 
     #[test]
     fn a_file_that_is_another_ones_is_not_removed() {
         let folder = Folder::of("removed");
-        let old = wait(folder.file(), PATIENCE).expect("free");
-        std::fs::remove_file(folder.file()).expect("removed");
-        let new = wait(folder.file(), PATIENCE).expect("another file");
+        let old = wait(file(&folder), PATIENCE).expect("free");
+        std::fs::remove_file(file(&folder)).expect("removed");
+        let new = wait(file(&folder), PATIENCE).expect("another file");
         old.remove();
-        assert!(try_at(folder.file()).is_none(), "two hold the lock");
+        assert!(try_at(file(&folder)).is_none(), "two hold the lock");
         new.remove();
-        assert!(!folder.file().exists());
+        assert!(!file(&folder).exists());
     }
 
     #[test]
     fn what_somebody_has_asked_since_is_not_asked_again() {
         let folder = Folder::of("turn");
-        let turn = |wanted| turn_at(folder.file(), wanted, PATIENCE).expect("free");
+        let turn = |wanted| turn_at(file(&folder), wanted, PATIENCE).expect("free");
         let wanted = SystemTime::now();
         // The clock for files is late.
         thread::sleep(Duration::from_millis(50));

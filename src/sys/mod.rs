@@ -6,6 +6,8 @@
 
 pub mod connections;
 pub mod errno;
+#[cfg(test)]
+pub(crate) mod folder;
 pub mod mcast;
 pub mod netns;
 pub mod nft;

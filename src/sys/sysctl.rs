@@ -238,6 +238,7 @@ fn missing(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::folder::Folder;
 
     #[test]
     fn dots_are_part_of_the_name() {
@@ -273,12 +274,11 @@ mod tests {
 
     #[test]
     fn what_is_set_for_a_while_is_put_back() {
-        let folder = std::env::temp_dir().join(format!("clusterip-sysctl-{}", std::process::id()));
-        fs::create_dir(&folder).unwrap();
+        let folder = Folder::of("sysctl");
         // An absolute name leads there; nobody outside of this module can have one.
         let setting = SysctlPath {
             family: Family::V4,
-            ifname: folder.to_str().unwrap().to_owned(),
+            ifname: folder.path().to_str().unwrap().to_owned(),
             key: Key::PromoteSecondaries,
         };
         let mut seen = Vec::new();
@@ -287,7 +287,6 @@ mod tests {
             let meanwhile = while_set(&setting, 1, || read(&setting).unwrap()).unwrap();
             seen.push((meanwhile, read(&setting).unwrap()));
         }
-        fs::remove_dir_all(&folder).unwrap();
         assert_eq!(seen, [(Some(1), Some(0)), (Some(1), Some(1))]);
     }
 }

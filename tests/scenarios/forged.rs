@@ -3,7 +3,7 @@
 
 use crate::answers::*;
 use crate::product::*;
-use lab::{Client, Error, Lab, Node, Result};
+use lab::{Client, Context, Error, Lab, Node, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -25,6 +25,27 @@ impl Drop for Ends<'_> {
     }
 }
 
+/// Does something while `forge` is done again and again.
+fn while_forged<T>(
+    mut forge: impl FnMut() -> Result<()> + Send,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let forger = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                forge()?;
+            }
+            Ok::<_, Error>(())
+        });
+        let ends = Ends(&done);
+        let worked = work();
+        drop(ends);
+        forger.join().expect("no panic")?;
+        worked
+    })
+}
+
 /// Does something while frames go out of a client, all of them in turn, `pause` between two.
 fn while_sent<T>(
     client: &Client,
@@ -33,24 +54,13 @@ fn while_sent<T>(
     work: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
     let wire = client.wire("eth0")?;
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let sender = scope.spawn(|| {
-            for frame in frames.iter().cycle() {
-                if done.load(Ordering::Relaxed) {
-                    break;
-                }
-                wire.send(frame)?;
-                std::thread::sleep(pause);
-            }
-            Ok::<_, Error>(())
-        });
-        let ends = Ends(&done);
-        let worked = work();
-        drop(ends);
-        sender.join().expect("no panic")?;
-        worked
-    })
+    let mut frames = frames.iter().cycle();
+    let send = || {
+        wire.send(frames.next().context("no frames")?)?;
+        std::thread::sleep(pause);
+        Ok(())
+    };
+    while_forged(send, work)
 }
 
 /// Does something while somebody at the client's place answers each of n1's questions with these.
@@ -61,26 +71,23 @@ fn while_answered<T>(
     work: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
     let (wire, tap) = (client.wire("eth0")?, lab.switch_tap("c1")?);
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let sender = scope.spawn(|| {
-            let mut buffer = [0; 2048];
-            while !done.load(Ordering::Relaxed) {
-                let heard = tap.receive(&mut buffer, Duration::from_millis(20))?;
-                if heard.is_some_and(|length| is_question(&buffer[..length])) {
-                    for frame in frames {
-                        wire.send(frame)?;
-                    }
-                }
+    let mut buffer = [0; 2048];
+    let answer = || {
+        let heard = tap.receive(&mut buffer, Duration::from_millis(20))?;
+        if heard.is_some_and(|length| is_question(&buffer[..length])) {
+            for frame in frames {
+                wire.send(frame)?;
             }
-            Ok::<_, Error>(())
-        });
-        let ends = Ends(&done);
-        let worked = work();
-        drop(ends);
-        sender.join().expect("no panic")?;
-        worked
-    })
+        }
+        Ok(())
+    };
+    while_forged(answer, work)
+}
+
+/// Answers of many who name a cluster MAC each.
+fn of_many(vip: &str) -> Vec<Vec<u8>> {
+    let sources = (0..=255).map(|n| [2, 0x66, 0, 0, 1, n]);
+    sources.map(|mac| forged(vip, mac, mac[5])).collect()
 }
 
 /// A probe of n1's.
@@ -221,10 +228,7 @@ fn a_flood_of_answers_bars_nobody() -> Result<()> {
     let lab = Lab::new("flood")?;
     let (node, client) = (lab.node("n1")?, lab.client("c1")?);
     for vip in [V4, V6] {
-        let sources = || (0..=255).map(|n| [2, 0x66, 0, 0, 1, n]);
-        let one = vec![forged(vip, FORGER, 0x99)];
-        let each_another: Vec<_> = sources().map(|mac| forged(vip, mac, mac[5])).collect();
-        for frames in [one, each_another] {
+        for frames in [vec![forged(vip, FORGER, 0x99)], of_many(vip)] {
             while_sent(&client, &frames, Duration::ZERO, || {
                 comes_up_with_a_warning(&node, vip)
             })?;
@@ -240,10 +244,8 @@ fn a_node_with_another_description_is_heard_among_forgers() -> Result<()> {
     let client = lab.client("c1")?;
     for vip in [V4, V6] {
         nodectl(&n2, &["up", vip, "--buckets", "6", "--own", "0"])?;
-        let sources = || (0..=255).map(|n| [2, 0x66, 0, 0, 1, n]);
-        let frames: Vec<_> = sources().map(|mac| forged(vip, mac, mac[5])).collect();
         let pause = Duration::from_millis(1);
-        while_sent(&client, &frames, pause, || {
+        while_sent(&client, &of_many(vip), pause, || {
             for _ in 0..3 {
                 let args = ["up", vip, "--buckets", "12", "--own", "1"];
                 let (code, said) = nodectl_fails(&n1, &args)?;

@@ -8,6 +8,11 @@ use std::net::SocketAddr;
 /// Ends with the same two octets as the other VIP, and so has the same cluster MAC.
 const EQUAL: &str = "10.79.0.99";
 
+fn sixteen() -> Vec<String> {
+    let both = |n| [format!("10.77.0.{n}"), format!("fd77::{n}")];
+    (100..108).flat_map(both).collect()
+}
+
 fn memberships(node: &Node) -> Result<usize> {
     let all = node.run(&["ip", "maddr", "show", "dev", "eth0"])?;
     Ok(all.matches(MAC4).count())
@@ -55,9 +60,7 @@ fn sixteen_vips_share_one_interface_and_one_stops_without_the_others_noticing() 
     let lab = Lab::new("sixteen")?;
     let client = lab.client("c1")?;
     let sharing = Sharing::serving(&lab, NodeOptions::default())?;
-    let vips: Vec<String> = (100..108)
-        .flat_map(|n| [format!("10.77.0.{n}"), format!("fd77::{n}")])
-        .collect();
+    let vips = sixteen();
     assert_eq!(vips.len(), 16);
     for vip in &vips {
         sharing.start(&agent(vip))?;
@@ -101,9 +104,7 @@ fn somebody_elses_transaction_changes_nothing_of_what_is_read() -> Result<()> {
     const OWNED: u16 = 700;
     let lab = Lab::new("prepared")?;
     let node = &serving(&lab, &["n1"])?[0];
-    let vips: Vec<String> = (100..108)
-        .flat_map(|n| [format!("10.77.0.{n}"), format!("fd77::{n}")])
-        .collect();
+    let vips = sixteen();
     for vip in &vips {
         agent(vip).start(node, 0)?;
     }

@@ -3,8 +3,6 @@
 
 use crate::product::*;
 use lab::{Lab, Node, Result};
-use std::fs::write;
-use std::path::Path;
 use std::process::Output;
 
 /// Lines of its own, a colour, the other direction, no width, and both quotes.
@@ -129,20 +127,16 @@ fn what_an_argument_says_is_told_as_text() -> Result<()> {
     Ok(())
 }
 
-/// `nodectl status` where Pacemaker's programs answer so; nobody else sees them.
-fn status_with(node: &Node, folder: &Path, answers: [&str; 2], more: &[&str]) -> Result<Output> {
-    let at = |name: &str| folder.join(name).display().to_string();
-    for (name, text) in ["placement", "resources"].iter().zip(answers) {
-        write(at(name), text).expect("a file in a folder of the test's own");
-    }
+/// `nodectl status` where Pacemaker's programs answer so; nobody else sees them, and they go with it.
+fn status_with(node: &Node, [placement, resources]: [&str; 2], more: &[&str]) -> Result<Output> {
     let script = "mount -t tmpfs none /usr/sbin\n\
+                  printf %s \"$1\" >/usr/sbin/placement\nprintf %s \"$2\" >/usr/sbin/resources\n\
                   for pair in crm_mon:placement cibadmin:resources; do\n\
-                  printf '#!/bin/sh\\ncat \"%s\"\\n' \"$1/${pair#*:}\" >/usr/sbin/${pair%:*}\n\
-                  chmod 755 /usr/sbin/${pair%:*}\ndone\nshift\nexec \"$@\"";
+                  printf '#!/bin/sh\\ncat /usr/sbin/%s\\n' ${pair#*:} >/usr/sbin/${pair%:*}\n\
+                  chmod 755 /usr/sbin/${pair%:*}\ndone\nshift 2\nexec \"$@\"";
     let program = lab::built("nodectl")?.display().to_string();
-    let folder = folder.display().to_string();
     let mut command = vec!["unshare", "-m", "sh", "-ec", script, "sh"];
-    command.extend([&folder, &program, "status", "--rate", "0"]);
+    command.extend([placement, resources, &program, "status", "--rate", "0"]);
     command.extend(more);
     node.output(&command)
 }
@@ -173,11 +167,9 @@ fn cluster(node: &str, resource: &str, netns: Option<&str>) -> [String; 2] {
 fn what_pacemaker_says_is_shown_as_text_and_quoted_in_what_is_to_be_copied() -> Result<()> {
     let lab = Lab::new("untrusted-status")?;
     let node = lab.node("n1")?;
-    let folder = std::env::temp_dir().join(format!("untrusted-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
     let status = |names: [&str; 3], more: &[&str]| {
         let [placement, resources] = cluster(names[0], names[1], Some(names[2]));
-        let output = status_with(&node, &folder, [&placement, &resources], more)?;
+        let output = status_with(&node, [&placement, &resources], more)?;
         assert!(output.status.success(), "{}", both(&output));
         Ok::<_, lab::Error>(both(&output))
     };
@@ -208,9 +200,8 @@ fn what_pacemaker_says_is_shown_as_text_and_quoted_in_what_is_to_be_copied() -> 
     expect_fits_schema(&json)?;
     // What is no XML is told of as text as well.
     let broken = format!("<a>&{};</a>", OF_XML.replace(['\n', '\r'], ""));
-    let output = status_with(&node, &folder, [&broken, "<a/>"], &[])?;
+    let output = status_with(&node, [&broken, "<a/>"], &[])?;
     assert_eq!(expect_clean("no XML", &both(&output)), Ok(()));
-    std::fs::remove_dir_all(&folder).expect("the folder");
     Ok(())
 }
 

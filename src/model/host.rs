@@ -143,6 +143,13 @@ impl NicState {
         })
     }
 
+    /// The interface as it is once these addresses are gone.
+    pub fn without(&self, gone: &[&Held]) -> Self {
+        let mut then = self.clone();
+        then.addresses.retain(|held| !gone.contains(&held));
+        then
+    }
+
     /// Can the kernel remove the address by itself, and nothing else goes with it? A primary IPv4 address
     /// takes its secondary ones along, and an interface's last one all IPv4 routes by the interface.
     pub fn can_end(&self, held: &Held) -> bool {

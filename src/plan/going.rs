@@ -21,7 +21,7 @@ use super::steps::{Look, Step, delete_address, rules_step, rules_step_with, with
 use crate::model::bucket::BucketSet;
 use crate::model::change::Change;
 use crate::model::hash::Flow;
-use crate::model::host::{Held, Observed};
+use crate::model::host::{Held, NicState, Observed};
 use crate::model::mac::Mac;
 use crate::model::phase::Phases;
 use crate::model::ruleset::{Element, Family, Ruleset, Target};
@@ -102,6 +102,7 @@ fn vanish(
         let held: Vec<&Held> = state.forms(address).filter(ours).collect();
         let mut named = [described.as_ref(), place].into_iter().flatten();
         let here = !held.is_empty() || named.any(|(named, _)| *named == nic);
+        steps.extend(lasting(observed, &nic, state.without(&held)));
         steps.extend(held.iter().map(|held| delete_address(&nic, held)));
         // Routes that go with an interface's last address come back by way of ours.
         if here {
@@ -326,6 +327,24 @@ fn limit(observed: &Observed, address: IpAddr, left_ms: u64) -> Option<Step> {
     let valid_s = u32::try_from(left_ms / 1000 + 1).unwrap_or(u32::MAX);
     let can_end = held.valid_s.is_none() && state.can_end(held);
     can_end.then(|| lifetime(&vip.nic, held, Some(valid_s)))
+}
+
+/// Other VIPs that only drain end by themselves, and could not any more once the interface is so: their
+/// addresses last until somebody settles them.
+fn lasting(observed: &Observed, nic: &Nic, mut then: NicState) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for other in installed(&observed.rules) {
+        let held = then.held(other.vip.address).cloned();
+        let ends = held.filter(|held| other.vip.nic == *nic && held.valid_s.is_some());
+        if let Some(held) = ends.filter(|held| !then.can_end(held)) {
+            steps.push(lifetime(nic, &held, None));
+            let mut addresses = then.addresses.iter_mut();
+            if let Some(it) = addresses.find(|it| **it == held) {
+                it.valid_s = None;
+            }
+        }
+    }
+    steps
 }
 
 /// Does another VIP on the interface need this MAC? Equal last octets share one.

@@ -1,24 +1,19 @@
-//! A model of what the kernel does with the addresses and connected routes of one interface, and the
-//! property tests of `addressing` that stand on it. Sources: `net/ipv4/devinet.c` (`inet_insert_ifa()`,
+//! A model of what the kernel does with the addresses and connected routes of one interface, for the
+//! property tests of `side_by_side`. Sources: `net/ipv4/devinet.c` (`inet_insert_ifa()`,
 //! `__inet_del_ifa()`, `inet_select_addr()`), `net/ipv4/fib_frontend.c`, `net/ipv6/addrconf.c`
 //! (`check_cleanup_prefix_route()`, `cleanup_prefix_route()`).
 
-use super::addressing::{is_cut_off, is_sound};
-use super::health::{drift, is_only_a_route};
-use super::installed::{Installed, find, installed};
 use super::interruptions::{apply as apply_step, check_fails_closed};
 use super::steps::{Intent, Step, steps};
-use crate::model::bucket::BucketSet;
 use crate::model::host::{Held, NicState, Observed, Route};
 use crate::model::mac::Mac;
 use crate::model::network::Network;
 use crate::model::vip::tests::a_vip;
 use crate::model::vip::{Vip, longest_prefix};
-use proptest::prelude::*;
 use std::net::IpAddr;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum By {
+pub(super) enum By {
     Kernel,
     Advertisement,
     Person,
@@ -27,24 +22,24 @@ enum By {
 
 /// A route by the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Way {
-    network: Network,
-    metric: u32,
-    by: By,
+pub(super) struct Way {
+    pub network: Network,
+    pub metric: u32,
+    pub by: By,
     /// IPv4: the source that it names.
-    source: Option<IpAddr>,
+    pub source: Option<IpAddr>,
     /// IPv6: does it end by itself?
-    ends: bool,
+    pub ends: bool,
 }
 
 /// An interface whose kernel keeps its addresses and routes as Linux does.
 #[derive(Debug, Clone)]
-struct World {
-    host: Observed,
-    ways: Vec<Way>,
+pub(super) struct World {
+    pub host: Observed,
+    pub ways: Vec<Way>,
 }
 
-fn address(text: &str, prefix: u8) -> Held {
+pub(super) fn address(text: &str, prefix: u8) -> Held {
     Held {
         address: text.parse().expect("an address"),
         prefix,
@@ -58,7 +53,7 @@ fn address(text: &str, prefix: u8) -> Held {
 }
 
 impl World {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut host = Observed::default();
         let eth0 = NicState {
             index: 2,
@@ -76,16 +71,16 @@ impl World {
         }
     }
 
-    fn nic(&mut self) -> &mut NicState {
+    pub fn nic(&mut self) -> &mut NicState {
         self.host.nics.get_mut("eth0").expect("an interface")
     }
 
-    fn has(&self, held: &Held) -> bool {
+    pub fn has(&self, held: &Held) -> bool {
         let mut forms = self.host.nics["eth0"].forms(held.address);
         forms.any(|form| form.prefix == held.prefix)
     }
 
-    fn add(&mut self, mut new: Held) -> Result<(), String> {
+    pub fn add(&mut self, mut new: Held) -> Result<(), String> {
         let there = format!("{} is there already", new.address);
         let network = Network::of(new.address, new.prefix);
         let addresses = &mut self.nic().addresses;
@@ -149,7 +144,7 @@ impl World {
         }
     }
 
-    fn delete(&mut self, address: IpAddr, prefix: u8, promote: bool) -> Result<(), String> {
+    pub fn delete(&mut self, address: IpAddr, prefix: u8, promote: bool) -> Result<(), String> {
         let addresses = &mut self.nic().addresses;
         let is_it = |held: &Held| held.address == address && held.prefix == prefix;
         let at = addresses.iter().position(is_it).ok_or("no such address")?;
@@ -201,11 +196,11 @@ impl World {
         Ok(())
     }
 
-    fn has_way(&self, network: &str) -> bool {
+    pub fn has_way(&self, network: &str) -> bool {
         self.ways.contains(&way(network, 5, By::Person))
     }
 
-    fn tell(&mut self) {
+    pub fn tell(&mut self) {
         let routes = self.ways.iter().map(|way| Route {
             network: way.network,
             ours: way.by == By::Us,
@@ -260,7 +255,7 @@ impl World {
         }
     }
 
-    fn go(&mut self, intent: &Intent) -> Result<(), String> {
+    pub fn go(&mut self, intent: &Intent) -> Result<(), String> {
         for _ in 0..10 {
             let todo = steps(&self.host, intent).map_err(|refusal| refusal.to_string())?;
             if todo.is_empty() {
@@ -276,7 +271,7 @@ impl World {
     }
 
     /// The source that the kernel takes for a connection to this IPv4 address.
-    fn source(&self, to: IpAddr) -> Option<IpAddr> {
+    pub fn source(&self, to: IpAddr) -> Option<IpAddr> {
         let ways = self.ways.iter().filter(|way| way.network.contains(to));
         let way = ways.max_by_key(|way| (way.network.prefix(), std::cmp::Reverse(way.metric)))?;
         let first = || {
@@ -287,49 +282,7 @@ impl World {
     }
 }
 
-fn vips() -> Vec<Vip> {
-    let of = |n: u8| a_vip(&format!("192.0.2.{}", 80 + n));
-    (0..16).map(of).collect()
-}
-
-fn vips6() -> Vec<Vip> {
-    let of = |n: u8| Vip {
-        prefix: 64,
-        ..a_vip(&format!("fd77::{}", 80 + n))
-    };
-    (0..4).map(of).collect()
-}
-
-fn come_or_go(vip: &Vip, world: &World) -> Intent {
-    match find(&world.host.rules, vip.address) {
-        None => Intent::Take {
-            vip: vip.clone(),
-            buckets: BucketSet::one(3),
-            adopt_ms: None,
-        },
-        Some(_) => Intent::Leave {
-            address: vip.address,
-            buckets: None,
-            drain_ms: 0,
-            place: None,
-        },
-    }
-}
-
-/// Addresses of the node's and of other managers, some in the VIPs' network, some with other prefixes.
-fn others() -> Vec<Held> {
-    vec![
-        address("192.0.2.50", 24),
-        address("192.0.2.51", 24),
-        address("192.0.2.52", 24),
-        address("192.0.2.53", 32),
-        address("192.0.2.54", 16),
-        address("192.0.2.5", 24),
-        address("10.77.0.1", 16),
-    ]
-}
-
-fn way(network: &str, metric: u32, by: By) -> Way {
+pub(super) fn way(network: &str, metric: u32, by: By) -> Way {
     let (address, prefix) = network.split_once('/').expect("a prefix");
     Way {
         network: Network::of(
@@ -343,205 +296,15 @@ fn way(network: &str, metric: u32, by: By) -> Way {
     }
 }
 
-fn others6() -> Vec<Held> {
-    let noprefixroute = true;
-    vec![
-        address("fd77::1", 64),
-        address("fd77::2", 128),
-        Held {
-            noprefixroute,
-            ..address("fd77::3", 64)
-        },
-        Held {
-            noprefixroute,
-            valid_s: Some(3600),
-            ..address("fd77::4", 64)
-        },
-        address("fd77::50", 64),
-    ]
+pub(super) fn vips() -> Vec<Vip> {
+    let of = |n: u8| a_vip(&format!("192.0.2.{}", 80 + n));
+    (0..16).map(of).collect()
 }
 
-/// Routes to the VIPs' networks that are there in some way of the many.
-fn any_way() -> impl Strategy<Value = Way> {
-    let networks = prop_oneof![
-        Just("192.0.2.0/24"),
-        Just("192.0.2.0/25"),
-        Just("fd77::/64")
-    ];
-    let metrics = prop_oneof![Just(100u32), Just(256), Just(1024)];
-    let by = prop_oneof![Just(By::Advertisement), Just(By::Person)];
-    (networks, metrics, by, any::<bool>()).prop_map(|(network, metric, by, ends)| Way {
-        ends: ends && network.contains(':'),
-        ..way(network, metric, by)
-    })
-}
-
-proptest! {
-    /// VIPs come and go among each other, among other managers' addresses and the node's own, in any
-    /// order, whatever `promote_secondaries` says, and end by themselves.
-    #[test]
-    fn no_vip_hangs_on_another_address_and_none_on_a_vip(
-        events in prop::collection::vec((0usize..4, 0usize..16, any::<bool>()), 1..30),
-    ) {
-        let mut world = World::new();
-        world.ways.push(way("198.51.100.0/24", 5, By::Person));
-        world.tell();
-        let mut is_alone = false;
-        for (kind, n, promote) in events {
-            let there: Vec<Held> = others().into_iter().filter(|held| world.has(held)).collect();
-            let (vip, other) = (&vips()[n], &others()[n % others().len()]);
-            match kind {
-                0 => {
-                    world.go(&come_or_go(vip, &world)).map_err(TestCaseError::fail)?;
-                    for held in there {
-                        prop_assert!(world.has(&held), "{} went with {}", held.address, vip.address);
-                    }
-                }
-                1 => {
-                    let done = match world.has(other) {
-                        true => world.delete(other.address, other.prefix, promote),
-                        false => world.add(other.clone()),
-                    };
-                    done.map_err(TestCaseError::fail)?;
-                }
-                // A VIP that only drains gets a lifetime.
-                2 => {
-                    let state = world.nic();
-                    let held = state.held(vip.address).cloned();
-                    if let Some(held) = held.filter(|held| state.can_end(held)) {
-                        let is_it = |other: &&mut Held| **other == held;
-                        let mut addresses = state.addresses.iter_mut();
-                        addresses.find(is_it).expect("itself").valid_s = Some(1);
-                    }
-                }
-                // All lifetimes are over, before anybody has tidied up.
-                _ => {
-                    let state = &world.host.nics["eth0"];
-                    let over: Vec<Held> =
-                        state.addresses.iter().filter(|held| held.valid_s.is_some()).cloned().collect();
-                    for held in over {
-                        world.delete(held.address, held.prefix, promote).map_err(TestCaseError::fail)?;
-                        let vip = vips().into_iter().find(|vip| vip.address == held.address);
-                        let vip = vip.expect("only VIPs end");
-                        let leave = Intent::Leave {
-                            address: vip.address,
-                            buckets: None,
-                            drain_ms: 0,
-                            place: None,
-                        };
-                        world.go(&leave).map_err(TestCaseError::fail)?;
-                    }
-                    for held in there {
-                        prop_assert!(world.has(&held), "{} ended too", held.address);
-                    }
-                }
-            }
-            // Where somebody else takes his last address away while a VIP is to end, nothing can be kept.
-            let state = &world.host.nics["eth0"];
-            let ends = state.addresses.iter().any(|held| held.valid_s.is_some());
-            let stays = state.addresses.iter().any(|held| held.valid_s.is_none());
-            is_alone |= kind == 1 && (!stays || ends);
-            prop_assert!(is_alone || world.has_way("198.51.100.0/24"));
-            // The monitor puts back a way that went with a wider one.
-            for Installed { vip, .. } in installed(&world.host.rules) {
-                if is_only_a_route(&drift(&world.host, &vip, true)) {
-                    let nothing = Intent::Take { vip, buckets: BucketSet::default(), adopt_ms: None };
-                    world.go(&nothing).map_err(TestCaseError::fail)?;
-                }
-            }
-            let state = &world.host.nics["eth0"];
-            for Installed { vip, .. } in installed(&world.host.rules) {
-                prop_assert!(state.held(vip.address).is_some_and(|held| is_sound(state, held, &vip)));
-                prop_assert!(!is_cut_off(&world.host, &vip));
-            }
-            let addresses: Vec<IpAddr> = vips().iter().map(|vip| vip.address).collect();
-            for to in ["192.0.2.7", "10.77.0.7"] {
-                let source = world.source(to.parse().expect("an address"));
-                prop_assert!(source.is_none_or(|source| !addresses.contains(&source)), "{source:?}");
-            }
-        }
-        for Installed { vip, .. } in installed(&world.host.rules) {
-            prop_assert_eq!(drift(&world.host, &vip, true), vec![]);
-        }
-    }
-
-    /// What routes were there stay as they were, lifetimes and all, and what came with VIPs goes.
-    #[test]
-    fn a_vip_leaves_the_routes_as_they_were(
-        ways in prop::collection::btree_set(any_way(), 0..5),
-        held in prop::collection::vec(any::<bool>(), 12),
-        events in prop::collection::vec(0usize..20, 1..30),
-    ) {
-        let mut world = World::new();
-        let all: Vec<Held> = others().into_iter().chain(others6()).collect();
-        for (other, _) in all.iter().zip(&held).filter(|(_, there)| **there) {
-            world.add(other.clone()).map_err(TestCaseError::fail)?;
-        }
-        for way in ways {
-            let taken = |other: &Way| other.network == way.network && other.metric == way.metric;
-            if !world.ways.iter().any(taken) {
-                world.ways.push(way);
-            }
-        }
-        world.tell();
-        let sorted = |world: &World| {
-            let mut ways: Vec<Way> = world.ways.iter().copied().filter(|way| way.by != By::Us).collect();
-            ways.sort();
-            ways
-        };
-        let before = sorted(&world);
-        let vips: Vec<Vip> = vips().into_iter().chain(vips6()).collect();
-        for n in events {
-            world.go(&come_or_go(&vips[n], &world)).map_err(TestCaseError::fail)?;
-            prop_assert_eq!(&sorted(&world), &before);
-            for ours in world.ways.iter().filter(|way| way.by == By::Us) {
-                let after = |other: &&Way| other.by != By::Us && other.metric >= ours.metric;
-                let mut others = world.ways.iter().filter(after);
-                prop_assert!(others.all(|other| other.network != ours.network), "{ours:?} comes first");
-            }
-        }
-        for vip in installed(&world.host.rules) {
-            world.go(&come_or_go(&vip.vip, &world)).map_err(TestCaseError::fail)?;
-        }
-        prop_assert_eq!(&sorted(&world), &before);
-        prop_assert!(!world.ways.iter().any(|way| way.by == By::Us));
-    }
-}
-
-#[test]
-fn what_version_0_1_0_left_is_put_right_by_the_next_start() {
-    for (vip, own) in [
-        (a_vip("10.77.0.99"), "10.77.0.1"),
-        (vips6()[0].clone(), "fd77::1"),
-    ] {
-        let mut world = World::new();
-        world.add(address(own, vip.prefix)).expect("its own");
-        world.go(&come_or_go(&vip, &world)).expect("taken");
-        let network = vip.network().expect("a network");
-        for form in [longest_prefix(vip.address), vip.prefix] {
-            let found = world.host.nics["eth0"].forms(vip.address);
-            if found.count() == 1 && form == longest_prefix(vip.address) {
-                world.delete(vip.address, form, false).expect("deleted");
-            }
-        }
-        world.ways.retain(|way| way.by != By::Us);
-        let old = Held {
-            no_source: vip.address.is_ipv6(),
-            ..address(&vip.address.to_string(), vip.prefix)
-        };
-        world.add(old).expect("as it was");
-        // It is well as it is, and a start makes it better.
-        assert_eq!(drift(&world.host, &vip, true), vec![]);
-        let take = Intent::Take {
-            vip: vip.clone(),
-            buckets: BucketSet::one(4),
-            adopt_ms: None,
-        };
-        world.go(&take).expect("taken");
-        let state = &world.host.nics["eth0"];
-        let forms: Vec<u8> = state.forms(vip.address).map(|held| held.prefix).collect();
-        assert_eq!(forms, [longest_prefix(vip.address)]);
-        assert!(state.has_route_of_ours(&network));
-        assert_eq!(drift(&world.host, &vip, true), vec![]);
-    }
+pub(super) fn vips6() -> Vec<Vip> {
+    let of = |n: u8| Vip {
+        prefix: 64,
+        ..a_vip(&format!("fd77::{}", 80 + n))
+    };
+    (0..4).map(of).collect()
 }

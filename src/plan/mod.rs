@@ -32,3 +32,5 @@ mod kernel_rules;
 mod mirrored;
 #[cfg(test)]
 mod moving;
+#[cfg(test)]
+mod side_by_side;

@@ -50,12 +50,23 @@ pub(super) fn chain(of: Family, body: &[u8]) -> Option<(String, Chain)> {
     ))
 }
 
+/// A rule as the kernel lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ListedRule {
+    pub handle: u64,
+    /// The handle of the one before it in its chain.
+    pub before: Option<u64>,
+    pub rule: Rule,
+}
+
 /// A rule of ours.
-pub(super) fn rule(body: &[u8]) -> Option<Rule> {
+pub(super) fn rule(body: &[u8]) -> Option<ListedRule> {
     let attributes = Attributes::read(body);
     if attributes.text(RULE_TABLE)? != TABLE {
         return None;
     }
+    let handle = attributes.u64(RULE_HANDLE)?;
+    let before = attributes.u64(RULE_POSITION).filter(|handle| *handle != 0);
     let mut rule = Rule::default();
     if let Some(list) = attributes.nest(RULE_EXPRESSIONS) {
         for (_, bytes) in list.all() {
@@ -64,7 +75,11 @@ pub(super) fn rule(body: &[u8]) -> Option<Rule> {
             rule.count = rule.count.or(count);
         }
     }
-    Some(rule)
+    Some(ListedRule {
+        handle,
+        before,
+        rule,
+    })
 }
 
 /// A set of ours, without its elements, and its name.

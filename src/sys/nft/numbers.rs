@@ -38,7 +38,9 @@ pub(super) const DEVICE_NAME: u16 = 1;
 
 pub(super) const RULE_TABLE: u16 = 1;
 pub(super) const RULE_CHAIN: u16 = 2;
+pub(super) const RULE_HANDLE: u16 = 3;
 pub(super) const RULE_EXPRESSIONS: u16 = 4;
+pub(super) const RULE_POSITION: u16 = 6;
 pub(super) const EXPR_NAME: u16 = 1;
 pub(super) const EXPR_DATA: u16 = 2;
 

@@ -4,17 +4,18 @@
 //! elements it also counts what a transaction prepares, which it shows to nobody: one that is only checked, or that
 //! comes to its end after the reading, shifts the place, so that what comes next has been listed before or is left out.
 //! Neither the generation nor a flag tells (nf_tables_api.c: `__nf_tables_dump_rules()`; nft_set_hash.c:
-//! `nft_rhash_walk()`). So rules are asked for chain by chain, which most often is one part, and what is too long to be
-//! surely one is read until it comes the same twice.
+//! `nft_rhash_walk()`). It also goes on after a part that had everything, to see that there is nothing more. So rules
+//! are asked for chain by chain, which most often is one part; what comes after a part that had room left only repeats
+//! it; and what is longer is read until it comes the same twice. Rules say which one they follow, too.
 //!
 //! What is left: `nf_tables_commit()` raises the generation some instructions before the rules change, and who reads
 //! both in between has the old rules by the new number.
 
-use super::decode;
+use super::decode::{self, ListedRule};
 use super::numbers::*;
 use super::socket::{GENERATION, NftError, NftSocket};
 use super::wire::Writer;
-use crate::model::ruleset::{Family, Lifetime, Ruleset, Set, TABLE, Table};
+use crate::model::ruleset::{Family, Lifetime, Rule, Ruleset, Set, TABLE, Table};
 use std::collections::BTreeSet;
 
 /// What our tables were, all at one moment.
@@ -30,8 +31,8 @@ pub struct Snapshot {
 const ATTEMPTS: u32 = 50;
 /// How often a set is read to which packets add all the time.
 const MOST_READINGS: u32 = 8;
-/// What is shorter was one part: even where memory is short, a part has room for about 3.7 KB (NLMSG_GOODSIZE), and
-/// nothing of ours needs half of that.
+/// A first part that is shorter is the whole list: even where memory is short, a part has room for about 3.7 KB
+/// (NLMSG_GOODSIZE), and nothing of ours needs half of that.
 const ONE_PART: usize = 2048;
 
 /// A list that the kernel is asked for.
@@ -75,7 +76,7 @@ impl NftSocket {
     pub fn generation(&mut self) -> Result<u32, NftError> {
         let request = |seq| Writer::message(GET_GEN, 0, libc::NLM_F_REQUEST as u16, seq);
         let mut generation = None;
-        self.ask(GENERATION, request, |kind, body| {
+        self.ask(GENERATION, request, |_, kind, body| {
             if kind == NEW_GEN {
                 generation = decode::generation(body);
             }
@@ -100,7 +101,7 @@ impl NftSocket {
                 .text(TABLE_NAME, TABLE)
         };
         let mut found = None;
-        let answer = self.ask("asking for our table", request, |kind, body| {
+        let answer = self.ask("asking for our table", request, |_, kind, body| {
             if kind == NEW_TABLE {
                 found = Some(decode::table_flags(body));
             }
@@ -137,7 +138,7 @@ impl NftSocket {
                 of,
                 names: &[(RULE_TABLE, TABLE), (RULE_CHAIN, name)],
             };
-            chain.rules = self.read_surely(rules, decode::rule)?;
+            chain.rules = self.read_surely(rules, decode::rule, in_order)?;
         }
         let sets = List {
             what: "reading sets",
@@ -151,7 +152,7 @@ impl NftSocket {
                 let names = [(ELEMENTS_TABLE, TABLE), (ELEMENTS_SET, name.as_str())];
                 let list = elements(of, &names);
                 set.elements
-                    .extend(self.read_surely(list, decode::elements)?);
+                    .extend(self.read_surely(list, decode::elements, Some)?);
             }
             table.sets.insert(name, set);
         }
@@ -165,10 +166,10 @@ impl NftSocket {
         let mut keys = BTreeSet::new();
         for attempt in 1..=ATTEMPTS {
             match self.read(elements(of, &names), decode::elements) {
-                Ok((all, bytes)) => {
+                Ok((all, is_whole)) => {
                     let before = keys.len();
                     keys.extend(all.into_iter().map(|(key, _)| key));
-                    let is_all = bytes < ONE_PART || keys.len() == before;
+                    let is_all = is_whole || keys.len() == before;
                     if is_all || attempt >= MOST_READINGS {
                         return Ok(keys);
                     }
@@ -181,29 +182,31 @@ impl NftSocket {
         Err(NftError::Restless(ATTEMPTS))
     }
 
-    /// A list in which nothing is repeated or left out.
-    fn read_surely<L: IntoIterator<Item = T>, T: PartialEq>(
+    /// A list in which nothing is repeated or left out, once `joined` finds no fault with it.
+    fn read_surely<L: IntoIterator<Item = T>, T: PartialEq, J: PartialEq>(
         &mut self,
         list: List<'_>,
         decode: impl Fn(&[u8]) -> L,
-    ) -> Result<Vec<T>, NftError> {
+        joined: impl Fn(Vec<T>) -> Option<Vec<J>>,
+    ) -> Result<Vec<J>, NftError> {
         let mut last = None;
         for _ in 0..ATTEMPTS {
-            let (all, bytes) = self.read(list, &decode)?;
-            if bytes < ONE_PART || last.as_ref() == Some(&all) {
-                return Ok(all);
+            let (all, is_whole) = self.read(list, &decode)?;
+            let all = joined(all);
+            match all {
+                Some(all) if is_whole || last.as_ref() == Some(&all) => return Ok(all),
+                all => last = all,
             }
-            last = Some(all);
         }
         Err(NftError::Outdated)
     }
 
-    /// What of a list is ours, and how many bytes the whole had.
+    /// What of a list is ours, and whether it is surely all.
     fn read<L: IntoIterator<Item = T>, T>(
         &mut self,
         list: List<'_>,
         decode: impl Fn(&[u8]) -> L,
-    ) -> Result<(Vec<T>, usize), NftError> {
+    ) -> Result<(Vec<T>, bool), NftError> {
         let (ask, answer) = list.kinds;
         let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
         let request = |seq| {
@@ -211,14 +214,39 @@ impl NftSocket {
             let names = list.names.iter();
             names.fold(message, |message, (name, value)| message.text(*name, value))
         };
-        let mut all = Vec::new();
-        let bytes = self.ask(list.what, request, |kind, body| {
+        let (mut all, mut first) = (Vec::new(), 0);
+        let bytes = self.ask(list.what, request, |part, kind, body| {
             if kind == answer {
                 all.extend(decode(body));
+                if part == 0 {
+                    first = all.len();
+                }
             }
         })?;
-        Ok((all, bytes))
+        let is_whole = bytes < ONE_PART;
+        if is_whole {
+            all.truncate(first);
+        }
+        Ok((all, is_whole))
     }
+}
+
+/// The rules of a chain, each once; `None` if one between them has been left out.
+fn in_order(listed: Vec<ListedRule>) -> Option<Vec<Rule>> {
+    let mut seen = BTreeSet::new();
+    let mut last = None;
+    let mut rules = Vec::new();
+    for listed in listed {
+        if !seen.insert(listed.handle) {
+            continue;
+        }
+        if listed.before != last {
+            return None;
+        }
+        last = Some(listed.handle);
+        rules.push(listed.rule);
+    }
+    Some(rules)
 }
 
 fn elements<'a>(of: Family, names: &'a [(u16, &'a str)]) -> List<'a> {
@@ -227,5 +255,35 @@ fn elements<'a>(of: Family, names: &'a [(u16, &'a str)]) -> List<'a> {
         kinds: (GET_SETELEM, NEW_SETELEM),
         of,
         names,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(handles: &[u64]) -> Vec<ListedRule> {
+        let rule = |handle: &u64| ListedRule {
+            handle: *handle,
+            before: (*handle > 1).then(|| handle - 1),
+            rule: Rule::default(),
+        };
+        handles.iter().map(rule).collect()
+    }
+
+    #[test]
+    fn what_a_list_of_rules_repeats_counts_once_and_what_it_leaves_out_is_noticed() {
+        for (handles, rules) in [
+            (&[][..], Some(0)),
+            (&[1, 2, 3], Some(3)),
+            (&[1, 2, 3, 3, 2, 3], Some(3)),
+            (&[1, 2, 1, 2, 3, 4], Some(4)),
+            (&[1, 3], None),
+            (&[2, 3], None),
+            (&[1, 2, 1, 4], None),
+        ] {
+            let found = in_order(listed(handles)).map(|rules| rules.len());
+            assert_eq!(found, rules, "{handles:?}");
+        }
     }
 }

@@ -229,12 +229,13 @@ impl NftSocket {
         }
     }
 
-    /// Sends a request and hands each answer to `each`, until the answer is complete. Says how many bytes it had.
+    /// Sends a request and hands each answer to `each`, with the number of the part in which it came, until the answer
+    /// is complete. Says how many bytes the first part had.
     pub(super) fn ask(
         &mut self,
         what: &'static str,
         request: impl Fn(u32) -> Writer,
-        mut each: impl FnMut(u8, &[u8]),
+        mut each: impl FnMut(usize, u8, &[u8]),
     ) -> Result<usize, NftError> {
         let broken = |error| NftError::Broken { what, error };
         self.seq = self.seq.wrapping_add(1).max(1);
@@ -242,7 +243,7 @@ impl NftSocket {
         let sent = self.socket.send(&request(seq).finish());
         sent.map_err(broken)?;
         let mut interrupted = false;
-        let mut bytes = 0;
+        let (mut part, mut bytes) = (0, 0);
         loop {
             let fd = self.socket.as_raw_fd();
             let len = match recv(fd, &mut self.buffer, MsgFlags::empty()) {
@@ -250,10 +251,12 @@ impl NftSocket {
                 Err(nix::errno::Errno::EINTR) => continue,
                 Err(errno) => return Err(broken(errno.into())),
             };
+            let mut is_part = false;
             for message in messages(&self.buffer[..len]) {
                 if message.seq != seq {
                     continue;
                 }
+                is_part = true;
                 interrupted |= message.flags & libc::NLM_F_DUMP_INTR as u16 != 0;
                 let refused = |errno| NftError::Refused {
                     what: what.replace("ing ", " "),
@@ -272,8 +275,11 @@ impl NftSocket {
                     },
                     kind if (kind >> 8) as u8 == SUBSYSTEM => {
                         // After the header comes a struct nfgenmsg of four bytes.
-                        bytes += message.payload.len();
-                        each(kind as u8, message.payload.get(4..).unwrap_or_default());
+                        if part == 0 {
+                            bytes += message.payload.len();
+                        }
+                        let body = message.payload.get(4..).unwrap_or_default();
+                        each(part, kind as u8, body);
                         if message.flags & libc::NLM_F_MULTI as u16 == 0 {
                             return Ok(bytes);
                         }
@@ -281,6 +287,7 @@ impl NftSocket {
                     _ => {}
                 }
             }
+            part += usize::from(is_part);
         }
     }
 }

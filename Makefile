@@ -94,7 +94,8 @@ test-unprivileged: ## the scenarios that need no cluster, without root, in a use
 # The suite whose kernel the guest boots: bookworm has 6.1, trixie 6.12, trixie-backports the newest.
 KERNEL ?= bookworm
 # What of the scenarios goes by the kernel most, for those other kernels.
-ON_KERNELS := draining:: fragments:: judged:: dataplane:: golden:: neighbours:: one_answer:: $(NO_CLUSTER)
+ON_KERNELS := draining:: fragments:: judged:: dataplane:: golden:: neighbours:: one_answer:: many_vips:: interfaces:: \
+              no_own_address:: saved:: $(NO_CLUSTER)
 
 # cargo starts a test program by way of a runner, which here is the guest.
 IN_GUEST = $(CARGO) --config "target.'cfg(unix)'.runner = ['$(TARGET)/release/guest','--kernel','$(KERNEL)'$(1)]" \

@@ -301,6 +301,10 @@ mod tests {
                 "jhash ip saddr mod 4 seed 0x1234abce vmap @buckets; counter drop",
                 "differs in the order of its rules or in the seed",
             ),
+            (
+                "[Counter, Hash { modulus: 4, seed: 305441741 }]; counter drop",
+                "has '[Counter, Hash { modulus: 4, seed: … }]' in place of 'jhash ip saddr mod 4 seed … vmap @buckets'",
+            ),
         ] {
             let said = differ(whole, found);
             assert_eq!(said, format!("chain netdev vip-10.0.0.99 {says}"));

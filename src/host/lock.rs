@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
+use tracing::debug;
 
 /// Where the lock files are: on a tmpfs, writable for root only.
 const DIRECTORY: &str = "/run/clusterip";
@@ -147,7 +148,8 @@ fn turn_at(
 }
 
 /// First come, first served: whoever waits inside the kernel stands in its queue, each one behind the other
-/// (fs/locks.c: `__locks_insert_block()`), so that nobody is overtaken and nobody asks in vain.
+/// (fs/locks.c: `__locks_insert_block()`). Only who comes in the moment in which the lock passes on can be before
+/// somebody who waits.
 fn wait(path: PathBuf, patience: Duration) -> Result<Lock, LockError> {
     let failed = |error| LockError::Open {
         path: path.clone(),
@@ -172,16 +174,20 @@ fn wait(path: PathBuf, patience: Duration) -> Result<Lock, LockError> {
 /// The lock on the file, if it is to be had in that time. A thread of its own waits, for nothing else ends a wait in
 /// the kernel; one that has waited in vain ends with the process, or gives the lock back at once.
 fn within(patience: Duration, file: File) -> Option<Result<Flock<File>, Errno>> {
-    let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Err((file, Errno::EWOULDBLOCK)) => file,
-        at_once => return Some(at_once.map_err(|(_, errno)| errno)),
+    let start = Instant::now();
+    let file = match at_once(file) {
+        Err(file) => file,
+        Ok(ended) => return Some(ended),
     };
     if patience.is_zero() {
         return None;
     }
+    let (give, given) = mpsc::sync_channel::<File>(1);
     let (got, gets) = mpsc::sync_channel(0);
     let waits = move || {
-        let mut file = file;
+        let Ok(mut file) = given.recv() else {
+            return;
+        };
         loop {
             match Flock::lock(file, FlockArg::LockExclusive) {
                 Err((again, Errno::EINTR)) => file = again,
@@ -191,11 +197,35 @@ fn within(patience: Duration, file: File) -> Option<Result<Flock<File>, Errno>> 
         }
     };
     if let Err(error) = thread::Builder::new().spawn(waits) {
-        return Some(Err(Errno::from_raw(
-            error.raw_os_error().unwrap_or(libc::EAGAIN),
-        )));
+        debug!("no thread to wait for a lock: {error}");
+        return by_asking(patience.saturating_sub(start.elapsed()), file);
     }
+    // It waits for nothing else.
+    let _ = give.send(file);
     gets.recv_timeout(patience).ok()
+}
+
+/// The lock, or what is wrong with it, or the file if somebody else has it.
+fn at_once(file: File) -> Result<Result<Flock<File>, Errno>, File> {
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Err((file, Errno::EWOULDBLOCK | Errno::EINTR)) => Err(file),
+        ended => Ok(ended.map_err(|(_, errno)| errno)),
+    }
+}
+
+/// The same where no thread is to be had, as in a control group that is full: others may be first again and again.
+fn by_asking(patience: Duration, mut file: File) -> Option<Result<Flock<File>, Errno>> {
+    let start = Instant::now();
+    loop {
+        file = match at_once(file) {
+            Err(file) => file,
+            Ok(ended) => return Some(ended),
+        };
+        if start.elapsed() >= patience {
+            return None;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -274,7 +304,7 @@ mod tests {
                 scope.spawn(move || {
                     let lock = wait(own, PATIENCE).expect("the lock");
                     served.send(n).expect("somebody who counts");
-                    // Whoever is next takes a moment, and nobody overtakes him meanwhile.
+                    // Nobody new comes while it passes on.
                     thread::sleep(Duration::from_millis(2));
                     drop(lock);
                 });
@@ -297,6 +327,21 @@ mod tests {
         drop(held);
         // The one in vain has had it for a moment.
         wait(path.clone(), PATIENCE).expect("the lock");
+    }
+
+    #[test]
+    fn where_no_thread_is_to_be_had_it_is_asked_for() {
+        let folder = Folder::of("asked");
+        let path = file(&folder);
+        let held = wait(path.clone(), PATIENCE).expect("a free lock");
+        let again = || open(&path).expect("the file");
+        assert!(by_asking(Duration::from_millis(20), again()).is_none());
+        thread::scope(|scope| {
+            let asks = scope.spawn(|| by_asking(PATIENCE, again()));
+            drop(held);
+            let got = asks.join().expect("no panic").expect("in time");
+            got.expect("the lock");
+        });
     }
 
     #[test]

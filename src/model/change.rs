@@ -1,6 +1,7 @@
 //! Changes of rulesets as values: `plan::diff` finds them, `sys::nft` makes them.
 
 use super::ruleset::{Chain, Element, Family, Rule, SetSpec};
+use super::seed::without_seeds;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -30,7 +31,7 @@ pub enum Change {
 }
 
 impl fmt::Display for Change {
-    /// For people: what an error or a log line says was being done.
+    /// For people: what an error or a log line says was being done, without the seed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let table = |family: &Family| format!("table {} {}", family.name(), super::ruleset::TABLE);
         match self {
@@ -47,7 +48,7 @@ impl fmt::Display for Change {
                 write!(
                     f,
                     "add the rule '{}' to chain {name} of {}",
-                    rule.text,
+                    without_seeds(&rule.text),
                     table(family)
                 )
             }

@@ -13,6 +13,7 @@ use crate::model::network::Network;
 use crate::model::ruleset::{
     Chain, Data, Element, Family, KeyPart, Rule, Ruleset, Set, Target, Verdict,
 };
+use crate::model::seed::without_seeds;
 use crate::model::set::hex;
 use crate::model::untrusted::in_one_line;
 use crate::model::vip::Vip;
@@ -32,17 +33,11 @@ pub struct Drift {
 }
 
 impl Drift {
-    /// Which rules of a chain differ, for logs: these go elsewhere, and the seed hides the buckets from strangers.
+    /// Which rules of a chain differ, for logs: without the seed.
     pub fn difference(&self) -> String {
-        const SEED: &str = "seed ";
         let rules = |text: &str| -> Vec<String> {
-            let mut words = text.split(SEED);
-            let first = words.next().unwrap_or_default().to_owned();
-            let masked = words.fold(first, |text, behind| {
-                let digit = |c: char| c.is_ascii_alphanumeric();
-                text + SEED + "…" + behind.trim_start_matches(digit)
-            });
-            masked.split(BETWEEN).map(str::to_owned).collect()
+            let told = without_seeds(text);
+            told.split(BETWEEN).map(str::to_owned).collect()
         };
         let (mut lacks, mut has) = (rules(&self.expected), rules(&self.found));
         lacks.retain(|rule| {

@@ -2,8 +2,10 @@
 
 use crate::product::*;
 use crate::sharing::*;
+use clusterip::sys::nft::NftSocket;
 use lab::{HoldOptions, Lab, Node, NodeOptions, Result};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Ends with the same two octets as the other VIP, and so has the same cluster MAC.
 const EQUAL: &str = "10.79.0.99";
@@ -156,4 +158,62 @@ fn somebody_elses_transaction_changes_nothing_of_what_is_read() -> Result<()> {
         .say(format!("{checks} checks beside {TIMES} looks"));
     assert!(checks >= TIMES / 4, "{checks} checks are no disturbance");
     Ok(())
+}
+
+/// Chains are listed for a whole family, and other tables' hidden ones count while the kernel looks for the place.
+#[test]
+fn chains_that_somebody_prepares_hide_none_of_ours() -> Result<()> {
+    /// More than two parts of the list, before ours.
+    const CHAINS: usize = 600;
+    const PREPARED: usize = 3000;
+    const LOOKS: usize = 1500;
+    let lab = Lab::new("hidden")?;
+    let node = &serving(&lab, &["n1"])?[0];
+    let named = |count: usize, before: &str| -> String {
+        (0..count)
+            .map(|n| format!("{before} netdev-chain-of-somebody-{n}"))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    let script = |text: &str, how: &[&str]| {
+        let nft = node.exec(&[&["nft"], how, &["-f", "-"]].concat());
+        nft.stdin(text).run()
+    };
+    let filled = named(CHAINS, "add chain netdev bbb");
+    script(
+        &format!("add table netdev aaa\nadd table netdev bbb\n{filled}\n"),
+        &[],
+    )?;
+    agent(V4).start(node, 0)?;
+    let prepared = named(PREPARED, "add chain netdev aaa");
+    let beside_ours = format!("add chain netdev clusterip somebodys\n{prepared}\n");
+    let looked = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let looks = scope.spawn(|| {
+            node.within(|| {
+                let mut socket = NftSocket::open().expect("a socket");
+                let before = socket.snapshot().expect("a snapshot").rules;
+                for n in 0..LOOKS {
+                    assert_eq!(
+                        socket.snapshot().expect("a snapshot").rules,
+                        before,
+                        "at look {n}"
+                    );
+                    looked.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        });
+        let mut checks = 0;
+        while !looks.is_finished() {
+            let checked = [&prepared, &beside_ours][checks % 2];
+            script(checked, &["-c"])?;
+            checks += 1;
+        }
+        looks.join().expect("no panic")?;
+        lab.progress().say(format!(
+            "{checks} checks beside {} looks",
+            looked.load(Ordering::Relaxed)
+        ));
+        Ok(())
+    })
 }

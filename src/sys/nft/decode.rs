@@ -161,9 +161,17 @@ fn element(attributes: &Attributes<'_>) -> Option<(Vec<u8>, Element)> {
     ))
 }
 
-/// The flags of a table.
-pub(super) fn table_flags(body: &[u8]) -> u32 {
-    Attributes::read(body).u32(TABLE_FLAGS).unwrap_or_default()
+/// The flags of a table, and how many chains, sets, objects and flowtables it has.
+pub(super) fn table(body: &[u8]) -> (u32, usize) {
+    let attributes = Attributes::read(body);
+    let number = |kind| attributes.u32(kind).unwrap_or_default();
+    (number(TABLE_FLAGS), number(TABLE_USE) as usize)
+}
+
+/// An object or a flowtable in our table.
+pub(super) fn other_thing(body: &[u8]) -> Option<()> {
+    let table = Attributes::read(body).text(OTHERS_TABLE)?;
+    (table == TABLE).then_some(())
 }
 
 /// The generation of the ruleset.

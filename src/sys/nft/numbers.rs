@@ -18,11 +18,20 @@ pub(super) const DEL_SET: u8 = 11;
 pub(super) const NEW_SETELEM: u8 = 12;
 pub(super) const GET_SETELEM: u8 = 13;
 pub(super) const DEL_SETELEM: u8 = 14;
+pub(super) const NEW_OBJECT: u8 = 18;
+pub(super) const GET_OBJECT: u8 = 19;
+
+pub(super) const NEW_FLOWTABLE: u8 = 22;
+pub(super) const GET_FLOWTABLE: u8 = 23;
+
 pub(super) const NEW_GEN: u8 = 15;
 pub(super) const GET_GEN: u8 = 16;
 
 pub(super) const TABLE_NAME: u16 = 1;
 pub(super) const TABLE_FLAGS: u16 = 2;
+pub(super) const TABLE_USE: u16 = 3;
+/// The table of an object and of a flowtable.
+pub(super) const OTHERS_TABLE: u16 = 1;
 
 pub(super) const CHAIN_TABLE: u16 = 1;
 pub(super) const CHAIN_NAME: u16 = 3;

@@ -1,12 +1,13 @@
 //! Reading our tables, whole and as they were at one moment.
 //!
-//! The kernel gives a list in parts of up to 32 KiB, and goes on where it was by counting. In lists of rules and of
-//! elements it also counts what a transaction prepares, which it shows to nobody: one that is only checked, or that
-//! comes to its end after the reading, shifts the place, so that what comes next has been listed before or is left out.
-//! Neither the generation nor a flag tells (nf_tables_api.c: `__nf_tables_dump_rules()`; nft_set_hash.c:
-//! `nft_rhash_walk()`). It also goes on after a part that had everything, to see that there is nothing more. So rules
-//! are asked for chain by chain, which most often is one part; what comes after a part that had room left only repeats
-//! it; and what is longer is read until it comes the same twice. Rules say which one they follow, too.
+//! The kernel gives a list in parts of up to 32 KiB, and goes on where it was by counting. It also counts what a
+//! transaction prepares, which it shows to nobody: of rules and of elements always, of other chains while it looks for
+//! the place. So one that is only checked, or that comes to its end after the reading, shifts the place, and what comes
+//! next has been listed before or is left out. Neither the generation nor a flag tells (nf_tables_api.c:
+//! `__nf_tables_dump_rules()`, `nf_tables_dump_chains()`; nft_set_hash.c: `nft_rhash_walk()`). It also goes on after a
+//! part that had everything, to see that there is nothing more. So chains and sets are counted; rules are asked for
+//! chain by chain, which most often is one part; what comes after a part that had room left only repeats it; and what
+//! is longer is read until it comes the same twice. Rules say which one they follow, too.
 //!
 //! What is left: `nf_tables_commit()` raises the generation some instructions before the rules change, and who reads
 //! both in between has the old rules by the new number.
@@ -15,8 +16,10 @@ use super::decode::{self, ListedRule};
 use super::numbers::*;
 use super::socket::{GENERATION, NftError, NftSocket};
 use super::wire::Writer;
-use crate::model::ruleset::{Family, Lifetime, Rule, Ruleset, Set, TABLE, Table};
-use std::collections::BTreeSet;
+use crate::model::ruleset::{Family, Lifetime, Rule, Ruleset, Set, SetSpec, TABLE, Table};
+use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// What our tables were, all at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,8 +30,11 @@ pub struct Snapshot {
     pub generation: u32,
 }
 
-/// How often is read what other transactions keep changing.
+/// How often at least is read what other transactions keep changing.
 const ATTEMPTS: u32 = 50;
+/// How long at least all is read that they keep changing: somebody's large firewall is a second or two.
+const PATIENCE: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE_MS: u32 = 20;
 /// How often a set is read to which packets add all the time.
 const MOST_READINGS: u32 = 8;
 /// A first part that is shorter is the whole list: even where memory is short, a part has room for about 3.7 KB
@@ -48,28 +54,27 @@ struct List<'a> {
 impl NftSocket {
     /// Reads all of our tables, again and again until no transaction came between.
     pub fn snapshot(&mut self) -> Result<Snapshot, NftError> {
-        for _ in 0..ATTEMPTS {
-            let before = self.generation()?;
-            let rules = match self.read_all() {
-                Ok(rules) => rules,
-                // It was interrupted, or what a list named was gone when it was asked for.
-                Err(NftError::Outdated) => continue,
-                Err(NftError::Refused { errno, .. }) if errno == libc::ENOENT => {
-                    if self.generation()? == before {
-                        return Err(NftError::Restless(1));
-                    }
-                    continue;
+        let begin = Instant::now();
+        let mut attempts = 0;
+        loop {
+            let generation = self.generation()?;
+            match self.read_all() {
+                Ok(rules) if self.generation()? == generation => {
+                    return Ok(Snapshot { rules, generation });
                 }
+                Ok(_) | Err(NftError::Outdated) => {}
+                // What a list named was gone when it was asked for.
+                Err(NftError::Refused { errno, .. }) if errno == libc::ENOENT => {}
                 Err(other) => return Err(other),
-            };
-            if self.generation()? == before {
-                return Ok(Snapshot {
-                    rules,
-                    generation: before,
-                });
             }
+            attempts += 1;
+            if attempts >= ATTEMPTS && begin.elapsed() > PATIENCE {
+                return Err(NftError::Restless(attempts));
+            }
+            // Whoever prepares much takes a while.
+            let pause_ms = attempts.min(LONGEST_PAUSE_MS);
+            thread::sleep(Duration::from_millis(pause_ms.into()));
         }
-        Err(NftError::Restless(ATTEMPTS))
     }
 
     /// The generation of the kernel's ruleset: every transaction of anybody raises it.
@@ -87,15 +92,15 @@ impl NftSocket {
     fn read_all(&mut self) -> Result<Ruleset, NftError> {
         let mut rules = Ruleset::new();
         for of in Family::ALL {
-            if let Some(flags) = self.table(of)? {
-                rules.insert(of, self.read_table(of, flags)?);
+            if let Some((flags, things)) = self.table(of)? {
+                rules.insert(of, self.read_table(of, flags, things)?);
             }
         }
         Ok(rules)
     }
 
-    /// The flags of our table, if it is there.
-    fn table(&mut self, of: Family) -> Result<Option<u32>, NftError> {
+    /// The flags of our table, if it is there, and how many things are in it.
+    fn table(&mut self, of: Family) -> Result<Option<(u32, usize)>, NftError> {
         let request = |seq| {
             Writer::message(GET_TABLE, family(of), libc::NLM_F_REQUEST as u16, seq)
                 .text(TABLE_NAME, TABLE)
@@ -103,7 +108,7 @@ impl NftSocket {
         let mut found = None;
         let answer = self.ask("asking for our table", request, |_, kind, body| {
             if kind == NEW_TABLE {
-                found = Some(decode::table_flags(body));
+                found = Some(decode::table(body));
             }
         });
         match answer {
@@ -118,19 +123,32 @@ impl NftSocket {
         }
     }
 
-    fn read_table(&mut self, of: Family, flags: u32) -> Result<Table, NftError> {
+    fn read_table(&mut self, of: Family, flags: u32, things: usize) -> Result<Table, NftError> {
         let chains = List {
             what: "reading chains",
             kinds: (GET_CHAIN, NEW_CHAIN),
             of,
             names: &[],
         };
+        let sets = List {
+            what: "reading sets",
+            kinds: (GET_SET, NEW_SET),
+            of,
+            names: &[(SET_TABLE, TABLE)],
+        };
         let (chains, _) = self.read(chains, |body| decode::chain(of, body))?;
+        let (sets, _) = self.read(sets, decode::set)?;
         let mut table = Table {
             flags,
             chains: chains.into_iter().collect(),
             ..Table::default()
         };
+        let sets: BTreeMap<String, SetSpec> = sets.into_iter().collect();
+        // The kernel knows how many there are: one that is left out is noticed.
+        let found = table.chains.len() + sets.len();
+        if found != things && found + self.other_things(of)? != things {
+            return Err(NftError::Outdated);
+        }
         for (name, chain) in &mut table.chains {
             let rules = List {
                 what: "reading rules",
@@ -140,13 +158,7 @@ impl NftSocket {
             };
             chain.rules = self.read_surely(rules, decode::rule, in_order)?;
         }
-        let sets = List {
-            what: "reading sets",
-            kinds: (GET_SET, NEW_SET),
-            of,
-            names: &[(SET_TABLE, TABLE)],
-        };
-        for (name, spec) in self.read(sets, decode::set)?.0 {
+        for (name, spec) in sets {
             let mut set = Set::new(spec);
             if !matches!(set.spec.lifetime, Lifetime::Learnt(_)) {
                 let names = [(ELEMENTS_TABLE, TABLE), (ELEMENTS_SET, name.as_str())];
@@ -157,6 +169,21 @@ impl NftSocket {
             table.sets.insert(name, set);
         }
         Ok(table)
+    }
+
+    /// What else is in our table counts too: somebody's objects and flowtables.
+    fn other_things(&mut self, of: Family) -> Result<usize, NftError> {
+        let names = [(OTHERS_TABLE, TABLE)];
+        let list = |what, kinds| List {
+            what,
+            kinds,
+            of,
+            names: &names,
+        };
+        let objects = list("reading objects", (GET_OBJECT, NEW_OBJECT));
+        let flowtables = list("reading flowtables", (GET_FLOWTABLE, NEW_FLOWTABLE));
+        let objects = self.read(objects, decode::other_thing)?.0.len();
+        Ok(objects + self.read(flowtables, decode::other_thing)?.0.len())
     }
 
     /// The keys of a set of ours that packets may change meanwhile; none if it is not there. Its lists are put together

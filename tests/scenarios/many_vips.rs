@@ -185,6 +185,8 @@ fn chains_that_somebody_prepares_hide_none_of_ours() -> Result<()> {
         &[],
     )?;
     agent(V4).start(node, 0)?;
+    // What else is in our table is counted with it.
+    script("add counter netdev clusterip of-somebody\n", &[])?;
     let prepared = named(PREPARED, "add chain netdev aaa");
     let beside_ours = format!("add chain netdev clusterip somebodys\n{prepared}\n");
     let looked = AtomicUsize::new(0);

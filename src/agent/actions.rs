@@ -16,6 +16,7 @@ use crate::host::lock::lock;
 use crate::host::observe::{Kernel, ObserveError};
 use crate::host::reach::{ReachError, Reached, reach};
 use crate::host::sweeper::sweep_later;
+use crate::host::turns;
 use crate::model::bucket::{BucketCount, BucketSet};
 use crate::model::untrusted::Untrusted;
 use crate::model::vip::Vip;
@@ -215,7 +216,7 @@ fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<
     if !done.is_empty() {
         kernel.nft.close_elsewhere();
     }
-    lock.end(&observed.rules);
+    turns::end(lock, &observed.rules);
     if observed.ending || !left.leaving().is_empty() {
         sweep_later();
     }

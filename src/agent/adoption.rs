@@ -8,10 +8,11 @@
 //! VIP's.
 
 use super::environment::Environment;
-use crate::host::lock::{lock, turn};
+use crate::host::lock::lock;
 use crate::host::observe::{Kernel, ObserveError};
 use crate::host::reach::reach;
 use crate::host::sweeper::SweepError;
+use crate::host::turns;
 use crate::model::bucket::BucketSet;
 use crate::pacemaker::history::{self, Drained, History, HistoryError};
 use crate::pacemaker::query::{Query, QueryError, ask_at};
@@ -73,7 +74,7 @@ pub fn settle_later(question: Question<'_>) {
 /// Ends the adoption of all buckets that nobody drains, unless that was looked into since `asked`.
 fn settle(kernel: &mut Kernel, question: Question<'_>, asked: SystemTime) {
     let Question { vip, bucket, .. } = question;
-    let turn = match turn(vip, asked, TURN) {
+    let turn = match turns::turn(vip, asked, TURN) {
         Ok(Some(turn)) => turn,
         Ok(None) => return,
         Err(error) => return debug!("bucket {bucket} of {vip} is left to the monitor: {error}"),
@@ -254,7 +255,7 @@ pub fn tidy(kernel: &mut Kernel, vip: IpAddr) {
     let mut tidied = || -> Result<(), SweepError> {
         let lock = lock(PATIENCE)?;
         let reached = reach(kernel, &Intent::Settle { address: vip }, Default::default())?;
-        lock.end(&reached.observed.rules);
+        turns::end(lock, &reached.observed.rules);
         Ok(())
     };
     if let Err(error) = tidied() {

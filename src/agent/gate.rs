@@ -13,6 +13,7 @@ use super::exit::{Code, Failure};
 use crate::host::lock::lock;
 use crate::host::observe::{Kernel, ObserveError};
 use crate::host::sweeper::{SweepError, settle};
+use crate::host::turns;
 use crate::pacemaker::cluster::ClusterError;
 use crate::pacemaker::pressing::{Bucket, Moment, Pressing, Watch};
 use crate::pacemaker::query::{Query, QueryError, ask_at};
@@ -196,7 +197,7 @@ fn leaving() -> Result<Leaving, SweepError> {
         .map_err(SweepError::from)
         .and_then(|lock| {
             let settled = settle(&mut kernel)?;
-            lock.end(&settled.rules);
+            turns::end(lock, &settled.rules);
             Ok(settled)
         });
     let rules = match settled {

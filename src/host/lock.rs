@@ -1,83 +1,35 @@
 //! One action at a time in a network namespace.
 //!
-//! Pacemaker starts many instances of a clone at once, and VIPs share base chains, memberships and
-//! the second lock, so the lock is one for the namespace. A lock file is no state: a file whose meaning
-//! is that somebody holds an flock on it, and at most when somebody did last.
+//! Pacemaker starts many instances of a clone at once, and VIPs share base chains, memberships and the second lock, so
+//! the lock is one for the namespace. It is an flock on a file that every network namespace has of its own and that root
+//! alone can open, `/proc/sys/net/ipv4/tcp_fastopen_key` (net/ipv4/sysctl_net_ipv4.c: mode 0600), which is neither read
+//! nor written here. So a stop needs no file system that is there, has room and can be written to; and nothing stays.
+//! (Two mounts of /proc have two such files: who is in another container with the same network is not locked out.)
 
-use crate::model::ruleset::Ruleset;
-use crate::sys::netns;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tracing::debug;
 
-/// Where the lock files are: on a tmpfs, writable for root only.
-const DIRECTORY: &str = "/run/clusterip";
-/// What the names of the files begin with.
-const NET: &str = "net";
-const TURN: &str = "turn";
+/// What is locked.
+const FILE: &str = "/proc/sys/net/ipv4/tcp_fastopen_key";
 
 /// The lock; it ends with the value, and with the process in any case.
 #[derive(Debug)]
 pub struct Lock {
-    file: Flock<File>,
-    path: PathBuf,
-}
-
-impl Lock {
-    /// Notes that what the lock is for is done from now on.
-    pub fn note(&self) -> io::Result<()> {
-        self.file.write_all_at(b"\n", 0)
-    }
-
-    /// Since when it was last done: whoever wanted it before that has it. By the kernel's clock for files,
-    /// which is some milliseconds late.
-    fn noted(&self) -> Option<SystemTime> {
-        let metadata = self.file.metadata().ok()?;
-        metadata.modified().ok().filter(|_| metadata.len() > 0)
-    }
-
-    /// Removes the file as well, if it is still the one that others find. Whoever waits for it notices.
-    pub fn remove(self) {
-        if is_still(&self.file, &self.path) {
-            // A file that stays is no harm.
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-
-    /// Ends the lock of the network namespace. With the last VIP the file goes, and those of the turns.
-    pub fn end(self, rules: &Ruleset) {
-        if !rules.is_empty() {
-            return;
-        }
-        let own = self.path.file_name().and_then(|name| name.to_str());
-        let Some(end) = own.and_then(|name| name.strip_prefix(NET)) else {
-            return;
-        };
-        let entries = std::fs::read_dir(DIRECTORY).into_iter().flatten().flatten();
-        for entry in entries {
-            let name = entry.file_name();
-            let name = name.to_str().unwrap_or_default();
-            if name.starts_with(TURN) && name.ends_with(end) {
-                let _ = std::fs::remove_file(entry.path());
-            }
-        }
-        self.remove();
-    }
+    _file: Flock<File>,
 }
 
 /// Why there is no lock.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// The file cannot be had.
-    #[error("the lock file {path} cannot be opened: {error}")]
+    #[error("{path}, which is locked, cannot be opened: {error}")]
     Open {
         /// Its path.
         path: PathBuf,
@@ -85,13 +37,10 @@ pub enum LockError {
         #[source]
         error: io::Error,
     },
-    /// The directory is not root's alone.
-    #[error("{0} is not a directory that only its owner can write to; remove it")]
-    Insecure(PathBuf),
     /// Another action took too long.
     #[error(
-        "waited {} s for the lock {path}, which other actions on this host's VIPs have had, one after the other or \
-         one for long: 'fuser {path}' shows who has it or waits for it",
+        "waited {} s for the lock, which other actions on this host's VIPs have had, one after the other or one for \
+         long: 'fuser {path}' shows who has it or waits for it",
         waited.as_secs()
     )]
     Held {
@@ -100,80 +49,37 @@ pub enum LockError {
         /// How long was waited.
         waited: Duration,
     },
-    /// The namespace cannot be told.
-    #[error(transparent)]
-    Namespace(#[from] netns::NetnsError),
 }
 
-/// The right to be the only sweeper of this network namespace, if there is none.
-pub fn try_sweeper() -> Option<Lock> {
-    try_at(path("sweeper").ok()?)
-}
-
-fn try_at(path: PathBuf) -> Option<Lock> {
-    let file = Flock::lock(open(&path).ok()?, FlockArg::LockExclusiveNonblock).ok()?;
-    is_still(&file, &path).then_some(Lock { file, path })
-}
-
-/// The path of a lock of this network namespace.
-fn path(what: &str) -> Result<PathBuf, LockError> {
-    let directory = Path::new(DIRECTORY);
-    secure(directory)?;
-    Ok(directory.join(format!("{what}-{}.lock", netns::current_id()?)))
-}
-
-/// Waits for the lock of this network namespace, at most as long as `patience`.
+/// Waits for the lock of this thread's network namespace, at most as long as `patience`.
+///
+/// # Errors
+/// [`LockError::Held`] after that time; [`LockError::Open`] without `/proc` or root's rights.
 pub fn lock(patience: Duration) -> Result<Lock, LockError> {
-    wait(path(NET)?, patience)
-}
-
-/// The right to ask about a VIP what others want to know too, one after the other; `None` if somebody has
-/// asked since it was wanted.
-pub fn turn(
-    vip: IpAddr,
-    wanted: SystemTime,
-    patience: Duration,
-) -> Result<Option<Lock>, LockError> {
-    turn_at(path(&format!("{TURN}-{vip}"))?, wanted, patience)
-}
-
-fn turn_at(
-    path: PathBuf,
-    wanted: SystemTime,
-    patience: Duration,
-) -> Result<Option<Lock>, LockError> {
-    let lock = wait(path, patience)?;
-    let is_done = lock.noted().is_some_and(|noted| noted > wanted);
-    Ok((!is_done).then_some(lock))
-}
-
-/// First come, first served: whoever waits inside the kernel stands in its queue, each one behind the other
-/// (fs/locks.c: `__locks_insert_block()`). Only who comes in the moment in which the lock passes on can be before
-/// somebody who waits.
-fn wait(path: PathBuf, patience: Duration) -> Result<Lock, LockError> {
-    let failed = |error| LockError::Open {
-        path: path.clone(),
-        error,
-    };
-    let start = Instant::now();
-    loop {
-        let file = open(&path).map_err(failed)?;
-        match within(patience.saturating_sub(start.elapsed()), file) {
-            Some(Ok(file)) if is_still(&file, &path) => return Ok(Lock { file, path }),
-            // Its last holder removed the file: the next one is another.
-            Some(Ok(_)) => {}
-            Some(Err(errno)) => return Err(failed(errno.into())),
-            None => {
-                let waited = start.elapsed();
-                return Err(LockError::Held { path, waited });
-            }
-        }
+    let path = Path::new(FILE);
+    let file = File::open(path).map_err(|error| failed(path, error))?;
+    match within(patience, file) {
+        Some(Ok(file)) => Ok(Lock { _file: file }),
+        Some(Err(errno)) => Err(failed(path, errno.into())),
+        None => Err(LockError::Held {
+            path: path.to_owned(),
+            waited: patience,
+        }),
     }
 }
 
-/// The lock on the file, if it is to be had in that time. A thread of its own waits, for nothing else ends a wait in
-/// the kernel; one that has waited in vain ends with the process, or gives the lock back at once.
-fn within(patience: Duration, file: File) -> Option<Result<Flock<File>, Errno>> {
+fn failed(path: &Path, error: io::Error) -> LockError {
+    LockError::Open {
+        path: path.to_owned(),
+        error,
+    }
+}
+
+/// An flock on the file, if it is to be had in that time. First come, first served: whoever waits inside the kernel
+/// stands in its queue, each one behind the other (fs/locks.c: `__locks_insert_block()`); only who comes in the moment
+/// in which the lock passes on can be before somebody who waits. A thread of its own waits, for nothing else ends a
+/// wait in the kernel; one that has waited in vain ends with the process, or gives the lock back at once.
+pub(super) fn within(patience: Duration, file: File) -> Option<Result<Flock<File>, Errno>> {
     let start = Instant::now();
     let file = match at_once(file) {
         Err(file) => file,
@@ -228,43 +134,6 @@ fn by_asking(patience: Duration, mut file: File) -> Option<Result<Flock<File>, E
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-        .open(path)
-}
-
-/// Is the file that is locked the one that others will find under its name?
-fn is_still(file: &File, path: &Path) -> bool {
-    match (file.metadata(), path.symlink_metadata()) {
-        (Ok(held), Ok(found)) => (held.dev(), held.ino()) == (found.dev(), found.ino()),
-        _ => false,
-    }
-}
-
-/// The directory, made if need be; nobody else may be able to put files there.
-fn secure(directory: &Path) -> Result<(), LockError> {
-    let open = |error| LockError::Open {
-        path: directory.to_owned(),
-        error,
-    };
-    match DirBuilder::new().mode(0o700).create(directory) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(open(error)),
-    }
-    let found = directory.symlink_metadata().map_err(open)?;
-    let ours = found.uid() == nix::unistd::geteuid().as_raw();
-    match found.is_dir() && ours && found.mode() & 0o022 == 0 {
-        true => Ok(()),
-        false => Err(LockError::Insecure(directory.to_owned())),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,13 +141,22 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
-    fn file(folder: &Folder) -> PathBuf {
-        folder.path().join("x.lock")
+    fn file(folder: &Folder) -> File {
+        let path = folder.path().join("x.lock");
+        let options = File::options().create(true).append(true).open(path);
+        options.expect("a file")
+    }
+
+    /// The lock, waited for for long.
+    fn taken(folder: &Folder) -> Flock<File> {
+        let got = within(PATIENCE, file(folder)).expect("in time");
+        got.expect("the lock")
     }
 
     /// Waits until so many wait for the lock of this file inside the kernel.
-    fn until_waiting(path: &Path, wanted: usize) {
-        let inode = format!(":{} ", path.metadata().expect("a file").ino());
+    fn until_waiting(folder: &Folder, wanted: usize) {
+        use std::os::unix::fs::MetadataExt;
+        let inode = format!(":{} ", file(folder).metadata().expect("a file").ino());
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_secs(60) {
             let locks = std::fs::read_to_string("/proc/locks").expect("the kernel's locks");
@@ -288,27 +166,26 @@ mod tests {
             }
             thread::yield_now();
         }
-        panic!("{wanted} do not wait for {}", path.display());
+        panic!("{wanted} never waited");
     }
 
     #[test]
     fn whoever_came_first_is_served_first() {
         const WAITERS: usize = 24;
-        let folder = Folder::of("turns");
-        let path = file(&folder);
-        let held = wait(path.clone(), PATIENCE).expect("a free lock");
+        let folder = Folder::of("queue");
+        let held = taken(&folder);
         let (served, order) = mpsc::channel();
         thread::scope(|scope| {
             for n in 0..WAITERS {
-                let (own, served) = (path.clone(), served.clone());
+                let (folder, served) = (&folder, served.clone());
                 scope.spawn(move || {
-                    let lock = wait(own, PATIENCE).expect("the lock");
+                    let lock = taken(folder);
                     served.send(n).expect("somebody who counts");
                     // Nobody new comes while it passes on.
                     thread::sleep(Duration::from_millis(2));
                     drop(lock);
                 });
-                until_waiting(&path, n + 1);
+                until_waiting(folder, n + 1);
             }
             drop(held);
         });
@@ -317,88 +194,27 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_in_vain_says_so_and_does_not_keep_the_lock() {
+    fn who_waits_in_vain_does_not_keep_the_lock() {
         let folder = Folder::of("in-vain");
-        let path = file(&folder);
-        let held = wait(path.clone(), PATIENCE).expect("a free lock");
-        let error = wait(path.clone(), Duration::from_millis(20)).expect_err("held");
-        assert!(matches!(error, LockError::Held { .. }), "{error}");
-        until_waiting(&path, 1);
+        let held = taken(&folder);
+        assert!(within(Duration::ZERO, file(&folder)).is_none());
+        assert!(within(Duration::from_millis(20), file(&folder)).is_none());
+        until_waiting(&folder, 1);
         drop(held);
         // The one in vain has had it for a moment.
-        wait(path.clone(), PATIENCE).expect("the lock");
+        taken(&folder);
     }
 
     #[test]
     fn where_no_thread_is_to_be_had_it_is_asked_for() {
         let folder = Folder::of("asked");
-        let path = file(&folder);
-        let held = wait(path.clone(), PATIENCE).expect("a free lock");
-        let again = || open(&path).expect("the file");
-        assert!(by_asking(Duration::from_millis(20), again()).is_none());
+        let held = taken(&folder);
+        assert!(by_asking(Duration::from_millis(20), file(&folder)).is_none());
         thread::scope(|scope| {
-            let asks = scope.spawn(|| by_asking(PATIENCE, again()));
+            let asks = scope.spawn(|| by_asking(PATIENCE, file(&folder)));
             drop(held);
             let got = asks.join().expect("no panic").expect("in time");
             got.expect("the lock");
         });
-    }
-
-    #[test]
-    fn a_file_that_its_holder_removes_is_no_lock_any_more() {
-        let folder = Folder::of("gone");
-        let path = file(&folder);
-        let held = wait(path.clone(), PATIENCE).expect("a free lock");
-        thread::scope(|scope| {
-            let waiter = scope.spawn(|| wait(path.clone(), PATIENCE).expect("the lock"));
-            until_waiting(&path, 1);
-            held.remove();
-            let lock = waiter.join().expect("no panic");
-            assert!(is_still(&lock.file, &path));
-        });
-    }
-
-    #[test]
-    fn what_one_holds_no_other_has() {
-        let folder = Folder::of("held");
-        let held = wait(file(&folder), PATIENCE).expect("free");
-        let other = wait(file(&folder), Duration::ZERO);
-        assert!(matches!(other, Err(LockError::Held { .. })), "{other:?}");
-        assert!(try_at(file(&folder)).is_none());
-        drop(held);
-        let only = try_at(file(&folder)).expect("free again");
-        assert!(try_at(file(&folder)).is_none());
-        drop(only);
-        wait(file(&folder), PATIENCE).expect("free in the end");
-    }
-
-    #[test]
-    fn a_file_that_is_another_ones_is_not_removed() {
-        let folder = Folder::of("removed");
-        let old = wait(file(&folder), PATIENCE).expect("free");
-        std::fs::remove_file(file(&folder)).expect("removed");
-        let new = wait(file(&folder), PATIENCE).expect("another file");
-        old.remove();
-        assert!(try_at(file(&folder)).is_none(), "two hold the lock");
-        new.remove();
-        assert!(!file(&folder).exists());
-    }
-
-    #[test]
-    fn what_somebody_has_asked_since_is_not_asked_again() {
-        let folder = Folder::of("turn");
-        let turn = |wanted| turn_at(file(&folder), wanted, PATIENCE).expect("free");
-        let wanted = SystemTime::now();
-        // The clock for files is late.
-        thread::sleep(Duration::from_millis(50));
-        let first = turn(wanted).expect("nobody has asked yet");
-        thread::scope(|scope| {
-            let waiting = scope.spawn(|| turn(wanted).is_some());
-            first.note().expect("noted");
-            drop(first);
-            let asks_again = waiting.join().expect("an end");
-            assert!(!asks_again);
-        });
-        assert!(turn(SystemTime::now()).is_some(), "it was wanted later");
     }
 }

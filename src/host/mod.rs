@@ -12,3 +12,4 @@ pub mod place;
 pub mod reach;
 pub mod second_lock;
 pub mod sweeper;
+pub mod turns;

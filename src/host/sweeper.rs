@@ -5,9 +5,10 @@
 //! the next action, and ends the sockets of connections whose time is over. If it is killed, these stay
 //! until their programs give them up; no packet reaches them meanwhile.
 
-use super::lock::{Lock, LockError, lock, try_sweeper};
+use super::lock::{Lock, LockError, lock};
 use super::observe::{Kernel, ObserveError, flow_of};
 use super::reach::{ReachError, reach};
+use super::turns;
 use crate::model::hash::Flow;
 use crate::model::phase::Phase;
 use crate::model::ruleset::Ruleset;
@@ -54,7 +55,7 @@ pub fn sweep_later() {
 
 fn sweep() {
     // One is enough: it sees what all of them would.
-    let Some(only) = try_sweeper() else {
+    let Some(only) = turns::try_sweeper() else {
         return;
     };
     let mut drained = Drained::default();
@@ -75,7 +76,7 @@ fn sweep() {
             // While the lock is held nobody adds anything that the next sweeper would not see.
             Ok(Passed { lock, rules, .. }) => {
                 only.remove();
-                return lock.end(&rules);
+                return turns::end(lock, &rules);
             }
             // It is tried again, but not for ever: the kernel has ended what can answer.
             Err(error) if Instant::now() < until => debug!("{error}"),

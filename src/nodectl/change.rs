@@ -11,6 +11,7 @@ use crate::host::observe::Kernel;
 use crate::host::place::{PlaceError, installed_place, place};
 use crate::host::reach::{Reached, reach};
 use crate::host::sweeper::sweep_later;
+use crate::host::turns;
 use crate::model::bucket::BucketSet;
 use crate::model::hash::Hasher;
 use crate::model::mac::Mac;
@@ -193,7 +194,7 @@ pub fn down(args: &Down) -> Result<Outcome, Failure> {
     if observed.ending {
         sweep_later();
     }
-    lock.end(&observed.rules);
+    turns::end(lock, &observed.rules);
     // Its rules may stay for a moment, without it.
     Ok(Outcome::gone(args.vip, !done.is_empty()))
 }

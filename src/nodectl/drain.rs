@@ -6,6 +6,7 @@ use super::outcome::Outcome;
 use super::{Context, DATA, Failure, LATER, look};
 use crate::host::lock::lock;
 use crate::host::sweeper::settle;
+use crate::host::turns;
 use crate::model::ruleset::Ruleset;
 use crate::plan::installed::phases_of;
 use std::io::{IsTerminal, Write};
@@ -97,7 +98,7 @@ fn settled(vip: IpAddr) -> Result<Ruleset, Failure> {
     }
     let lock = lock(PATIENCE)?;
     let settled = settle(&mut kernel)?;
-    lock.end(&settled.rules);
+    turns::end(lock, &settled.rules);
     match settled.failed {
         Some(error) => Err(error.into()),
         None => Ok(settled.rules),

@@ -133,7 +133,7 @@ fn a_failed_stop_is_fenced_and_its_connections_are_reset() -> Result<()> {
     let groups = rig.hold()?;
     rig.go_on(&groups)?;
     let node = rig.cluster.node(LOST)?;
-    let hold = "exec flock /run/clusterip/net-*.lock sleep 600";
+    let hold = "exec flock /proc/sys/net/ipv4/tcp_fastopen_key sleep 600";
     let _holder = node.spawn(&["sh", "-c", hold])?;
     let since = Instant::now();
     rig.cluster.standby(LOST)?;

@@ -61,3 +61,4 @@ mod sharing;
 mod tampering;
 mod transports;
 mod untrusted;
+mod without_run;

@@ -5,9 +5,10 @@
 //! the place. So one that is only checked, or that comes to its end after the reading, shifts the place, and what comes
 //! next has been listed before or is left out. Neither the generation nor a flag tells (nf_tables_api.c:
 //! `__nf_tables_dump_rules()`, `nf_tables_dump_chains()`; nft_set_hash.c: `nft_rhash_walk()`). It also goes on after a
-//! part that had everything, to see that there is nothing more. So chains and sets are counted; rules are asked for
-//! chain by chain, which most often is one part; what comes after a part that had room left only repeats it; and what
-//! is longer is read until it comes the same twice. Rules say which one they follow, too.
+//! part that had everything, to see that there is nothing more (an element that matches everything comes then). So
+//! chains and sets are counted; rules are asked for chain by chain, which most often is one part; after a first part
+//! that had room left, others only repeat; what is longer is read until it comes the same twice. Rules say which one
+//! they follow, and each counts once.
 //!
 //! What is left: `nf_tables_commit()` raises the generation some instructions before the rules change, and who reads
 //! both in between has the old rules by the new number.
@@ -81,7 +82,7 @@ impl NftSocket {
     pub fn generation(&mut self) -> Result<u32, NftError> {
         let request = |seq| Writer::message(GET_GEN, 0, libc::NLM_F_REQUEST as u16, seq);
         let mut generation = None;
-        self.ask(GENERATION, request, |_, kind, body| {
+        self.ask(GENERATION, request, |kind, body| {
             if kind == NEW_GEN {
                 generation = decode::generation(body);
             }
@@ -106,7 +107,7 @@ impl NftSocket {
                 .text(TABLE_NAME, TABLE)
         };
         let mut found = None;
-        let answer = self.ask("asking for our table", request, |_, kind, body| {
+        let answer = self.ask("asking for our table", request, |kind, body| {
             if kind == NEW_TABLE {
                 found = Some(decode::table(body));
             }
@@ -228,7 +229,7 @@ impl NftSocket {
         Err(NftError::Outdated)
     }
 
-    /// What of a list is ours, and whether it is surely all.
+    /// What of a list is ours, some of it perhaps twice, and whether it is surely all.
     fn read<L: IntoIterator<Item = T>, T>(
         &mut self,
         list: List<'_>,
@@ -241,20 +242,13 @@ impl NftSocket {
             let names = list.names.iter();
             names.fold(message, |message, (name, value)| message.text(*name, value))
         };
-        let (mut all, mut first) = (Vec::new(), 0);
-        let bytes = self.ask(list.what, request, |part, kind, body| {
+        let mut all = Vec::new();
+        let bytes = self.ask(list.what, request, |kind, body| {
             if kind == answer {
                 all.extend(decode(body));
-                if part == 0 {
-                    first = all.len();
-                }
             }
         })?;
-        let is_whole = bytes < ONE_PART;
-        if is_whole {
-            all.truncate(first);
-        }
-        Ok((all, is_whole))
+        Ok((all, bytes < ONE_PART))
     }
 }
 

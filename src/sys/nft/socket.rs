@@ -6,7 +6,7 @@ use super::encode;
 use super::wire::{SUBSYSTEM, Writer};
 use crate::model::change::Change;
 use crate::model::ruleset::Lifetime;
-use crate::sys::errno::{io_words, words};
+use crate::sys::errno::{io_words, passes, uninterrupted, words};
 use crate::sys::process::close_elsewhere;
 use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
@@ -54,7 +54,6 @@ impl NftError {
     /// Is it that the kernel lacks something that we need?
     pub fn is_missing_feature(&self) -> bool {
         match self {
-            NftError::Open(_) => true,
             error if error.is_absent() => true,
             NftError::Refused { errno, .. } => [libc::ENOENT, libc::EOPNOTSUPP].contains(errno),
             _ => false,
@@ -73,6 +72,17 @@ impl NftError {
                 what == &GENERATION.replace("ing ", " ") && *errno == libc::EINVAL
             }
             _ => false,
+        }
+    }
+
+    /// Is it that something was lacking at that moment, or that others were faster?
+    pub fn passes(&self) -> bool {
+        match self {
+            NftError::Open(error) | NftError::Broken { error, .. } => {
+                error.raw_os_error().is_some_and(passes)
+            }
+            NftError::Refused { errno, .. } => passes(*errno),
+            NftError::Outdated | NftError::Restless(_) | NftError::Unanswered(_) => true,
         }
     }
 
@@ -158,7 +168,7 @@ impl NftSocket {
     /// Makes all of the changes or none. `generation` is that of the snapshot they were made for;
     /// on success the generation after the transaction is returned.
     pub fn apply(&mut self, changes: &[Change], generation: u32) -> Result<u32, NftError> {
-        self.send(&encode::transaction(changes, generation))?;
+        self.send(&encode::transaction(changes, Some(generation)))?;
         let next = generation.wrapping_add(1);
         // What packets change too may be there already, and a transaction of nothing raises nothing.
         if !changes.iter().all(is_perhaps_nothing) {
@@ -172,11 +182,24 @@ impl NftSocket {
 
     /// Has the kernel check the changes, and keeps none of them: a batch without its end is undone.
     pub fn check(&mut self, changes: &[Change], generation: u32) -> Result<(), NftError> {
-        self.send(&encode::transaction(changes, generation).without_end())
+        self.send(&encode::transaction(changes, Some(generation)).without_end())
+    }
+
+    /// Deletes elements, whatever the rules are by now: those that are there. Each is a transaction of its own, for
+    /// the kernel refuses one with anything that is not.
+    pub fn delete_unseen(&mut self, deletions: &[Change]) -> Result<(), NftError> {
+        for deletion in deletions {
+            match self.send(&encode::transaction(std::slice::from_ref(deletion), None)) {
+                Err(NftError::Refused { errno, .. }) if errno == libc::ENOENT => {}
+                Err(NftError::Outdated) => {}
+                deleted => deleted?,
+            }
+        }
+        Ok(())
     }
 
     fn send(&mut self, transaction: &encode::Transaction) -> Result<(), NftError> {
-        let sent = self.socket.send(&transaction.bytes);
+        let sent = uninterrupted(|| self.socket.send(&transaction.bytes));
         sent.map_err(|error| NftError::Broken {
             what: "changing rules",
             error,
@@ -229,21 +252,22 @@ impl NftSocket {
         }
     }
 
-    /// Sends a request and hands each answer to `each`, with the number of the part in which it came, until the answer
-    /// is complete. Says how many bytes the first part had.
+    /// Sends a request and hands each answer to `each`, until the answer is complete. Says how many bytes its first
+    /// part had.
     pub(super) fn ask(
         &mut self,
         what: &'static str,
         request: impl Fn(u32) -> Writer,
-        mut each: impl FnMut(usize, u8, &[u8]),
+        mut each: impl FnMut(u8, &[u8]),
     ) -> Result<usize, NftError> {
         let broken = |error| NftError::Broken { what, error };
         self.seq = self.seq.wrapping_add(1).max(1);
         let seq = self.seq;
-        let sent = self.socket.send(&request(seq).finish());
+        let request = request(seq).finish();
+        let sent = uninterrupted(|| self.socket.send(&request));
         sent.map_err(broken)?;
         let mut interrupted = false;
-        let (mut part, mut bytes) = (0, 0);
+        let (mut is_first, mut bytes) = (true, 0);
         loop {
             let fd = self.socket.as_raw_fd();
             let len = match recv(fd, &mut self.buffer, MsgFlags::empty()) {
@@ -251,12 +275,12 @@ impl NftSocket {
                 Err(nix::errno::Errno::EINTR) => continue,
                 Err(errno) => return Err(broken(errno.into())),
             };
-            let mut is_part = false;
+            let mut is_ours = false;
             for message in messages(&self.buffer[..len]) {
                 if message.seq != seq {
                     continue;
                 }
-                is_part = true;
+                is_ours = true;
                 interrupted |= message.flags & libc::NLM_F_DUMP_INTR as u16 != 0;
                 let refused = |errno| NftError::Refused {
                     what: what.replace("ing ", " "),
@@ -275,11 +299,11 @@ impl NftSocket {
                     },
                     kind if (kind >> 8) as u8 == SUBSYSTEM => {
                         // After the header comes a struct nfgenmsg of four bytes.
-                        if part == 0 {
+                        if is_first {
                             bytes += message.payload.len();
                         }
                         let body = message.payload.get(4..).unwrap_or_default();
-                        each(part, kind as u8, body);
+                        each(kind as u8, body);
                         if message.flags & libc::NLM_F_MULTI as u16 == 0 {
                             return Ok(bytes);
                         }
@@ -287,7 +311,7 @@ impl NftSocket {
                     _ => {}
                 }
             }
-            part += usize::from(is_part);
+            is_first &= !is_ours;
         }
     }
 }

@@ -6,6 +6,7 @@
 use super::adoption;
 use super::environment::Environment;
 use super::exit::{Code, Failure};
+use super::insist::{PATIENCE, insist, left};
 use super::newest;
 use super::parameters::{Essentials, Parameters};
 use super::prepare::{await_carrier, described_if_known, prepared};
@@ -18,18 +19,22 @@ use crate::host::reach::{ReachError, Reached, reach};
 use crate::host::sweeper::sweep_later;
 use crate::host::turns;
 use crate::model::bucket::{BucketCount, BucketSet};
+use crate::model::phase::Phase;
 use crate::model::untrusted::Untrusted;
 use crate::model::vip::Vip;
+use crate::plan::going::deletions;
 use crate::plan::installed::{Installed, find, phases_of};
 use crate::plan::steps::{Intent, Refusal, Step, steps};
+use crate::sys::errno::passes;
 use crate::sys::netns::{self, Home, NetnsError};
-use crate::sys::nft::NftError;
+use crate::sys::nft::{NftError, NftSocket};
 use crate::sys::process::has_cap_net_admin;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
-/// How long an action waits for others when Pacemaker does not say how long it may take.
-const PATIENCE: Duration = Duration::from_secs(18);
+/// A stop that has tried in vain for this part of its time no longer looks.
+const LATE: u32 = 4;
 
 /// A stop that has less time left than this does not list connections, which takes milliseconds, or
 /// for a hundred thousand of them a second.
@@ -49,23 +54,29 @@ pub fn enter_namespace(name: Option<&Untrusted>) -> Result<Option<Home>, NetnsEr
 /// The action `start`.
 pub fn start(env: &Environment) -> Result<(), Failure> {
     let parameters = Parameters::read(env)?;
+    insist(env, || start_once(env, &parameters))
+}
+
+fn start_once(env: &Environment, parameters: &Parameters) -> Result<(), Failure> {
     let instance = parameters.instance(env)?;
     privileged("start")?;
-    let home = enter_namespace(parameters.network_namespace.as_ref())
-        .map_err(|error| Failure::new(Code::Installed, error))?;
+    let home = enter_namespace(parameters.network_namespace.as_ref()).map_err(|error| {
+        let passes = error.errno().is_some_and(passes);
+        Failure::new(Code::Installed, error).passing(passes)
+    })?;
     let mut kernel = Kernel::open()?;
-    let vip = prepared(&mut kernel, &parameters, instance.buckets)?;
+    let vip = prepared(&mut kernel, parameters, instance.buckets)?;
     let intent = Intent::Take {
         vip: vip.clone(),
         buckets: BucketSet::one(instance.bucket),
         adopt_ms: Some(1000 * u64::from(parameters.drain_s)),
     };
-    let Reached { done, observed } = take(env, &mut kernel, &intent, &parameters)?;
+    let Reached { done, observed } = take(env, &mut kernel, &intent, parameters)?;
     if observed.ending {
         sweep_later();
     }
-    let moved = done.iter().any(|step| matches!(step, Step::Rules(_)));
-    if moved && parameters.drain_s > 0 {
+    let phase = phases_of(&observed.rules, vip.address).of(instance.bucket);
+    if phase == Phase::Adopting {
         let question = adoption::Question {
             env,
             home: home.as_ref(),
@@ -81,12 +92,12 @@ pub fn start(env: &Environment) -> Result<(), Failure> {
             "{} is up on {} with the cluster MAC {}",
             vip.address, vip.nic, vip.mac
         );
-        warn_of_configuration(env, &parameters);
+        warn_of_configuration(env, parameters);
         warn_of(cautions(&mut kernel, &observed, &vip));
     }
     if done.iter().any(|step| matches!(step, Step::SetUp(_))) {
         info!("{} was down and has been set up", vip.nic);
-        await_carrier(env, &mut kernel, &parameters, &vip)?;
+        await_carrier(env, &mut kernel, parameters, &vip)?;
     }
     if !done.is_empty() {
         info!(
@@ -132,19 +143,51 @@ pub fn stop(env: &Environment) -> Result<(), Failure> {
         warn!("nothing to stop: outside of a globally unique clone nothing is ever started");
         return Ok(());
     };
-    let stopped = match enter_namespace(essentials.network_namespace.as_ref()) {
-        Err(error) if error.is_gone() => {
-            warn!("nothing to stop: {error}");
-            return Ok(());
+    insist(env, || {
+        match enter_namespace(essentials.network_namespace.as_ref()) {
+            Err(error) if error.is_gone() => {
+                warn!("nothing to stop: {error}");
+                return Ok(());
+            }
+            Err(error) => return Err(Failure::new(Code::Generic, error).passing(true)),
+            Ok(_) => {}
         }
-        Err(error) => Err(Failure::new(Code::Generic, error)),
-        Ok(_) => stop_here(env, &essentials, number),
-    };
-    // Codes that mean "not here" or "not anywhere" would be taken for a failed stop all the same.
-    stopped.map_err(|failure| match failure.code {
-        Code::Permission => failure,
-        _ => Failure::new(Code::Generic, failure.reason),
+        match stop_here(env, &essentials, number) {
+            Err(failure) if failure.code == Code::Permission => Err(failure),
+            Err(failure) if is_late(env) => cut_unseen(essentials.ip, number, failure),
+            // Codes that mean "not here" or "not anywhere" would be taken for a failed stop all the same.
+            Err(failure) => Err(Failure::new(Code::Generic, failure.reason).passing(true)),
+            Ok(()) => Ok(()),
+        }
     })
+}
+
+/// Has a stop tried in vain for so long that it no longer wants to know how things stand?
+fn is_late(env: &Environment) -> bool {
+    env.passed() > env.timeout().unwrap_or(PATIENCE) / LATE
+}
+
+/// The last way of a stop, without a look and without the lock: the kernel no longer has the bucket for this node's, so
+/// nothing of it is answered. What is left of the VIP answers nothing and is swept.
+fn cut_unseen(ip: IpAddr, number: u32, why: Failure) -> Result<(), Failure> {
+    let Ok(bucket) = u16::try_from(number) else {
+        return Err(why);
+    };
+    let cut = NftSocket::open().and_then(|mut nft| nft.delete_unseen(&deletions(ip, bucket)));
+    match cut {
+        Ok(()) => {
+            warn!(
+                "the connections of bucket {number} of {ip} are cut: {}",
+                why.reason
+            );
+            sweep_later();
+            Ok(())
+        }
+        Err(error) => {
+            warn!("{error}");
+            Err(why.passing(true))
+        }
+    }
 }
 
 /// Stops the instance in the namespace that was entered.
@@ -165,7 +208,6 @@ fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<
     };
     // An instance with a number beyond all buckets is an orphan that owns none.
     let buckets = u16::try_from(number).map(BucketSet::one);
-    let begin = Instant::now();
     let leave = |drain_ms| Intent::Leave {
         address: ip,
         buckets: Some(buckets.clone().unwrap_or_default()),
@@ -198,8 +240,13 @@ fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<
         }
         lock => lock?,
     };
-    let time = (env.timeout(), begin.elapsed());
-    let reached = drain_or_cut(drain_ms, time, &format!("bucket {number} of {ip}"), |ms| {
+    let may_list = may_list(env.timeout(), env.passed());
+    let bucket = format!("bucket {number} of {ip}");
+    let reached = drain_or_cut(drain_ms, may_list, &bucket, |ms| {
+        // A list that was not read to its end has the old socket.
+        if ms != drain_ms {
+            kernel = Kernel::open()?;
+        }
         reach(&mut kernel, &leave(ms), manners)
     });
     let Reached { done, observed } = reached?;
@@ -223,25 +270,28 @@ fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<
     Ok(())
 }
 
-/// Has a bucket leave, and lets its connections stay if they may, and if there is time to list them: of the
-/// action's time-out and what has passed of it. Where that fails they are cut, for connections are worth no
-/// fencing.
+/// Is there time to list connections: of the action's time-out and what has passed of it?
+fn may_list(timeout: Option<Duration>, passed: Duration) -> bool {
+    timeout.is_none_or(|timeout| passed + TO_LIST <= timeout)
+}
+
+/// Has a bucket leave, and lets its connections stay if they may, and if there is time to list them. Where that fails
+/// they are cut, for connections are worth no fencing.
 fn drain_or_cut<T, E: std::fmt::Display>(
     drain_ms: u64,
-    (timeout, passed): (Option<Duration>, Duration),
+    may_list: bool,
     bucket: &str,
     mut leave: impl FnMut(u64) -> Result<T, E>,
 ) -> Result<T, E> {
     if drain_ms == 0 {
         return leave(0);
     }
-    let why = if timeout.is_some_and(|timeout| passed + TO_LIST > timeout) {
-        "others held the lock too long".to_owned()
-    } else {
-        match leave(drain_ms) {
+    let why = match may_list {
+        false => "others held the lock too long".to_owned(),
+        true => match leave(drain_ms) {
             Err(error) => error.to_string(),
             left => return left,
-        }
+        },
     };
     warn!("the connections of {bucket} are cut: {why}");
     leave(0)
@@ -353,16 +403,15 @@ fn privileged(action: &str) -> Result<(), Failure> {
             Code::Permission,
             format!("{action} needs the capability CAP_NET_ADMIN; run it as root"),
         )),
-        Err(error) => Err(Failure::new(Code::Generic, error)),
+        Err(error) => Err(Failure::new(Code::Generic, error).passing(true)),
     }
 }
 
 fn locked(env: &Environment) -> Result<crate::host::lock::Lock, Failure> {
-    // A second before Pacemaker gives up, so that it is told why.
-    let patience = env.timeout().map_or(PATIENCE, |timeout| {
-        timeout.saturating_sub(Duration::from_secs(1))
-    });
-    lock(patience).map_err(|error| Failure::new(Code::Generic, error))
+    lock(left(env)).map_err(|error| {
+        let passes = error.passes();
+        Failure::new(Code::Generic, error).passing(passes)
+    })
 }
 
 fn of_nft(error: &NftError) -> Failure {
@@ -383,20 +432,22 @@ fn of_nft(error: &NftError) -> Failure {
 
 impl From<ObserveError> for Failure {
     fn from(error: ObserveError) -> Self {
-        match &error {
+        let failure = match &error {
             ObserveError::Nft(nft) => of_nft(nft),
-            _ => Failure::new(Code::Generic, error),
-        }
+            _ => Failure::new(Code::Generic, &error),
+        };
+        failure.passing(error.passes())
     }
 }
 
 impl From<ReachError> for Failure {
     fn from(error: ReachError) -> Self {
-        match &error {
+        let passes = error.passes();
+        let failure = match &error {
             ReachError::Observe(ObserveError::Nft(nft)) => of_nft(nft),
             ReachError::Failed(errors) => match errors.as_slice() {
                 [crate::host::apply::StepError::Nft(nft)] => of_nft(nft),
-                _ => Failure::new(Code::Generic, error),
+                _ => Failure::new(Code::Generic, &error),
             },
             ReachError::Refused(refusal) => {
                 let code = match refusal {
@@ -411,8 +462,9 @@ impl From<ReachError> for Failure {
                 };
                 Failure::new(code, refusal)
             }
-            _ => Failure::new(Code::Generic, error),
-        }
+            _ => Failure::new(Code::Generic, &error),
+        };
+        failure.passing(passes)
     }
 }
 
@@ -432,7 +484,7 @@ mod tests {
         let mut tried = Vec::new();
         let stopped = drain_or_cut(
             drain_ms,
-            (timeout_s.map(s), s(passed_s)),
+            may_list(timeout_s.map(s), s(passed_s)),
             "bucket 3",
             |ms| {
                 tried.push(ms);

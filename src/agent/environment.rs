@@ -5,16 +5,22 @@
 
 use crate::model::untrusted::Untrusted;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// The environment of an action.
-#[derive(Debug, Clone, Default)]
-pub struct Environment(BTreeMap<String, String>);
+/// The environment of an action, and when it began.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    variables: BTreeMap<String, String>,
+    begun: Instant,
+}
 
 impl Environment {
     /// Of these variables.
     pub fn new(variables: impl IntoIterator<Item = (String, String)>) -> Self {
-        Environment(variables.into_iter().collect())
+        Environment {
+            variables: variables.into_iter().collect(),
+            begun: Instant::now(),
+        }
     }
 
     /// The environment of this process; a variable that is no text is as if it were not set.
@@ -25,7 +31,7 @@ impl Environment {
     }
 
     fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.variables.get(name).map(String::as_str)
     }
 
     /// A parameter; one that is empty is not set.
@@ -99,6 +105,11 @@ impl Environment {
     pub fn timeout(&self) -> Option<Duration> {
         let milliseconds = self.meta("timeout")?.parse().ok()?;
         Some(Duration::from_millis(milliseconds))
+    }
+
+    /// How long it has taken already.
+    pub fn passed(&self) -> Duration {
+        self.begun.elapsed()
     }
 
     /// Does the cluster log at debug level?

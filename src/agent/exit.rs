@@ -30,6 +30,8 @@ pub struct Failure {
     /// What went wrong and what to do, in one line; Pacemaker shows it as the exit reason. Empty where there is
     /// nothing to say (a probe that finds nothing).
     pub reason: String,
+    /// May it succeed a moment later, with nothing else done?
+    pub passes: bool,
 }
 
 /// What Pacemaker keeps of an exit reason, in bytes; `crm_mon` shows no more.
@@ -41,7 +43,13 @@ impl Failure {
         Failure {
             code,
             reason: in_one_line(&reason.to_string()),
+            passes: false,
         }
+    }
+
+    /// The same, and whether it may succeed a moment later.
+    pub fn passing(self, passes: bool) -> Self {
+        Failure { passes, ..self }
     }
 
     /// The reason as Pacemaker shows it: cut after a word, with an ellipsis, if it is too long.

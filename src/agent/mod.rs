@@ -8,6 +8,7 @@ pub mod adoption;
 pub mod environment;
 pub mod exit;
 pub mod gate;
+mod insist;
 pub mod metadata;
 pub mod monitor;
 pub mod newest;

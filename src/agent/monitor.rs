@@ -10,6 +10,7 @@ use super::actions::enter_namespace;
 use super::adoption;
 use super::environment::Environment;
 use super::exit::{Code, Failure};
+use super::insist::insist;
 use super::parameters::{Essentials, Parameters};
 use super::resolve::describe;
 use crate::host::apply::Manners;
@@ -38,6 +39,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The action `monitor`, and the probe.
 pub fn monitor(env: &Environment) -> Result<(), Failure> {
+    insist(env, || monitor_once(env))
+}
+
+fn monitor_once(env: &Environment) -> Result<(), Failure> {
     let (Some(essentials), Some(number)) = (Essentials::read(env), env.instance()) else {
         // Without an address or a number nothing is ever started.
         return Err(Failure::not_running());
@@ -50,7 +55,7 @@ pub fn monitor(env: &Environment) -> Result<(), Failure> {
     let absent = |error: &ObserveError| matches!(error, ObserveError::Nft(nft) if nft.is_absent());
     let mut kernel = match Kernel::open() {
         Err(error) if absent(&error) => return Err(Failure::not_running()),
-        kernel => kernel.map_err(|error| generic(&error))?,
+        kernel => kernel.map_err(|error| generic(&error).passing(error.passes()))?,
     };
     let looked = kernel.nic_of(essentials.nic.as_ref()).and_then(|nic| {
         let (observed, _) = kernel.observe(nic.as_ref(), Some(essentials.ip))?;
@@ -59,7 +64,7 @@ pub fn monitor(env: &Environment) -> Result<(), Failure> {
     let (nic, mut observed) = match looked {
         // Without nf_tables nothing can have been started.
         Err(error) if absent(&error) => return Err(Failure::not_running()),
-        looked => looked.map_err(|error| generic(&error))?,
+        looked => looked.map_err(|error| generic(&error).passing(error.passes()))?,
     };
     if !env.is_probe() {
         if let Some(mended) = with_route(env, &mut kernel, essentials.ip, &observed) {

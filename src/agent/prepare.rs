@@ -51,8 +51,10 @@ pub(super) fn prepared(
     let place = place(&mut kernel.route, ip, nic, prefix, installed.as_ref())?;
     let vip = describe(parameters, place, buckets)?;
     require_link(kernel, parameters, &vip)?;
-    second_lock::ready(&vip)
-        .map_err(|error| Failure::new(Code::Installed, StepError::Lock(error)))?;
+    second_lock::ready(&vip).map_err(|error| {
+        let error = StepError::Lock(error);
+        Failure::new(Code::Installed, &error).passing(error.passes())
+    })?;
     Ok(vip)
 }
 

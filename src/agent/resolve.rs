@@ -40,6 +40,7 @@ pub fn describe(
 
 impl From<PlaceError> for Failure {
     fn from(error: PlaceError) -> Self {
-        Failure::new(Code::Installed, error)
+        let passes = matches!(&error, PlaceError::Route(route) if route.passes());
+        Failure::new(Code::Installed, error).passing(passes)
     }
 }

@@ -10,6 +10,7 @@ use crate::model::vip::{Nic, longest_prefix};
 use crate::plan::addressing::{ROUTE_METRIC, ROUTE_PROTOCOL};
 use crate::plan::steps::Step;
 use crate::sys::connections::{Connection, abort};
+use crate::sys::errno::passes;
 use crate::sys::mcast::{self, McastError};
 use crate::sys::nft::NftError;
 use crate::sys::route::{Family, NewAddress, NewRoute, RouteError, lost_with};
@@ -53,6 +54,22 @@ pub enum StepError {
     /// The interface vanished between looking and doing.
     #[error("the interface {0} has just vanished; try again when it is there")]
     Vanished(Nic),
+}
+
+impl StepError {
+    /// Is it that something was lacking at that moment, or that others were faster?
+    pub fn passes(&self) -> bool {
+        let by_number = |errno: Option<i32>| errno.is_some_and(passes);
+        match self {
+            StepError::Nft(error) => error.passes(),
+            StepError::Route(error) => error.passes(),
+            StepError::Mcast(error) => by_number(error.errno()),
+            StepError::Lock(error) | StepError::Sysctl(error) => by_number(error.errno()),
+            StepError::Disagreement(Disagreement::Packet(error)) => by_number(error.errno()),
+            StepError::Disagreement(Disagreement::Answered { .. }) => false,
+            StepError::Vanished(_) => true,
+        }
+    }
 }
 
 /// Does a step. `generation` is that of the rules; it is kept up to date.

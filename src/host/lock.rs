@@ -6,15 +6,15 @@
 //! nor written here. So a stop needs no file system that is there, has room and can be written to; and nothing stays.
 //! (Two mounts of /proc have two such files: who is in another container with the same network is not locked out.)
 
+use crate::sys::alarm::Alarm;
+use crate::sys::errno::passes;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::File;
 use std::io;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::thread;
 use std::time::{Duration, Instant};
-use tracing::debug;
 
 /// What is locked.
 const FILE: &str = "/proc/sys/net/ipv4/tcp_fastopen_key";
@@ -22,7 +22,33 @@ const FILE: &str = "/proc/sys/net/ipv4/tcp_fastopen_key";
 /// The lock; it ends with the value, and with the process in any case.
 #[derive(Debug)]
 pub struct Lock {
-    _file: Flock<File>,
+    _file: Exclusive,
+}
+
+/// An open file with an flock, which ends with it.
+#[derive(Debug)]
+pub(super) struct Exclusive(Option<Flock<File>>);
+
+impl Deref for Exclusive {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for Exclusive {
+    /// Nix panics where unlocking fails, and a signal is enough for that.
+    fn drop(&mut self) {
+        let mut locked = self.0.take();
+        while let Some(file) = locked {
+            locked = match file.unlock() {
+                Err((again, Errno::EINTR)) => Some(again),
+                Err((again, _)) => return std::mem::forget(again),
+                Ok(_) => None,
+            };
+        }
+    }
 }
 
 /// Why there is no lock.
@@ -51,6 +77,16 @@ pub enum LockError {
     },
 }
 
+impl LockError {
+    /// Is it that something was lacking at that moment?
+    pub fn passes(&self) -> bool {
+        match self {
+            LockError::Open { error, .. } => error.raw_os_error().is_some_and(passes),
+            LockError::Held { .. } => false,
+        }
+    }
+}
+
 /// Waits for the lock of this thread's network namespace, at most as long as `patience`.
 ///
 /// # Errors
@@ -77,9 +113,8 @@ fn failed(path: &Path, error: io::Error) -> LockError {
 
 /// An flock on the file, if it is to be had in that time. First come, first served: whoever waits inside the kernel
 /// stands in its queue, each one behind the other (fs/locks.c: `__locks_insert_block()`); only who comes in the moment
-/// in which the lock passes on can be before somebody who waits. A thread of its own waits, for nothing else ends a
-/// wait in the kernel; one that has waited in vain ends with the process, or gives the lock back at once.
-pub(super) fn within(patience: Duration, file: File) -> Option<Result<Flock<File>, Errno>> {
+/// in which the lock passes on can be before somebody who waits.
+pub(super) fn within(patience: Duration, file: File) -> Option<Result<Exclusive, Errno>> {
     let start = Instant::now();
     let file = match at_once(file) {
         Err(file) => file,
@@ -88,39 +123,34 @@ pub(super) fn within(patience: Duration, file: File) -> Option<Result<Flock<File
     if patience.is_zero() {
         return None;
     }
-    let (give, given) = mpsc::sync_channel::<File>(1);
-    let (got, gets) = mpsc::sync_channel(0);
-    let waits = move || {
-        let Ok(mut file) = given.recv() else {
-            return;
-        };
-        loop {
-            match Flock::lock(file, FlockArg::LockExclusive) {
-                Err((again, Errno::EINTR)) => file = again,
-                // Nobody may want it any more.
-                ended => return drop(got.send(ended.map_err(|(_, errno)| errno))),
-            }
-        }
+    let Ok(_alarm) = Alarm::after(patience) else {
+        return by_asking(patience, file);
     };
-    if let Err(error) = thread::Builder::new().spawn(waits) {
-        debug!("no thread to wait for a lock: {error}");
-        return by_asking(patience.saturating_sub(start.elapsed()), file);
+    let mut file = file;
+    loop {
+        file = match Flock::lock(file, FlockArg::LockExclusive) {
+            Err((_, Errno::EINTR)) if start.elapsed() >= patience => return None,
+            Err((again, Errno::EINTR)) => again,
+            ended => return Some(exclusive(ended)),
+        };
     }
-    // It waits for nothing else.
-    let _ = give.send(file);
-    gets.recv_timeout(patience).ok()
 }
 
 /// The lock, or what is wrong with it, or the file if somebody else has it.
-fn at_once(file: File) -> Result<Result<Flock<File>, Errno>, File> {
+fn at_once(file: File) -> Result<Result<Exclusive, Errno>, File> {
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Err((file, Errno::EWOULDBLOCK | Errno::EINTR)) => Err(file),
-        ended => Ok(ended.map_err(|(_, errno)| errno)),
+        ended => Ok(exclusive(ended)),
     }
 }
 
-/// The same where no thread is to be had, as in a control group that is full: others may be first again and again.
-fn by_asking(patience: Duration, mut file: File) -> Option<Result<Flock<File>, Errno>> {
+fn exclusive(locked: Result<Flock<File>, (File, Errno)>) -> Result<Exclusive, Errno> {
+    let locked = locked.map_err(|(_, errno)| errno)?;
+    Ok(Exclusive(Some(locked)))
+}
+
+/// The same where no timer is to be had: others may be first again and again.
+fn by_asking(patience: Duration, mut file: File) -> Option<Result<Exclusive, Errno>> {
     let start = Instant::now();
     loop {
         file = match at_once(file) {
@@ -130,7 +160,7 @@ fn by_asking(patience: Duration, mut file: File) -> Option<Result<Flock<File>, E
         if start.elapsed() >= patience {
             return None;
         }
-        thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -138,6 +168,8 @@ fn by_asking(patience: Duration, mut file: File) -> Option<Result<Flock<File>, E
 mod tests {
     use super::*;
     use crate::sys::folder::Folder;
+    use std::sync::mpsc;
+    use std::thread;
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -148,7 +180,7 @@ mod tests {
     }
 
     /// The lock, waited for for long.
-    fn taken(folder: &Folder) -> Flock<File> {
+    fn taken(folder: &Folder) -> Exclusive {
         let got = within(PATIENCE, file(folder)).expect("in time");
         got.expect("the lock")
     }
@@ -199,14 +231,13 @@ mod tests {
         let held = taken(&folder);
         assert!(within(Duration::ZERO, file(&folder)).is_none());
         assert!(within(Duration::from_millis(20), file(&folder)).is_none());
-        until_waiting(&folder, 1);
+        until_waiting(&folder, 0);
         drop(held);
-        // The one in vain has had it for a moment.
         taken(&folder);
     }
 
     #[test]
-    fn where_no_thread_is_to_be_had_it_is_asked_for() {
+    fn where_no_timer_is_to_be_had_it_is_asked_for() {
         let folder = Folder::of("asked");
         let held = taken(&folder);
         assert!(by_asking(Duration::from_millis(20), file(&folder)).is_none());

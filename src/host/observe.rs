@@ -12,6 +12,7 @@ use crate::plan::installed::{addresses, find, installed};
 use crate::plan::leaving::flow_of_bytes;
 use crate::plan::names::flows_set;
 use crate::sys::connections::{self, ConnectionsError};
+use crate::sys::errno::passes;
 use crate::sys::mcast::{self, McastError};
 use crate::sys::nft::{NftError, NftSocket};
 use crate::sys::route::{
@@ -39,6 +40,20 @@ pub enum ObserveError {
     /// TCP connections.
     #[error(transparent)]
     Connections(#[from] ConnectionsError),
+}
+
+impl ObserveError {
+    /// Is it that something was lacking at that moment, or that others were faster?
+    pub fn passes(&self) -> bool {
+        let by_number = |errno: Option<i32>| errno.is_some_and(passes);
+        match self {
+            ObserveError::Nft(error) => error.passes(),
+            ObserveError::Route(error) => error.passes(),
+            ObserveError::Mcast(error) => by_number(error.errno()),
+            ObserveError::Sysctl(error) => by_number(error.errno()),
+            ObserveError::Connections(error) => by_number(error.source.raw_os_error()),
+        }
+    }
 }
 
 /// The sockets through which the host is looked at and changed.

@@ -43,6 +43,16 @@ pub enum ReachError {
 }
 
 impl ReachError {
+    /// Is it that something was lacking at that moment, or that others were faster?
+    pub fn passes(&self) -> bool {
+        match self {
+            ReachError::Refused(_) => false,
+            ReachError::Observe(error) => error.passes(),
+            ReachError::Failed(errors) => errors.iter().all(StepError::passes),
+            ReachError::Restless(_) => true,
+        }
+    }
+
     /// Is it that somebody shares the VIP under another description? He may be just leaving.
     pub fn is_disagreement(&self) -> bool {
         let disagrees = |error: &StepError| {

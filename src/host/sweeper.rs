@@ -166,7 +166,8 @@ pub fn settle(kernel: &mut Kernel) -> Result<Settled, ObserveError> {
         failed: None,
     };
     for Installed { vip, phases } in vips {
-        if !phases.needs_leaving_rules() && !phases.needs_adopting_rules() {
+        // Without a bucket it is what a stop left that could not look.
+        if !phases.needs_leaving_rules() && !phases.needs_adopting_rules() && !phases.is_idle() {
             continue;
         }
         let address = vip.address;

@@ -4,10 +4,9 @@
 //! the next monitor. A file is no state: its meaning is that somebody holds an flock on it, and at most when somebody
 //! did last.
 
-use super::lock::{Lock, within};
+use super::lock::{Exclusive, Lock, within};
 use crate::model::ruleset::Ruleset;
 use crate::sys::netns;
-use nix::fcntl::Flock;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::net::IpAddr;
@@ -27,7 +26,7 @@ const OLD: Duration = Duration::from_secs(3600);
 /// A turn, or the right to sweep; it ends with the value, and with the process in any case.
 #[derive(Debug)]
 pub struct Turn {
-    file: Flock<File>,
+    file: Exclusive,
     path: PathBuf,
 }
 

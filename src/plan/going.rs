@@ -388,15 +388,29 @@ fn unlocking(observed: &Observed, address: IpAddr, nic: &Nic) -> Vec<Step> {
         .collect()
 }
 
-/// The rules as they were found, but without these buckets, whatever their phases.
-fn without_buckets(rules: &Ruleset, address: IpAddr, buckets: Option<&BucketSet>) -> Ruleset {
-    let mut rules = rules.clone();
-    let maps = [
+/// Where it stands that a bucket is this node's, whatever its phase.
+fn maps(address: IpAddr) -> [(Family, String); 3] {
+    [
         (Family::Netdev, buckets_map(address)),
         (Family::Netdev, leaving_map(address)),
         (adopting::family(address), adopting_set(address)),
-    ];
-    for (family, name) in maps {
+    ]
+}
+
+/// What makes a bucket foreign, whatever the rules are: each deletion may find nothing.
+pub fn deletions(address: IpAddr, bucket: u16) -> Vec<Change> {
+    let of = |(family, name)| {
+        let gone = BTreeMap::from([(bucket_key(bucket), Element::new(Target::None))]);
+        // Only the key counts for a deletion.
+        Change::DeleteElements(family, name, flows_spec(address), gone)
+    };
+    maps(address).into_iter().map(of).collect()
+}
+
+/// The rules as they were found, but without these buckets, whatever their phases.
+fn without_buckets(rules: &Ruleset, address: IpAddr, buckets: Option<&BucketSet>) -> Ruleset {
+    let mut rules = rules.clone();
+    for (family, name) in maps(address) {
         let table = rules.get_mut(&family);
         let Some(map) = table.and_then(|table| table.sets.get_mut(&name)) else {
             continue;

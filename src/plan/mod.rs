@@ -10,7 +10,7 @@ pub mod diff;
 pub mod explain;
 pub mod features;
 mod fragment_words;
-mod going;
+pub mod going;
 pub mod guard;
 pub mod health;
 mod ingress;

@@ -293,7 +293,7 @@ fn dump(protocol: isize, request: &[u8], mut each: impl FnMut(&[u8])) -> io::Res
     let mut socket = Socket::new(protocol)?;
     setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(PATIENCE_S)).map_err(io::Error::from)?;
     socket.bind_auto()?;
-    socket.send(request, 0)?;
+    errno::uninterrupted(|| socket.send(request, 0))?;
     let mut buffer = vec![0; BUFFER];
     loop {
         let length = match socket.recv(&mut &mut buffer[..], 0) {

@@ -1,7 +1,8 @@
 //! Kernel error numbers in words, the same words everywhere.
 //!
-//! Here lives only the wording; what an error means for an operation is said
-//! by the error type of the module that met it.
+//! Here lives only the wording, and which errors pass by themselves; what an
+//! error means for an operation is said by the error type of the module that
+//! met it.
 
 use std::io;
 
@@ -35,6 +36,34 @@ pub fn io_words(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(errno) => words(errno),
         None => error.to_string(),
+    }
+}
+
+/// Does this error number say that something was lacking at that moment, so that
+/// the same may succeed a moment later?
+#[must_use]
+pub fn passes(errno: i32) -> bool {
+    const LACKING: [i32; 9] = [
+        libc::ENOBUFS,
+        libc::ENOMEM,
+        libc::EMFILE,
+        libc::ENFILE,
+        libc::EAGAIN,
+        libc::EINTR,
+        libc::EBUSY,
+        libc::ETIMEDOUT,
+        libc::ENOSPC,
+    ];
+    LACKING.contains(&errno)
+}
+
+/// Makes a system call again that a signal has interrupted: nothing was done.
+pub(super) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            ended => return ended,
+        }
     }
 }
 

@@ -227,12 +227,11 @@ fn ioctl(number: libc::c_ulong, ifname: &str, mac: [u8; 6]) -> io::Result<()> {
     // SAFETY: `request` is a whole `struct ifreq`, with a name that ends in a
     // zero (shorter than IFNAMSIZ), alive during the call, which reads it and
     // keeps nothing; the descriptor is open as long as `socket` lives.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), number as _, &raw mut request) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    let mut call = || unsafe { libc::ioctl(socket.as_raw_fd(), number as _, &raw mut request) };
+    errno::uninterrupted(|| match call() {
+        0.. => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    })
 }
 
 fn mac_text(mac: &[u8; 6]) -> String {

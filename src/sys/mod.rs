@@ -1,9 +1,10 @@
 //! The kernel's interfaces, one module each. Mechanism only: nothing here decides what should be.
 //!
 //! All of the crate's `unsafe` stands below this module: in `nft` (libnftnl's expressions and
-//! batches, a borrowed file descriptor), `mcast` (two ioctls), `packet` (a packet socket) and
-//! `process` (fork).
+//! batches, a borrowed file descriptor), `mcast` (two ioctls), `packet` (a packet socket),
+//! `process` (fork) and `alarm` (a signal handler).
 
+pub mod alarm;
 pub mod connections;
 pub mod errno;
 #[cfg(test)]

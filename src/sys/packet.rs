@@ -264,7 +264,7 @@ impl PacketSocket {
         // SAFETY: `frame` and `to` are alive during the call and are given
         // with their own lengths; the kernel reads them and keeps nothing; the
         // descriptor is open as long as `self` lives.
-        let sent = unsafe {
+        let send = || unsafe {
             libc::sendto(
                 self.socket.as_raw_fd(),
                 frame.as_ptr().cast(),
@@ -274,10 +274,14 @@ impl PacketSocket {
                 mem::size_of::<libc::sockaddr_ll>() as libc::socklen_t,
             )
         };
-        let source = match usize::try_from(sent) {
+        let sent = errno::uninterrupted(|| match send() {
+            sent if sent < 0 => Err(io::Error::last_os_error()),
+            sent => Ok(sent.unsigned_abs()),
+        });
+        let source = match sent {
             Ok(sent) if sent == length => return Ok(()),
             Ok(sent) => io::Error::other(format!("only {sent} bytes were taken")),
-            Err(_) => io::Error::last_os_error(),
+            Err(error) => error,
         };
         Err(PacketError::Send {
             length,

@@ -126,15 +126,15 @@ fn connections_of_a_node_that_dies_while_it_drains_are_reset() -> Result<()> {
     Ok(())
 }
 
-/// A stop that fails: somebody holds the lock, so that it runs into its time-out.
+/// A stop that fails: the agent is not there any more.
 #[test]
 fn a_failed_stop_is_fenced_and_its_connections_are_reset() -> Result<()> {
     let rig = Rig::start("stop-fails", Service::Apart)?;
     let groups = rig.hold()?;
     rig.go_on(&groups)?;
     let node = rig.cluster.node(LOST)?;
-    let hold = "exec flock /proc/sys/net/ipv4/tcp_fastopen_key sleep 600";
-    let _holder = node.spawn(&["sh", "-c", hold])?;
+    let agent = "/usr/lib/ocf/resource.d/rust/ClusterIP";
+    node.run(&["mount", "--bind", "/bin/false", agent])?;
     let since = Instant::now();
     rig.cluster.standby(LOST)?;
     expect_lost_ones_reset(&rig, "a stop that failed", groups, since)?;

@@ -50,6 +50,7 @@ mod odd_hosts;
 mod on_the_link;
 mod one_answer;
 mod packets;
+mod passing_errors;
 mod path_mtu;
 mod product;
 mod protocols;

@@ -43,8 +43,8 @@ const HEADERS: usize = 20;
 /// bytes.
 const ELEMENTS_AT_ONCE: usize = 256;
 
-/// The batch that makes these changes if the ruleset is still that of `generation`.
-pub(super) fn transaction(changes: &[Change], generation: u32) -> Transaction {
+/// The batch that makes these changes if the ruleset is still that of `generation`, or whatever it is.
+pub(super) fn transaction(changes: &[Change], generation: Option<u32>) -> Transaction {
     let mut batch = Batch::new();
     // The begin message has the sequence number before that of the first message, or 0 where it is
     // not acknowledged; messages are numbered in the order in which they are added.
@@ -72,7 +72,10 @@ pub(super) fn transaction(changes: &[Change], generation: u32) -> Transaction {
         u32::from_ne_bytes([seq[0], seq[1], seq[2], seq[3]])
     });
     Transaction {
-        bytes: with_generation(bytes, generation),
+        bytes: match generation {
+            Some(generation) => with_generation(bytes, generation),
+            None => bytes,
+        },
         what,
         fleeting,
         begin,

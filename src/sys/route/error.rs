@@ -85,6 +85,14 @@ impl RouteError {
     }
 }
 
+impl RouteError {
+    /// Is it that something was lacking at that moment, or that others were faster?
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        matches!(self, Self::Interrupted { .. }) || self.errno().is_some_and(errno::passes)
+    }
+}
+
 fn remark(kernel_says: &Option<String>) -> String {
     match kernel_says {
         Some(text) => format!("; it says: {}", in_one_line(text)),

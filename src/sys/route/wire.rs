@@ -18,6 +18,7 @@ use nix::sys::{
 };
 
 use super::{ANSWER_TIMEOUT_S, RouteError};
+use crate::sys::errno::uninterrupted;
 
 /// Readings of a list that changed meanwhile, before giving up. One takes about
 /// a millisecond; a list that changes 64 times as fast is a fault of its own.
@@ -88,7 +89,7 @@ impl Wire {
         let _ = socket.set_netlink_get_strict_chk(true);
         let _ = socket.set_ext_ack(true);
         socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
+        uninterrupted(|| socket.connect(&SocketAddr::new(0, 0)))?;
         Ok(Self {
             socket,
             sequence: 0,
@@ -181,7 +182,7 @@ impl Wire {
         packet.finalize();
         let mut bytes = vec![0; packet.buffer_len()];
         packet.serialize(&mut bytes);
-        match self.socket.send(&bytes, 0) {
+        match uninterrupted(|| self.socket.send(&bytes, 0)) {
             Ok(sent) if sent == bytes.len() => Ok(()),
             Ok(sent) => {
                 let why = format!("sent {sent} of {} bytes", bytes.len());

@@ -112,6 +112,31 @@ impl Environment {
         self.begun.elapsed()
     }
 
+    /// What is the same for all actions of this name that differ by the instance alone: the resource, its
+    /// parameters and those of the clone. `None` where the clone's are not there.
+    pub fn key(&self, action: &str) -> Option<[u8; 32]> {
+        /// What an instance has of its own, and what goes by the call.
+        const OWN: [&str; 5] = ["clone", "timeout", "interval", "name", "on_node_uuid"];
+        self.clone_max()?;
+        let mut hasher = blake3::Hasher::new();
+        let mut add = |text: &str| {
+            hasher.update(&(text.len() as u64).to_be_bytes());
+            hasher.update(text.as_bytes());
+        };
+        add(env!("CARGO_PKG_VERSION"));
+        add(action);
+        add(self.resource());
+        for (name, value) in &self.variables {
+            let meta = name.strip_prefix("OCF_RESKEY_CRM_meta_");
+            let is_own = meta.is_some_and(|meta| OWN.contains(&meta));
+            if name.starts_with("OCF_RESKEY_") && !is_own {
+                add(name);
+                add(value);
+            }
+        }
+        Some(*hasher.finalize().as_bytes())
+    }
+
     /// Does the cluster log at debug level?
     pub fn wants_debug(&self) -> bool {
         self.get("HA_debug").is_some_and(|level| level != "0")
@@ -148,6 +173,36 @@ mod tests {
             (primitive.resource(), primitive.instance()),
             ("resIP", None)
         );
+    }
+
+    #[test]
+    fn who_differs_by_the_instance_alone_has_the_same_key() {
+        let one = [
+            ("OCF_RESOURCE_INSTANCE", "resIP:1"),
+            ("OCF_RESKEY_CRM_meta_clone", "1"),
+            ("OCF_RESKEY_CRM_meta_clone_max", "4"),
+            ("OCF_RESKEY_CRM_meta_timeout", "20000"),
+            ("OCF_RESKEY_ip", "10.0.0.99"),
+        ];
+        let with = |n: usize, value| {
+            let mut pairs = one;
+            pairs[n].1 = value;
+            environment(&pairs)
+        };
+        let key = |env: &Environment| env.key("start").expect("a clone");
+        let first = environment(&one);
+        for (n, value, is_same) in [
+            (0, "resIP:2", true),
+            (0, "resX:1", false),
+            (1, "2", true),
+            (2, "5", false),
+            (3, "30000", true),
+            (4, "10.0.0.98", false),
+        ] {
+            assert_eq!(key(&with(n, value)) == key(&first), is_same, "{value}");
+        }
+        assert_ne!(first.key("stop"), first.key("start"));
+        assert_eq!(environment(&one[..2]).key("start"), None);
     }
 
     #[test]

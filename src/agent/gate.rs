@@ -7,9 +7,9 @@
 //! holds nothing and does nothing else. That it runs is a file on a tmpfs, as for every agent without
 //! a process of its own.
 
-use super::actions::enter_namespace;
 use super::environment::Environment;
 use super::exit::{Code, Failure};
+use super::prepare::enter_namespace;
 use crate::host::lock::lock;
 use crate::host::observe::{Kernel, ObserveError};
 use crate::host::sweeper::{SweepError, settle};

@@ -6,12 +6,12 @@
 //! owned as soon as nobody drains it any more, and the way to the VIP's network is put back, which is no fault
 //! of the VIP's.
 
-use super::actions::enter_namespace;
 use super::adoption;
 use super::environment::Environment;
 use super::exit::{Code, Failure};
 use super::insist::insist;
 use super::parameters::{Essentials, Parameters};
+use super::prepare::enter_namespace;
 use super::resolve::describe;
 use crate::host::apply::Manners;
 use crate::host::lock::lock;

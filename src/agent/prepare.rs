@@ -1,5 +1,5 @@
-//! What a start needs before it changes anything, and validate-all asks for as well: the whole description,
-//! and a host on which it can be. Nothing is changed here.
+//! What an action needs before it changes anything: the namespace and the privilege; for a start and validate-all the
+//! whole description, and a host on which it can be. Nothing is changed here.
 
 use super::environment::Environment;
 use super::exit::{Code, Failure};
@@ -10,8 +10,11 @@ use crate::host::observe::{Kernel, ObserveError};
 use crate::host::place::{PlaceError, installed_place, place};
 use crate::host::second_lock;
 use crate::model::bucket::BucketCount;
+use crate::model::untrusted::Untrusted;
 use crate::model::vip::Vip;
 use crate::plan::steps::Refusal;
+use crate::sys::netns::{self, Home, NetnsError};
+use crate::sys::process::has_cap_net_admin;
 use crate::sys::route::RouteSocket;
 use std::time::{Duration, Instant};
 
@@ -19,6 +22,23 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The pause before a carrier is looked for again.
 const PAUSE: Duration = Duration::from_millis(250);
+
+/// Enters the namespace that was named, if one was; the one that was left then.
+pub(super) fn enter_namespace(name: Option<&Untrusted>) -> Result<Option<Home>, NetnsError> {
+    name.map(|name| netns::enter(name.raw())).transpose()
+}
+
+/// Only who may change the network can do anything.
+pub(super) fn privileged(action: &str) -> Result<(), Failure> {
+    match has_cap_net_admin() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::new(
+            Code::Permission,
+            format!("{action} needs the capability CAP_NET_ADMIN; run it as root"),
+        )),
+        Err(error) => Err(Failure::new(Code::Generic, error).passing(true)),
+    }
+}
 
 /// Without the privilege: what a start here would say of the description, if this host has a place for
 /// it. Where it has none, or in another namespace, nothing is known of the interface and the network.

@@ -12,4 +12,5 @@ pub mod place;
 pub mod reach;
 pub mod second_lock;
 pub mod sweeper;
+pub mod together;
 pub mod turns;

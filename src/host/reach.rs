@@ -85,6 +85,16 @@ pub fn reach(
     intent: &Intent,
     manners: Manners,
 ) -> Result<Reached, ReachError> {
+    reach_from(kernel, None, intent, manners)
+}
+
+/// The same for one who has looked already, under the lock.
+pub fn reach_from(
+    kernel: &mut Kernel,
+    mut seen: Option<(Observed, u32)>,
+    intent: &Intent,
+    manners: Manners,
+) -> Result<Reached, ReachError> {
     let mut done = Vec::new();
     let mut looked = Looked::default();
     let begin = Instant::now();
@@ -95,8 +105,10 @@ pub fn reach(
         Ok::<_, Refusal>(todo)
     };
     for _ in 0..ROUNDS {
-        let (mut observed, mut generation) =
-            kernel.observe(nic_of(intent), Some(address_of(intent)))?;
+        let (mut observed, mut generation) = match seen.take() {
+            Some(seen) => seen,
+            None => kernel.observe(nic_of(intent), Some(address_of(intent)))?,
+        };
         looked.hand_on(&mut observed);
         let mut planned = plan(&observed, &done);
         // Nothing has been changed yet: what is looked at too belongs to what was read.

@@ -19,7 +19,7 @@ const DIRECTORY: &str = "/run/clusterip";
 /// What the names of the files begin and end with.
 const TURN: &str = "turn-";
 const SWEEPER: &str = "sweeper-";
-const END: &str = ".lock";
+pub(super) const END: &str = ".lock";
 /// A file that nobody has written to for so long, and that nobody holds, is of no use: its namespace may be gone.
 const OLD: Duration = Duration::from_secs(3600);
 
@@ -127,7 +127,7 @@ fn remove_old(directory: &Path) {
     }
 }
 
-fn files(directory: &Path) -> impl Iterator<Item = (String, PathBuf)> {
+pub(super) fn files(directory: &Path) -> impl Iterator<Item = (String, PathBuf)> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     entries.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())))
 }
@@ -137,11 +137,16 @@ fn try_at(path: PathBuf) -> Option<Turn> {
     is_still(&file, &path).then_some(Turn { file, path })
 }
 
-/// The path of a file of this network namespace.
-fn path(what: &str) -> Result<PathBuf, TurnError> {
+/// The directory, which is root's alone.
+pub(super) fn folder() -> Result<&'static Path, TurnError> {
     let directory = Path::new(DIRECTORY);
     secure(directory)?;
-    Ok(directory.join(format!("{what}{}{END}", netns::current_id()?)))
+    Ok(directory)
+}
+
+/// The path of a file of this network namespace.
+fn path(what: &str) -> Result<PathBuf, TurnError> {
+    Ok(folder()?.join(format!("{what}{}{END}", netns::current_id()?)))
 }
 
 fn turn_at(
@@ -186,7 +191,7 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 /// Is the file that is locked the one that others will find under its name?
-fn is_still(file: &File, path: &Path) -> bool {
+pub(super) fn is_still(file: &File, path: &Path) -> bool {
     match (file.metadata(), path.symlink_metadata()) {
         (Ok(held), Ok(found)) => (held.dev(), held.ino()) == (found.dev(), found.ino()),
         _ => false,

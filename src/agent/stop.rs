@@ -1,0 +1,285 @@
+//! The action `stop`.
+//!
+//! A stop that fails means that the node is fenced, so stop never fails for what is configured
+//! badly or not there; it fails only if something that can answer packets is still there.
+
+use super::environment::Environment;
+use super::exit::{Code, Failure};
+use super::insist::{PATIENCE, insist};
+use super::parameters::Essentials;
+use super::prepare::{enter_namespace, privileged};
+use super::queue::{InTurn, in_turn, serve, with_others};
+use crate::host::apply::Manners;
+use crate::host::observe::{Kernel, ObserveError};
+use crate::host::reach::{Reached, reach_from};
+use crate::host::sweeper::sweep_later;
+use crate::host::together::{Served, Wish};
+use crate::host::turns;
+use crate::model::bucket::BucketSet;
+use crate::model::vip::Vip;
+use crate::plan::going::deletions;
+use crate::plan::installed::{Installed, find, phases_of};
+use crate::plan::steps::{Intent, Step, steps};
+use crate::sys::nft::NftSocket;
+use std::net::IpAddr;
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// A stop that has tried in vain for this part of its time no longer looks.
+const LATE: u32 = 4;
+
+/// A stop that has less time left than this does not list connections, which takes milliseconds, or
+/// for a hundred thousand of them a second.
+const TO_LIST: Duration = Duration::from_secs(5);
+
+/// The action `stop`.
+pub fn stop(env: &Environment) -> Result<(), Failure> {
+    let Some(essentials) = Essentials::read(env) else {
+        warn!("nothing to stop: without a readable ip nothing is ever started");
+        return Ok(());
+    };
+    let Some(number) = env.instance() else {
+        warn!("nothing to stop: outside of a globally unique clone nothing is ever started");
+        return Ok(());
+    };
+    insist(env, || {
+        match enter_namespace(essentials.network_namespace.as_ref()) {
+            Err(error) if error.is_gone() => {
+                warn!("nothing to stop: {error}");
+                return Ok(());
+            }
+            Err(error) => return Err(Failure::new(Code::Generic, error).passing(true)),
+            Ok(_) => {}
+        }
+        match stop_here(env, &essentials, number) {
+            Err(failure) if failure.code == Code::Permission => Err(failure),
+            Err(failure) if is_late(env) => cut_unseen(essentials.ip, number, failure),
+            // Codes that mean "not here" or "not anywhere" would be taken for a failed stop all the same.
+            Err(failure) => Err(Failure::new(Code::Generic, failure.reason).passing(true)),
+            Ok(()) => Ok(()),
+        }
+    })
+}
+
+/// Has a stop tried in vain for so long that it no longer wants to know how things stand?
+fn is_late(env: &Environment) -> bool {
+    env.passed() > env.timeout().unwrap_or(PATIENCE) / LATE
+}
+
+/// The last way of a stop, without a look and without the lock: the kernel no longer has the bucket for this node's, so
+/// nothing of it is answered. What is left of the VIP answers nothing and is swept.
+fn cut_unseen(ip: IpAddr, number: u32, why: Failure) -> Result<(), Failure> {
+    let Ok(bucket) = u16::try_from(number) else {
+        return Err(why);
+    };
+    let cut = NftSocket::open().and_then(|mut nft| nft.delete_unseen(&deletions(ip, bucket)));
+    match cut {
+        Ok(()) => {
+            warn!(
+                "the connections of bucket {number} of {ip} are cut: {}",
+                why.reason
+            );
+            sweep_later();
+            Ok(())
+        }
+        Err(error) => {
+            warn!("{error}");
+            Err(why.passing(true))
+        }
+    }
+}
+
+/// Stops the instance in the namespace that was entered.
+fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<(), Failure> {
+    let ip = essentials.ip;
+    privileged("stop")?;
+    // An instance with a number beyond all buckets is an orphan that owns none.
+    let bucket = u16::try_from(number).ok();
+    let (lock, wish) = match in_turn(env, "stop", bucket) {
+        InTurn::Served(Served { changed, stays }) => {
+            tell_stopped(ip, number, changed, stays);
+            return Ok(());
+        }
+        InTurn::Own(lock, wish) => (lock, wish),
+    };
+    let observed = Kernel::open().and_then(|mut kernel| {
+        let nic = kernel.nic_of(essentials.nic.as_ref())?;
+        let (observed, generation) = kernel.observe(nic.as_ref(), Some(ip))?;
+        Ok((kernel, nic, observed, generation))
+    });
+    let (mut kernel, nic, observed, generation) = match observed {
+        Err(ObserveError::Nft(error)) if error.is_absent() => {
+            warn!("nothing to stop, for nothing can have been started: {error}");
+            return Ok(());
+        }
+        observed => observed?,
+    };
+    let others = wish.iter().flat_map(Wish::others).collect::<Vec<_>>();
+    let buckets = bucket.map_or_else(BucketSet::default, |bucket| with_others(bucket, &others));
+    let leave = |drain_ms| Intent::Leave {
+        address: ip,
+        buckets: Some(buckets.clone()),
+        drain_ms,
+        place: nic.clone().map(|nic| (nic, essentials.mac)),
+    };
+    let drain_ms = 1000 * u64::from(essentials.drain_s);
+    let manners = Manners::default();
+    let found = find(&observed.rules, ip);
+    let is_others = |found: &&Installed| found.vip.manager != essentials.manager;
+    if let Some(found) = found.as_ref().filter(is_others) {
+        warn!(
+            "nothing to stop: {ip} is here by {}, not by {}",
+            found.vip.manager, essentials.manager
+        );
+        return Ok(());
+    }
+    // Only the stop of an orphan comes without the clone's attributes.
+    let found = found.filter(|_| env.clone_max().is_none());
+    if let Some(found) = found {
+        if !buckets.shared_with(&found.phases.owned).is_empty() {
+            warn!("{}", orphaned(number, &buckets, &found.vip));
+        }
+    }
+    let lock = match lock {
+        // Whoever cannot be locked out has nothing to change.
+        Err(failure) if steps(&observed, &leave(drain_ms)).is_ok_and(|todo| todo.is_empty()) => {
+            warn!("{}", failure.reason);
+            return Ok(());
+        }
+        lock => lock?,
+    };
+    let may_list = may_list(env.timeout(), env.passed());
+    let mut seen = Some((observed, generation));
+    let named = format!("bucket {buckets} of {ip}");
+    let reached = drain_or_cut(drain_ms, may_list, &named, |ms| {
+        // A list that was not read to its end has the old socket.
+        if seen.is_none() {
+            kernel = Kernel::open()?;
+        }
+        reach_from(&mut kernel, seen.take(), &leave(ms), manners)
+    });
+    let Reached { done, observed } = reached?;
+    let left = phases_of(&observed.rules, ip);
+    let leaving = left.leaving();
+    for other in others {
+        if !left.owned.contains(other.bucket) {
+            serve(&other, !done.is_empty(), leaving.contains(other.bucket));
+        }
+    }
+    let stays = bucket.is_some_and(|bucket| leaving.contains(bucket));
+    tell_stopped(ip, number, !done.is_empty(), stays);
+    let gone = |step: &Step| matches!(step, Step::DeleteAddress { .. });
+    if done.iter().any(gone) {
+        info!("{ip} is gone from this node");
+    }
+    if !done.is_empty() {
+        kernel.nft.close_elsewhere();
+    }
+    turns::end(lock, &observed.rules);
+    if observed.ending || !leaving.is_empty() {
+        sweep_later();
+    }
+    Ok(())
+}
+
+fn tell_stopped(ip: IpAddr, number: u32, changed: bool, stays: bool) {
+    match (stays, changed) {
+        (true, _) => info!("bucket {number} of {ip} leaves; its connections stay until they end"),
+        (false, true) => info!("bucket {number} of {ip} is foreign here now"),
+        (false, false) => {}
+    }
+}
+
+/// Is there time to list connections: of the action's time-out and what has passed of it?
+fn may_list(timeout: Option<Duration>, passed: Duration) -> bool {
+    timeout.is_none_or(|timeout| passed + TO_LIST <= timeout)
+}
+
+/// Has a bucket leave, and lets its connections stay if they may, and if there is time to list them. Where that fails
+/// they are cut, for connections are worth no fencing.
+fn drain_or_cut<T, E: std::fmt::Display>(
+    drain_ms: u64,
+    may_list: bool,
+    bucket: &str,
+    mut leave: impl FnMut(u64) -> Result<T, E>,
+) -> Result<T, E> {
+    if drain_ms == 0 {
+        return leave(0);
+    }
+    let why = match may_list {
+        false => "others held the lock too long".to_owned(),
+        true => match leave(drain_ms) {
+            Err(error) => error.to_string(),
+            left => return left,
+        },
+    };
+    warn!("the connections of {bucket} are cut: {why}");
+    leave(0)
+}
+
+/// What Pacemaker's giving up an instance means for its bucket.
+fn orphaned(number: u32, gone: &BucketSet, vip: &Vip) -> String {
+    let (ip, count) = (vip.address, vip.buckets);
+    format!(
+        "Pacemaker has no instance {number} any more. Unless the resource was deleted, bucket {gone} of {ip} is \
+         dark from now on: there are {count} buckets, and clone-max is less (left out, it is the number of \
+         nodes). Stop the clone, set clone-max=\"{count}\", start it"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How long connections may stay in what a stop does, one thing after the other, and whether it succeeds,
+    /// where only what is in `possible` does.
+    fn stopped(
+        drain_ms: u64,
+        timeout_s: Option<u64>,
+        passed_s: u64,
+        possible: &[u64],
+    ) -> (Vec<u64>, bool) {
+        let s = Duration::from_secs;
+        let mut tried = Vec::new();
+        let stopped = drain_or_cut(
+            drain_ms,
+            may_list(timeout_s.map(s), s(passed_s)),
+            "bucket 3",
+            |ms| {
+                tried.push(ms);
+                possible.contains(&ms).then_some(()).ok_or("impossible")
+            },
+        );
+        (tried, stopped.is_ok())
+    }
+
+    #[test]
+    fn a_stop_that_cannot_drain_cuts_and_fails_only_if_that_fails_too() {
+        let timeout = Some(20);
+        assert_eq!(stopped(300, timeout, 0, &[300, 0]), (vec![300], true));
+        assert_eq!(stopped(300, timeout, 0, &[0]), (vec![300, 0], true));
+        assert_eq!(stopped(300, timeout, 0, &[]), (vec![300, 0], false));
+        assert_eq!(stopped(0, timeout, 0, &[0]), (vec![0], true));
+        assert_eq!(stopped(0, timeout, 0, &[]), (vec![0], false));
+    }
+
+    #[test]
+    fn a_late_stop_does_not_begin_to_list() {
+        for (timeout_s, passed_s, lists) in [
+            (Some(20), 0, true),
+            (Some(20), 10, true),
+            (Some(20), 18, false),
+            (Some(20), 25, false),
+            (Some(3), 0, false),
+            (None, 18, true),
+        ] {
+            let done = stopped(300, timeout_s, passed_s, &[300, 0]);
+            let expected = if lists { 300 } else { 0 };
+            assert_eq!(
+                done,
+                (vec![expected], true),
+                "{passed_s} of {timeout_s:?} s"
+            );
+        }
+    }
+}

@@ -60,6 +60,7 @@ mod replayed;
 mod saved;
 mod sharing;
 mod tampering;
+mod together;
 mod transports;
 mod untrusted;
 mod without_run;

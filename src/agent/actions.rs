@@ -70,22 +70,26 @@ fn start_once(env: &Environment, parameters: &Parameters) -> Result<(), Failure>
     };
     let mut kernel = Kernel::open()?;
     let vip = prepared(&mut kernel, parameters, instance.buckets)?;
-    let others = wish.iter().flat_map(Wish::others);
-    let others: Vec<Other> = others
-        .filter(|other| other.bucket < vip.buckets.get())
-        .collect();
-    let intent = Intent::Take {
-        vip: vip.clone(),
-        buckets: with_others(instance.bucket, &others),
-        adopt_ms: Some(1000 * u64::from(parameters.drain_s)),
-    };
-    let (lock, reached) = take(env, lock, &mut kernel, &intent, parameters)?;
-    let Reached { done, observed } = reached;
+    let taken = take(
+        env,
+        lock,
+        &mut kernel,
+        &vip,
+        (instance.bucket, wish),
+        parameters,
+    )?;
+    let Taken {
+        lock,
+        others,
+        reached: Reached { done, observed },
+    } = taken;
     let phases = phases_of(&observed.rules, vip.address);
-    for other in others {
+    let set_up = done.iter().any(|step| matches!(step, Step::SetUp(_)));
+    // Whether there is a carrier everybody has to see for himself.
+    for other in others.iter().filter(|_| !set_up) {
         let phase = phases.of(other.bucket);
         if matches!(phase, Phase::Owned | Phase::Adopting) {
-            serve(&other, !done.is_empty(), phase == Phase::Adopting);
+            serve(other, !done.is_empty(), phase == Phase::Adopting);
         }
     }
     drop(lock);
@@ -104,7 +108,7 @@ fn start_once(env: &Environment, parameters: &Parameters) -> Result<(), Failure>
         warn_of_configuration(env, parameters);
         warn_of(cautions(&mut kernel, &observed, &vip));
     }
-    if done.iter().any(|step| matches!(step, Step::SetUp(_))) {
+    if set_up {
         info!("{} was down and has been set up", vip.nic);
         await_carrier(env, &mut kernel, parameters, &vip)?;
     }
@@ -114,15 +118,23 @@ fn start_once(env: &Environment, parameters: &Parameters) -> Result<(), Failure>
     Ok(())
 }
 
-/// Takes the bucket. Who shares the VIP under another description is given a while to leave;
-/// meanwhile the lock is free, for others have nothing to do with it.
+/// What a start has taken, and for whom.
+struct Taken {
+    lock: Lock,
+    others: Vec<Other>,
+    reached: Reached,
+}
+
+/// Takes the bucket, and those of others who wait. Who shares the VIP under another description is given a while to
+/// leave; meanwhile the lock is free, for others have nothing to do with it, and may have given up.
 fn take(
     env: &Environment,
     mut lock: Lock,
     kernel: &mut Kernel,
-    intent: &Intent,
+    vip: &Vip,
+    (bucket, wish): (u16, Option<Wish>),
     parameters: &Parameters,
-) -> Result<(Lock, Reached), Failure> {
+) -> Result<Taken, Failure> {
     let manners = Manners {
         announcements: parameters.announcements,
         ask: parameters.conflict_detection,
@@ -130,9 +142,23 @@ fn take(
     let patience = (env.timeout().unwrap_or(PATIENCE) / 3).min(PATIENCE_WITH_OTHERS);
     let begin = Instant::now();
     loop {
-        match reach(kernel, intent, manners) {
+        let mut others: Vec<Other> = wish.iter().flat_map(Wish::others).collect();
+        others.retain(|other| other.bucket < vip.buckets.get());
+        let intent = Intent::Take {
+            vip: vip.clone(),
+            buckets: with_others(bucket, &others),
+            adopt_ms: Some(1000 * u64::from(parameters.drain_s)),
+        };
+        match reach(kernel, &intent, manners) {
             Err(error) if error.is_disagreement() && begin.elapsed() + PAUSE < patience => {}
-            reached => return Ok((lock, reached?)),
+            reached => {
+                let reached = reached?;
+                return Ok(Taken {
+                    lock,
+                    others,
+                    reached,
+                });
+            }
         }
         drop(lock);
         std::thread::sleep(PAUSE);

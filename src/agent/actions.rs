@@ -42,7 +42,7 @@ fn start_once(env: &Environment, parameters: &Parameters) -> Result<(), Failure>
     let instance = parameters.instance(env)?;
     privileged("start")?;
     let home = enter_namespace(parameters.network_namespace.as_ref()).map_err(|error| {
-        let passes = error.errno().is_some_and(passes);
+        let passes = passes(error.errno());
         Failure::new(Code::Installed, error).passing(passes)
     })?;
     let question = adoption::Question {

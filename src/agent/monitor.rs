@@ -52,10 +52,11 @@ fn monitor_once(env: &Environment) -> Result<(), Failure> {
         Err(error) if error.is_gone() => return Err(Failure::not_running()),
         entered => entered.map_err(|error| generic(&error))?,
     };
+    let failed = |error: ObserveError| generic(&error).passing(error.passes());
     let absent = |error: &ObserveError| matches!(error, ObserveError::Nft(nft) if nft.is_absent());
     let mut kernel = match Kernel::open() {
         Err(error) if absent(&error) => return Err(Failure::not_running()),
-        kernel => kernel.map_err(|error| generic(&error).passing(error.passes()))?,
+        kernel => kernel.map_err(failed)?,
     };
     let looked = kernel.nic_of(essentials.nic.as_ref()).and_then(|nic| {
         let (observed, _) = kernel.observe(nic.as_ref(), Some(essentials.ip))?;
@@ -64,7 +65,7 @@ fn monitor_once(env: &Environment) -> Result<(), Failure> {
     let (nic, mut observed) = match looked {
         // Without nf_tables nothing can have been started.
         Err(error) if absent(&error) => return Err(Failure::not_running()),
-        looked => looked.map_err(|error| generic(&error).passing(error.passes()))?,
+        looked => looked.map_err(failed)?,
     };
     if !env.is_probe() {
         if let Some(mended) = with_route(env, &mut kernel, essentials.ip, &observed) {

@@ -59,13 +59,12 @@ pub enum StepError {
 impl StepError {
     /// Is it that something was lacking at that moment, or that others were faster?
     pub fn passes(&self) -> bool {
-        let by_number = |errno: Option<i32>| errno.is_some_and(passes);
         match self {
             StepError::Nft(error) => error.passes(),
             StepError::Route(error) => error.passes(),
-            StepError::Mcast(error) => by_number(error.errno()),
-            StepError::Lock(error) | StepError::Sysctl(error) => by_number(error.errno()),
-            StepError::Disagreement(Disagreement::Packet(error)) => by_number(error.errno()),
+            StepError::Mcast(error) => passes(error.errno()),
+            StepError::Lock(error) | StepError::Sysctl(error) => passes(error.errno()),
+            StepError::Disagreement(Disagreement::Packet(error)) => passes(error.errno()),
             StepError::Disagreement(Disagreement::Answered { .. }) => false,
             StepError::Vanished(_) => true,
         }

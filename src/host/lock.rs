@@ -81,7 +81,7 @@ impl LockError {
     /// Is it that something was lacking at that moment?
     pub fn passes(&self) -> bool {
         match self {
-            LockError::Open { error, .. } => error.raw_os_error().is_some_and(passes),
+            LockError::Open { error, .. } => passes(error.raw_os_error()),
             LockError::Held { .. } => false,
         }
     }

@@ -45,13 +45,12 @@ pub enum ObserveError {
 impl ObserveError {
     /// Is it that something was lacking at that moment, or that others were faster?
     pub fn passes(&self) -> bool {
-        let by_number = |errno: Option<i32>| errno.is_some_and(passes);
         match self {
             ObserveError::Nft(error) => error.passes(),
             ObserveError::Route(error) => error.passes(),
-            ObserveError::Mcast(error) => by_number(error.errno()),
-            ObserveError::Sysctl(error) => by_number(error.errno()),
-            ObserveError::Connections(error) => by_number(error.source.raw_os_error()),
+            ObserveError::Mcast(error) => passes(error.errno()),
+            ObserveError::Sysctl(error) => passes(error.errno()),
+            ObserveError::Connections(error) => passes(error.source.raw_os_error()),
         }
     }
 }

@@ -45,7 +45,8 @@ pub struct Served {
 pub struct Wish {
     file: Exclusive,
     path: PathBuf,
-    key: Key,
+    /// As it is written.
+    key: String,
 }
 
 /// Somebody else's wish.
@@ -86,10 +87,10 @@ impl Wish {
         let wish = Wish {
             file: held.map_err(io::Error::from)?,
             path,
-            key,
+            key: blake3::Hash::from(key.0).to_hex().to_string(),
         };
         let wanted = Wanted {
-            key: blake3::Hash::from(key.0).to_hex().to_string(),
+            key: wish.key.clone(),
             bucket,
         };
         let line = serde_json::to_string(&wanted)? + "\n";
@@ -140,9 +141,8 @@ impl Wish {
         let text = text_of(&file)?;
         let mut lines = text.lines();
         let wanted: Wanted = serde_json::from_str(lines.next()?).ok()?;
-        let is_same = wanted.key == blake3::Hash::from(self.key.0).to_hex().as_str();
         let bucket = wanted.bucket;
-        (is_same && lines.next().is_none()).then_some(Other { file, bucket })
+        (wanted.key == self.key && lines.next().is_none()).then_some(Other { file, bucket })
     }
 }
 

@@ -42,7 +42,7 @@ pub fn io_words(error: &io::Error) -> String {
 /// Does this error number say that something was lacking at that moment, so that
 /// the same may succeed a moment later?
 #[must_use]
-pub fn passes(errno: i32) -> bool {
+pub fn passes(errno: Option<i32>) -> bool {
     const LACKING: [i32; 9] = [
         libc::ENOBUFS,
         libc::ENOMEM,
@@ -54,7 +54,7 @@ pub fn passes(errno: i32) -> bool {
         libc::ETIMEDOUT,
         libc::ENOSPC,
     ];
-    LACKING.contains(&errno)
+    errno.is_some_and(|errno| LACKING.contains(&errno))
 }
 
 /// Makes a system call again that a signal has interrupted: nothing was done.

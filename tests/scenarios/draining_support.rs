@@ -149,7 +149,7 @@ impl Scene {
 }
 
 /// The files that are locked for this node's namespace, by their paths.
-fn locked(node: &Node) -> Result<String> {
+pub fn locked(node: &Node) -> Result<String> {
     let number = node.run(&["stat", "-L", "-c", "%i", "/proc/self/ns/net"])?;
     let files = lock_files(number.trim().parse().context("an inode's number")?);
     let paths: Vec<String> = files

@@ -3,7 +3,7 @@
 use crate::product::*;
 use clusterip::model::hash::{HashMode, Layout};
 use clusterip::model::seed::derived_seed;
-use lab::{Client, Context, Error, HoldOptions, Lab, Node, Pace, Result};
+use lab::{Client, Context, HoldOptions, Lab, Node, Pace, Result};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,15 +20,9 @@ fn stride() -> usize {
 
 /// The action, killed when it enters its n-th system call; whether it got that far.
 fn killed_at(agent: &Agent, node: &Node, action: &str, instance: u32, n: usize) -> Result<bool> {
-    let program = lab::built("ocf-clusterip")?.display().to_string();
     let inject = format!("inject=all:signal=KILL:when={n}");
-    let mut words = vec!["strace", "-qq", "-o", "/dev/null", "-e", &inject];
-    words.extend([program.as_str(), action]);
-    let output = node
-        .exec(&words)
-        .envs(agent.environment(instance))
-        .output()?;
-    Ok(!output.status.success())
+    let strace = ["strace", "-qq", "-o", "/dev/null", "-e", &inject];
+    Ok(agent.call_behind(&strace, node, action, instance)?.code != 0)
 }
 
 /// The client keeps the cluster MAC, whatever it is told.
@@ -179,13 +173,7 @@ fn an_agent_killed_at_any_system_call_of_a_move_cuts_no_connection() -> Result<(
         }
         held.stop()?.expect_none_lost()?;
         agent.call(&node, "stop", 1)?.expect(0);
-        lab.wait_until("nothing to be left", Duration::from_secs(20), || {
-            let rules = node.run(&["nft", "list", "ruleset"])?;
-            match rules.is_empty() && !node.run(&["ip", "addr"])?.contains(vip) {
-                true => Ok(()),
-                false => Err(Error::new(rules)),
-            }
-        })?;
+        wait_until_gone(&lab, &node, vip)?;
     }
     Ok(())
 }

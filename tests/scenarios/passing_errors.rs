@@ -2,15 +2,11 @@
 
 use crate::product::*;
 use lab::{Context, Error, HoldOptions, Lab, Node, Pace, Result};
-use nix::fcntl::{Flock, FlockArg};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 const BUCKETS: u16 = 4;
-/// What is locked, one for each network namespace.
-const LOCK: &str = "/proc/sys/net/ipv4/tcp_fastopen_key";
 
 /// Which errors come from which system calls, where memory, files or room are short, or a signal comes.
 const ERRORS: [(&str, &[&str]); 4] = [
@@ -38,10 +34,9 @@ fn traced(
     node: &Node,
     (action, instance): (&str, u32),
     how: &[&str],
-) -> Result<std::process::Output> {
-    let program = lab::built("ocf-clusterip")?.display().to_string();
-    let words = [&["strace", "-qq"], how, &[&program, action]].concat();
-    node.exec(&words).envs(agent.environment(instance)).output()
+) -> Result<Answer> {
+    let strace = [&["strace", "-qq"], how].concat();
+    agent.call_behind(&strace, node, action, instance)
 }
 
 /// How often the action makes each system call before and in all: what comes before is the loader's.
@@ -51,9 +46,7 @@ fn calls(
     action: (&str, u32),
 ) -> Result<BTreeMap<String, (usize, usize)>> {
     // What the agent says itself has no parenthesis behind its first word.
-    let output = traced(agent, node, action, &[])?;
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{action:?}: {text}");
+    let text = traced(agent, node, action, &[])?.expect(0).stderr;
     let mut counts: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     // The first that Rust's runtime does is to poll its standard files.
     let mut loads = true;
@@ -91,12 +84,11 @@ fn try_all(
             for n in (before + 1..=all).step_by(stride()) {
                 prepare()?;
                 let inject = format!("inject={name}:error={error}:when={n}");
-                let output = traced(agent, node, action, &["-o", "/dev/null", "-e", &inject])?;
-                let said = String::from_utf8_lossy(&output.stderr);
-                assert!(
-                    output.status.success(),
-                    "{action:?}, {error} at {name} {n} of {all}: {:?} {said}",
-                    output.status
+                let answer = traced(agent, node, action, &["-o", "/dev/null", "-e", &inject])?;
+                assert_eq!(
+                    answer.code, 0,
+                    "{action:?}, {error} at {name} {n} of {all}: {}",
+                    answer.stderr
                 );
                 check().context(format!("{action:?}, {error} at {name} {n} of {all}"))?;
                 tried += 1;
@@ -156,10 +148,7 @@ fn a_stop_that_never_gets_the_lock_cuts_what_it_is_to_stop() -> Result<()> {
             .into_iter()
             .map(|source| (source, 20_000));
         let held = client.hold(target, flows.collect::<Vec<_>>(), options)?;
-        let lock = node.within(|| {
-            let file = File::open(LOCK).expect("root's rights");
-            Flock::lock(file, FlockArg::LockExclusive).expect("nobody has it")
-        })?;
+        let lock = hold_lock(node)?;
         for instance in [0, 1] {
             let answer = late.call(node, "stop", instance)?.expect(0);
             assert!(
@@ -179,13 +168,7 @@ fn a_stop_that_never_gets_the_lock_cuts_what_it_is_to_stop() -> Result<()> {
         assert_eq!(report.answered().len(), 0);
         drop(held);
         drop(lock);
-        lab.wait_until("nothing to be left", Duration::from_secs(30), || {
-            let rules = node.run(&["nft", "list", "ruleset"])?;
-            match rules.is_empty() && !node.run(&["ip", "addr"])?.contains(vip) {
-                true => Ok(()),
-                false => Err(Error::new(rules)),
-            }
-        })?;
+        wait_until_gone(&lab, node, vip)?;
     }
     Ok(())
 }

@@ -5,7 +5,9 @@ use clusterip::model::hash::{Flow, HashMode, Hasher, Layout};
 use clusterip::model::mac::Mac;
 use clusterip::model::vip::{L2Mode, Manager, Vip};
 use lab::{Client, Error, Host, Lab, Node, Pace, Result, Serve};
+use nix::fcntl::{Flock, FlockArg};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -136,6 +138,28 @@ impl Agent {
         self.call(host, "start", instance)?.expect(0);
         Ok(())
     }
+}
+
+/// What actions lock, one for each network namespace.
+pub const LOCK: &str = "/proc/sys/net/ipv4/tcp_fastopen_key";
+
+/// Has the lock of a host's actions, which nobody holds.
+pub fn hold_lock(host: &Host) -> Result<Flock<File>> {
+    host.within(|| {
+        let file = File::open(LOCK).expect("root's rights");
+        Flock::lock(file, FlockArg::LockExclusive).expect("nobody has it")
+    })
+}
+
+/// Nothing of the agent's and no VIP is on a host, soon.
+pub fn wait_until_gone(lab: &Lab, host: &Host, vip: &str) -> Result<()> {
+    lab.wait_until("nothing to be left", Duration::from_secs(20), || {
+        let rules = host.run(&["nft", "list", "ruleset"])?;
+        match rules.is_empty() && !host.run(&["ip", "addr"])?.contains(vip) {
+            true => Ok(()),
+            false => Err(Error::new(rules)),
+        }
+    })
 }
 
 /// All that the agent and nodectl may change on a host, as others show it.

@@ -1,16 +1,12 @@
 //! Actions that wait for the lock are served together, and nobody who was killed meanwhile is among them.
 
+use crate::draining_support::locked;
 use crate::product::*;
 use clusterip::sys::nft::NftSocket;
-use lab::namespace::lock_files;
 use lab::{Context, Error, Lab, Node, Result};
-use nix::fcntl::{Flock, FlockArg};
-use std::fs::File;
 use std::time::Duration;
 
 const BUCKETS: u16 = 8;
-/// What is locked, one for each network namespace.
-const LOCK: &str = "/proc/sys/net/ipv4/tcp_fastopen_key";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Has all instances do it while the lock is held, and two of them killed before they get it. How many transactions
@@ -22,10 +18,7 @@ fn all_at_once(lab: &Lab, node: &Node, agent: &Agent, action: &str, killed: &[u3
             socket.generation().expect("a generation")
         })
     };
-    let lock = node.within(|| {
-        let file = File::open(LOCK).expect("root's rights");
-        Flock::lock(file, FlockArg::LockExclusive).expect("nobody has it")
-    })?;
+    let lock = hold_lock(node)?;
     let program = lab::built("ocf-clusterip")?.display().to_string();
     let mut running = Vec::new();
     for instance in 0..u32::from(BUCKETS) {
@@ -100,8 +93,6 @@ fn who_waits_is_served_with_others_and_who_was_killed_is_not() -> Result<()> {
         }
         assert_eq!(node.run(&["nft", "list", "ruleset"])?, "");
     }
-    let number = node.run(&["stat", "-L", "-c", "%i", "/proc/self/ns/net"])?;
-    let files = lock_files(number.trim().parse().context("an inode's number")?);
-    assert!(files.is_empty(), "{files:?}");
+    assert_eq!(locked(node)?, "");
     Ok(())
 }

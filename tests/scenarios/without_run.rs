@@ -20,13 +20,14 @@ const STATES: [(&str, &str); 5] = [
 ];
 
 fn call(agent: &Agent, node: &Node, run: &str, action: &str, instance: u32) -> Result<()> {
-    let program = lab::built("ocf-clusterip")?.display().to_string();
-    let script = format!("{run}; exec {program} {action}");
-    let words = ["unshare", "--mount", "sh", "-ec", &script];
-    let words = node.exec(&words).envs(agent.environment(instance));
-    let output = words.output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{action} with /run {run}: {said}");
+    let script = format!("{run}; exec \"$@\"");
+    let behind = ["unshare", "--mount", "sh", "-ec", &script, "sh"];
+    let answer = agent.call_behind(&behind, node, action, instance)?;
+    assert_eq!(
+        answer.code, 0,
+        "{action} with /run {run}: {}",
+        answer.stderr
+    );
     Ok(())
 }
 

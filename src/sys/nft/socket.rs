@@ -78,10 +78,8 @@ impl NftError {
     /// Is it that something was lacking at that moment, or that others were faster?
     pub fn passes(&self) -> bool {
         match self {
-            NftError::Open(error) | NftError::Broken { error, .. } => {
-                error.raw_os_error().is_some_and(passes)
-            }
-            NftError::Refused { errno, .. } => passes(*errno),
+            NftError::Open(error) | NftError::Broken { error, .. } => passes(error.raw_os_error()),
+            NftError::Refused { errno, .. } => passes(Some(*errno)),
             NftError::Outdated | NftError::Restless(_) | NftError::Unanswered(_) => true,
         }
     }

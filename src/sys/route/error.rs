@@ -83,13 +83,11 @@ impl RouteError {
             Self::Malformed { .. } | Self::Interrupted { .. } | Self::Invalid { .. } => None,
         }
     }
-}
 
-impl RouteError {
     /// Is it that something was lacking at that moment, or that others were faster?
     #[must_use]
     pub fn passes(&self) -> bool {
-        matches!(self, Self::Interrupted { .. }) || self.errno().is_some_and(errno::passes)
+        matches!(self, Self::Interrupted { .. }) || errno::passes(self.errno())
     }
 }
 

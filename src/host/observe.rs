@@ -8,9 +8,10 @@ use crate::model::mac::Mac;
 use crate::model::ruleset::Family;
 use crate::model::vip::{Nic, NicName};
 use crate::plan::addressing::ROUTE_PROTOCOL;
+use crate::plan::adopting;
 use crate::plan::installed::{addresses, find, installed};
 use crate::plan::leaving::flow_of_bytes;
-use crate::plan::names::flows_set;
+use crate::plan::names::{flows_set, stale_set};
 use crate::sys::connections::{self, ConnectionsError};
 use crate::sys::errno::passes;
 use crate::sys::mcast::{self, McastError};
@@ -195,7 +196,16 @@ impl Kernel {
 
     /// The flows that stay while buckets of a VIP leave.
     pub fn flows(&mut self, vip: IpAddr) -> Result<BTreeSet<Flow>, ObserveError> {
-        let keys = self.nft.keys(Family::Netdev, &flows_set(vip))?;
+        self.flows_in(Family::Netdev, &flows_set(vip))
+    }
+
+    /// The flows of which this node has only something left, while buckets of a VIP are adopted.
+    pub fn stale(&mut self, vip: IpAddr) -> Result<BTreeSet<Flow>, ObserveError> {
+        self.flows_in(adopting::family(vip), &stale_set(vip))
+    }
+
+    fn flows_in(&mut self, family: Family, set: &str) -> Result<BTreeSet<Flow>, ObserveError> {
+        let keys = self.nft.keys(family, set)?;
         Ok(keys.iter().filter_map(|key| flow_of_bytes(key)).collect())
     }
 }

@@ -153,7 +153,7 @@ pub fn reach_from(
                 }
                 Err(StepError::Nft(NftError::Outdated)) if errors.is_empty() => {
                     // A flow may have gone by itself.
-                    looked.flows = None;
+                    (looked.flows, looked.stale) = (None, None);
                     break;
                 }
                 // What is left then is settled later.
@@ -185,6 +185,7 @@ pub fn reach_from(
 struct Looked {
     connections: Option<Vec<Connection>>,
     flows: Option<BTreeSet<Flow>>,
+    stale: Option<BTreeSet<Flow>>,
     /// The kernel has not yet let go of what has ended.
     ending: bool,
 }
@@ -193,6 +194,7 @@ impl Looked {
     fn hand_on(&self, observed: &mut Observed) {
         observed.connections = self.connections.clone();
         observed.flows = self.flows.clone();
+        observed.stale = self.stale.clone();
         observed.ending = self.ending;
     }
 
@@ -209,6 +211,7 @@ impl Looked {
                 .connections(observed, vip)
                 .map(|seen| self.connections = Some(seen)),
             Look::Flows => kernel.flows(vip).map(|seen| self.flows = Some(seen)),
+            Look::Stale => kernel.stale(vip).map(|seen| self.stale = Some(seen)),
         };
         match (seen, intent) {
             // Nobody is kept from serving because of what he served before.
@@ -216,6 +219,7 @@ impl Looked {
                 warn!("{error}");
                 self.connections = Some(Vec::new());
                 self.flows = Some(BTreeSet::new());
+                self.stale = Some(BTreeSet::new());
                 Ok(())
             }
             (seen, _) => seen,

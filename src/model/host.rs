@@ -19,6 +19,8 @@ pub struct Observed {
     pub connections: Option<Vec<Connection>>,
     /// The flows that the VIP's set of them has, if they were asked for.
     pub flows: Option<BTreeSet<Flow>>,
+    /// The flows of which this node has only something left, if they were asked for.
+    pub stale: Option<BTreeSet<Flow>>,
     /// The kernel still holds elements that have ended, and refuses to delete the chains to which they
     /// went: it collects them once a second (`nft_rhash_gc()`), on an idle processor later.
     pub ending: bool,

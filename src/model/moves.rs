@@ -29,6 +29,10 @@ struct Node {
     phases: Phases,
     /// Connections of its own stack, by the number of the connection.
     sockets: BTreeMap<Flow, u32>,
+    /// What is left of those that this node ended first, in TIME-WAIT.
+    waiting: BTreeMap<Flow, u32>,
+    /// What is left of connections in buckets that came back, and is silent while they are adopted.
+    stale: BTreeSet<Flow>,
     /// The flow set, and when each ends.
     flows: BTreeMap<Flow, u64>,
     sightings: BTreeMap<Flow, u8>,
@@ -43,6 +47,8 @@ enum Answer {
     Served,
     /// The stack refuses.
     Reset,
+    /// TIME-WAIT says what it expects (RFC 9293 §3.10.7.4).
+    Acknowledged,
 }
 
 impl Node {
@@ -62,16 +68,24 @@ impl Node {
             return Answer::Silence;
         }
         if syn {
+            // TIME-WAIT makes way for a connection that begins anew.
+            self.waiting.remove(&flow);
+            self.stale.remove(&flow);
             self.sockets.insert(flow, connection);
             return Answer::Served;
         }
-        match self.sockets.get(&flow) {
-            Some(socket) if *socket == connection => return Answer::Served,
-            // What is left of an old connection with the same ports says so at once (RFC 9293 §3.10.7).
-            Some(_) => return Answer::Reset,
-            None => {}
+        let adopting = self.phases.adopting.contains_key(&bucket);
+        if adopting && self.stale.contains(&flow) {
+            return Answer::Silence;
         }
-        if self.phases.adopting.contains_key(&bucket) {
+        match (self.sockets.get(&flow), self.waiting.get(&flow)) {
+            (Some(socket), _) if *socket == connection => return Answer::Served,
+            // What is left of an old connection with the same ports says so at once (RFC 9293 §3.10.7).
+            (Some(_), _) => return Answer::Reset,
+            (None, Some(_)) => return Answer::Acknowledged,
+            (None, None) => {}
+        }
+        if adopting {
             let seen = self.sightings.entry(flow).or_default();
             *seen += 1;
             if *seen <= SIGHTINGS {
@@ -88,9 +102,15 @@ impl Node {
             .copied()
             .filter(|flow| bucket(*flow) == bucket_of)
             .collect();
+        // Nothing is left to be said but in answer to a last word that comes again.
+        let waiting = self.waiting.keys().copied();
+        let waiting: Vec<Flow> = waiting
+            .filter(|flow| bucket(*flow) == bucket_of && !self.stale.contains(flow))
+            .collect();
         self.phases.listed(bucket_of, !ours.is_empty(), DRAIN_MS);
         if self.phases.of(bucket_of) == Phase::Draining {
-            self.flows.extend(ours.iter().map(|flow| (*flow, DRAIN_MS)));
+            let staying = ours.iter().chain(&waiting);
+            self.flows.extend(staying.map(|flow| (*flow, DRAIN_MS)));
         }
     }
 
@@ -98,6 +118,14 @@ impl Node {
         // Sockets of connections that this node has given up are none any more.
         let kept = self.phases.of(bucket_of) == Phase::Closing;
         let flows = &self.flows;
+        if adopt_ms.is_some() {
+            let left = self.waiting.keys().copied();
+            self.stale.extend(
+                left.filter(|flow| {
+                    bucket(*flow) == bucket_of && !kept && !flows.contains_key(flow)
+                }),
+            );
+        }
         self.sockets
             .retain(|flow, _| bucket(*flow) != bucket_of || kept || flows.contains_key(flow));
         self.phases.take(bucket_of, adopt_ms);
@@ -114,6 +142,10 @@ impl Node {
         ] {
             ending.retain(|_, left| *left > ms);
             ending.values_mut().for_each(|left| *left -= ms);
+        }
+        // With the last bucket that is adopted the set goes.
+        if self.phases.adopting.is_empty() {
+            self.stale.clear();
         }
         self.flows.retain(|_, left| *left > ms);
         self.flows.values_mut().for_each(|left| *left -= ms);
@@ -163,8 +195,12 @@ pub enum Event {
     },
     /// A client begins anew.
     Connect(Flow),
-    /// Its connection ends.
+    /// Its connection ends; the client is the first to say so.
     End(Flow),
+    /// The service is.
+    EndedByService(Flow),
+    /// What is in TIME-WAIT on a node has ended.
+    Forget(usize),
     /// It sends data.
     Send(Flow),
     /// Time passes.
@@ -320,6 +356,15 @@ impl World {
                     self.nodes[gone.node].sockets.remove(&flow);
                 }
             }
+            Event::EndedByService(flow) => {
+                if let Some(gone) = self.connections.remove(&flow) {
+                    let node = &mut self.nodes[gone.node];
+                    if let Some(number) = node.sockets.remove(&flow) {
+                        node.waiting.insert(flow, number);
+                    }
+                }
+            }
+            Event::Forget(n) => self.nodes[n].waiting.clear(),
             Event::Send(flow) => self.exchange(flow)?,
             Event::Pass(ms) => {
                 self.nodes.iter_mut().for_each(|node| node.pass(ms));
@@ -407,7 +452,9 @@ mod tests {
             1 => bucket.prop_map(|bucket| Event::KilledStop { bucket }),
             3 => start.prop_map(|(bucket, on, told)| Event::Start { bucket, on, told }),
             8 => flow.clone().prop_map(Event::Connect),
-            2 => flow.clone().prop_map(Event::End),
+            1 => flow.clone().prop_map(Event::End),
+            2 => flow.clone().prop_map(Event::EndedByService),
+            1 => node.clone().prop_map(Event::Forget),
             8 => flow.prop_map(Event::Send),
             3 => prop::sample::select(vec![1u64, 20, 50, 101]).prop_map(Event::Pass),
             1 => node.clone().prop_map(Event::Die),

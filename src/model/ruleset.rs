@@ -146,6 +146,8 @@ pub enum MetaKey {
     Protocol,
     /// The transport protocol, behind IPv6 extension headers, one byte.
     L4Protocol,
+    /// The name of the incoming interface, 16 bytes.
+    InIfName,
     /// The name of the outgoing interface, 16 bytes.
     OutIfName,
     /// The packet type (`PACKET_HOST` and so on), one byte.

@@ -5,6 +5,11 @@
 //! a bare RST, is dropped on its way out, behind all address translation, so that it is also seen of
 //! services behind NAT on this node. The set `adopting-…` ends by itself, and the rules with it.
 //!
+//! What is left here of connections that this node had would speak too, and with an ACK: a socket in
+//! TIME-WAIT answers every segment of the connection that its client has begun since, from the same port
+//! and with another node. So what is left is in the set `stale-…` before the bucket is served, and segments
+//! to it are dropped, until a SYN begins anew.
+//!
 //! **The safety net.** It may be that nobody drains them after all. So a segment with data that comes
 //! again some seconds after it came first is unanswered: its flow is an orphan, and orphans get their
 //! RST. An orphan is a flow together with the number that its client acknowledges; its RST carries that
@@ -12,12 +17,12 @@
 //! a segment again after about 0.2, 0.6, 1.4, 3 and 6 s. Less would take the connections of a client
 //! whose way back is jammed for a moment; more would let the clients of a dead node wait longer.
 
-use super::connection_words::{flow_and_number, flow_and_number_key};
+use super::connection_words::{flow_and_number, flow_and_number_key, flow_key, flow_words_of_host};
 use super::names::*;
 use super::sentence::{Ports, REG0, Sentence, Way};
 use crate::model::phase::Phases;
 use crate::model::ruleset::{
-    BaseChain, Chain, Data, Element, Family, Hook, Lifetime, Ruleset, Set, SetSpec, Target,
+    BaseChain, Chain, Data, Element, Family, Hook, Learn, Lifetime, Ruleset, Set, SetSpec, Target,
 };
 use crate::model::vip::Vip;
 use std::net::IpAddr;
@@ -35,6 +40,11 @@ const ORPHAN_MS: u64 = 10_000;
 /// until the bucket is owned.
 const MOST_SIGHTED: u32 = 262_144;
 const MOST_ORPHANS: u32 = 65_536;
+/// The most connections of which something is left, some 100 bytes each. Beyond that TIME-WAIT may say its
+/// ACK, to a client that has used its port again within a minute; it does no more than that.
+pub const MOST_STALE: u32 = 65_536;
+/// How long one is remembered that was put into the set without a time of its own; none is.
+const STALE_MS: u64 = 86_400_000;
 /// Before connection tracking (−200) and address translation; and behind them (100, 300).
 const PRIORITY_BEFORE: i32 = -290;
 const PRIORITY_AFTER: i32 = 310;
@@ -46,10 +56,12 @@ const ORPHAN: &str = "seen again after seconds, unanswered: nobody has this conn
 const SEEN: &str = "seen";
 const FRESH: &str = "seen for the first time, or again a moment later";
 const DATA: &str = "data in buckets that are adopted";
+const ANEW: &str = "who begins anew speaks to this node";
+const STALE: &str = "left of a connection that this node had: another one may have its successor";
 const SILENT: &str = "another node may have this connection";
 
 /// The family of the VIP's table for this.
-pub(super) fn family(vip: IpAddr) -> Family {
+pub fn family(vip: IpAddr) -> Family {
     match vip {
         IpAddr::V4(_) => Family::Ip4,
         IpAddr::V6(_) => Family::Ip6,
@@ -58,10 +70,12 @@ pub(super) fn family(vip: IpAddr) -> Family {
 
 /// Adds the rules of all VIPs that adopt.
 pub(super) fn add(rules: &mut Ruleset, vips: &[(Vip, Phases)]) {
-    for (vip, phases) in vips
+    let mut adopt: Vec<_> = vips
         .iter()
         .filter(|(_, phases)| phases.needs_adopting_rules())
-    {
+        .collect();
+    adopt.sort_by_key(|(vip, _)| vip.address);
+    for (vip, phases) in adopt {
         let table = rules.entry(family(vip.address)).or_default();
         let base = |hook, priority| Chain {
             base: Some(BaseChain { hook, priority }),
@@ -70,12 +84,13 @@ pub(super) fn add(rules: &mut Ruleset, vips: &[(Vip, Phases)]) {
         let chains = &mut table.chains;
         let before = chains.entry(BEFORE.to_owned());
         let before = before.or_insert_with(|| base(Hook::Before, PRIORITY_BEFORE));
-        before.rules.push(data(vip).rule());
-        before.rules.sort_by(|a, b| a.text.cmp(&b.text));
+        let incoming = [anew(vip), stale(vip), data(vip)];
+        before
+            .rules
+            .extend(incoming.into_iter().map(Sentence::rule));
         let after = chains.entry(AFTER.to_owned());
         let after = after.or_insert_with(|| base(Hook::After, PRIORITY_AFTER));
         after.rules.push(silence(vip).rule());
-        after.rules.sort_by(|a, b| a.text.cmp(&b.text));
         chains.insert(sightings_chain(vip.address), sightings(vip.address));
         table.sets.extend(sets(vip, phases));
     }
@@ -86,6 +101,30 @@ fn ports(vip: &Vip) -> Ports {
         true => Ports::At(0),
         false => Ports::None,
     }
+}
+
+/// Only by the VIP's interface: what comes in by another one was never in a bucket.
+fn incoming(vip: &Vip, why: &'static str) -> Sentence {
+    Sentence::because(why)
+        .came_by(&vip.nic)
+        .for_vip(vip.address)
+        .tcp(vip.address)
+}
+
+fn anew(vip: &Vip) -> Sentence {
+    let set = stale_set(vip.address);
+    incoming(vip, ANEW)
+        .syn()
+        .learn_flow(&set, Learn::Forget, vip.address)
+}
+
+fn stale(vip: &Vip) -> Sentence {
+    incoming(vip, STALE)
+        .no_syn()
+        .flow_in(&stale_set(vip.address), vip.address)
+        .bucket(vip, ports(vip), Way::In)
+        .in_set(&adopting_set(vip.address), REG0)
+        .counter_drop()
 }
 
 fn data(vip: &Vip) -> Sentence {
@@ -145,6 +184,7 @@ fn sets(vip: &Vip, phases: &Phases) -> Vec<(String, Set)> {
     let segments = |lifetime| learnt(flow_and_number_key(address), lifetime, MOST_SIGHTED);
     vec![
         (adopting_set(address), adopting),
+        (stale_set(address), Set::new(stale_spec(address))),
         (
             orphans_set(address),
             learnt(flow_and_number_key(address), ORPHAN_MS, MOST_ORPHANS),
@@ -152,6 +192,14 @@ fn sets(vip: &Vip, phases: &Phases) -> Vec<(String, Set)> {
         (fresh_set(address), segments(FRESH_MS)),
         (sighted_set(address), segments(SIGHTED_MS)),
     ]
+}
+
+/// What the set of what is left is made for.
+pub fn stale_spec(vip: IpAddr) -> SetSpec {
+    SetSpec {
+        lifetime: Lifetime::Learnt(STALE_MS),
+        ..SetSpec::new(flow_key(vip), Data::None, MOST_STALE).worded(flow_words_of_host(vip))
+    }
 }
 
 /// Which buckets of the VIP are adopted according to these rules.
@@ -195,8 +243,10 @@ pub(super) fn remove(rules: &mut Ruleset, vip: IpAddr) {
 mod tests {
     use super::*;
     use crate::model::bucket::BucketSet;
+    use crate::model::hash::Flow;
     use crate::model::vip::tests::a_vip;
     use crate::plan::kernel_rules::{Kernel, Packet};
+    use crate::plan::leaving::flow_bytes;
     use proptest::prelude::*;
 
     const PSH_ACK: u8 = 0x18;
@@ -254,6 +304,39 @@ mod tests {
             let mut client = Client::of(vip, address);
             let answered = (0..30).map(|n| (1_000 * u64::from(n), n));
             assert!(!answered.into_iter().any(|(ms, n)| client.sends(ms, n)));
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_connection_hears_nothing_until_its_client_begins_anew() {
+        const SYN: u8 = 0x02;
+        const ACK: u8 = 0x10;
+        for (vip, address) in [("10.77.0.99", "192.0.2.7"), ("fd77::99", "2001:db8::7")] {
+            let mut client = Client::of(vip, address);
+            let flow = Flow {
+                source: client.address,
+                source_port: 40_000,
+                destination_port: 80,
+            };
+            let table = family(client.vip.address);
+            let stale = stale_set(client.vip.address);
+            client.kernel.knows(stale, flow_bytes(&flow));
+            let mut hears = |came_by, port, flags| {
+                let (from, to) = ((client.address, port), (client.vip.address, 80));
+                let mut packet = Packet::tcp(from, to, flags, (1, 77));
+                packet.came_by = came_by;
+                client.kernel.accepts(table, BEFORE, &mut packet)
+            };
+            for flags in [ACK, PSH_ACK, RST, ACK | RST, ACK | 1] {
+                assert!(!hears("eth0", 40_000, flags), "{flags:#x}");
+                assert!(
+                    hears("eth0", 40_001, flags),
+                    "another connection's {flags:#x}"
+                );
+                assert!(hears("lo", 40_000, flags), "the node's own {flags:#x}");
+            }
+            assert!(hears("eth0", 40_000, SYN));
+            assert!(hears("eth0", 40_000, ACK));
         }
     }
 

@@ -4,7 +4,8 @@
 use super::fragment_words::network;
 use super::sentence::{REG0, Sentence, Way};
 use crate::model::protocol::TCP;
-use crate::model::ruleset::{Header, KeyPart, Learn, Reg, Word};
+use crate::model::ruleset::{Expr, Header, KeyPart, Learn, MetaKey, Reg, Word};
+use crate::model::vip::Nic;
 use std::net::IpAddr;
 
 /// TCP's flags (RFC 9293 §3.1).
@@ -12,6 +13,9 @@ const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 const PSH: u8 = 0x08;
 const ACK: u8 = 0x10;
+
+/// IFNAMSIZ: nft loads and compares names of interfaces whole.
+const IF_NAME_LEN: usize = 16;
 
 /// Where TCP has its sequence number, and the number of what it acknowledges.
 const SEQUENCE: u32 = 4;
@@ -127,6 +131,18 @@ impl Sentence {
         sentence.payload(Header::Transport, offset, 4, Reg(next))
     }
 
+    /// It came in by this interface.
+    pub(super) fn came_by(self, nic: &Nic) -> Self {
+        let mut name = nic.as_str().as_bytes().to_vec();
+        name.resize(IF_NAME_LEN, 0);
+        self.expr(Expr::Meta {
+            key: MetaKey::InIfName,
+            to: REG0,
+        })
+        .equal(REG0, &name)
+        .say(format!("iifname {nic}"))
+    }
+
     /// The destination is this VIP.
     pub(super) fn for_vip(self, vip: IpAddr) -> Self {
         self.address(vip, Way::In, "daddr")
@@ -180,18 +196,24 @@ pub(super) fn flow_at_ingress(vip: IpAddr) -> [Word; 3] {
     [address, Word::SourcePort, Word::DestinationPort]
 }
 
-/// How it words the key of a flow and a number in the tables `ip` and `ip6`.
-pub(super) fn flow_and_number(vip: IpAddr) -> [Word; 4] {
+/// How it words it in the tables `ip` and `ip6`.
+pub(super) fn flow_words_of_host(vip: IpAddr) -> [Word; 3] {
     let address = match vip {
         IpAddr::V4(_) => Word::Ip4Source,
         IpAddr::V6(_) => Word::Ip6Source,
     };
+    [address, Word::SourcePort, Word::DestinationPort]
+}
+
+/// The same with a number behind it.
+pub(super) fn flow_and_number(vip: IpAddr) -> [Word; 4] {
+    let [address, client, service] = flow_words_of_host(vip);
     let number = Word::Bytes {
         header: Header::Transport,
         offset: SEQUENCE,
         len: 4,
     };
-    [address, Word::SourcePort, Word::DestinationPort, number]
+    [address, client, service, number]
 }
 
 fn flow_words(vip: IpAddr, way: Way) -> &'static str {

@@ -17,11 +17,12 @@ use super::installed::{addresses, find, installed, others_unreadable, phases_of}
 use super::leaving::{flow_bytes, flows_spec};
 use super::names::{adopting_set, bucket_key, bucket_of_key, buckets_map, flows_set, leaving_map};
 use super::removal::without_vip;
+use super::stale;
 use super::steps::{Look, Step, delete_address, rules_step, rules_step_with, with_vip};
 use crate::model::bucket::BucketSet;
 use crate::model::change::Change;
 use crate::model::hash::Flow;
-use crate::model::host::{Held, NicState, Observed};
+use crate::model::host::{Connection, Held, NicState, Observed};
 use crate::model::mac::Mac;
 use crate::model::phase::Phases;
 use crate::model::ruleset::{Element, Family, Ruleset, Target};
@@ -30,7 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// Flows that are added in one transaction: a socket's buffer need not be larger for them.
-const FLOWS_AT_ONCE: usize = 1024;
+pub(super) const FLOWS_AT_ONCE: usize = 1024;
 
 /// Buckets leave, and the VIP stays.
 pub(super) fn release(
@@ -159,12 +160,20 @@ fn part(
     if closing.is_empty() {
         return Some(phases);
     }
-    let Some(connections) = &observed.connections else {
-        rules_step(steps, rules, with_vip(observed, &vip, &phases));
-        steps.push(Step::Look(address, Look::Connections));
-        return None;
+    let (connections, silent) = match leaving(observed, &vip, &phases, &closing) {
+        Ok(known) => known,
+        Err(look) => {
+            rules_step(steps, rules, with_vip(observed, &vip, &phases));
+            steps.push(Step::Look(address, look));
+            return None;
+        }
     };
     let bucket_of = |flow: &Flow| vip.bucket(flow);
+    // What this node is silent about is none of its connections.
+    let connections: Vec<_> = connections
+        .iter()
+        .filter(|connection| !silent.contains(&connection.flow))
+        .collect();
     let mut staying: Vec<(u16, Flow)> = connections
         .iter()
         .map(|connection| (bucket_of(&connection.flow), connection.flow))
@@ -185,6 +194,24 @@ fn part(
     }
     rules_step(steps, rules, with_vip(observed, &vip, &phases));
     Some(phases)
+}
+
+/// The connections that there are, and those of which only something is left, if these buckets were adopted.
+fn leaving<'a>(
+    observed: &'a Observed,
+    vip: &Vip,
+    phases: &Phases,
+    closing: &BucketSet,
+) -> Result<(&'a [Connection], BTreeSet<Flow>), Look> {
+    let connections = observed.connections.as_ref().ok_or(Look::Connections)?;
+    let adopted = closing
+        .iter()
+        .any(|bucket| phases.adopting.contains_key(&bucket));
+    let silent = match adopted {
+        true => stale::silent(observed, vip.address)?,
+        false => BTreeSet::new(),
+    };
+    Ok((connections, silent))
 }
 
 /// Flows that stay for so long.
@@ -222,24 +249,6 @@ pub(super) fn forgotten(
         true => Vec::new(),
         false => vec![Change::DeleteElements(Family::Netdev, name, spec, gone)],
     })
-}
-
-/// This node's connections in draining buckets that come back, which it has given up: their clients
-/// have begun anew, elsewhere. What has to be looked at to tell, if anything.
-pub(super) fn stale(
-    observed: &Observed,
-    vip: &Vip,
-    back: &BucketSet,
-    phases: &Phases,
-) -> Result<BTreeSet<Flow>, Look> {
-    let drained: BucketSet = back
-        .iter()
-        .filter(|bucket| phases.draining.contains_key(bucket))
-        .collect();
-    if drained.is_empty() {
-        return Ok(BTreeSet::new());
-    }
-    in_draining(observed, vip, &drained).map(|(_, given_up)| given_up)
 }
 
 /// This node's connections in draining buckets: those that stay, and those that it has given up.
@@ -432,7 +441,6 @@ fn without_buckets(rules: &Ruleset, address: IpAddr, buckets: Option<&BucketSet>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::host::Connection;
     use crate::model::vip::tests::a_vip;
     use crate::plan::interruptions::{beside_a_broken_one, fresh_host, go};
     use crate::plan::steps::Intent;

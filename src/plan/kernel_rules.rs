@@ -22,6 +22,8 @@ pub(super) struct Packet {
     pub(super) bytes: Vec<u8>,
     protocol: Option<u8>,
     transport: Option<usize>,
+    /// The interface by which it came in.
+    pub(super) came_by: &'static str,
     /// The interface by which it leaves.
     out: &'static str,
     /// PACKET_MULTICAST (2), or what a rule has made of it.
@@ -73,6 +75,7 @@ impl Packet {
             bytes,
             protocol: Some(protocol),
             transport,
+            came_by: "eth0",
             out: "",
             kind: 2,
         }
@@ -101,6 +104,7 @@ impl Packet {
             bytes: frame[14..].to_vec(),
             protocol: is_ip6.then(|| frame[20]),
             transport: is_ip6.then_some(40),
+            came_by: "",
             out,
             kind: 2,
         }
@@ -172,6 +176,12 @@ impl Kernel {
     }
 }
 
+fn if_name(name: &str) -> [u8; 16] {
+    let mut whole = [0; 16];
+    whole[..name.len()].copy_from_slice(name.as_bytes());
+    whole
+}
+
 /// A rule that looks at a packet.
 struct Run<'a> {
     table: &'a Table,
@@ -238,11 +248,8 @@ impl Run<'_> {
                 MetaKey::Protocol => registers.set(*to, &self.packet.ethertype.to_be_bytes()),
                 MetaKey::L4Protocol => registers.set(*to, &[self.packet.protocol?]),
                 MetaKey::PacketType => registers.set(*to, &[self.packet.kind]),
-                MetaKey::OutIfName => {
-                    let mut name = self.packet.out.as_bytes().to_vec();
-                    name.resize(16, 0);
-                    registers.set(*to, &name);
-                }
+                MetaKey::InIfName => registers.set(*to, &if_name(self.packet.came_by)),
+                MetaKey::OutIfName => registers.set(*to, &if_name(self.packet.out)),
                 MetaKey::Other(_) => panic!("{expr:?}"),
             },
             Expr::SetMeta { key, from } => {

@@ -2,7 +2,7 @@
 //! data in, data out, and tested without a kernel.
 
 pub mod addressing;
-mod adopting;
+pub mod adopting;
 pub mod before;
 mod connection_words;
 pub mod dataplane;
@@ -20,6 +20,7 @@ pub mod names;
 mod older;
 pub mod removal;
 mod sentence;
+mod stale;
 pub mod steps;
 
 #[cfg(test)]

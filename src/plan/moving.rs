@@ -1,12 +1,13 @@
 //! The model-based test of the order of steps, for buckets whose connections stay: hosts that list, keep
 //! and forget flows, are interrupted anywhere, and whose time runs out at any moment.
 
+use super::adopting::family;
 use super::diff::tests::apply as apply_changes;
 use super::health::drift;
 use super::installed::{Installed, find, installed, phases_of};
 use super::interruptions::{apply, check_fails_closed, fresh_host, vips};
 use super::leaving::flow_of_bytes;
-use super::names::flows_set;
+use super::names::{flows_set, stale_set};
 use super::steps::{Intent, Look, Refusal, Step, When, steps};
 use crate::model::bucket::BucketSet;
 use crate::model::change::Change;
@@ -27,6 +28,10 @@ struct World {
     host: Observed,
     sockets: BTreeMap<IpAddr, BTreeSet<Flow>>,
     kept: BTreeMap<IpAddr, BTreeSet<Flow>>,
+    /// Connections in TIME-WAIT.
+    waiting: BTreeMap<IpAddr, BTreeSet<Flow>>,
+    /// What the kernel's sets of stale connections have.
+    silent: BTreeMap<IpAddr, BTreeSet<Flow>>,
     /// Connections whose clients have begun anew while their buckets drained.
     given_up: BTreeMap<IpAddr, BTreeSet<Flow>>,
 }
@@ -62,8 +67,9 @@ impl World {
     /// Sets of flows are not read with the rules, so they are followed here.
     fn follow(&mut self, change: &Change) {
         for vip in vips() {
-            let name = flows_set(vip.address);
+            let (name, stale) = (flows_set(vip.address), stale_set(vip.address));
             let kept = self.kept.entry(vip.address).or_default();
+            let silent = self.silent.entry(vip.address).or_default();
             let flows = |elements: &BTreeMap<Vec<u8>, _>| -> Vec<Flow> {
                 elements
                     .keys()
@@ -78,6 +84,9 @@ impl World {
                 }
                 Change::DeleteSet(_, set) if *set == name => kept.clear(),
                 Change::DeleteTable(Family::Netdev) => kept.clear(),
+                Change::AddElements(_, set, _, new) if *set == stale => silent.extend(flows(new)),
+                Change::DeleteSet(_, set) if *set == stale => silent.clear(),
+                Change::DeleteTable(of) if *of == family(vip.address) => silent.clear(),
                 _ => {}
             }
         }
@@ -85,7 +94,8 @@ impl World {
 
     /// Does what is asked for, as `host::reach` does, but stops after so many steps.
     fn go(&mut self, intent: &Intent, mut budget: usize) -> Result<usize, String> {
-        (self.host.connections, self.host.flows) = (None, None);
+        self.host.connections = None;
+        (self.host.flows, self.host.stale) = (None, None);
         let mut asked = Vec::new();
         for _ in 0..20 {
             let todo = match steps(&self.host, intent) {
@@ -158,19 +168,47 @@ impl World {
         }
     }
 
+    /// A client of an owned bucket begins: nothing older is left here, and a SYN is heard.
+    fn begin(&mut self, address: IpAddr, flow: Flow) {
+        self.sockets.entry(address).or_default().insert(flow);
+        for gone in [&mut self.waiting, &mut self.silent] {
+            gone.entry(address).or_default().remove(&flow);
+        }
+    }
+
     fn look(&mut self, address: IpAddr, what: Look) {
         match what {
             Look::Connections => {
-                let sockets = self.sockets.get(&address).into_iter().flatten();
-                let found = sockets.map(|flow| Connection {
-                    flow: *flow,
-                    alive: true,
-                });
-                self.host.connections = Some(found.collect());
+                let of = |all: &BTreeMap<IpAddr, BTreeSet<Flow>>, alive| -> Vec<Connection> {
+                    let flows = all.get(&address).into_iter().flatten();
+                    flows
+                        .map(|flow| Connection { flow: *flow, alive })
+                        .collect()
+                };
+                let mut found = of(&self.sockets, true);
+                found.extend(of(&self.waiting, false));
+                self.host.connections = Some(found);
+            }
+            Look::Stale => {
+                self.host.stale = Some(self.silent.get(&address).cloned().unwrap_or_default());
             }
             Look::Flows => {
                 self.host.flows = Some(self.kept.get(&address).cloned().unwrap_or_default());
             }
+        }
+    }
+
+    /// What is left of connections in this bucket, if it is another node's.
+    fn loud(&self, vip: &Vip, bucket: u16) -> BTreeSet<Flow> {
+        let waiting = self.waiting.get(&vip.address).into_iter().flatten();
+        let kept = self.kept.get(&vip.address);
+        let left = waiting.filter(|flow| !kept.is_some_and(|kept| kept.contains(flow)));
+        match phases_of(&self.host.rules, vip.address).of(bucket) {
+            Phase::Foreign | Phase::Draining => left
+                .filter(|flow| vip.bucket(flow) == bucket)
+                .copied()
+                .collect(),
+            _ => BTreeSet::new(),
         }
     }
 
@@ -216,8 +254,10 @@ enum Event {
     Connect(usize, u16),
     /// A client connects anew, if the bucket drains.
     Anew(usize, u16),
-    /// A client's connection ends.
-    Close(usize, u16),
+    /// A client's connection ends; the service may be the first to say so.
+    Close(usize, u16, bool),
+    /// What was in TIME-WAIT is there no more.
+    Forget,
     /// Whatever ends by itself has ended; the kernel may still hold it.
     Pass(bool),
     /// The kernel has let go of it.
@@ -246,7 +286,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         8 => (action, 0usize..4, 0u16..4, budget).prop_map(|(a, v, b, n)| Event::Act(a, v, b, n)),
         4 => (0usize..4, 0u16..4).prop_map(|(v, b)| Event::Connect(v, b)),
         2 => (0usize..4, 0u16..4).prop_map(|(v, b)| Event::Anew(v, b)),
-        1 => (0usize..4, 0u16..4).prop_map(|(v, b)| Event::Close(v, b)),
+        2 => (0usize..4, 0u16..4, any::<bool>()).prop_map(|(v, b, first)| Event::Close(v, b, first)),
+        1 => Just(Event::Forget),
         1 => any::<bool>().prop_map(Event::Pass),
         1 => Just(Event::Collected),
     ]
@@ -325,6 +366,33 @@ fn check_forgotten(world: &World, vip: &Vip, buckets: &BucketSet) -> Result<(), 
     }
 }
 
+/// While a bucket that came is adopted, what was left of its connections is silent; and whatever leaves, no
+/// such thing is kept for a connection.
+fn check_silent(
+    world: &World,
+    vip: &Vip,
+    bucket: u16,
+    loud: &BTreeSet<Flow>,
+) -> Result<(), String> {
+    let of = |all: &BTreeMap<IpAddr, BTreeSet<Flow>>| -> BTreeSet<Flow> {
+        all.get(&vip.address).cloned().unwrap_or_default()
+    };
+    let phase = phases_of(&world.host.rules, vip.address).of(bucket);
+    let (silent, kept) = (of(&world.silent), of(&world.kept));
+    if let Some(flow) = silent.intersection(&kept).next() {
+        return Err(format!(
+            "{flow:?} is silent, and kept: bucket {bucket} is {phase}"
+        ));
+    }
+    let mut still = loud.iter().filter(|_| phase == Phase::Adopting);
+    match still.find(|flow| !silent.contains(flow)) {
+        Some(flow) => Err(format!(
+            "{flow:?} speaks in bucket {bucket}, which is adopted"
+        )),
+        None => Ok(()),
+    }
+}
+
 /// An address that is only here for connections of buckets that have left ends by itself, but not before
 /// they have to.
 fn check_ends(world: &World, vip: &Vip) -> Result<(), String> {
@@ -351,7 +419,9 @@ proptest! {
             match event {
                 Event::Act(action, n, bucket, budget) => {
                     let intent = intent(action, &vips[n], bucket);
+                    let loud = world.loud(&vips[n], bucket);
                     let left = world.go(&intent, budget).map_err(TestCaseError::fail)?;
+                    check_silent(&world, &vips[n], bucket, &loud).map_err(TestCaseError::fail)?;
                     let phases = phases_of(&world.host.rules, vips[n].address);
                     match action {
                         Action::Take if left > 0 => prop_assert!(phases.owned.contains(bucket)),
@@ -376,7 +446,7 @@ proptest! {
                     let address = vips[n].address;
                     if phases_of(&world.host.rules, address).owned.contains(bucket) {
                         let flow = client(&vips[n], bucket);
-                        world.sockets.entry(address).or_default().insert(flow);
+                        world.begin(address, flow);
                     }
                 }
                 Event::Anew(n, bucket) => {
@@ -385,11 +455,14 @@ proptest! {
                         world.begin_anew(address, client(&vips[n], bucket));
                     }
                 }
-                Event::Close(n, bucket) => {
+                Event::Close(n, bucket, first) => {
                     let (address, flow) = (vips[n].address, client(&vips[n], bucket));
-                    world.sockets.entry(address).or_default().remove(&flow);
                     world.given_up.entry(address).or_default().remove(&flow);
+                    if world.sockets.entry(address).or_default().remove(&flow) && first {
+                        world.waiting.entry(address).or_default().insert(flow);
+                    }
                 }
+                Event::Forget => world.waiting.clear(),
                 Event::Pass(held) => {
                     world.pass();
                     world.host.ending = held;
@@ -415,7 +488,8 @@ proptest! {
             let leave = Intent::Leave { address: vip.address, buckets: None, drain_ms: 0, place: None };
             prop_assert!(world.go(&leave, 99).map_err(TestCaseError::fail)? > 0);
         }
-        (world.host.connections, world.host.flows) = (None, None);
+        world.host.connections = None;
+        (world.host.flows, world.host.stale) = (None, None);
         prop_assert_eq!(world.host, fresh_host());
     }
 }
@@ -456,4 +530,40 @@ fn what_was_given_up_or_has_ended_is_forgotten_while_another_bucket_drains() {
         assert_eq!(world.sockets[&address].contains(&of(1)), stays);
         assert_eq!(world.kept[&address], [of(2)].into(), "{action:?}");
     }
+}
+
+#[test]
+fn what_is_in_time_wait_is_silent_when_its_bucket_comes_back_and_stays_with_nobody() {
+    let vip = &managed()[0];
+    let address = vip.address;
+    let mut world = World::fresh();
+    let act = |world: &mut World, action| {
+        let left = world.go(&intent(action, vip, 1), 99);
+        assert!(left.expect("done") > 0);
+    };
+    let flow = client(vip, 1);
+    act(&mut world, Action::Take);
+    world.waiting.entry(address).or_default().insert(flow);
+    act(&mut world, Action::Leave);
+    act(&mut world, Action::Take);
+    assert_eq!(world.silent[&address], [flow].into());
+    // Another connection makes the bucket drain: what is silent is no part of that.
+    let mut ports = flow.source_port + 1..;
+    let other = ports.find_map(|source_port| {
+        let other = Flow {
+            source_port,
+            ..flow
+        };
+        (vip.bucket(&other) == 1).then_some(other)
+    });
+    let other = other.expect("a flow of the same bucket");
+    world.sockets.entry(address).or_default().insert(other);
+    act(&mut world, Action::Leave);
+    assert_eq!(world.kept[&address], [other].into());
+    // It comes back once more, and is silent as before.
+    act(&mut world, Action::Take);
+    assert_eq!(world.silent[&address], [flow].into());
+    // Nobody drains it any more: then everything may be said.
+    act(&mut world, Action::Adopted);
+    assert_eq!(world.silent[&address], BTreeSet::new());
 }

@@ -108,6 +108,11 @@ pub(super) fn adopting_set(vip: IpAddr) -> String {
     format!("adopting-{}", tag(vip))
 }
 
+/// The name of the set of what this node has left of connections in buckets that it adopts.
+pub fn stale_set(vip: IpAddr) -> String {
+    format!("stale-{}", tag(vip))
+}
+
 /// The name of the set of connections in adopting buckets that nobody has.
 pub(super) fn orphans_set(vip: IpAddr) -> String {
     format!("orphans-{}", tag(vip))
@@ -124,12 +129,13 @@ pub(super) fn fresh_set(vip: IpAddr) -> String {
 }
 
 /// All sets and maps that the VIP can have of its own, in whatever table.
-pub(super) fn sets_of(vip: IpAddr) -> [String; 7] {
+pub(super) fn sets_of(vip: IpAddr) -> [String; 8] {
     [
         buckets_map(vip),
         leaving_map(vip),
         flows_set(vip),
         adopting_set(vip),
+        stale_set(vip),
         orphans_set(vip),
         fresh_set(vip),
         sighted_set(vip),

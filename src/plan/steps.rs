@@ -16,6 +16,7 @@ use super::going;
 use super::guard::is_left_over;
 use super::installed::{Installed, find, installed, is_unreadable, phases_of};
 use super::older;
+use super::stale::{self, Left};
 use crate::model::bucket::BucketSet;
 use crate::model::change::Change;
 use crate::model::hash::Flow;
@@ -83,6 +84,8 @@ pub enum Look {
     Connections,
     /// The flows that the VIP's set of them has.
     Flows,
+    /// The flows of which this node has only something left.
+    Stale,
 }
 
 /// When it is asked whether others agree.
@@ -187,6 +190,9 @@ impl fmt::Display for Step {
                 write!(f, "list the connections to {address}")
             }
             Step::Look(address, Look::Flows) => write!(f, "list the flows of {address} that stay"),
+            Step::Look(address, Look::Stale) => {
+                write!(f, "list what is left of connections to {address}")
+            }
             Step::Abort(address, flows) => {
                 write!(f, "end {} stale connections to {address}", flows.len())
             }
@@ -394,20 +400,30 @@ fn take(
         steps.extend(outside);
     }
     let mut all = held.clone();
-    for bucket in buckets.without(&held.owned).iter() {
+    let coming = buckets.without(&held.owned);
+    for bucket in coming.iter() {
         all.take(bucket, adopt_ms);
     }
     if held.owned.is_empty() && !all.owned.is_empty() {
         steps.push(Step::Agree(vip.clone(), When::BeforeItServes));
     }
     let back = held.leaving().without(&all.leaving());
+    let adopts = adopt_ms.is_some_and(|ms| ms > 0);
     match (
-        going::stale(observed, vip, &back, &held),
+        stale::left(observed, vip, &coming, &held, adopts),
         going::forgotten(observed, vip, &back, &all),
     ) {
-        (Ok(stale), Some(forgotten)) => {
-            if !stale.is_empty() {
-                steps.push(Step::Abort(vip.address, stale));
+        (Ok(Left { given_up, loud }), Some(forgotten)) => {
+            if !given_up.is_empty() {
+                steps.push(Step::Abort(vip.address, given_up));
+            }
+            if !loud.is_empty() {
+                let mut ready = held;
+                ready.adopting_rules = true;
+                rules_step(&mut steps, &mut rules, with_vip(observed, vip, &ready));
+                let silenced = loud.chunks(going::FLOWS_AT_ONCE);
+                let silenced = silenced.map(|some| stale::silence(vip, some));
+                steps.extend(silenced.map(|change| Step::Rules(vec![change])));
             }
             let wanted = with_vip(observed, vip, &all);
             rules_step_with(&mut steps, &mut rules, wanted, forgotten);

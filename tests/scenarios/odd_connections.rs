@@ -153,18 +153,7 @@ fn stale_sockets_say_nothing_beside_their_clients_new_connections() -> Result<()
     scene.move_all(0, 1)?;
     let witness = scene.client.witness(&vips())?;
     // They are back, from the very same ports.
-    let again: Vec<Held> = flows
-        .into_iter()
-        .map(|(vip, flows)| {
-            let options = HoldOptions {
-                interval: Duration::from_millis(100),
-                ..HoldOptions::default()
-            };
-            scene
-                .client
-                .hold(SocketAddr::new(vip, PORT), flows, options)
-        })
-        .collect::<Result<_>>()?;
+    let again = hold_again(&scene, flows)?;
     scene.go_on(&again)?;
     // With the last of its flows the first node has done, and ends what nobody talks to any more.
     scene.expect_nothing_left(0)?;
@@ -177,15 +166,14 @@ fn stale_sockets_say_nothing_beside_their_clients_new_connections() -> Result<()
     expect_no_double_answers_but_resets(witness.finish()?)
 }
 
-#[test]
-fn connections_that_have_ended_keep_no_bucket() -> Result<()> {
-    let scene = Scene::begin("time-wait", "60")?;
+/// Connections of the first node's that it has ended first, so that it is the one that waits.
+fn in_time_wait(name: &str) -> Result<(Scene, Flows)> {
+    let scene = Scene::begin(name, "60")?;
     let silent = HoldOptions {
         interval: Duration::from_secs(3600),
         ..HoldOptions::default()
     };
     let held = scene.hold_so(HELD, silent)?;
-    // The node closes first, so it is the one that waits.
     scene.node(0).stop_serving();
     let mut flows = Flows::new();
     for (vip, one) in vips().into_iter().zip(held) {
@@ -196,6 +184,25 @@ fn connections_that_have_ended_keep_no_bucket() -> Result<()> {
     let all: usize = flows.iter().map(|(_, flows)| flows.len()).sum();
     wait_for_sockets(&scene, scene.node(0), "time-wait", all)?;
     assert!(all >= HELD / 3, "{all}");
+    Ok((scene, flows))
+}
+
+/// The clients come again from the same ports, and stay.
+fn hold_again(scene: &Scene, flows: Flows) -> Result<Vec<Held>> {
+    let options = HoldOptions {
+        interval: Duration::from_millis(100),
+        ..HoldOptions::default()
+    };
+    let again = flows.into_iter().map(|(vip, flows)| {
+        let target = SocketAddr::new(vip, PORT);
+        scene.client.hold(target, flows, options)
+    });
+    again.collect()
+}
+
+#[test]
+fn connections_that_have_ended_keep_no_bucket() -> Result<()> {
+    let (scene, flows) = in_time_wait("time-wait")?;
     for (from, to, name) in [(0, 1, "n2"), (1, 0, "n1")] {
         scene.move_all(from, to)?;
         if from == 0 {
@@ -217,4 +224,34 @@ fn connections_that_have_ended_keep_no_bucket() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// TIME-WAIT answers every segment, and lasts longer for each; the connection that its client has begun since,
+/// from the same port, may be another node's, which drains it.
+#[test]
+fn what_is_in_time_wait_says_nothing_beside_its_clients_new_connection() -> Result<()> {
+    let (scene, flows) = in_time_wait("used-ports")?;
+    scene.move_all(0, 1)?;
+    let again = hold_again(&scene, flows)?;
+    scene.go_on(&again)?;
+    let witness = scene.client.witness(&vips())?;
+    // It drains two times, with what is in TIME-WAIT on a node that adopts, and that drains itself then.
+    scene.move_all(1, 0)?;
+    scene.go_on(&again)?;
+    let others = scene.hold()?;
+    scene.move_all(0, 2)?;
+    scene.go_on(&again)?;
+    let seen = witness.finish()?;
+    for one in again {
+        for flow in &one.stop()?.flows {
+            assert!(
+                flow.lost.is_none() && flow.answers.keys().eq(["n2"]),
+                "{flow:?}"
+            );
+        }
+    }
+    for one in others {
+        one.stop()?.expect_none_lost()?;
+    }
+    seen.expect_no_double_answers()
 }

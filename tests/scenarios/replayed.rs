@@ -125,6 +125,8 @@ impl Replay {
             // The nodes' own sweepers come when they come.
             Event::Sweep(_) => {}
             Event::Send(_) | Event::Pass(_) | Event::Monitor(_) => {}
+            // The service here never ends first; `odd_connections` has one that does.
+            Event::EndedByService(_) | Event::Forget(_) => {}
         }
         self.ask_all()
     }

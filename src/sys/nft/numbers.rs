@@ -170,8 +170,9 @@ pub(super) fn comparison_of(number: u32) -> Option<Comparison> {
     known.map(|(_, how)| *how)
 }
 
-const META_KEYS: [(u32, MetaKey); 4] = [
+const META_KEYS: [(u32, MetaKey); 5] = [
     (1, MetaKey::Protocol),
+    (6, MetaKey::InIfName),
     (7, MetaKey::OutIfName),
     (16, MetaKey::L4Protocol),
     (19, MetaKey::PacketType),

@@ -1,0 +1,94 @@
+//! What this node has left of connections in buckets that come to it. Pure.
+//!
+//! Between its leaving and its coming back a bucket was another node's, and clients have begun anew there,
+//! from ports that they had used before. So nothing of what is left here may speak while that node may still
+//! drain the bucket: not what was given up when it drained here, and not a socket in TIME-WAIT, which says an
+//! ACK to whatever comes, and lasts longer for it. Sockets that live are ended; the others cannot be, on
+//! older kernels and in containers, so all are put into a set whose segments are dropped (`adopting`).
+
+use super::adopting::{MOST_STALE, family, stale_spec};
+use super::leaving::flow_bytes;
+use super::names::stale_set;
+use super::steps::Look;
+use crate::model::bucket::BucketSet;
+use crate::model::change::Change;
+use crate::model::hash::Flow;
+use crate::model::host::Observed;
+use crate::model::phase::Phases;
+use crate::model::ruleset::{Element, Target};
+use crate::model::vip::Vip;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+/// What is left of connections in buckets that come.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// Living ones that this node has given up: their clients have begun anew, elsewhere.
+    pub(super) given_up: BTreeSet<Flow>,
+    /// All that is to be silent, and is not yet.
+    pub(super) loud: Vec<Flow>,
+}
+
+/// What is left in these buckets, which come and are adopted or not. What has to be looked at to tell, if
+/// anything.
+pub(super) fn left(
+    observed: &Observed,
+    vip: &Vip,
+    coming: &BucketSet,
+    held: &Phases,
+    adopts: bool,
+) -> Result<Left, Look> {
+    let mut left = Left::default();
+    let drains = |bucket: &u16| held.draining.contains_key(bucket);
+    let drained: BucketSet = coming.iter().filter(drains).collect();
+    if coming.is_empty() || (drained.is_empty() && !adopts) {
+        return Ok(left);
+    }
+    let connections = observed.connections.as_ref().ok_or(Look::Connections)?;
+    let kept = match drained.is_empty() {
+        true => &BTreeSet::new(),
+        false => observed.flows.as_ref().ok_or(Look::Flows)?,
+    };
+    for connection in connections {
+        let (flow, bucket) = (connection.flow, vip.bucket(&connection.flow));
+        // Where a bucket was closing nobody else had it since.
+        let is_ours = held.closing.contains_key(&bucket) || kept.contains(&flow);
+        if is_ours || !coming.contains(bucket) {
+            continue;
+        }
+        if connection.alive && drained.contains(bucket) {
+            left.given_up.insert(flow);
+        }
+        if adopts {
+            left.loud.push(flow);
+        }
+    }
+    if !left.loud.is_empty() {
+        let silent = silent(observed, vip.address)?;
+        left.loud.retain(|flow| !silent.contains(flow));
+        let room = (MOST_STALE as usize).saturating_sub(silent.len());
+        left.loud.truncate(room);
+    }
+    Ok(left)
+}
+
+/// What is silent already, if anything can be.
+pub(super) fn silent(observed: &Observed, address: IpAddr) -> Result<BTreeSet<Flow>, Look> {
+    let table = observed.rules.get(&family(address));
+    match table.is_some_and(|table| table.sets.contains_key(&stale_set(address))) {
+        true => observed.stale.clone().ok_or(Look::Stale),
+        false => Ok(BTreeSet::new()),
+    }
+}
+
+/// These become silent.
+pub(super) fn silence(vip: &Vip, flows: &[Flow]) -> Change {
+    let element = || Element::new(Target::None);
+    let elements = flows.iter().map(|flow| (flow_bytes(flow), element()));
+    Change::AddElements(
+        family(vip.address),
+        stale_set(vip.address),
+        stale_spec(vip.address),
+        elements.collect(),
+    )
+}

@@ -9,6 +9,7 @@ use super::newest;
 use super::parameters::Parameters;
 use super::prepare::{await_carrier, described_if_known, enter_namespace, prepared, privileged};
 use super::queue::{InTurn, in_turn, locked, serve, with_others};
+use super::twins;
 use crate::host::apply::Manners;
 use crate::host::cautions::{cautions, warn_of};
 use crate::host::lock::Lock;
@@ -71,7 +72,7 @@ fn start_once(env: &Environment, parameters: &Parameters) -> Result<(), Failure>
     let mut kernel = Kernel::open()?;
     let vip = prepared(&mut kernel, parameters, instance.buckets)?;
     let taken = take(
-        env,
+        question,
         lock,
         &mut kernel,
         &vip,
@@ -125,10 +126,11 @@ struct Taken {
     reached: Reached,
 }
 
-/// Takes the bucket, and those of others who wait. Who shares the VIP under another description is given a while to
-/// leave; meanwhile the lock is free, for others have nothing to do with it, and may have given up.
+/// Takes the bucket, and those of others who wait. Who shares the VIP under another description, or for another
+/// resource, is given a while to leave; meanwhile the lock is free, for others have nothing to do with it, and may have
+/// given up.
 fn take(
-    env: &Environment,
+    question: adoption::Question<'_>,
     mut lock: Lock,
     kernel: &mut Kernel,
     vip: &Vip,
@@ -139,6 +141,7 @@ fn take(
         announcements: parameters.announcements,
         ask: parameters.conflict_detection,
     };
+    let env = question.env;
     let patience = (env.timeout().unwrap_or(PATIENCE) / 3).min(PATIENCE_WITH_OTHERS);
     let begin = Instant::now();
     loop {
@@ -150,15 +153,19 @@ fn take(
             adopt_ms: Some(1000 * u64::from(parameters.drain_s)),
         };
         match reach(kernel, &intent, manners) {
-            Err(error) if error.is_disagreement() && begin.elapsed() + PAUSE < patience => {}
-            reached => {
-                let reached = reached?;
+            Ok(reached) => {
                 return Ok(Taken {
                     lock,
                     others,
                     reached,
                 });
             }
+            Err(error) if error.disagreement().is_none() => return Err(error.into()),
+            Err(error) if begin.elapsed() + PAUSE >= patience => {
+                drop(lock);
+                return Err(twins::failure(question, kernel, vip, error));
+            }
+            Err(_) => {}
         }
         drop(lock);
         std::thread::sleep(PAUSE);

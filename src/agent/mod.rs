@@ -19,3 +19,4 @@ mod queue;
 pub mod report;
 pub mod resolve;
 pub mod stop;
+mod twins;

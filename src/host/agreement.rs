@@ -1,12 +1,15 @@
 //! Before a node takes its first bucket of a VIP: does anybody on the link share it under another
-//! description? Two nodes that hash differently would answer the same packet, and a node that holds
-//! no bucket cannot see from its own kernel what the others hold.
+//! description, or does another resource? Two nodes that hash differently would answer the same packet, as would
+//! two to which two resources give the same bucket; and a node that holds no bucket cannot see from its own
+//! kernel what the others hold.
 
 use crate::model::agreement::Question;
+use crate::model::answer::Answer;
 use crate::model::belief::{Answers, Belief};
 use crate::model::host::NicState;
 use crate::model::mac::Mac;
-use crate::model::vip::Vip;
+use crate::model::untrusted::Untrusted;
+use crate::model::vip::{Manager, Vip};
 use crate::plan::steps::When;
 use crate::sys::packet::{PacketError, PacketSocket};
 use std::time::{Duration, Instant};
@@ -41,18 +44,39 @@ pub enum Disagreement {
         /// Who answered.
         mac: Mac,
     },
+    /// Somebody answers whose VIP another one manages.
+    #[error(
+        "{address} is {} already, and cannot be {}'s too: {mac} on {nic} shares it. Give one of them another ip. \
+         If the other has gone, no node may drain a bucket of before: 'nodectl wait-drained {address}', or \
+         'nodectl down {address}', with --force if Pacemaker has put it there. (agent: \
+         conflict_detection=\"false\", nodectl: --force; they are for those who know better)",
+        whose(.other.as_ref()),
+        .own.name()
+    )]
+    OtherManager {
+        /// The VIP.
+        address: std::net::IpAddr,
+        /// The interface on which the answer came.
+        nic: String,
+        /// Who answered.
+        mac: Mac,
+        /// Who is to manage it here.
+        own: Manager,
+        /// Who manages it there, if that is known.
+        other: Option<Untrusted>,
+    },
     /// It cannot be asked.
     #[error(transparent)]
     Packet(#[from] PacketError),
 }
 
-/// Asks once whether all who share the VIP agree with its description. Takes some 30 ms, or 90 where
-/// answers are doubted.
+/// Asks once whether all who share the VIP agree with its description and have it from the same manager.
+/// Takes some 30 ms, or 90 where answers are doubted, and as long again where somebody does not agree.
 pub fn agree(vip: &Vip, state: &NicState, when: When) -> Result<(), Disagreement> {
     let Some(nic_mac) = state.mac else {
         return Ok(());
     };
-    let believed = match ask(vip, state.index, nic_mac) {
+    let believed = match ask(&Question::of(vip, nic_mac), state.index) {
         // Who cannot be heard cannot answer packets beside others.
         Err(error) if error.errno() == Some(libc::ENETDOWN) => Belief::Free,
         believed => believed?,
@@ -60,11 +84,21 @@ pub fn agree(vip: &Vip, state: &NicState, when: When) -> Result<(), Disagreement
     let (address, nic) = (vip.address, &vip.nic);
     match believed {
         Belief::Free => {}
-        Belief::Shared(answer) => {
-            return Err(Disagreement::Answered {
-                address,
-                nic: nic.to_string(),
-                mac: answer.from,
+        Belief::Shared(Answer { from: mac, .. }) => {
+            let nic = nic.to_string();
+            let of_description = Question {
+                manager: None,
+                ..Question::of(vip, nic_mac)
+            };
+            return Err(match ask(&of_description, state.index)? {
+                Belief::Free | Belief::Taken(_) => Disagreement::OtherManager {
+                    address,
+                    nic,
+                    mac,
+                    own: vip.manager.clone(),
+                    other: None,
+                },
+                _ => Disagreement::Answered { address, nic, mac },
             });
         }
         // He was warned of when it was asked the first time.
@@ -90,15 +124,34 @@ pub fn agree(vip: &Vip, state: &NicState, when: When) -> Result<(), Disagreement
     Ok(())
 }
 
-/// Asks, and says what is to be believed of the answers.
-fn ask(vip: &Vip, index: u32, nic_mac: Mac) -> Result<Belief, PacketError> {
-    let question = Question {
-        vip: vip.address,
-        digest: vip.probe_digest(),
-        nic_mac,
+/// Is it this one for whom others share the VIP? Then they keep silent for him, and answer for who is to
+/// manage it here.
+pub fn is_shared_for(other: Manager, vip: &Vip, state: &NicState) -> Result<bool, PacketError> {
+    let Some(nic_mac) = state.mac else {
+        return Ok(false);
     };
+    let (own, vip) = (
+        Question::of(vip, nic_mac),
+        Vip {
+            manager: other,
+            ..vip.clone()
+        },
+    );
+    let others = Question::of(&vip, nic_mac);
+    let is_shared = |question| Ok(matches!(ask(question, state.index)?, Belief::Shared(_)));
+    Ok(!is_shared(&others)? && is_shared(&own)?)
+}
+
+fn whose(other: Option<&Untrusted>) -> String {
+    other.map_or("another resource's".to_owned(), |other| {
+        format!("{other}'s")
+    })
+}
+
+/// Asks, and says what is to be believed of the answers.
+fn ask(question: &Question, index: u32) -> Result<Belief, PacketError> {
     let socket = PacketSocket::open_receiving(index, question.ethertype(), &question.marks())?;
-    let mut answers = Answers::new(vip.address);
+    let mut answers = Answers::new(question.vip);
     let mut buffer = [0; LONGEST];
     while answers.want_a_question() {
         socket.send(&question.frame())?;

@@ -65,7 +65,7 @@ impl StepError {
             StepError::Mcast(error) => passes(error.errno()),
             StepError::Lock(error) | StepError::Sysctl(error) => passes(error.errno()),
             StepError::Disagreement(Disagreement::Packet(error)) => passes(error.errno()),
-            StepError::Disagreement(Disagreement::Answered { .. }) => false,
+            StepError::Disagreement(_) => false,
             StepError::Vanished(_) => true,
         }
     }

@@ -53,15 +53,17 @@ impl ReachError {
         }
     }
 
-    /// Is it that somebody shares the VIP under another description? He may be just leaving.
-    pub fn is_disagreement(&self) -> bool {
-        let disagrees = |error: &StepError| {
-            matches!(
-                error,
-                StepError::Disagreement(Disagreement::Answered { .. })
-            )
+    /// Is it that somebody shares the VIP under another description, or for another manager? He may be just
+    /// leaving.
+    pub fn disagreement(&self) -> Option<&Disagreement> {
+        let ReachError::Failed(errors) = self else {
+            return None;
         };
-        matches!(self, ReachError::Failed(errors) if errors.iter().any(disagrees))
+        errors.iter().find_map(|error| match error {
+            StepError::Disagreement(Disagreement::Packet(_)) => None,
+            StepError::Disagreement(disagreement) => Some(disagreement),
+            _ => None,
+        })
     }
 }
 

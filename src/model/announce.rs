@@ -13,6 +13,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// (IEEE 802.3 clause 3.2.8).
 const SHORTEST: usize = 60;
 
+/// Where an ARP message ends and its frame's padding begins.
+pub(super) const ARP_PADDING: usize = 14 + 28;
+
 const BROADCAST: [u8; 6] = [0xff; 6];
 /// The group of all nodes on the link, and its link-layer address
 /// (RFC 4291 §2.7.1, RFC 2464 §7).

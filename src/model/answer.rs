@@ -144,6 +144,7 @@ mod tests {
         Question {
             vip: vip.parse().expect("an address"),
             digest: [1, 2, 3, 4, 5, 6],
+            manager: None,
             nic_mac: NIC,
         }
     }

@@ -57,6 +57,14 @@ impl Manager {
         Manager::Pacemaker(name)
     }
 
+    /// The resource, or the program of who did it by hand.
+    pub fn name(&self) -> &str {
+        match self {
+            Manager::Manual => "nodectl",
+            Manager::Pacemaker(resource) => resource,
+        }
+    }
+
     /// May a kept name have this character?
     pub(super) fn is_plain(c: &char) -> bool {
         c.is_ascii_alphanumeric() || "._-".contains(*c)

@@ -86,9 +86,14 @@ impl Vip {
 
     /// The digest's first six bytes, as they stand in a probe (`model::agreement`).
     pub fn probe_digest(&self) -> [u8; 6] {
-        let digest = blake3::hash(self.identity().as_bytes());
-        let [a, b, c, d, e, f, ..] = *digest.as_bytes();
-        [a, b, c, d, e, f]
+        first_six(&self.identity())
+    }
+
+    /// What a probe says of the description and of who manages it (`model::agreement`): nodes of one
+    /// description differ here where another resource, or a person, has put the VIP there.
+    pub fn manager_digest(&self) -> [u8; 6] {
+        let managed = format!("{} by {}", self.identity(), self.manager);
+        first_six(&managed)
     }
 
     /// The whole description, as it is written next to the rules. Read back by `parse`.
@@ -117,6 +122,12 @@ impl Vip {
             Manager::Pacemaker(resource) => text + &format!(" by {resource}"),
         }
     }
+}
+
+/// The first bytes of a text's digest.
+fn first_six(text: &str) -> [u8; 6] {
+    let [a, b, c, d, e, f, ..] = *blake3::hash(text.as_bytes()).as_bytes();
+    [a, b, c, d, e, f]
 }
 
 impl FromStr for Vip {
@@ -267,6 +278,18 @@ mod tests {
         vip.nic = "bond0".parse().expect("a name");
         vip.manager = Manager::pacemaker("web");
         assert_eq!(vip.digest(), digest);
+        // Which another digest tells.
+        let by_web = vip.manager_digest();
+        vip.nic = "eth0".parse().expect("a name");
+        assert_eq!(vip.manager_digest(), by_web);
+        for manager in [
+            Manager::Manual,
+            Manager::pacemaker("manual"),
+            Manager::pacemaker("Web"),
+        ] {
+            vip.manager = manager;
+            assert_ne!(vip.manager_digest(), by_web);
+        }
         vip.hasher.seed = 1;
         assert_ne!(vip.digest(), digest);
     }

@@ -217,8 +217,8 @@ impl From<ReachError> for Failure {
             StepError::Route(route) => code_of_errno(route.errno()),
             StepError::Mcast(mcast) => code_of_errno(mcast.errno()),
             StepError::Sysctl(sysctl) | StepError::Lock(sysctl) => code_of_errno(sysctl.errno()),
-            StepError::Disagreement(Disagreement::Answered { .. }) => DATA,
             StepError::Disagreement(Disagreement::Packet(packet)) => code_of_errno(packet.errno()),
+            StepError::Disagreement(_) => DATA,
             StepError::Vanished(_) => REFUSED,
         };
         let code = match &error {

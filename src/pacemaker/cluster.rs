@@ -226,14 +226,14 @@ fn instance(id: &str) -> Option<(&str, u16)> {
 
 /// What is to be known of a primitive's parameters.
 pub(super) struct Configured {
-    ip: Option<IpAddr>,
+    pub(super) ip: Option<IpAddr>,
     netns: Option<Untrusted>,
     clone: Option<CloneOf>,
 }
 
 /// The parameters of each primitive of ours: its own, those of its template, and those of the clone or group
 /// around it, in the order in which Pacemaker looks (`get_rsc_attributes()`). Rules in them are not judged.
-fn configured(resources: &Document<'_>) -> BTreeMap<String, Configured> {
+pub(super) fn configured(resources: &Document<'_>) -> BTreeMap<String, Configured> {
     let primitives = resources.descendants();
     let primitives = primitives.filter(|node| node.has_tag_name("primitive"));
     primitives

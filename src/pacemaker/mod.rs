@@ -5,6 +5,7 @@
 //! | `query` | the programs that are started: `cibadmin` and `crm_mon`; their deadline |
 //! | `history` | what the CIB's status means: who drains a bucket. Pure |
 //! | `cluster` | which node runs which instances. Pure |
+//! | `twins` | resources that are to share one address. Pure |
 //! | `pressing` | what a gate that waits must not delay. Pure |
 //! | `configuration` | complete configurations for crm and pcs, as text. Pure |
 
@@ -13,3 +14,4 @@ pub mod configuration;
 pub mod history;
 pub mod pressing;
 pub mod query;
+pub mod twins;

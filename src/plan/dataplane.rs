@@ -39,6 +39,7 @@ const MOST_VIPS: u32 = 1024;
 const DISPATCH: &str = "for a VIP?";
 const ACCEPTED: &str = "or TCP is ignored that came in a multicast frame";
 const AGREED_PROBE: &str = "a node of the same description asks: silence is consent";
+const OTHER_MANAGER: &str = "another resource has the address too: it is to hear that";
 const OTHER_INTERFACE: &str = "another interface must not say that the VIP is there";
 const CLUSTER_MAC: &str = "the VIP is at the cluster MAC";
 
@@ -120,20 +121,33 @@ fn netdev_table(vips: &[(Vip, Phases)]) -> Table {
 fn agree_on_ip6(table: &mut Table, vip: &Vip, address: Ipv6Addr) {
     table.chains.insert(
         AGREE_IP6.to_owned(),
-        Chain::of([Sentence::because(AGREED_PROBE)
-            .ip6_probe_with_digest()
-            .rule()]),
+        Chain::of([
+            Sentence::because(OTHER_MANAGER)
+                .ip6_probe_with_digest()
+                .ip6_of_another_manager()
+                .accept()
+                .rule(),
+            Sentence::because(AGREED_PROBE)
+                .ip6_probe_with_digest()
+                .drop()
+                .rule(),
+        ]),
     );
     let group = solicited_node(address).octets().to_vec();
     let goto = Element::new(Target::Verdict(Verdict::Goto(AGREE_IP6.to_owned())));
     if let Some(map) = table.sets.get_mut(&dispatch_map(&vip.nic, vip.address)) {
         map.elements.insert(group, goto);
     }
-    let set = table.sets.entry(AGREE_IP6.to_owned());
-    let spec = agreed(KeyPart::Ip6).worded([transport(26, 6), transport(8, 16)]);
-    set.or_insert_with(|| Set::new(spec))
-        .elements
-        .insert(agreed_key(vip), Element::new(Target::None));
+    for (name, digest, key) in [
+        (AGREE_IP6, transport(26, 6), agreed_key(vip)),
+        (MANAGERS_IP6, transport(34, 6), manager_key(vip)),
+    ] {
+        let set = table.sets.entry(name.to_owned());
+        let spec = probes(KeyPart::Ip6).worded([digest, transport(8, 16)]);
+        set.or_insert_with(|| Set::new(spec))
+            .elements
+            .insert(key, Element::new(Target::None));
+    }
 }
 
 /// Bytes of the transport header.
@@ -145,8 +159,8 @@ fn transport(offset: u32, len: u32) -> Word {
     }
 }
 
-/// The set of probes that need no answer: the digest, then the VIP.
-fn agreed(part: KeyPart) -> SetSpec {
+/// A set of what probes that need no answer say: a digest, then the VIP.
+fn probes(part: KeyPart) -> SetSpec {
     SetSpec::new(vec![KeyPart::Mac, part], Data::None, MOST_VIPS)
 }
 
@@ -187,22 +201,32 @@ fn arp_table(vips: &[(Vip, Phases)]) -> Table {
     );
     let mut table = mac_table(vips, base, KeyPart::Ip4, IpAddr::is_ipv4);
     let mut input = base_chain(Hook::ArpInput, FILTER_PRIORITY);
-    let rule = Sentence::because(AGREED_PROBE).arp_probe_with_digest();
-    input.rules.push(rule.rule());
+    input.rules.push(
+        Sentence::because(OTHER_MANAGER)
+            .arp_probe_with_digest()
+            .arp_of_another_manager()
+            .accept()
+            .rule(),
+    );
+    input.rules.push(
+        Sentence::because(AGREED_PROBE)
+            .arp_probe_with_digest()
+            .drop()
+            .rule(),
+    );
     table.chains.insert("input".to_owned(), input);
-    let mut set = Set::new(agreed(KeyPart::Ip4));
-    for (vip, _) in vips.iter().filter(|(vip, _)| vip.address.is_ipv4()) {
-        set.elements
-            .insert(agreed_key(vip), Element::new(Target::None));
-    }
-    table.sets.insert(AGREED.to_owned(), set);
-    let mut addresses = Set::new(SetSpec::new(vec![KeyPart::Ip4], Data::None, MOST_VIPS));
-    for (vip, _) in vips.iter().filter(|(vip, _)| vip.address.is_ipv4()) {
-        addresses
-            .elements
-            .insert(address_bytes(vip.address), Element::new(Target::None));
-    }
-    table.sets.insert(VIPS.to_owned(), addresses);
+    let managers = probes(KeyPart::Ip4).worded([network(36, 6), network(42, 4)]);
+    let addresses = SetSpec::new(vec![KeyPart::Ip4], Data::None, MOST_VIPS);
+    let mut add = |name: &str, spec, key: fn(&Vip) -> Vec<u8>| {
+        let mut set = Set::new(spec);
+        let vips = vips.iter().filter(|(vip, _)| vip.address.is_ipv4());
+        let keys = vips.map(|(vip, _)| (key(vip), Element::new(Target::None)));
+        set.elements.extend(keys);
+        table.sets.insert(name.to_owned(), set);
+    };
+    add(AGREED, probes(KeyPart::Ip4), agreed_key);
+    add(MANAGERS, managers, manager_key);
+    add(VIPS, addresses, |vip| address_bytes(vip.address));
     table
 }
 

@@ -238,26 +238,36 @@ fn what_leaves_the_node_names_the_cluster_mac_and_by_its_interface_alone() {
 }
 
 #[test]
-fn only_who_asks_by_another_description_gets_an_answer() {
+fn only_who_asks_by_another_description_or_for_another_manager_gets_an_answer() {
     let vips = ["10.77.0.99", "fd77::99"].map(|vip| (a_vip(vip), Phases::default()));
     let mut kernel = Kernel::with(&vips);
     for (vip, _) in &vips {
-        let mut hears = |digest| {
+        let mut hears = |digest, manager, cut| {
             let nic_mac = Mac([2, 0, 0, 0, 0, 7]);
-            let vip = vip.address;
             let question = Question {
-                vip,
+                vip: vip.address,
                 digest,
+                manager,
                 nic_mac,
             };
-            let mut packet = Packet::framed(&question.frame(), "");
-            match vip {
+            let mut frame = question.frame();
+            frame.truncate(frame.len() - cut);
+            let mut packet = Packet::framed(&frame, "");
+            match vip.address {
                 IpAddr::V4(_) => kernel.accepts(Family::Arp, "input", &mut packet),
                 IpAddr::V6(_) => kernel.accepts(Family::Netdev, "ingress-eth0", &mut packet),
             }
         };
-        let own = vip.probe_digest();
-        assert!(!hears(own), "{vip:?}");
-        assert!(hears([7; 6]), "{vip:?}");
+        let (own, manager) = (vip.probe_digest(), vip.manager_digest());
+        assert!(!hears(own, Some(manager), 0), "{vip:?}");
+        // As versions ask that know of no managers, and where somebody has cut the padding off.
+        assert!(!hears(own, None, 0), "{vip:?}");
+        let padding = if vip.address.is_ipv4() { 18 } else { 0 };
+        assert!(!hears(own, None, padding), "{vip:?}");
+        for other in [None, Some(manager), Some([7; 6])] {
+            assert!(hears([7; 6], other, 0), "{vip:?}");
+        }
+        assert!(hears(own, Some([7; 6]), 0), "{vip:?}");
+        assert!(!hears(own, Some([7; 6]), padding.max(8)), "{vip:?}");
     }
 }

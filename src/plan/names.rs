@@ -19,6 +19,8 @@ pub(super) const MACS: &str = "macs";
 /// The chain and the set of probes for a VIP that need no answer (`model::agreement`).
 pub(super) const AGREE_IP6: &str = "agree-ip6";
 pub(super) const AGREED: &str = "agreed";
+pub(super) const MANAGERS: &str = "managers";
+pub(super) const MANAGERS_IP6: &str = "managers-ip6";
 /// The IPv4 VIPs, whatever their interfaces.
 pub(super) const VIPS: &str = "vips";
 
@@ -199,6 +201,14 @@ pub(super) fn address_bytes(address: IpAddr) -> Vec<u8> {
 /// The key of a VIP in that set.
 pub(super) fn agreed_key(vip: &Vip) -> Vec<u8> {
     let mut key = vip.probe_digest().to_vec();
+    key.resize(8, 0);
+    key.extend(address_bytes(vip.address));
+    key
+}
+
+/// The key of a VIP in the set of managers.
+pub(super) fn manager_key(vip: &Vip) -> Vec<u8> {
+    let mut key = vip.manager_digest().to_vec();
     key.resize(8, 0);
     key.extend(address_bytes(vip.address));
     key

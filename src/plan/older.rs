@@ -1,10 +1,12 @@
 //! What the version 0.1.0 has written, which runs on when the agent is replaced by a newer one: the same
-//! judgement in other words. It is no drift; a start rewrites the rules, and a set is what it was made for
-//! as long as it is there. Pure.
+//! judgement in other words, but that nobody was told of another manager. It is no drift; a start rewrites
+//! the rules, and a set is what it was made for as long as it is there. Pure.
 
 use super::guard;
 use super::installed::described;
-use super::names::{PORTS, PORTS_IP6, TO_HOST, about_chain, vip_chain, vip_of_chain};
+use super::names::{
+    MANAGERS, MANAGERS_IP6, PORTS, PORTS_IP6, TO_HOST, about_chain, vip_chain, vip_of_chain,
+};
 use super::sentence::REG0;
 use crate::model::host::Observed;
 use crate::model::ruleset::{Chain, Expr, Family, Header, Reg, Rule, Ruleset, Verdict};
@@ -53,22 +55,22 @@ pub(super) fn in_todays_words(found: &Ruleset, today: &Ruleset) -> Ruleset {
         let Some(today) = today.get(family) else {
             continue;
         };
-        let mut is_older = false;
         for (name, chain) in &mut table.chains {
             let Some(words) = today.chains.get(name) else {
                 continue;
             };
             if chain.rules != words.rules && chain.rules == older(name, words) {
                 chain.rules = words.rules.clone();
-                is_older = true;
+                // Its rules looked all protocols up in one set, and knew of no managers.
+                for name in [PORTS_IP6, MANAGERS, MANAGERS_IP6] {
+                    let named = [name.to_owned()];
+                    let used = words.rules.iter().any(|rule| rule.uses(&named));
+                    if let Some(set) = today.sets.get(name).filter(|_| used) {
+                        let [name] = named;
+                        table.sets.entry(name).or_insert_with(|| set.clone());
+                    }
+                }
             }
-        }
-        // Its rules looked all protocols up in one set.
-        if let Some(set) = today.sets.get(PORTS_IP6).filter(|_| is_older) {
-            table
-                .sets
-                .entry(PORTS_IP6.to_owned())
-                .or_insert_with(|| set.clone());
         }
     }
     rules
@@ -79,7 +81,8 @@ fn older(name: &str, chain: &Chain) -> Vec<Rule> {
     if name == TO_HOST {
         return older_to_host(chain);
     }
-    let rules = chain.rules.iter();
+    let managers = [MANAGERS, MANAGERS_IP6].map(str::to_owned);
+    let rules = chain.rules.iter().filter(|rule| !rule.uses(&managers));
     rules
         .map(|rule| Rule {
             exprs: older_exprs(&rule.exprs),
@@ -225,7 +228,9 @@ mod tests {
             for (name, chain) in &mut table.chains {
                 chain.rules = older(name, chain);
             }
-            table.sets.remove(PORTS_IP6);
+            for name in [PORTS_IP6, MANAGERS, MANAGERS_IP6] {
+                table.sets.remove(name);
+            }
         }
         let netdev = rules.get_mut(&Family::Netdev).expect("a table");
         for (vip, _) in vips {

@@ -5,8 +5,8 @@
 use super::adopting;
 use super::installed::{described, installed};
 use super::names::{
-    AGREE_IP6, address_bytes, chains_of, dispatch_map, ingress_chain, mac_key, sets_of,
-    sightings_chain, vip_of_chain,
+    AGREE_IP6, MANAGERS_IP6, address_bytes, chains_of, dispatch_map, ingress_chain, mac_key,
+    sets_of, sightings_chain, vip_of_chain,
 };
 use crate::model::agreement::solicited_node;
 use crate::model::host::Observed;
@@ -64,13 +64,17 @@ pub fn without_vip(rules: &Ruleset, address: IpAddr) -> Ruleset {
 /// Takes out the VIP's agreement, and the dispatch of its solicited-node group if no other VIP is
 /// in the group.
 fn disagree_on_ip6(netdev: &mut Table, address: Ipv6Addr, others: &[Vip]) {
-    if let Some(agreed) = netdev.sets.get_mut(AGREE_IP6) {
-        let bytes = address.octets();
-        agreed.elements.retain(|key, _| !key.ends_with(&bytes));
-        if agreed.elements.is_empty() {
-            netdev.sets.remove(AGREE_IP6);
-            netdev.chains.remove(AGREE_IP6);
+    for name in [AGREE_IP6, MANAGERS_IP6] {
+        if let Some(set) = netdev.sets.get_mut(name) {
+            let bytes = address.octets();
+            set.elements.retain(|key, _| !key.ends_with(&bytes));
         }
+    }
+    let agreed = netdev.sets.get(AGREE_IP6);
+    if agreed.is_some_and(|agreed| agreed.elements.is_empty()) {
+        netdev.sets.remove(AGREE_IP6);
+        netdev.sets.remove(MANAGERS_IP6);
+        netdev.chains.remove(AGREE_IP6);
     }
     let group = solicited_node(address);
     let shares = |vip: &&Vip| match vip.address {

@@ -2,7 +2,7 @@
 //! expressions do. Pure.
 
 use super::names::*;
-use crate::model::agreement::NONCE_OPTION;
+use crate::model::agreement::{MANAGER_OPTION, MANAGER_WORD, NONCE_OPTION};
 use crate::model::hash::{Hasher, Layout};
 use crate::model::protocol::{ICMP, ICMP6};
 use crate::model::ruleset::{Comparison, Expr, Found, Header, Learn, MetaKey, Reg, Rule, Verdict};
@@ -424,7 +424,17 @@ impl Sentence {
             .lookup(AGREED, Reg(0), Found::GoOn)
             .say("arp operation request arp saddr ip 0.0.0.0")
             .say(format!("arp daddr ether . arp daddr ip @{AGREED}"))
-            .drop()
+    }
+
+    /// Whose padding names a manager, and another one.
+    pub(super) fn arp_of_another_manager(self) -> Self {
+        self.payload(Header::Network, 28, 8, REG0)
+            .equal(REG0, &MANAGER_WORD)
+            .payload(Header::Network, 36, 6, Reg(0))
+            .payload(Header::Network, 42, 4, Reg(2))
+            .lookup(MANAGERS, Reg(0), Found::Missing)
+            .say("@nh,224,64 0x7265736f75726365")
+            .say(format!("@nh,288,48 . @nh,336,32 != @{MANAGERS}"))
     }
 
     /// A neighbour solicitation from nobody whose nonce is an agreed digest (RFC 7527).
@@ -442,7 +452,17 @@ impl Sentence {
             .lookup(AGREE_IP6, Reg(0), Found::GoOn)
             .say("icmpv6 ip6 saddr :: icmpv6 type nd-neighbor-solicit @th,192,16 0x0e01")
             .say(format!("@th,208,48 . icmpv6 taddr @{AGREE_IP6}"))
-            .drop()
+    }
+
+    /// Whose second option names a manager, and another one.
+    pub(super) fn ip6_of_another_manager(self) -> Self {
+        self.payload(Header::Transport, 32, 2, REG0)
+            .equal(REG0, &[MANAGER_OPTION, 1])
+            .payload(Header::Transport, 34, 6, Reg(0))
+            .payload(Header::Transport, 8, 16, Reg(2))
+            .lookup(MANAGERS_IP6, Reg(0), Found::Missing)
+            .say("@th,256,16 0xfd01")
+            .say(format!("@th,272,48 . icmpv6 taddr != @{MANAGERS_IP6}"))
     }
 
     /// A message of this kind that says a link-layer address; then the key of the map of MACs.

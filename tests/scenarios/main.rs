@@ -62,5 +62,6 @@ mod sharing;
 mod tampering;
 mod together;
 mod transports;
+mod twins;
 mod untrusted;
 mod without_run;

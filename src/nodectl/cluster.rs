@@ -21,6 +21,8 @@ pub(super) struct OfVip {
     nowhere: BucketSet,
     /// Buckets that run on more than one.
     twice: BucketSet,
+    /// Other resources with the same address.
+    twins: Vec<Untrusted>,
     /// The clone's, if it is set.
     clone_max: Option<u16>,
     #[serde(skip)]
@@ -82,6 +84,7 @@ pub(super) fn of_vip(cluster: &Cluster, shared: &Shared, buckets: u16) -> OfVip 
             .collect(),
         nowhere: shared.nowhere(buckets),
         twice: shared.twice(),
+        twins: cluster.twins(shared).cloned().collect(),
         clone_max: shared.clone.as_ref().and_then(|clone| clone.max),
         clone: shared.clone.clone(),
         buckets,
@@ -184,6 +187,12 @@ pub(super) fn lines(view: &OfVip, owned: Option<&BucketSet>, screen: Screen) -> 
         let what = format!("bucket {bucket} on {}: both answer", owners.join(" and "));
         text += &screen.shout("TWICE", &what);
     }
+    for twin in &view.twins {
+        let what = format!(
+            "{twin} has the same ip: of the two only one comes up. Give one of them another ip, or remove it"
+        );
+        text += &screen.shout("TWINS", &what);
+    }
     if let Some((what, command)) = miscounted(view) {
         text += &screen.shout("CLONE-MAX", &what);
         text += &command.map_or(String::new(), |command| screen.to_copy(&command));
@@ -240,6 +249,7 @@ mod tests {
             nodes,
             nowhere: BucketSet::default(),
             twice: BucketSet::default(),
+            twins: Vec::new(),
             clone_max: None,
             clone: None,
             buckets: 2,
@@ -295,6 +305,7 @@ mod tests {
         ]);
         view.quorum = false;
         view.twice = BucketSet::one(1);
+        view.twins = vec!["resB".into()];
         view.nowhere = every_third;
         let text = lines(&view, Some(&BucketSet::one(0)), SCREEN) + &unknown(SCREEN);
         for told in [
@@ -302,6 +313,7 @@ mod tests {
             "NO QUORUM Pacemaker does here",
             "DARK      buckets 0,3,6,",
             "TWICE     bucket 1 on n1 and n2: both answer",
+            "TWINS     resB has the same ip",
             "DIFFERS   Pacemaker runs 0-1 here, the kernel owns 0",
             "UNKNOWN   who has what",
         ] {

@@ -167,6 +167,17 @@ impl Cluster {
         };
         by_name.or_else(|| self.shared.iter().find(same))
     }
+
+    /// Other resources with its address in its network namespace: of them only one can serve.
+    pub fn twins(&self, shared: &Shared) -> impl Iterator<Item = &Untrusted> {
+        let place = |shared: &Shared| Some((shared.ip?, shared.netns.clone()));
+        let (own, name) = (place(shared), shared.resource.clone());
+        let others = self.shared.iter();
+        let others = others.filter(move |other| own.is_some() && place(other) == own);
+        others
+            .map(|other| &other.resource)
+            .filter(move |other| **other != name)
+    }
 }
 
 /// The cluster's nodes, in `crm_mon`'s words.
@@ -389,6 +400,35 @@ mod tests {
                 .of_vip(other, &Manager::Manual, Some("web"))
                 .is_none()
         );
+    }
+
+    #[test]
+    fn resources_with_one_address_are_twins() {
+        let shared = |resource: &str, ip: Option<&str>, netns: Option<&str>| Shared {
+            resource: resource.into(),
+            ip: ip.and_then(|ip| ip.parse().ok()),
+            netns: netns.map(Untrusted::from),
+            instances: BTreeMap::new(),
+            clone: None,
+        };
+        let ip = Some("10.0.0.99");
+        let cluster = Cluster {
+            shared: vec![
+                shared("resA", ip, None),
+                shared("resB", ip, None),
+                shared("elsewhere", ip, Some("web")),
+                shared("other", Some("10.0.0.98"), None),
+                shared("unknown", None, None),
+                shared("unknown too", None, None),
+            ],
+            ..Cluster::default()
+        };
+        let twins: Vec<String> = cluster
+            .shared
+            .iter()
+            .map(|shared| Vec::from_iter(cluster.twins(shared).map(Untrusted::to_string)).join(","))
+            .collect();
+        assert_eq!(twins, ["resB", "resA", "", "", "", ""]);
     }
 
     #[test]

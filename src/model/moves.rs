@@ -35,7 +35,17 @@ struct Node {
     stale: BTreeSet<Flow>,
     /// The flow set, and when each ends.
     flows: BTreeMap<Flow, u64>,
-    sightings: BTreeMap<Flow, u8>,
+    /// How often a client has told that it has heard nothing since, by what tells it.
+    sightings: BTreeMap<(Flow, u32), u8>,
+}
+
+/// What a client sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Segment {
+    /// It begins a connection.
+    Syn,
+    /// Data, and what would tell that nobody answers, if anything does.
+    Data(Option<u32>),
 }
 
 /// What a node does with a packet.
@@ -52,7 +62,8 @@ enum Answer {
 }
 
 impl Node {
-    fn get(&mut self, flow: Flow, syn: bool, connection: u32) -> Answer {
+    fn get(&mut self, flow: Flow, segment: Segment, connection: u32) -> Answer {
+        let syn = segment == Segment::Syn;
         let bucket = bucket(flow);
         let taken = match self.phases.of(bucket) {
             Phase::Owned | Phase::Adopting => true,
@@ -86,7 +97,10 @@ impl Node {
             (None, None) => {}
         }
         if adopting {
-            let seen = self.sightings.entry(flow).or_default();
+            let Segment::Data(Some(told)) = segment else {
+                return Answer::Silence;
+            };
+            let seen = self.sightings.entry((flow, told)).or_default();
             *seen += 1;
             if *seen <= SIGHTINGS {
                 return Answer::Silence;
@@ -130,7 +144,8 @@ impl Node {
             .retain(|flow, _| bucket(*flow) != bucket_of || kept || flows.contains_key(flow));
         self.phases.take(bucket_of, adopt_ms);
         self.flows.retain(|flow, _| bucket(*flow) != bucket_of);
-        self.sightings.retain(|flow, _| bucket(*flow) != bucket_of);
+        self.sightings
+            .retain(|(flow, _), _| bucket(*flow) != bucket_of);
     }
 
     fn pass(&mut self, ms: u64) {
@@ -165,6 +180,21 @@ pub struct Connection {
     pub node: usize,
     /// For how long its node must serve it yet, once its bucket has left.
     left_ms: Option<u64>,
+    /// How much its node has taken, and how often it has answered.
+    taken: u32,
+    heard: u32,
+}
+
+impl Connection {
+    /// What a segment with data tells (`plan::adopting`): by timestamps what was heard, otherwise its own
+    /// number, if it is no probe.
+    fn told(&self, flow: Flow, probes: bool) -> Option<u32> {
+        let stamped = flow % 2 == 0;
+        match stamped {
+            true => Some(self.heard),
+            false => (!probes).then_some(self.taken),
+        }
+    }
 }
 
 /// Something that happens.
@@ -203,6 +233,8 @@ pub enum Event {
     Forget(usize),
     /// It sends data.
     Send(Flow),
+    /// Its window is closed for long: it sends the same again and again, which is answered but not taken.
+    Probe(Flow),
     /// Time passes.
     Pass(u64),
     /// A node dies, is fenced, and comes back empty.
@@ -306,15 +338,20 @@ impl World {
     }
 
     /// Every node gets the packet; the answers.
-    fn send(&mut self, flow: Flow, syn: bool, number: u32) -> Result<Vec<(usize, Answer)>, String> {
+    fn send(
+        &mut self,
+        flow: Flow,
+        segment: Segment,
+        number: u32,
+    ) -> Result<Vec<(usize, Answer)>, String> {
         let nodes = self.nodes.iter_mut().enumerate();
         let answers: Vec<_> = nodes
-            .map(|(n, node)| (n, node.get(flow, syn, number)))
+            .map(|(n, node)| (n, node.get(flow, segment, number)))
             .filter(|(_, answer)| *answer != Answer::Silence)
             .collect();
         match answers.len() {
             0 | 1 => Ok(answers),
-            _ => Err(format!("flow {flow}, syn {syn}: {answers:?}")),
+            _ => Err(format!("flow {flow}, {segment:?}: {answers:?}")),
         }
     }
 
@@ -341,12 +378,15 @@ impl World {
                 let number = self.next;
                 // Who begins anew has done with the old connection.
                 self.connections.remove(&flow);
-                if let [(node, Answer::Served)] = self.send(flow, true, number)?[..] {
-                    let left_ms = None;
+                if let [(node, Answer::Served)] = self.send(flow, Segment::Syn, number)?[..] {
+                    // Each connection's numbers and times begin elsewhere.
+                    let begin = number << 16;
                     let new = Connection {
                         number,
                         node,
-                        left_ms,
+                        left_ms: None,
+                        taken: begin,
+                        heard: begin,
                     };
                     self.connections.insert(flow, new);
                 }
@@ -365,7 +405,8 @@ impl World {
                 }
             }
             Event::Forget(n) => self.nodes[n].waiting.clear(),
-            Event::Send(flow) => self.exchange(flow)?,
+            Event::Send(flow) => self.exchange(flow, false)?,
+            Event::Probe(flow) => (0..=SIGHTINGS).try_for_each(|_| self.exchange(flow, true))?,
             Event::Pass(ms) => {
                 self.nodes.iter_mut().for_each(|node| node.pass(ms));
                 let left = self.connections.values_mut();
@@ -404,19 +445,22 @@ impl World {
         Ok(())
     }
 
-    /// A client sends data, and minds the answer.
-    fn exchange(&mut self, flow: Flow) -> Result<(), String> {
+    /// A client sends data, or probes a closed window, and minds the answer.
+    fn exchange(&mut self, flow: Flow, probes: bool) -> Result<(), String> {
         let Some(connection) = self.connections.get(&flow).copied() else {
             return Ok(());
         };
-        let answers = self.send(flow, false, connection.number)?;
+        let data = Segment::Data(connection.told(flow, probes));
+        let answers = self.send(flow, data, connection.number)?;
         let due = connection.left_ms.is_none_or(|left| left > 0);
         match answers[..] {
             [(node, Answer::Served)] if node == connection.node => {
-                // What is answered is not sent again.
-                for node in &mut self.nodes {
-                    node.sightings.remove(&flow);
-                }
+                let answered = Connection {
+                    taken: connection.taken + u32::from(!probes),
+                    heard: connection.heard + 1,
+                    ..connection
+                };
+                self.connections.insert(flow, answered);
             }
             _ if due => return Err(format!("{connection:?} of flow {flow} got {answers:?}")),
             [(_, Answer::Reset)] => {
@@ -432,7 +476,7 @@ impl World {
     /// # Errors
     /// As of [`World::happen`].
     pub fn send_all(&mut self) -> Result<(), String> {
-        (0..FLOWS).try_for_each(|flow| self.exchange(flow))
+        (0..FLOWS).try_for_each(|flow| self.exchange(flow, false))
     }
 }
 
@@ -455,7 +499,8 @@ mod tests {
             1 => flow.clone().prop_map(Event::End),
             2 => flow.clone().prop_map(Event::EndedByService),
             1 => node.clone().prop_map(Event::Forget),
-            8 => flow.prop_map(Event::Send),
+            8 => flow.clone().prop_map(Event::Send),
+            4 => flow.prop_map(Event::Probe),
             3 => prop::sample::select(vec![1u64, 20, 50, 101]).prop_map(Event::Pass),
             1 => node.clone().prop_map(Event::Die),
             2 => node.clone().prop_map(Event::Monitor),

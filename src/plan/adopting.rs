@@ -10,14 +10,18 @@
 //! and with another node. So what is left is in the set `stale-…` before the bucket is served, and segments
 //! to it are dropped, until a SYN begins anew.
 //!
-//! **The safety net.** It may be that nobody drains them after all. So a segment with data that comes
-//! again some seconds after it came first is unanswered: its flow is an orphan, and orphans get their
-//! RST. An orphan is a flow together with the number that its client acknowledges; its RST carries that
-//! number. So a new connection from the same port is no orphan. How long that is, is weighed: Linux sends
-//! a segment again after about 0.2, 0.6, 1.4, 3 and 6 s. Less would take the connections of a client
-//! whose way back is jammed for a moment; more would let the clients of a dead node wait longer.
+//! **The safety net.** It may be that nobody drains them after all. So if a client's data tell that some
+//! seconds after others it has still heard nothing, its flow is an orphan, and orphans get their RST. What
+//! is sent again tells that, but so do probes of a closed window, which are answered, and come again for as
+//! long as it is closed: `Sign` says how the two are told apart. An orphan is a flow together with the number
+//! that its client acknowledges; its RST carries that number. So a new connection from the same port is no
+//! orphan. How long that is, is weighed: Linux sends a segment again after about 0.2, 0.6, 1.4, 3 and 6 s.
+//! Less would take the connections of a client whose way back is jammed for a moment; more would let the
+//! clients of a dead node wait longer.
 
-use super::connection_words::{flow_and_number, flow_and_number_key, flow_key, flow_words_of_host};
+use super::connection_words::{
+    Sign, flow_and_number, flow_and_number_key, flow_key, flow_words_of_host,
+};
 use super::names::*;
 use super::sentence::{Ports, REG0, Sentence, Way};
 use crate::model::phase::Phases;
@@ -74,7 +78,7 @@ pub(super) fn add(rules: &mut Ruleset, vips: &[(Vip, Phases)]) {
         .iter()
         .filter(|(_, phases)| phases.needs_adopting_rules())
         .collect();
-    adopt.sort_by_key(|(vip, _)| vip.address);
+    adopt.sort_by_key(|(vip, _)| vip.address.to_string());
     for (vip, phases) in adopt {
         let table = rules.entry(family(vip.address)).or_default();
         let base = |hook, priority| Chain {
@@ -150,19 +154,23 @@ fn silence(vip: &Vip) -> Sentence {
 
 fn sightings(vip: IpAddr) -> Chain {
     let (sighted, fresh) = (sighted_set(vip), fresh_set(vip));
-    let rules = [
-        Sentence::because(ORPHAN)
-            .segment_in(&sighted, vip)
-            .segment_not_in(&fresh, vip)
-            .learn_orphan(&orphans_set(vip), vip)
-            .accept(),
-        Sentence::because(FRESH).note_segment(&fresh, vip),
-        // Where the first set is full, what comes again would be taken for an orphan at once.
-        Sentence::because(SEEN)
-            .segment_in(&fresh, vip)
-            .note_segment(&sighted, vip),
-    ];
-    Chain::of(rules.into_iter().map(Sentence::rule))
+    let of = |sign| {
+        let because = |why| Sentence::because(why).can_tell(sign, vip);
+        [
+            because(ORPHAN)
+                .told_in(&sighted, sign, vip)
+                .told_not_in(&fresh, sign, vip)
+                .learn_orphan(&orphans_set(vip), vip)
+                .accept(),
+            because(FRESH).note_told(&fresh, sign, vip),
+            // Where the first set is full, what comes again would be taken for an orphan at once.
+            because(SEEN)
+                .told_in(&fresh, sign, vip)
+                .note_told(&sighted, sign, vip),
+        ]
+    };
+    let rules = [Sign::Stamped, Sign::Plain].into_iter().flat_map(of);
+    Chain::of(rules.map(Sentence::rule))
 }
 
 fn sets(vip: &Vip, phases: &Phases) -> Vec<(String, Set)> {
@@ -252,6 +260,32 @@ mod tests {
     const PSH_ACK: u8 = 0x18;
     const RST: u8 = 0x04;
 
+    /// A segment with data: what names it, and what it carries.
+    #[derive(Debug, Clone)]
+    struct Segment {
+        sequence: u32,
+        /// What its timestamps option repeats of the peer's, if it has that.
+        heard: Option<u32>,
+        /// There are gaps in what it acknowledges.
+        gaps: bool,
+        length: usize,
+    }
+
+    impl Segment {
+        fn options(&self) -> Vec<u8> {
+            let mut options = Vec::new();
+            if let Some(heard) = self.heard {
+                // Its own time is another each time.
+                options.extend([1, 1, 8, 10, 0, 0, 0, 0]);
+                options.extend(heard.to_be_bytes());
+            }
+            if self.gaps {
+                options.extend([1, 1, 5, 10, 0, 0, 0, 9, 0, 0, 0, 12]);
+            }
+            options
+        }
+    }
+
     /// A client whose connection this node does not know, in an adopted bucket.
     struct Client {
         kernel: Kernel,
@@ -271,13 +305,23 @@ mod tests {
             }
         }
 
-        /// The segment with this number and its answer: is there one?
-        fn sends(&mut self, at_ms: u64, sequence: u32) -> bool {
+        /// One of each family.
+        fn of_each() -> [Self; 2] {
+            [
+                Client::of("10.77.0.99", "192.0.2.7"),
+                Client::of("fd77::99", "2001:db8::7"),
+            ]
+        }
+
+        /// A segment and its answer: is there one?
+        fn sends(&mut self, at_ms: u64, segment: &Segment) -> bool {
             let (client, service) = ((self.address, 40_000), (self.vip.address, 80));
             let family = family(self.vip.address);
             self.kernel.now_ms = at_ms;
-            let mut data = Packet::tcp(client, service, PSH_ACK, (sequence, 77));
-            assert!(self.kernel.accepts(family, BEFORE, &mut data));
+            let (numbers, data) = ((segment.sequence, 77), vec![0; segment.length]);
+            let options = segment.options();
+            let mut packet = Packet::segment(client, service, PSH_ACK, numbers, &options, &data);
+            assert!(self.kernel.accepts(family, BEFORE, &mut packet));
             // The number of a reset is what the client acknowledges (RFC 9293 §3.5.2).
             let mut accepts = |number| {
                 let mut reset = Packet::tcp(service, client, RST, (number, 0));
@@ -288,22 +332,54 @@ mod tests {
         }
     }
 
+    /// What a client sends again if nobody answers: more than a byte, or a byte by which it says what it has
+    /// heard last.
+    fn any_unanswered() -> impl Strategy<Value = Segment> {
+        let segment = |sequence, heard, length| Segment {
+            sequence,
+            heard,
+            gaps: false,
+            length,
+        };
+        prop_oneof![
+            (any::<u32>(), 2usize..1400).prop_map(move |(n, length)| segment(n, None, length)),
+            (any::<u32>(), any::<u32>(), 1usize..1400).prop_map(move |(n, heard, length)| segment(
+                n,
+                Some(heard),
+                length
+            )),
+        ]
+    }
+
     #[test]
     fn what_comes_again_for_some_seconds_is_an_orphan() {
-        for (vip, address) in [("10.77.0.99", "192.0.2.7"), ("fd77::99", "2001:db8::7")] {
+        for (heard, length) in [(Some(7), 1), (Some(7), 1400), (None, 2), (None, 1400)] {
+            let segment = |sequence| Segment {
+                sequence,
+                heard,
+                gaps: false,
+                length,
+            };
             // As Linux sends a segment again, after 0.2 s at first or after a second.
             for (times_ms, orphan_at) in [
                 ([0, 200, 600, 1_400, 3_000, 6_200], 6_200),
                 ([0, 1_000, 3_000, 7_000, 15_000, 31_000], 7_000),
             ] {
-                let mut client = Client::of(vip, address);
-                let mut times = times_ms.into_iter();
-                assert_eq!(times.find(|ms| client.sends(*ms, 1)), Some(orphan_at));
+                for mut client in Client::of_each() {
+                    let mut times = times_ms.into_iter();
+                    let found = times.find(|ms| client.sends(*ms, &segment(1)));
+                    assert_eq!(found, Some(orphan_at), "{heard:?} {length}");
+                }
             }
             // What is answered goes on.
-            let mut client = Client::of(vip, address);
-            let answered = (0..30).map(|n| (1_000 * u64::from(n), n));
-            assert!(!answered.into_iter().any(|(ms, n)| client.sends(ms, n)));
+            for mut client in Client::of_each() {
+                let goes_on = |n: u32| Segment {
+                    heard: heard.map(|heard| heard + n),
+                    ..segment(n)
+                };
+                let mut answered = (0..30).map(|n| (1_000 * u64::from(n), goes_on(n)));
+                assert!(!answered.any(|(ms, segment)| client.sends(ms, &segment)));
+            }
         }
     }
 
@@ -340,16 +416,79 @@ mod tests {
         }
     }
 
+    /// What a client does whose peer answers everything, but may take nothing.
+    #[derive(Debug, Clone)]
+    enum Does {
+        /// It sends something new, which is taken.
+        GoesOn(usize),
+        /// The same again, into a closed window. Clients without timestamps send a byte.
+        Probes(usize),
+        /// It asks whether anybody is there, with a byte that it has sent before, or none (RFC 9293 §3.8.4).
+        KeepsAlive(usize),
+    }
+
+    fn any_doing() -> impl Strategy<Value = Does> {
+        prop_oneof![
+            1 => (1usize..1400).prop_map(Does::GoesOn),
+            6 => prop_oneof![0usize..2, 0usize..1400].prop_map(Does::Probes),
+            2 => (0usize..2).prop_map(Does::KeepsAlive),
+        ]
+    }
+
     proptest! {
         /// The way back of a client whose connection another node has may be jammed for a while.
         #[test]
         fn what_comes_again_within_four_seconds_is_no_orphan(
-            mut times_ms in prop::collection::vec(0u64..4_000, 1..20),
+            mut times_ms in prop::collection::vec(0u64..4_000, 1..20), segment in any_unanswered(),
         ) {
             times_ms.sort_unstable();
-            let mut client = Client::of("10.77.0.99", "192.0.2.7");
-            for ms in times_ms {
-                prop_assert!(!client.sends(ms, 1), "after {ms} ms");
+            for mut client in Client::of_each() {
+                for ms in &times_ms {
+                    prop_assert!(!client.sends(*ms, &segment), "after {ms} ms");
+                }
+            }
+        }
+
+        #[test]
+        fn what_comes_again_later_is_one(
+            mut times_ms in prop::collection::vec(1u64..4_000, 0..20), last_ms in 4_001u64..16_000,
+            segment in any_unanswered(),
+        ) {
+            times_ms.extend([0, last_ms]);
+            times_ms.sort_unstable();
+            for mut client in Client::of_each() {
+                let mut times = times_ms.iter();
+                prop_assert_eq!(times.find(|ms| client.sends(**ms, &segment)), Some(&last_ms));
+            }
+        }
+
+        /// A closed window, however long it is, and whatever a client sends into it.
+        #[test]
+        fn what_another_node_answers_is_no_orphan(
+            all in prop::collection::vec((any_doing(), 1u64..20_000), 1..20),
+            stamped: bool, gaps: bool,
+        ) {
+            for mut client in Client::of_each() {
+                let (mut ms, mut next, mut heard) = (0, 1_000, 1);
+                for (does, pause_ms) in &all {
+                    ms += pause_ms;
+                    let (sequence, length) = match *does {
+                        Does::GoesOn(length) => (next, length),
+                        Does::Probes(length) if !stamped => (next, length.min(1)),
+                        Does::Probes(length) => (next, length),
+                        Does::KeepsAlive(length) => (next - 1, length),
+                    };
+                    let said = stamped.then_some(heard);
+                    let segment = Segment { sequence, heard: said, gaps, length };
+                    prop_assert!(!client.sends(ms, &segment), "{segment:?} after {ms} ms");
+                    if let Does::GoesOn(length) = does {
+                        next += *length as u32;
+                    }
+                    // What answers with a gap before it is not what the client repeats (RFC 7323 §4.3).
+                    if !gaps {
+                        heard += *pause_ms as u32;
+                    }
+                }
             }
         }
     }

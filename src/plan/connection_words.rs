@@ -4,7 +4,7 @@
 use super::fragment_words::network;
 use super::sentence::{REG0, Sentence, Way};
 use crate::model::protocol::TCP;
-use crate::model::ruleset::{Expr, Header, KeyPart, Learn, MetaKey, Reg, Word};
+use crate::model::ruleset::{Comparison, Expr, Header, KeyPart, Learn, MetaKey, Reg, Word};
 use crate::model::vip::Nic;
 use std::net::IpAddr;
 
@@ -20,6 +20,23 @@ const IF_NAME_LEN: usize = 16;
 /// Where TCP has its sequence number, and the number of what it acknowledges.
 const SEQUENCE: u32 = 4;
 const ACKNOWLEDGED: u32 = 8;
+/// How long its header is without options, and with timestamps alone; where they stand then, behind two
+/// paddings, with what is repeated of the peer's (RFC 7323, appendix A).
+const PLAIN: u8 = 20;
+const STAMPED: u8 = 32;
+const STAMPS: [u8; 4] = [1, 1, 8, 10];
+const REPEATED: u32 = 28;
+
+/// By what a segment tells that its client has heard nothing since it sent another one.
+#[derive(Clone, Copy)]
+pub(super) enum Sign {
+    /// By its timestamps: it repeats the newest one of its peer (RFC 7323 §4.3), and whoever lives and answers
+    /// has given it a newer one. Where what was heard has gaps, it may repeat an old one, but says so by options.
+    Stamped,
+    /// By its number: it is the same segment. So is the probe of a closed window, and a question whether
+    /// anybody is there; but these have a byte at most (RFC 9293 §3.8.4, §3.8.6.1).
+    Plain,
+}
 
 impl Sentence {
     /// Only TCP; for IPv6 behind whatever extension headers.
@@ -87,22 +104,63 @@ impl Sentence {
         sentence.learn(set, what, flow_words(vip, Way::In))
     }
 
-    /// Goes on only if the set has this very segment.
-    pub(super) fn segment_in(self, set: &str, vip: IpAddr) -> Self {
-        self.segment(vip).say(segment_words(vip)).in_set(set, REG0)
+    /// A segment with data by which this can be told.
+    pub(super) fn can_tell(self, sign: Sign, vip: IpAddr) -> Self {
+        match sign {
+            Sign::Stamped => self
+                .longer_than(STAMPED, 0, vip)
+                .payload(Header::Transport, PLAIN.into(), 4, REG0)
+                .equal(REG0, &STAMPS)
+                .say("@th,160,32 0x0101080a"),
+            Sign::Plain => self.longer_than(PLAIN, 1, vip),
+        }
+    }
+
+    /// The TCP header is so long, and more than so many bytes of data follow. Only where it stands right behind
+    /// an IP header without options.
+    fn longer_than(self, header: u8, data: u8, vip: IpAddr) -> Self {
+        let tcp = header + data;
+        let sentence = match vip {
+            IpAddr::V4(_) => self
+                .payload(Header::Network, 0, 1, REG0)
+                .and(REG0, &[0x0f])
+                .equal(REG0, &[5])
+                .payload(Header::Network, 2, 2, REG0)
+                .compare(REG0, Comparison::MoreThan, &[0, 20 + tcp])
+                .say(format!("ip hdrlength 5 ip length > {}", 20 + tcp)),
+            IpAddr::V6(_) => self
+                .ip6_nexthdr(REG0)
+                .equals(TCP, "tcp")
+                .payload(Header::Network, 4, 2, REG0)
+                .compare(REG0, Comparison::MoreThan, &[0, tcp])
+                .say(format!("ip6 length > {tcp}")),
+        };
+        let words = header / 4;
+        sentence
+            .payload(Header::Transport, 12, 1, REG0)
+            .and(REG0, &[0xf0])
+            .equal(REG0, &[words << 4])
+            .say(format!("tcp doff {words}"))
+    }
+
+    /// Goes on only if the set has what this segment tells.
+    pub(super) fn told_in(self, set: &str, sign: Sign, vip: IpAddr) -> Self {
+        self.told(sign, vip)
+            .say(told_words(sign, vip))
+            .in_set(set, REG0)
     }
 
     /// Goes on only if the set does not have it.
-    pub(super) fn segment_not_in(self, set: &str, vip: IpAddr) -> Self {
-        self.segment(vip)
-            .say(segment_words(vip))
+    pub(super) fn told_not_in(self, set: &str, sign: Sign, vip: IpAddr) -> Self {
+        self.told(sign, vip)
+            .say(told_words(sign, vip))
             .not_in_set(set, REG0)
     }
 
-    /// Puts the segment into the set, unless it is there already.
-    pub(super) fn note_segment(self, set: &str, vip: IpAddr) -> Self {
-        self.segment(vip)
-            .learn(set, Learn::Note, &segment_words(vip))
+    /// Puts it into the set, unless it is there already.
+    pub(super) fn note_told(self, set: &str, sign: Sign, vip: IpAddr) -> Self {
+        self.told(sign, vip)
+            .learn(set, Learn::Note, &told_words(sign, vip))
     }
 
     /// Puts the flow into the set, and what its client acknowledges.
@@ -120,9 +178,13 @@ impl Sentence {
             .not_in_set(set, REG0)
     }
 
-    /// The flow and the sequence number.
-    fn segment(self, vip: IpAddr) -> Self {
-        self.flow_and_number(vip, Way::In, SEQUENCE)
+    /// The flow, and the number that tells it.
+    fn told(self, sign: Sign, vip: IpAddr) -> Self {
+        let number = match sign {
+            Sign::Stamped => REPEATED,
+            Sign::Plain => SEQUENCE,
+        };
+        self.flow_and_number(vip, Way::In, number)
     }
 
     /// The flow and a number in TCP's header.
@@ -180,7 +242,7 @@ pub(super) fn flow_key(vip: IpAddr) -> Vec<KeyPart> {
     vec![address, KeyPart::Short, KeyPart::Short]
 }
 
-/// The parts of the key of a flow and a number: of a segment's, and of an orphan's.
+/// The parts of the key of a flow and a number: of what a segment tells, and of an orphan's.
 pub(super) fn flow_and_number_key(vip: IpAddr) -> Vec<KeyPart> {
     let mut key = flow_key(vip);
     key.push(KeyPart::Long);
@@ -225,6 +287,10 @@ fn flow_words(vip: IpAddr, way: Way) -> &'static str {
     }
 }
 
-fn segment_words(vip: IpAddr) -> String {
-    format!("{} . tcp sequence", flow_words(vip, Way::In))
+fn told_words(sign: Sign, vip: IpAddr) -> String {
+    let number = match sign {
+        Sign::Stamped => "@th,224,32",
+        Sign::Plain => "tcp sequence",
+    };
+    format!("{} . {number}", flow_words(vip, Way::In))
 }

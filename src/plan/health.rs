@@ -142,9 +142,11 @@ fn expected(observed: &Observed, vip: &Vip) -> Pieces {
 
 /// What is there of it.
 fn found(observed: &Observed, vip: &Vip, strict_link: bool) -> Pieces {
-    let mut all = vec![(vip.clone(), phases_of(&observed.rules, vip.address))];
-    let others = installed(&observed.rules).into_iter();
-    all.extend(others.map(|known| (known.vip, known.phases)));
+    let known = installed(&observed.rules).into_iter();
+    let mut all: Vec<_> = known.map(|known| (known.vip, known.phases)).collect();
+    if !all.iter().any(|(known, _)| known.address == vip.address) {
+        all.push((vip.clone(), phases_of(&observed.rules, vip.address)));
+    }
     let wording = dataplane::ruleset(&all);
     let rules = in_todays_words(&observed.rules, &wording);
     let mut pieces = rule_pieces(&rules, &wording, vip);

@@ -81,17 +81,31 @@ impl Packet {
         }
     }
 
-    /// A whole segment of TCP.
+    /// A whole segment of TCP, with neither options nor data.
     pub(super) fn tcp(
         from: (IpAddr, u16),
         to: (IpAddr, u16),
         flags: u8,
+        numbers: (u32, u32),
+    ) -> Self {
+        Packet::segment(from, to, flags, numbers, &[], &[])
+    }
+
+    /// The same with options, in whole words, and with data.
+    pub(super) fn segment(
+        from: (IpAddr, u16),
+        to: (IpAddr, u16),
+        flags: u8,
         (sequence, acknowledged): (u32, u32),
+        options: &[u8],
+        data: &[u8],
     ) -> Self {
         let mut header = [from.1.to_be_bytes(), to.1.to_be_bytes()].concat();
         header.extend(sequence.to_be_bytes());
         header.extend(acknowledged.to_be_bytes());
-        header.extend([0x50, flags, 0, 0, 0, 0, 0, 0]);
+        let words = 5 + options.len() as u8 / 4;
+        header.extend([words << 4, flags, 0, 0, 0, 0, 0, 0]);
+        header.extend([options, data].concat());
         Packet::ip(from.0, to.0, TCP, (0, false, 0), &header)
     }
 

@@ -79,8 +79,13 @@ pub(super) fn draining_chain(vip: IpAddr) -> String {
 
 /// The name of the VIP's chain for data in buckets that are adopted.
 pub(super) fn sightings_chain(vip: IpAddr) -> String {
-    format!("sightings-{}", tag(vip))
+    format!("{SIGHTINGS}{}", tag(vip))
 }
+
+/// What the names of those chains begin with.
+pub(super) const SIGHTINGS: &str = "sightings-";
+/// And of what the names of sets of stale connections begin with.
+pub(super) const STALE: &str = "stale-";
 
 /// All chains that the VIP can have of its own at netdev ingress.
 pub(super) fn chains_of(vip: IpAddr) -> [String; 7] {
@@ -112,7 +117,7 @@ pub(super) fn adopting_set(vip: IpAddr) -> String {
 
 /// The name of the set of what this node has left of connections in buckets that it adopts.
 pub fn stale_set(vip: IpAddr) -> String {
-    format!("stale-{}", tag(vip))
+    format!("{STALE}{}", tag(vip))
 }
 
 /// The name of the set of connections in adopting buckets that nobody has.

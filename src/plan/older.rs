@@ -5,7 +5,8 @@
 use super::guard;
 use super::installed::described;
 use super::names::{
-    MANAGERS, MANAGERS_IP6, PORTS, PORTS_IP6, TO_HOST, about_chain, vip_chain, vip_of_chain,
+    MANAGERS, MANAGERS_IP6, PORTS, PORTS_IP6, SIGHTINGS, STALE, TO_HOST, about_chain, vip_chain,
+    vip_of_chain,
 };
 use super::sentence::REG0;
 use crate::model::host::Observed;
@@ -61,11 +62,9 @@ pub(super) fn in_todays_words(found: &Ruleset, today: &Ruleset) -> Ruleset {
             };
             if chain.rules != words.rules && chain.rules == older(name, words) {
                 chain.rules = words.rules.clone();
-                // Its rules looked all protocols up in one set, and knew of no managers.
-                for name in [PORTS_IP6, MANAGERS, MANAGERS_IP6] {
-                    let named = [name.to_owned()];
-                    let used = words.rules.iter().any(|rule| rule.uses(&named));
-                    if let Some(set) = today.sets.get(name).filter(|_| used) {
+                for (name, set) in today.sets.iter().filter(|(name, _)| is_new(name)) {
+                    let named = [name.clone()];
+                    if words.rules.iter().any(|rule| rule.uses(&named)) {
                         let [name] = named;
                         table.sets.entry(name).or_insert_with(|| set.clone());
                     }
@@ -76,13 +75,26 @@ pub(super) fn in_todays_words(found: &Ruleset, today: &Ruleset) -> Ruleset {
     rules
 }
 
+/// Did 0.1.0 not have this set? Its rules looked all protocols up in one, knew of no managers, and let what is
+/// left of connections speak.
+fn is_new(set: &str) -> bool {
+    [PORTS_IP6, MANAGERS, MANAGERS_IP6].contains(&set) || set.starts_with(STALE)
+}
+
 /// The rules of a chain as 0.1.0 wrote them.
 fn older(name: &str, chain: &Chain) -> Vec<Rule> {
     if name == TO_HOST {
         return older_to_host(chain);
     }
-    let managers = [MANAGERS, MANAGERS_IP6].map(str::to_owned);
-    let rules = chain.rules.iter().filter(|rule| !rule.uses(&managers));
+    if name.starts_with(SIGHTINGS) {
+        return older_sightings(chain);
+    }
+    let is_new = |expr: &Expr| match expr {
+        Expr::Lookup { set, .. } | Expr::Learn { set, .. } => set != PORTS_IP6 && is_new(set),
+        _ => false,
+    };
+    let rules = chain.rules.iter();
+    let rules = rules.filter(|rule| !rule.exprs.iter().any(is_new));
     rules
         .map(|rule| Rule {
             exprs: older_exprs(&rule.exprs),
@@ -110,6 +122,30 @@ fn older_to_host(chain: &Chain) -> Vec<Rule> {
     }
     rules.push(last);
     rules
+}
+
+/// It knew a segment by its number alone, whatever it carried.
+fn older_sightings(chain: &Chain) -> Vec<Rule> {
+    let is_client = |expr: &Expr| {
+        matches!(
+            expr,
+            Expr::Payload {
+                header: Header::Network,
+                len: 4 | 16,
+                ..
+            }
+        )
+    };
+    let by_number = &chain.rules[chain.rules.len() / 2..];
+    let older = by_number.iter().map(|rule| {
+        let exprs = rule.exprs.iter();
+        let exprs = exprs.skip_while(|expr| !is_client(expr)).cloned().collect();
+        Rule {
+            exprs,
+            ..rule.clone()
+        }
+    });
+    older.collect()
 }
 
 fn older_exprs(exprs: &[Expr]) -> Vec<Expr> {
@@ -212,12 +248,14 @@ mod tests {
     use crate::model::host::NicState;
     use crate::model::mac::Mac;
     use crate::model::phase::Phases;
+    use crate::model::ruleset::Learn;
     use crate::model::vip::Vip;
-    use crate::model::vip::tests::any_vip;
+    use crate::model::vip::tests::{a_vip, any_vip};
     use crate::plan::dataplane;
     use crate::plan::diff;
     use crate::plan::health::drift;
     use crate::plan::installed::installed;
+    use crate::plan::names::{fresh_set, sightings_chain};
     use crate::plan::steps::with_vip;
     use proptest::prelude::*;
 
@@ -228,9 +266,7 @@ mod tests {
             for (name, chain) in &mut table.chains {
                 chain.rules = older(name, chain);
             }
-            for name in [PORTS_IP6, MANAGERS, MANAGERS_IP6] {
-                table.sets.remove(name);
-            }
+            table.sets.retain(|name, _| !is_new(name));
         }
         let netdev = rules.get_mut(&Family::Netdev).expect("a table");
         for (vip, _) in vips {
@@ -249,6 +285,37 @@ mod tests {
         phases.close(0);
         phases.listed(0, true, 1000);
         (vip, phases)
+    }
+
+    #[test]
+    fn a_segment_was_known_by_its_number_alone() {
+        for (vip, client, ports) in [
+            ("10.77.0.99", payload(Header::Network, 12, 4, REG0), 1),
+            ("fd77::99", payload(Header::Network, 8, 16, REG0), 4),
+        ] {
+            let (vip, phases) = moving(a_vip(vip));
+            let rules = dataplane::ruleset(&[(vip.clone(), phases)]);
+            let name = sightings_chain(vip.address);
+            let mut tables = rules.values();
+            let chain = tables.find_map(|table| table.chains.get(&name));
+            let found = older(&name, chain.expect("a chain"));
+            let transport = |offset, len, to| payload(Header::Transport, offset, len, Reg(to));
+            let segment = [
+                client,
+                transport(0, 2, ports),
+                transport(2, 2, ports + 1),
+                transport(4, 4, ports + 2),
+            ];
+            let noted = Expr::Learn {
+                set: fresh_set(vip.address),
+                from: REG0,
+                what: Learn::Note,
+            };
+            assert_eq!(found.len(), 3);
+            assert_eq!(found[1].exprs, [&segment[..], &[noted]].concat());
+            assert_eq!(found[0].exprs[..4], segment);
+            assert_eq!(found[2].exprs[..4], segment);
+        }
     }
 
     proptest! {

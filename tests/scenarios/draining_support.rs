@@ -164,7 +164,8 @@ pub fn was_the_first_nodes(flow: &lab::traffic::HeldFlow) -> bool {
     is_the_first_nodes(flow.src, flow.sport)
 }
 
-fn is_the_first_nodes(src: IpAddr, sport: u16) -> bool {
+/// The same, by its address and port.
+pub fn is_the_first_nodes(src: IpAddr, sport: u16) -> bool {
     let hasher = hasher(Default::default(), Default::default(), SEED);
     let bucket = hasher.bucket(&flow_from(src, sport), BUCKETS);
     instances(0).any(|instance| instance == u32::from(bucket))

@@ -78,3 +78,11 @@ pub fn ip_lines(host: &lab::Host, lines: &str) -> Result<()> {
     host.exec(&["ip", "-batch", "-"]).stdin(lines).run()?;
     Ok(())
 }
+
+/// Is this kernel that version, or a later one?
+pub fn kernel_is_at_least(major: u32, minor: u32) -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map(|part| part.parse().ok());
+    let found = (numbers.next().flatten(), numbers.next().flatten());
+    found >= (Some(major), Some(minor))
+}

@@ -7,6 +7,7 @@ mod bad_input;
 mod benchmark;
 mod cables;
 mod clone_max;
+mod closed_windows;
 mod cluster_changes;
 mod cluster_drain_failures;
 mod cluster_drain_support;

@@ -2,8 +2,9 @@
 
 use lab::frame::checksum;
 use lab::{Client, Wire};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 
 /// IPv4's "more fragments".
@@ -58,17 +59,39 @@ pub fn udp(from: IpAddr, to: IpAddr, [sport, dport]: [u16; 2], text: &[u8]) -> V
         datagram.extend(number.to_be_bytes());
     }
     datagram.extend(text);
-    let mut summed = octets(from);
-    summed.extend(octets(to));
-    summed.extend([0, UDP]);
-    summed.extend(length.to_be_bytes());
-    summed.extend(&datagram);
-    let sum = match checksum(&summed) {
+    let sum = match transport_checksum(from, to, UDP, &datagram) {
         0 => 0xffff,
         sum => sum,
     };
     datagram[6..8].copy_from_slice(&sum.to_be_bytes());
     datagram
+}
+
+/// A TCP segment with its checksum; options fill whole words.
+pub fn tcp(
+    [from, to]: [SocketAddr; 2],
+    flags: u8,
+    [sequence, acknowledged]: [u32; 2],
+    options: &[u8],
+    data: &[u8],
+) -> Vec<u8> {
+    let mut segment = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
+    segment.extend(sequence.to_be_bytes());
+    segment.extend(acknowledged.to_be_bytes());
+    let words = 5 + options.len() as u8 / 4;
+    segment.extend([words << 4, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    segment.extend([options, data].concat());
+    let sum = transport_checksum(from.ip(), to.ip(), TCP, &segment);
+    segment[16..18].copy_from_slice(&sum.to_be_bytes());
+    segment
+}
+
+fn transport_checksum(from: IpAddr, to: IpAddr, protocol: u8, whole: &[u8]) -> u16 {
+    let mut summed = [octets(from), octets(to)].concat();
+    summed.extend([0, protocol]);
+    summed.extend((whole.len() as u16).to_be_bytes());
+    summed.extend(whole);
+    checksum(&summed)
 }
 
 pub fn octets(address: IpAddr) -> Vec<u8> {

@@ -124,7 +124,7 @@ impl Replay {
             Event::Die(n) => self.die(n)?,
             // The nodes' own sweepers come when they come.
             Event::Sweep(_) => {}
-            Event::Send(_) | Event::Pass(_) | Event::Monitor(_) => {}
+            Event::Send(_) | Event::Probe(_) | Event::Pass(_) | Event::Monitor(_) => {}
             // The service here never ends first; `odd_connections` has one that does.
             Event::EndedByService(_) | Event::Forget(_) => {}
         }

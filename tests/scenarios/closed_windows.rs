@@ -240,7 +240,7 @@ impl Crowd {
                 return Err(Error::new(format!("{vip}: a window does not close")));
             }
             crowd.send(|one, began| {
-                let length = one.window.min(500).into();
+                let length = one.window.min(1_400).into();
                 let data = || one.packet(began, PSH | ACK, one.sequence, length);
                 (one.window > 0).then(data)
             })?;
@@ -320,7 +320,8 @@ fn what_is_answered_makes_no_orphan_and_what_is_not_does() -> Result<()> {
     let (kinds, orphans): (Vec<Kind>, Vec<bool>) = kinds.into_iter().unzip();
     let (mut listeners, mut crowds) = (Vec::new(), Vec::new());
     for vip in vips() {
-        listeners.push(listen(&scene, vip, 1)?);
+        // So much that the window closes before the room ends: Linux counts more than the data.
+        listeners.push(listen(&scene, vip, 8_192)?);
         crowds.push(Crowd::connected(&scene, vip, &kinds)?);
     }
     scene.move_all(0, 1)?;

@@ -28,6 +28,7 @@ LAB_DEPS   := rust-lints nftables iproute2 conntrack tcpdump strace corosync pac
 GUEST_DEPS := qemu-system-x86 kmod xz-utils debian-archive-keyring
 
 PACKAGE_DEPS := $(BUILD_DEPS) dpkg-dev lintian debootstrap
+MISSING = CARGO='$(CARGO)' packaging/install-missing
 
 comma := ,
 
@@ -36,27 +37,30 @@ WITH_CLUSTER := $(basename $(notdir $(wildcard tests/scenarios/cluster_*.rs test
 NO_CLUSTER   := $(foreach module,$(WITH_CLUSTER),--skip $(module)::)
 
 .DEFAULT_GOAL := help
-.PHONY: help build-deps deps guest-deps package-deps missing-packages build pages demo bench bench-record
+.PHONY: help build-deps deps guest-deps package-deps rpm-deps vagrant-deps build pages demo bench bench-record
 .PHONY: test test-unprivileged test-guest test-trixie test-deb test-rpm test-vagrant test-full lint golden
 .PHONY: install install-data uninstall deb rpm clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
-build-deps: NEEDED := $(BUILD_DEPS)
-build-deps: missing-packages ## install what apt has to bring for a build (Debian, Ubuntu)
+build-deps: ## install what apt has to bring for a build (Debian, Ubuntu)
+	@$(MISSING) $(BUILD_DEPS)
 
-deps: NEEDED := $(BUILD_DEPS) $(LAB_DEPS)
-deps: missing-packages ## the same for the tests and the demo too
+deps: ## the same for the tests and the demo too
+	@$(MISSING) $(BUILD_DEPS) $(LAB_DEPS)
 
-guest-deps: NEEDED := $(BUILD_DEPS) $(LAB_DEPS) $(GUEST_DEPS)
-guest-deps: missing-packages ## the same for the tests in the guest too
+guest-deps: ## the same for the tests in the guest too
+	@$(MISSING) $(BUILD_DEPS) $(LAB_DEPS) $(GUEST_DEPS)
 
-package-deps: NEEDED := $(PACKAGE_DEPS)
-package-deps: missing-packages ## the same for the Debian package and its test
+package-deps: ## the same for the Debian package
+	@$(MISSING) $(PACKAGE_DEPS)
 
-missing-packages:
-	@CARGO='$(CARGO)' packaging/install-missing $(NEEDED)
+rpm-deps: # the same for the RPM package and its test
+	@$(MISSING) $(BUILD_DEPS) rpm cpio
+
+vagrant-deps: # the same for the test of vagrant's description
+	@$(MISSING) $(BUILD_DEPS) vagrant
 
 build: ## the agent and nodectl, in target/release
 	$(CARGO) build --release --locked
@@ -184,8 +188,7 @@ deb: package-deps build ## the Debian package, in target
 	cd $(DEB) && dpkg-gencontrol -pclusterip -Tdebian/substvars -Pdebian/clusterip -fdebian/files
 	dpkg-deb --root-owner-group -Zxz --build $(DEB)/debian/clusterip $(TARGET)
 
-test-deb: NEEDED := $(PACKAGE_DEPS) $(LAB_DEPS)
-test-deb: missing-packages deb ## the package by lintian, and in a clean Debian: used, purged, and in a cluster (needs root)
+test-deb: deps deb ## the package by lintian, and in a clean Debian: used, purged, and in a cluster (needs root)
 	lintian --fail-on error,warning $(TARGET)/clusterip_$(VERSION)-*.deb
 	$(CARGO) build --locked --workspace --bins
 	packaging/test-clean-root $(TARGET)/clusterip_$(VERSION)-*.deb \
@@ -199,16 +202,14 @@ rpm: ## the RPM package of what is committed, in target (wants rpmbuild)
 
 # rpmbuild sees to it that nothing is missing or left over; that the programs in it start is tried here. It is
 # installed nowhere, for want of a system of that kind.
-test-rpm: NEEDED := $(BUILD_DEPS) rpm cpio
-test-rpm: missing-packages rpm ## the RPM package: built, unpacked, started
+test-rpm: rpm-deps rpm ## the RPM package: built, unpacked, started
 	cd $(RPM) && rpm2cpio $(TARGET)/clusterip-$(VERSION)-*.rpm | cpio --extract --make-directories --quiet
 	$(RPM)/usr/sbin/nodectl --version
 	$(RPM)/usr/lib/ocf/resource.d/rust/ClusterIP meta-data | grep -q 'name="ClusterIP"'
 	$(RPM)/usr/lib/ocf/resource.d/rust/ClusterIPDrain meta-data | grep -q 'name="ClusterIPDrain"'
 
 # vagrant itself says whether the description of the machines is one; none is booted.
-test-vagrant: NEEDED := $(PACKAGE_DEPS) vagrant
-test-vagrant: missing-packages deb ## the description of the virtual machines
+test-vagrant: vagrant-deps deb ## the description of the virtual machines
 	cd vagrant && vagrant validate --ignore-provider
 
 uninstall: ## take them away again

@@ -14,6 +14,7 @@ use crate::host::reach::reach;
 use crate::host::sweeper::SweepError;
 use crate::host::turns;
 use crate::model::bucket::BucketSet;
+use crate::model::untrusted::shown;
 use crate::pacemaker::history::{self, Drained, History, HistoryError};
 use crate::pacemaker::query::{Query, QueryError, ask_at};
 use crate::plan::installed::phases_of;
@@ -181,6 +182,19 @@ fn who_drains(
     let host = host.to_string_lossy();
     let status = ask_at(question.home, Query::Status)?;
     let history = History::read(&status)?;
+    let node = env.node().unwrap_or(&host);
+    let clocks = history.clocks(node);
+    for (other, ahead_s) in clocks.apart() {
+        let (how, by) = match ahead_s < 0 {
+            true => ("behind", ahead_s.unsigned_abs()),
+            false => ("ahead of", ahead_s.unsigned_abs()),
+        };
+        warn!(
+            "the clock of {} is some {by} s {how} this node's, and who still has connections of a bucket that \
+             moved is told by clocks: have all nodes follow the same time ('timedatectl', 'chronyc tracking')",
+            shown(other)
+        );
+    }
     let of = |(bucket, left): (&u16, &Duration)| {
         let instance = match *bucket == question.bucket {
             true => env.instance_name().to_owned(),
@@ -188,10 +202,11 @@ fn who_drains(
         };
         let about = history::Question {
             instance: &instance,
-            node: env.node().unwrap_or(&host),
+            node,
             drain_s,
             now_s: now.as_secs(),
             since_s: adopted_since(now, Duration::from_secs(drain_s.into()), *left),
+            clocks: &clocks,
         };
         (*bucket, history.drained(about))
     };

@@ -16,9 +16,10 @@
 //! shows that stop too, and any other copy tells nothing. Nor does one in which the instance still runs on
 //! another node as well.
 //!
-//! The times are whole seconds of the clock of the node that stopped; nodes of a cluster keep the
-//! same time.
+//! The times are whole seconds of the clock of the node that stopped. Nodes of a cluster should keep the same
+//! time; where they do not, `clocks` tells by how much one that is behind stopped later than it says.
 
+use super::clocks::Clocks;
 use crate::model::untrusted::shown;
 use roxmltree::{Document, Node};
 
@@ -35,6 +36,8 @@ pub struct Question<'a> {
     pub now_s: u64,
     /// Since when this node has the bucket, likewise; rather too early than too late.
     pub since_s: u64,
+    /// What is known of the other nodes' clocks.
+    pub clocks: &'a Clocks,
 }
 
 /// The history cannot be understood.
@@ -65,6 +68,11 @@ impl<'a> History<'a> {
     /// [`HistoryError`] for what is no XML.
     pub fn read(status: &'a str) -> Result<Self, HistoryError> {
         Ok(History(Document::parse(status)?))
+    }
+
+    /// What is known of the clocks of the other nodes.
+    pub fn clocks(&self, own: &str) -> Clocks {
+        Clocks::told(&self.0, own)
     }
 
     /// Whether some other node drains the instance's bucket.
@@ -107,7 +115,11 @@ fn by(state: Node<'_, '_>, question: Question<'_>) -> Option<Drained> {
     match operation(state, question) {
         // Both cannot have it: what became of it there has been lost, or is on its way.
         Some(operation) if has_it(operation) => Some(Drained::NotYetKnown),
-        Some(operation) if !is_pending(operation) => Some(told_by(operation, question)),
+        Some(operation) if !is_pending(operation) => {
+            let name = state.attribute("uname").unwrap_or_default();
+            let behind_s = question.clocks.of(name).behind_s;
+            Some(told_by(operation, question, behind_s))
+        }
         // The node of a bundle is never asked about what does not run in it.
         _ if remote && !knows_any(state, question) => None,
         _ if member => Some(Drained::NotYetKnown),
@@ -158,8 +170,9 @@ fn is_pending(operation: Node<'_, '_>) -> bool {
 }
 
 /// What the last operation of a node tells.
-fn told_by(operation: Node<'_, '_>, question: Question<'_>) -> Drained {
-    let drains_from = number(operation, "last-rc-change").filter(|at| {
+fn told_by(operation: Node<'_, '_>, question: Question<'_>, behind_s: u64) -> Drained {
+    let at = number(operation, "last-rc-change").map(|at| at.saturating_add(behind_s));
+    let drains_from = at.filter(|at| {
         let code = operation.attribute("rc-code");
         match operation.attribute("operation") {
             Some("stop") => code == Some("0"),
@@ -214,14 +227,16 @@ mod tests {
 
     /// Asked by n1, which has had it for so many seconds.
     fn asked_since(status: &str, age: u64) -> Drained {
+        let history = History::read(status).expect("XML");
         let question = Question {
             instance: "resIP:3",
             node: "n1",
             drain_s: 300,
             now_s: NOW,
             since_s: NOW - age,
+            clocks: &history.clocks("n1"),
         };
-        History::read(status).expect("XML").drained(question)
+        history.drained(question)
     }
 
     #[test]
@@ -390,6 +405,52 @@ mod tests {
         let stops = [operation("stop", 7, 0, 200), operation("stop", 3, 0, 50)];
         let two = status(&[("n2", ONLINE, &stops[0]), ("n3", LEFT, &stops[1])]);
         assert_eq!(asked(&two), For(250));
+    }
+
+    #[test]
+    fn who_stopped_it_by_a_clock_that_is_behind_drains_it_all_the_same() {
+        let of = |operation: String, transition: &str| {
+            let key = format!("transition-key=\"7:{transition}:0:8f6c\" interval");
+            operation.replace("interval", &key)
+        };
+        let own = of(operation("start", 9, 0, 2), "12");
+        // It stopped in the transition that started it here, or in the one before, by a clock 400 s behind.
+        for (stop, other, expected) in [
+            (
+                of(operation("stop", 7, 0, 403), "12"),
+                String::new(),
+                For(298),
+            ),
+            (
+                of(operation("stop", 7, 0, 403), "11"),
+                String::new(),
+                ByNobody,
+            ),
+            (
+                of(operation("stop", 7, 0, 423), "11"),
+                of(operation("stop", 8, 0, 404), "12"),
+                For(279),
+            ),
+            // Where the clocks agree it is over.
+            (
+                of(operation("stop", 7, 0, 423), "11"),
+                of(operation("stop", 8, 0, 3), "12"),
+                ByNobody,
+            ),
+            // And it was probed since the bucket came here.
+            (
+                of(operation("monitor", 7, 7, 402), "12"),
+                String::new(),
+                For(298),
+            ),
+        ] {
+            let another = other.replace("resIP:3", "resIP:4");
+            let both = format!(
+                "{stop}</lrm_resource><lrm_resource id=\"resIP:4\" class=\"ocf\">{another}"
+            );
+            let told = status(&[("n1", ONLINE, &own), ("n2", ONLINE, &both)]);
+            assert_eq!(asked_since(&told, 3), expected, "{both}");
+        }
     }
 
     #[test]

@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `query` | the programs that are started: `cibadmin` and `crm_mon`; their deadline |
 //! | `history` | what the CIB's status means: who drains a bucket. Pure |
+//! | `clocks` | whether the clocks of nodes agree. Pure |
 //! | `cluster` | which node runs which instances. Pure |
 //! | `twins` | resources that are to share one address. Pure |
 //! | `pressing` | what a gate that waits must not delay. Pure |
 //! | `configuration` | complete configurations for crm and pcs, as text. Pure |
 
+pub mod clocks;
 pub mod cluster;
 pub mod configuration;
 pub mod history;

@@ -99,7 +99,7 @@ test-unprivileged: ## the scenarios that need no cluster, without root, in a use
 KERNEL ?= bookworm
 # What of the scenarios goes by the kernel most, for those other kernels.
 ON_KERNELS := draining:: fragments:: judged:: dataplane:: golden:: neighbours:: one_answer:: many_vips:: interfaces:: \
-              no_own_address:: saved:: $(NO_CLUSTER)
+              no_own_address:: saved:: vlans:: $(NO_CLUSTER)
 
 # cargo starts a test program by way of a runner, which here is the guest.
 IN_GUEST = $(CARGO) --config "target.'cfg(unix)'.runner = ['$(TARGET)/release/guest','--kernel','$(KERNEL)'$(1)]" \

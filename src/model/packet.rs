@@ -9,7 +9,7 @@ use super::hash::{Flow, HashMode};
 use super::phase::Phase;
 use super::protocol::{
     AH, FRAGMENT_HEADER as FRAGMENT, ICMP, ICMP_ERRORS, ICMP6, ICMP6_EVERYWHERE, LAST_EARLY_OFFSET,
-    LONGEST_EARLY, TCP, WITH_PORTS,
+    LONGEST_EARLY, TCP, VLAN, VLAN_OF_PROVIDER, WITH_PORTS,
 };
 use super::vip::Vip;
 use std::collections::BTreeSet;
@@ -87,6 +87,16 @@ pub fn judge(vip: &Vip, packet: &[u8]) -> Option<Judgement> {
         IpAddr::V6(address) => Headers::ip6(packet, address)?,
     };
     Some(headers.judged_by(vip, packet))
+}
+
+/// Does a frame, from its Ethernet header on, carry the tag of a VLAN? Then it is no VIP's, unless the VIP's
+/// interface is itself a VLAN. The VLAN 0 is none: its tag has a priority alone (802.1Q).
+pub fn is_in_vlan(frame: &[u8]) -> bool {
+    let tag = frame.get(12..16).map(|tag| {
+        let word = |at: usize| u16::from_be_bytes([tag[at], tag[at + 1]]);
+        (word(0), word(2) & 0x0fff)
+    });
+    matches!(tag, Some((VLAN | VLAN_OF_PROVIDER, 1..)))
 }
 
 /// Do an IPv6 packet's extension headers promise more than there is? Then kernels differ: Linux 6.18
@@ -410,6 +420,21 @@ mod tests {
         longer[3] += 1;
         assert_eq!(taker(&longer), Taker::Nobody);
         assert_eq!(judge(&a_vip("10.77.0.98"), &ip4(0, 17, &payload)), None);
+    }
+
+    #[test]
+    fn a_frame_is_in_a_vlan_whose_number_is_not_0() {
+        let frame = |tag: [u8; 4]| [&[2; 12][..], &tag, &[0x08, 0]].concat();
+        for (tag, is_in) in [
+            ([0x81, 0, 0, 10], true),
+            ([0x88, 0xa8, 0xef, 0xff], true),
+            ([0x81, 0, 0xf0, 0], false),
+            ([0x08, 0, 0x45, 1], false),
+            ([0x91, 0, 0, 10], false),
+        ] {
+            assert_eq!(is_in_vlan(&frame(tag)), is_in, "{tag:?}");
+        }
+        assert!(!is_in_vlan(&[0x81; 15]));
     }
 
     #[test]

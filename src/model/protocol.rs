@@ -26,6 +26,12 @@ pub const ICMP: u8 = 1;
 /// ICMPv6.
 pub const ICMP6: u8 = 58;
 
+/// The EtherTypes of the two tags that Linux knows (`eth_type_vlan()`): of a VLAN (802.1Q), and of a provider around
+/// those of his customers (802.1ad).
+pub const VLAN: u16 = 0x8100;
+/// See [`VLAN`].
+pub const VLAN_OF_PROVIDER: u16 = 0x88a8;
+
 /// ICMP errors (RFC 792, RFC 1122 §3.2.2): they concern a connection whose owner the router that
 /// sends them cannot know, and nothing answers them. They come whole, or they are hashed.
 pub const ICMP_ERRORS: [u8; 5] = [3, 4, 5, 11, 12];

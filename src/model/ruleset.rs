@@ -131,6 +131,8 @@ pub struct Reg(pub u8);
 /// What an offset into the packet counts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Header {
+    /// The Ethernet header; the kernel puts a VLAN tag back that it has taken out.
+    Link,
     /// The network header (for ARP: the ARP header).
     Network,
     /// The transport header; a fragment that is not the first has none.
@@ -150,6 +152,8 @@ pub enum MetaKey {
     InIfName,
     /// The name of the outgoing interface, 16 bytes.
     OutIfName,
+    /// What makes the incoming interface (`vlan`, `veth`), 16 bytes; a card has none, and the rule ends.
+    InIfKind,
     /// The packet type (`PACKET_HOST` and so on), one byte.
     PacketType,
     /// Anything else.
@@ -165,6 +169,10 @@ pub enum Verdict {
     Drop,
     /// On to another chain, not to return.
     Goto(String),
+    /// On to another chain, and back behind this rule unless that decides.
+    Jump(String),
+    /// Back to where it came from.
+    Return,
     /// Anything else.
     Other(i32),
 }

@@ -310,6 +310,8 @@ fn verdict_text(verdict: &Verdict) -> String {
         Verdict::Accept => "accept".to_owned(),
         Verdict::Drop => "drop".to_owned(),
         Verdict::Goto(chain) => format!("goto {}", word(chain)),
+        Verdict::Jump(chain) => format!("jump {}", word(chain)),
+        Verdict::Return => "return".to_owned(),
         Verdict::Other(code) => format!("verdict {code}"),
     }
 }

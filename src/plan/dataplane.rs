@@ -16,6 +16,7 @@ use super::ingress;
 use super::leaving;
 use super::names::*;
 use super::sentence::{ADVERTISEMENT, REG0, SOLICITATION, Sentence};
+use super::tagged;
 use crate::model::agreement::solicited_node;
 use crate::model::mac::Mac;
 use crate::model::phase::Phases;
@@ -80,6 +81,7 @@ fn netdev_table(vips: &[(Vip, Phases)]) -> Table {
                 .rule(),
         ]),
     );
+    table.chains.insert(TAGGED.to_owned(), tagged::chain());
     for (vip, phases) in vips {
         let base = table
             .chains
@@ -122,6 +124,7 @@ fn agree_on_ip6(table: &mut Table, vip: &Vip, address: Ipv6Addr) {
     table.chains.insert(
         AGREE_IP6.to_owned(),
         Chain::of([
+            tagged::rule(vip.address),
             Sentence::because(OTHER_MANAGER)
                 .ip6_probe_with_digest()
                 .ip6_of_another_manager()

@@ -23,6 +23,7 @@ use super::fragment_words::{datagram_key, fragment_key};
 use super::leaving;
 use super::names::*;
 use super::sentence::{Ports, REG0, Sentence};
+use super::tagged;
 use crate::model::hash::HashMode;
 use crate::model::phase::Phases;
 use crate::model::protocol::{
@@ -92,6 +93,7 @@ pub(super) fn chains(vip: &Vip, phases: &Phases) -> Vec<(String, Chain)> {
             (later_chain(vip.address), later_fragments(vip.address)),
         ],
     };
+    chains[0].1.rules.insert(0, tagged::rule(vip.address));
     let (first, rest) = vip.comments();
     chains[0].1.comment = Some(first);
     chains.extend(rest.map(|rest| {

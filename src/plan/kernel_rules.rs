@@ -18,6 +18,10 @@ use std::net::IpAddr;
 #[derive(Debug, Clone)]
 pub(super) struct Packet {
     ethertype: u16,
+    /// The Ethernet header as loads see it, with a tag that the kernel has taken out.
+    link: Vec<u8>,
+    /// What makes the interface by which it comes in; a card has nothing of the kind.
+    pub(super) in_kind: Option<&'static str>,
     /// From the network header on.
     pub(super) bytes: Vec<u8>,
     protocol: Option<u8>,
@@ -72,6 +76,8 @@ impl Packet {
         let ethertype = if from.is_ipv4() { 0x0800 } else { 0x86dd };
         Packet {
             ethertype,
+            link: [&[2; 12][..], &ethertype.to_be_bytes()].concat(),
+            in_kind: None,
             bytes,
             protocol: Some(protocol),
             transport,
@@ -109,12 +115,26 @@ impl Packet {
         Packet::ip(from.0, to.0, TCP, (0, false, 0), &header)
     }
 
+    /// The same in a frame with a tag: its kind, and its priority and VLAN.
+    pub(super) fn tagged(mut self, (kind, tag): (u16, u16)) -> Self {
+        let tag = [kind.to_be_bytes(), tag.to_be_bytes()].concat();
+        self.link.splice(12..12, tag);
+        self
+    }
+
+    /// The Ethernet header.
+    pub(super) fn link(&self) -> &[u8] {
+        &self.link
+    }
+
     /// A frame, leaving by this interface.
     pub(super) fn framed(frame: &[u8], out: &'static str) -> Self {
         let ethertype = u16::from_be_bytes([frame[12], frame[13]]);
         let is_ip6 = ethertype == 0x86dd;
         Packet {
             ethertype,
+            link: frame[..14].to_vec(),
+            in_kind: None,
             bytes: frame[14..].to_vec(),
             protocol: is_ip6.then(|| frame[20]),
             transport: is_ip6.then_some(40),
@@ -128,9 +148,17 @@ impl Packet {
         let begin = match header {
             Header::Network => 0,
             Header::Transport => self.transport?,
-            Header::Other(_) => panic!("a rule has {header:?}"),
+            Header::Link | Header::Other(_) => panic!("a rule writes to, or has, {header:?}"),
         };
         Some(begin + offset as usize)
+    }
+
+    fn load(&self, header: Header, offset: u32, len: u32) -> Option<&[u8]> {
+        let (bytes, at) = match header {
+            Header::Link => (&self.link, offset as usize),
+            other => (&self.bytes, self.at(other, offset)?),
+        };
+        bytes.get(at..at + len as usize)
     }
 }
 
@@ -168,32 +196,39 @@ impl Kernel {
             return true;
         };
         assert!(table.chains[chain].base.is_some(), "{chain}");
-        let mut chain = chain;
+        let find = |chain: &str| {
+            let chains = table.chains.get_key_value(chain);
+            chains.expect("a chain that rules go to").0.as_str()
+        };
+        // The rule that comes next, and those behind jumps.
+        let (mut chain, mut next, mut jumps) = (chain, 0, Vec::new());
         loop {
-            let mut rules = table.chains[chain].rules.iter();
+            let mut rules = table.chains[chain].rules.iter().enumerate().skip(next);
             let mut run = Run {
                 table,
                 now_ms,
                 learnt: &mut self.learnt,
                 packet,
             };
-            match rules.find_map(|rule| run.rule(rule)) {
-                Some(Verdict::Goto(next)) => {
-                    let chains = table.chains.get_key_value(&next);
-                    chain = chains.expect("a chain that rules go to").0;
+            let (at, verdict) = rules
+                .find_map(|(at, rule)| Some((at, run.rule(rule)?)))
+                .unwrap_or((0, Verdict::Return));
+            (chain, next) = match verdict {
+                Verdict::Goto(other) => (find(&other), 0),
+                Verdict::Jump(other) => {
+                    jumps.push((chain, at + 1));
+                    (find(&other), 0)
                 }
-                Some(Verdict::Drop) => return false,
-                Some(Verdict::Accept) | None => return true,
-                Some(other) => panic!("a verdict {other:?}"),
-            }
+                Verdict::Return => match jumps.pop() {
+                    Some(place) => place,
+                    None => return true,
+                },
+                Verdict::Drop => return false,
+                Verdict::Accept => return true,
+                other => panic!("a verdict {other:?}"),
+            };
         }
     }
-}
-
-fn if_name(name: &str) -> [u8; 16] {
-    let mut whole = [0; 16];
-    whole[..name.len()].copy_from_slice(name.as_bytes());
-    whole
 }
 
 /// A rule that looks at a packet.
@@ -243,8 +278,7 @@ impl Run<'_> {
                 len,
                 to,
             } => {
-                let at = self.packet.at(*header, *offset)?;
-                registers.set(*to, self.packet.bytes.get(at..at + *len as usize)?);
+                registers.set(*to, self.packet.load(*header, *offset, *len)?);
             }
             Expr::Write {
                 header,
@@ -262,8 +296,9 @@ impl Run<'_> {
                 MetaKey::Protocol => registers.set(*to, &self.packet.ethertype.to_be_bytes()),
                 MetaKey::L4Protocol => registers.set(*to, &[self.packet.protocol?]),
                 MetaKey::PacketType => registers.set(*to, &[self.packet.kind]),
-                MetaKey::InIfName => registers.set(*to, &if_name(self.packet.came_by)),
-                MetaKey::OutIfName => registers.set(*to, &if_name(self.packet.out)),
+                MetaKey::InIfName => registers.set(*to, &padded(self.packet.came_by)),
+                MetaKey::OutIfName => registers.set(*to, &padded(self.packet.out)),
+                MetaKey::InIfKind => registers.set(*to, &padded(self.packet.in_kind?)),
                 MetaKey::Other(_) => panic!("{expr:?}"),
             },
             Expr::SetMeta { key, from } => {
@@ -363,6 +398,13 @@ impl Run<'_> {
             (found, target) => panic!("{name}: {found:?} of {target:?}"),
         }
     }
+}
+
+/// A name as registers have it.
+fn padded(name: &str) -> Vec<u8> {
+    let mut name = name.as_bytes().to_vec();
+    name.resize(16, 0);
+    name
 }
 
 /// Writes, and has a checksum follow (RFC 1624, equation 3).

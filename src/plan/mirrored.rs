@@ -8,9 +8,9 @@ use crate::model::agreement::Question;
 use crate::model::announce::{self, neighbour_message};
 use crate::model::hash::Flow;
 use crate::model::mac::Mac;
-use crate::model::packet::{Datagram, Judgement, Taker, judge};
+use crate::model::packet::{Datagram, Judgement, Taker, is_in_vlan, judge};
 use crate::model::phase::{Phase, Phases};
-use crate::model::protocol::{AH, ESP, ICMP, ICMP6, TCP, UDP};
+use crate::model::protocol::{AH, ESP, ICMP, ICMP6, TCP, UDP, VLAN, VLAN_OF_PROVIDER};
 use crate::model::ruleset::Family;
 use crate::model::vip::Vip;
 use crate::model::vip::tests::{a_vip, any_vip};
@@ -30,6 +30,8 @@ struct Sent {
     length: usize,
     /// Has the node listed its flow when its bucket left?
     listed: bool,
+    /// The tag's kind, and its priority and VLAN.
+    tag: Option<(u16, u16)>,
 }
 
 fn any_sent() -> impl Strategy<Value = Sent> {
@@ -39,9 +41,17 @@ fn any_sent() -> impl Strategy<Value = Sent> {
         2 => (1u16..0x1fff, any::<bool>()),
     ];
     let length = prop_oneof![4 => Just(24usize), 1 => 0usize..24];
-    let rest = (fragment, 0u16..3, length, any::<bool>());
+    let vlan = prop_oneof![Just(0u16), 1u16..0x1000];
+    let tag = (
+        prop::sample::select(vec![VLAN, VLAN_OF_PROVIDER]),
+        vlan,
+        0u16..16,
+    );
+    let tag = tag.prop_map(|(kind, vlan, priority)| (kind, priority << 12 | vlan));
+    let tag = prop::option::weighted(0.3, tag);
+    let rest = (fragment, 0u16..3, length, any::<bool>(), tag);
     (0u8..4, 0usize..6, (0u8..3, 0u8..2), any::<u8>(), rest).prop_map(
-        |(client, protocol, ports, flags, ((offset, more), id, length, listed))| Sent {
+        |(client, protocol, ports, flags, ((offset, more), id, length, listed, tag))| Sent {
             client,
             protocol,
             ports,
@@ -49,6 +59,7 @@ fn any_sent() -> impl Strategy<Value = Sent> {
             fragment: (offset, more, id),
             length,
             listed,
+            tag,
         },
     )
 }
@@ -72,7 +83,11 @@ impl Sent {
         }
         payload.truncate(self.length);
         let client = client_of(vip, self.client);
-        Packet::ip(client, vip.address, protocol, self.fragment, &payload)
+        let packet = Packet::ip(client, vip.address, protocol, self.fragment, &payload);
+        match self.tag {
+            Some(tag) => packet.tagged(tag),
+            None => packet,
+        }
     }
 }
 
@@ -137,6 +152,7 @@ proptest! {
     #[test]
     fn the_rules_take_what_the_mirror_says_in_every_phase(
         vip in any_vip(), first in 0u16..5, all in prop::collection::vec(any_sent(), 1..40),
+        in_kind in prop::sample::select(vec![None, Some("veth"), Some("vlan")]),
     ) {
         let phases = by_turns(&vip, first);
         let mut kernel = Kernel::with(&[(vip.clone(), phases.clone())]);
@@ -151,8 +167,14 @@ proptest! {
         }
         for sent in &all {
             let mut packet = sent.to(vip);
+            packet.in_kind = in_kind;
             let judgement = judge(mirror.vip, &packet.bytes).expect("it is for the VIP");
+            let is_others = is_in_vlan(packet.link()) && in_kind != Some("vlan");
             let accepted = kernel.accepts(Family::Netdev, &ingress_chain(&vip.nic), &mut packet);
+            if is_others {
+                prop_assert!(accepted && packet.kind == 2, "{:?}", sent);
+                continue;
+            }
             prop_assert_eq!(accepted, mirror.takes(judgement), "{:?}: {:?}", sent, judgement);
             // What came to the cluster MAC is for this host then, or TCP is ignored.
             prop_assert_eq!(packet.kind == 0, accepted);
@@ -242,7 +264,7 @@ fn only_who_asks_by_another_description_or_for_another_manager_gets_an_answer() 
     let vips = ["10.77.0.99", "fd77::99"].map(|vip| (a_vip(vip), Phases::default()));
     let mut kernel = Kernel::with(&vips);
     for (vip, _) in &vips {
-        let mut hears = |digest, manager, cut| {
+        let mut hears = |digest, manager, cut, tag: Option<(u16, u16)>| {
             let nic_mac = Mac([2, 0, 0, 0, 0, 7]);
             let question = Question {
                 vip: vip.address,
@@ -252,22 +274,34 @@ fn only_who_asks_by_another_description_or_for_another_manager_gets_an_answer() 
             };
             let mut frame = question.frame();
             frame.truncate(frame.len() - cut);
-            let mut packet = Packet::framed(&frame, "");
+            let packet = Packet::framed(&frame, "");
+            let mut packet = match tag {
+                Some(tag) => packet.tagged(tag),
+                None => packet,
+            };
             match vip.address {
                 IpAddr::V4(_) => kernel.accepts(Family::Arp, "input", &mut packet),
                 IpAddr::V6(_) => kernel.accepts(Family::Netdev, "ingress-eth0", &mut packet),
             }
         };
         let (own, manager) = (vip.probe_digest(), vip.manager_digest());
-        assert!(!hears(own, Some(manager), 0), "{vip:?}");
+        assert!(!hears(own, Some(manager), 0, None), "{vip:?}");
         // As versions ask that know of no managers, and where somebody has cut the padding off.
-        assert!(!hears(own, None, 0), "{vip:?}");
+        assert!(!hears(own, None, 0, None), "{vip:?}");
         let padding = if vip.address.is_ipv4() { 18 } else { 0 };
-        assert!(!hears(own, None, padding), "{vip:?}");
+        assert!(!hears(own, None, padding, None), "{vip:?}");
         for other in [None, Some(manager), Some([7; 6])] {
-            assert!(hears([7; 6], other, 0), "{vip:?}");
+            assert!(hears([7; 6], other, 0, None), "{vip:?}");
         }
-        assert!(hears(own, Some([7; 6]), 0), "{vip:?}");
-        assert!(!hears(own, Some([7; 6]), padding.max(8)), "{vip:?}");
+        assert!(hears(own, Some([7; 6]), 0, None), "{vip:?}");
+        assert!(!hears(own, Some([7; 6]), padding.max(8), None), "{vip:?}");
+        // ARP comes to its hook by the VLAN's own interface, and is not asked for a tag.
+        if vip.address.is_ipv6() {
+            assert!(hears(own, Some(manager), 0, Some((VLAN, 10))), "{vip:?}");
+            assert!(
+                !hears(own, Some(manager), 0, Some((VLAN, 0xe000))),
+                "{vip:?}"
+            );
+        }
     }
 }

@@ -22,6 +22,7 @@ pub mod removal;
 mod sentence;
 mod stale;
 pub mod steps;
+mod tagged;
 
 #[cfg(test)]
 mod interruptions;

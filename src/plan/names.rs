@@ -7,6 +7,8 @@ use std::net::IpAddr;
 /// The chain that passes a packet on as one for this host. Without the packet type `host` Linux
 /// ignores TCP that came in a multicast frame, and the second lock drops it all.
 pub(super) const TO_HOST: &str = "to-host";
+/// The chain for frames that may be another VLAN's.
+pub(super) const TAGGED: &str = "tagged";
 /// The protocols with ports, as they stand in IP headers; for IPv6 as they are found behind the extension
 /// headers, which nft takes for another type; and for IPv4 together with the bits that say that it is no
 /// fragment.

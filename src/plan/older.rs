@@ -1,12 +1,12 @@
-//! What the version 0.1.0 has written, which runs on when the agent is replaced by a newer one: the same
-//! judgement in other words, but that nobody was told of another manager. It is no drift; a start rewrites
-//! the rules, and a set is what it was made for as long as it is there. Pure.
+//! What older versions have written, which runs on when the agent is replaced by a newer one: 0.1.0 the same
+//! judgement in other words, and all of them until lately without a look at the tags of VLANs, and at who manages
+//! a VIP. It is no drift; a start rewrites the rules, and a set is what it was made for as long as it is there. Pure.
 
 use super::guard;
 use super::installed::described;
 use super::names::{
-    MANAGERS, MANAGERS_IP6, PORTS, PORTS_IP6, SIGHTINGS, STALE, TO_HOST, about_chain, vip_chain,
-    vip_of_chain,
+    MANAGERS, MANAGERS_IP6, PORTS, PORTS_IP6, SIGHTINGS, STALE, TAGGED, TO_HOST, about_chain,
+    vip_chain, vip_of_chain,
 };
 use super::sentence::REG0;
 use crate::model::host::Observed;
@@ -49,66 +49,85 @@ pub(super) fn keep_comments(wanted: &mut Ruleset, observed: &Observed) {
     }
 }
 
-/// The rules as they were found, but those of 0.1.0 in the words of today.
+/// The rules as they were found, but those of older versions in the words of today.
 pub(super) fn in_todays_words(found: &Ruleset, today: &Ruleset) -> Ruleset {
     let mut rules = found.clone();
     for (family, table) in &mut rules {
-        let Some(today) = today.get(family) else {
+        // No older version had this chain.
+        let of_today = table.chains.contains_key(TAGGED);
+        let Some(today) = today.get(family).filter(|_| !of_today) else {
             continue;
         };
+        let mut is_older = false;
         for (name, chain) in &mut table.chains {
             let Some(words) = today.chains.get(name) else {
                 continue;
             };
-            if chain.rules != words.rules && chain.rules == older(name, words) {
-                chain.rules = words.rules.clone();
-                for (name, set) in today.sets.iter().filter(|(name, _)| is_new(name)) {
-                    let named = [name.clone()];
-                    if words.rules.iter().any(|rule| rule.uses(&named)) {
-                        let [name] = named;
-                        table.sets.entry(name).or_insert_with(|| set.clone());
-                    }
+            let before = before(name, words);
+            if chain.rules == words.rules
+                || (chain.rules != before && chain.rules != older(name, &before))
+            {
+                continue;
+            }
+            chain.rules = words.rules.clone();
+            is_older = true;
+            for (name, set) in today.sets.iter().filter(|(name, _)| is_new(name)) {
+                let named = [name.clone()];
+                if words.rules.iter().any(|rule| rule.uses(&named)) {
+                    let [name] = named;
+                    table.sets.entry(name).or_insert_with(|| set.clone());
                 }
             }
+        }
+        if let Some(tags) = today.chains.get(TAGGED).filter(|_| is_older) {
+            table.chains.insert(TAGGED.to_owned(), tags.clone());
         }
     }
     rules
 }
 
-/// Did 0.1.0 not have this set? Its rules looked all protocols up in one, knew of no managers, and let what is
-/// left of connections speak.
+/// Did 0.1.0 not have this set? Its rules looked all protocols up in one.
 fn is_new(set: &str) -> bool {
-    [PORTS_IP6, MANAGERS, MANAGERS_IP6].contains(&set) || set.starts_with(STALE)
+    set == PORTS_IP6 || is_lately(set)
 }
 
-/// The rules of a chain as 0.1.0 wrote them.
-fn older(name: &str, chain: &Chain) -> Vec<Rule> {
-    if name == TO_HOST {
-        return older_to_host(chain);
-    }
+/// Is it one of those by which managers are told, or what is left of connections?
+fn is_lately(set: &str) -> bool {
+    [MANAGERS, MANAGERS_IP6].contains(&set) || set.starts_with(STALE)
+}
+
+/// The rules of a chain as they were before tags, managers and what is left of connections were looked at.
+fn before(name: &str, chain: &Chain) -> Vec<Rule> {
     if name.starts_with(SIGHTINGS) {
         return older_sightings(chain);
     }
-    let is_new = |expr: &Expr| match expr {
-        Expr::Lookup { set, .. } | Expr::Learn { set, .. } => set != PORTS_IP6 && is_new(set),
+    let lately = |expr: &Expr| match expr {
+        Expr::Lookup { set, .. } | Expr::Learn { set, .. } => is_lately(set),
+        Expr::Verdict(Verdict::Jump(chain)) => chain == TAGGED,
         _ => false,
     };
     let rules = chain.rules.iter();
-    let rules = rules.filter(|rule| !rule.exprs.iter().any(is_new));
-    rules
-        .map(|rule| Rule {
-            exprs: older_exprs(&rule.exprs),
-            ..rule.clone()
-        })
-        .collect()
+    let rules = rules.filter(|rule| !rule.exprs.iter().any(lately));
+    rules.cloned().collect()
+}
+
+/// The same as 0.1.0 wrote them.
+fn older(name: &str, before: &[Rule]) -> Vec<Rule> {
+    if name == TO_HOST {
+        return older_to_host(before);
+    }
+    let in_its_words = |rule: &Rule| Rule {
+        exprs: older_exprs(&rule.exprs),
+        ..rule.clone()
+    };
+    before.iter().map(in_its_words).collect()
 }
 
 /// It had no guard, and accepted by itself.
-fn older_to_host(chain: &Chain) -> Vec<Rule> {
+fn older_to_host(rules: &[Rule]) -> Vec<Rule> {
     let guard = guard::rule();
     let accept = Expr::Verdict(Verdict::Accept);
-    let mut rules: Vec<Rule> = chain
-        .rules
+    let mut rules: Vec<Rule> = rules
         .iter()
         .filter(|rule| **rule != guard)
         .cloned()
@@ -259,12 +278,25 @@ mod tests {
     use crate::plan::steps::with_vip;
     use proptest::prelude::*;
 
-    /// What 0.1.0 would have written.
-    fn of_0_1_0(vips: &[(Vip, Phases)]) -> Ruleset {
+    /// What was written before tags, managers and what is left of connections were looked at.
+    fn of_before(vips: &[(Vip, Phases)]) -> Ruleset {
         let mut rules = dataplane::ruleset(vips);
         for table in rules.values_mut() {
+            table.chains.remove(TAGGED);
             for (name, chain) in &mut table.chains {
-                chain.rules = older(name, chain);
+                chain.rules = before(name, chain);
+            }
+            table.sets.retain(|name, _| !is_lately(name));
+        }
+        rules
+    }
+
+    /// What 0.1.0 would have written.
+    fn of_0_1_0(vips: &[(Vip, Phases)]) -> Ruleset {
+        let mut rules = of_before(vips);
+        for table in rules.values_mut() {
+            for (name, chain) in &mut table.chains {
+                chain.rules = older(name, &chain.rules);
             }
             table.sets.retain(|name, _| !is_new(name));
         }
@@ -298,7 +330,7 @@ mod tests {
             let name = sightings_chain(vip.address);
             let mut tables = rules.values();
             let chain = tables.find_map(|table| table.chains.get(&name));
-            let found = older(&name, chain.expect("a chain"));
+            let found = before(&name, chain.expect("a chain"));
             let transport = |offset, len, to| payload(Header::Transport, offset, len, Reg(to));
             let segment = [
                 client,
@@ -320,12 +352,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_0_1_0_wrote_is_known_and_changed_in_place(
-            vips in prop::collection::btree_map(any::<u8>(), any_vip(), 1..4),
+        fn what_older_versions_wrote_is_known_and_changed_in_place(
+            vips in prop::collection::btree_map(any::<u8>(), any_vip(), 1..4), by_0_1_0: bool,
         ) {
             let mut vips: Vec<_> = vips.into_values().map(moving).collect();
             vips.dedup_by_key(|(vip, _)| vip.address);
-            let mut observed = Observed { rules: of_0_1_0(&vips), ..Observed::default() };
+            let rules = if by_0_1_0 { of_0_1_0(&vips) } else { of_before(&vips) };
+            let mut observed = Observed { rules, ..Observed::default() };
             let state = NicState { mac: Some(Mac([2, 0, 0, 0, 0, 1])), ..NicState::default() };
             observed.nics.insert("eth0".to_owned(), state);
             let known: Vec<Vip> = installed(&observed.rules).into_iter().map(|known| known.vip).collect();
@@ -343,7 +376,7 @@ mod tests {
                     let keeps = matches!(
                         change,
                         Change::FlushChain(..) | Change::AddRule(..) | Change::AddSet(..)
-                            | Change::AddElements(..)
+                            | Change::AddElements(..) | Change::AddChain(..)
                     );
                     prop_assert!(keeps, "{change:?}");
                 }

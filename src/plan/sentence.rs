@@ -156,12 +156,18 @@ impl Sentence {
         })
     }
 
+    pub(super) fn meta(self, key: MetaKey) -> Self {
+        self.expr(Expr::Meta { key, to: REG0 })
+    }
+
+    /// What stands behind the two addresses of an Ethernet frame, also where the kernel has taken a tag out.
+    pub(super) fn ethertype(self) -> Self {
+        self.payload(Header::Link, 12, 2, REG0).say("ether type")
+    }
+
     pub(super) fn protocol(self, ethertype: u16) -> Self {
-        self.expr(Expr::Meta {
-            key: MetaKey::Protocol,
-            to: REG0,
-        })
-        .equal(REG0, &ethertype.to_be_bytes())
+        self.meta(MetaKey::Protocol)
+            .equal(REG0, &ethertype.to_be_bytes())
     }
 
     pub(super) fn ip4_daddr(self, to: Reg) -> Self {
@@ -277,6 +283,17 @@ impl Sentence {
     pub(super) fn goto(self, chain: &str) -> Self {
         self.expr(Expr::Verdict(Verdict::Goto(chain.to_owned())))
             .say(format!("goto {chain}"))
+    }
+
+    /// On in another chain, and back behind this rule unless that decides.
+    pub(super) fn jump(self, chain: &str) -> Self {
+        self.expr(Expr::Verdict(Verdict::Jump(chain.to_owned())))
+            .say(format!("jump {chain}"))
+    }
+
+    /// Back to where this chain was jumped to from.
+    pub(super) fn back(self) -> Self {
+        self.expr(Expr::Verdict(Verdict::Return)).say("return")
     }
 
     pub(super) fn accept(self) -> Self {

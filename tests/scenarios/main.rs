@@ -65,4 +65,5 @@ mod together;
 mod transports;
 mod twins;
 mod untrusted;
+mod vlans;
 mod without_run;

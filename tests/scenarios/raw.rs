@@ -117,8 +117,14 @@ impl Sender {
     }
 
     pub fn send(&self, packet: &[u8]) -> lab::Result<()> {
+        self.send_tagged([], packet)
+    }
+
+    /// The same with the tag of a VLAN, if there is one.
+    pub fn send_tagged<const N: usize>(&self, tag: [u8; N], packet: &[u8]) -> lab::Result<()> {
         let kind: u16 = if packet[0] >> 4 == 4 { 0x0800 } else { 0x86dd };
         let mut frame = self.before.clone();
+        frame.extend(tag);
         frame.extend(kind.to_be_bytes());
         frame.extend(packet);
         self.wire.send(&frame)

@@ -292,7 +292,7 @@ fn one_element(kind: u8, spec: &SetSpec, key: &[u8], element: &Element) -> Write
         }
         Target::Verdict(verdict) => {
             let mut inner = Writer::default().u32(VERDICT_CODE, verdict_code(verdict) as u32);
-            if let Verdict::Goto(chain) = verdict {
+            if let Verdict::Goto(chain) | Verdict::Jump(chain) = verdict {
                 inner = inner.text(VERDICT_CHAIN, chain);
             }
             written.nest(ELEMENT_DATA, Writer::default().nest(DATA_VERDICT, inner))

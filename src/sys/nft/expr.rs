@@ -219,7 +219,9 @@ pub(super) fn describe(expr: &Expr) -> Option<Described> {
                 .number(sys::NFTNL_EXPR_IMM_DREG, VERDICT_REGISTER)
                 .number(sys::NFTNL_EXPR_IMM_VERDICT, verdict_code(verdict) as u32);
             match verdict {
-                Verdict::Goto(chain) => verdict_expr.name(sys::NFTNL_EXPR_IMM_CHAIN, chain),
+                Verdict::Goto(chain) | Verdict::Jump(chain) => {
+                    verdict_expr.name(sys::NFTNL_EXPR_IMM_CHAIN, chain)
+                }
                 _ => verdict_expr,
             }
         }

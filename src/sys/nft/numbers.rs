@@ -138,6 +138,7 @@ pub(super) fn register_of(number: u32) -> Reg {
 
 pub(super) fn header(header: Header) -> u32 {
     match header {
+        Header::Link => 0,
         Header::Network => 1,
         Header::Transport => 2,
         Header::Other(number) => number,
@@ -146,6 +147,7 @@ pub(super) fn header(header: Header) -> u32 {
 
 pub(super) fn header_of(number: u32) -> Header {
     match number {
+        0 => Header::Link,
         1 => Header::Network,
         2 => Header::Transport,
         other => Header::Other(other),
@@ -170,12 +172,13 @@ pub(super) fn comparison_of(number: u32) -> Option<Comparison> {
     known.map(|(_, how)| *how)
 }
 
-const META_KEYS: [(u32, MetaKey); 5] = [
+const META_KEYS: [(u32, MetaKey); 6] = [
     (1, MetaKey::Protocol),
     (6, MetaKey::InIfName),
     (7, MetaKey::OutIfName),
     (16, MetaKey::L4Protocol),
     (19, MetaKey::PacketType),
+    (26, MetaKey::InIfKind),
 ];
 
 pub(super) fn meta_key(key: MetaKey) -> u32 {
@@ -255,12 +258,14 @@ pub(super) fn data_of(number: Option<u32>) -> Data {
     }
 }
 
-/// NF_DROP, NF_ACCEPT, NFT_GOTO.
+/// NF_DROP, NF_ACCEPT, NFT_JUMP, NFT_GOTO, NFT_RETURN.
 pub(super) fn verdict_code(verdict: &Verdict) -> i32 {
     match verdict {
         Verdict::Drop => 0,
         Verdict::Accept => 1,
+        Verdict::Jump(_) => -3,
         Verdict::Goto(_) => -4,
+        Verdict::Return => -5,
         Verdict::Other(code) => *code,
     }
 }
@@ -269,7 +274,9 @@ pub(super) fn verdict_of(code: i32, chain: Option<String>) -> Verdict {
     match (code, chain) {
         (0, None) => Verdict::Drop,
         (1, None) => Verdict::Accept,
+        (-3, Some(chain)) => Verdict::Jump(chain),
         (-4, Some(chain)) => Verdict::Goto(chain),
+        (-5, None) => Verdict::Return,
         (other, _) => Verdict::Other(other),
     }
 }

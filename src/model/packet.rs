@@ -99,15 +99,21 @@ pub fn is_in_vlan(frame: &[u8]) -> bool {
     matches!(tag, Some((VLAN | VLAN_OF_PROVIDER, 1..)))
 }
 
-/// Do an IPv6 packet's extension headers promise more than there is? Then kernels differ: Linux 6.18
-/// hashes what they say comes behind them, as [`judge`] does, and 6.1 drops it. The stack itself has
-/// no answer to such a packet.
-pub fn is_torn(packet: &[u8]) -> bool {
+/// Is it one of the IPv6 packets that not all kernels take as [`judge`] does? Where extension headers promise more
+/// than there is, Linux 6.18 hashes what they say comes behind them, as [`judge`] does, and 6.1 drops it. Where a
+/// first fragment begins with a later one, 6.18 takes the ports from the IPv6 header. The stack itself has no
+/// answer to such packets.
+pub fn do_kernels_differ(packet: &[u8]) -> bool {
     let ip6 = packet.first().is_some_and(|byte| byte >> 4 == 6);
-    let chain = packet.get(6).filter(|_| ip6);
-    let chain = chain.and_then(|first| Extensions::walk(packet, *first));
-    let transport = chain.and_then(|chain| chain.transport);
-    transport.is_some_and(|at| at > packet.len())
+    let Some(first) = packet.get(6).filter(|_| ip6) else {
+        return false;
+    };
+    match Extensions::walk(packet, *first).map(|chain| chain.transport) {
+        Some(Some(at)) => at > packet.len(),
+        Some(None) => fragment_header(packet, *first)
+            .is_some_and(|outer| u16::from_be_bytes([outer[2], outer[3]]) & 0xfff8 == 0),
+        None => false,
+    }
 }
 
 /// What the headers say.
@@ -390,12 +396,21 @@ mod tests {
             (17, 9, false),
         ] {
             assert_eq!(
-                is_torn(&ip6(first, &options(length))),
+                do_kernels_differ(&ip6(first, &options(length))),
                 torn,
                 "{first} {length}"
             );
         }
-        assert!(!is_torn(&ip4(0, 17, &[])) && !is_torn(&[]));
+        assert!(!do_kernels_differ(&ip4(0, 17, &[])) && !do_kernels_differ(&[]));
+        let within = |outer: [u8; 2]| {
+            let inner = [132, 0, 6, 0x88, 0, 0, 0, 4, 1, 2, 3, 4];
+            ip6(
+                44,
+                &[&[44, 0, outer[0], outer[1], 0, 0, 0, 3], &inner[..]].concat(),
+            )
+        };
+        assert!(do_kernels_differ(&within([0, 1])));
+        assert!(!do_kernels_differ(&within([0, 9])));
     }
 
     #[test]

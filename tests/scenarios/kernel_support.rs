@@ -4,12 +4,20 @@
 //! missing the scenario fails. Elsewhere a sentence says that the scenario was skipped, and where
 //! it is not.
 
-use lab::{Error, Lab, Node, Result};
+use lab::{Context, Error, Lab, Node, Result};
 use std::io::Write;
 
 /// Whether this is the guest, whose kernel has everything.
 pub fn in_guest() -> bool {
     std::env::var_os("LAB_GUEST").is_some()
+}
+
+/// Whether this is a user namespace (`make test-unprivileged`): root's own buffers may not be larger than anybody's
+/// there, and there may be nobody but root.
+pub fn in_user_namespace() -> Result<bool> {
+    let map = std::fs::read_to_string("/proc/self/uid_map").context("/proc/self/uid_map")?;
+    let all = u32::MAX.to_string();
+    Ok(!map.split_whitespace().eq(["0", "0", &all]))
 }
 
 /// The module that the guest was booted without, if this is such a guest.

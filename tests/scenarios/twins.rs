@@ -204,8 +204,28 @@ fn make_older(node: &Node, vip: &str) -> Result<()> {
              @th,192,16 0xe01 @th,208,48 . @th,64,128 @agree-ip6 drop"
         }
     };
+    let rules = format!("{rules}; {}", without_tags(node)?);
     node.exec(&["nft", "-f", "-"]).stdin(rules).run()?;
     Ok(())
+}
+
+/// What takes away the rules that look at tags, which such a build did not have either.
+fn without_tags(node: &Node) -> Result<String> {
+    let listed = node.run(&["nft", "--handle", "list", "table", "netdev", "clusterip"])?;
+    let (mut chain, mut changes) = ("", String::new());
+    for line in listed.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["chain", name, ..] => chain = name,
+            // It is flushed already.
+            [.., "handle", _] if chain == "agree-ip6" => {}
+            [.., "handle", handle] if line.contains("jump tagged") => {
+                changes += &format!("delete rule netdev clusterip {chain} handle {handle}; ");
+            }
+            _ => {}
+        }
+    }
+    Ok(changes + "flush chain netdev clusterip tagged; delete chain netdev clusterip tagged")
 }
 
 /// Does anybody answer this frame, which asks for the VIP?

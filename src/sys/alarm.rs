@@ -56,3 +56,33 @@ impl Alarm {
         Ok(Alarm { _timer: timer })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::unistd::pause;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Instant;
+
+    #[test]
+    fn who_waits_is_woken_even_if_it_was_blocked_or_has_gone_off_before() {
+        let (ended, waits) = mpsc::channel();
+        thread::spawn(move || {
+            let mut alarm = SigSet::empty();
+            alarm.add(Signal::SIGALRM);
+            alarm.thread_block().expect("blocked");
+            let first = Duration::from_millis(1);
+            let _alarm = Alarm::after(first).expect("a timer");
+            // It goes off while nothing waits, and again while something does.
+            let begin = Instant::now();
+            while begin.elapsed() < 5 * first {
+                thread::yield_now();
+            }
+            pause();
+            ended.send(()).expect("somebody who waits");
+        });
+        let woken = waits.recv_timeout(Duration::from_secs(60));
+        woken.expect("an end of the call");
+    }
+}

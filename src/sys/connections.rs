@@ -8,11 +8,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use netlink_packet_core::NlasIterator;
-use netlink_sys::Socket;
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_SOCK_DIAG};
-use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
-use nix::sys::time::{TimeVal, TimeValLike};
 
+use super::dump::{dump, message_of, request};
 use super::errno;
 
 /// A TCP connection of this namespace.
@@ -57,14 +55,6 @@ const TRACKED: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 const TRANSLATED: u32 = 1 << 5;
 /// TCP_CONNTRACK_SYN_SENT to TCP_CONNTRACK_LAST_ACK.
 const TRACKED_ALIVE: std::ops::RangeInclusive<u8> = 1..=6;
-
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-const HEADER: usize = 16;
-/// The kernel fills at most 32 KiB of a dump at once.
-const BUFFER: usize = 64 * 1024;
-/// No answer takes longer; this only keeps a fault from blocking for ever.
-const PATIENCE_S: i64 = 10;
 
 /// Every connection to this address.
 ///
@@ -172,20 +162,6 @@ fn tracks() -> bool {
     !matches!(count.trim(), "" | "0")
 }
 
-fn request(kind: u16, body: &[u8]) -> Vec<u8> {
-    message_of(kind, (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16, body)
-}
-
-fn message_of(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
-    let mut bytes = ((HEADER + body.len()) as u32).to_ne_bytes().to_vec();
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(flags.to_ne_bytes());
-    // Sequence number and port: one question a socket.
-    bytes.extend([0; 8]);
-    bytes.extend(body);
-    bytes
-}
-
 /// A `struct inet_diag_req_v2`, and a filter for the local address.
 fn sockets(family: u8, address: IpAddr) -> Vec<u8> {
     let mut body = vec![family, TCP, 0, 0];
@@ -288,59 +264,20 @@ fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
     bytes.get(at..at + value)
 }
 
-/// Asks, and hands each answer's body to `each`.
-fn dump(protocol: isize, request: &[u8], mut each: impl FnMut(&[u8])) -> io::Result<()> {
-    let mut socket = Socket::new(protocol)?;
-    setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(PATIENCE_S)).map_err(io::Error::from)?;
-    socket.bind_auto()?;
-    errno::uninterrupted(|| socket.send(request, 0))?;
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let length = match socket.recv(&mut &mut buffer[..], 0) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            received => received?,
-        };
-        let mut rest = buffer.get(..length).unwrap_or_default();
-        while let Some((kind, body, next)) = message(rest) {
-            match kind {
-                // A dump that failed on its way says so at its end.
-                NLMSG_DONE | NLMSG_ERROR => {
-                    let code = body
-                        .first_chunk::<4>()
-                        .map_or(0, |code| i32::from_ne_bytes(*code));
-                    return match code {
-                        0 => Ok(()),
-                        code => Err(io::Error::from_raw_os_error(code.saturating_neg())),
-                    };
-                }
-                _ => each(body),
-            }
-            rest = next;
-        }
-    }
-}
-
-/// The first message: its kind, its body, and what follows it.
-fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
-    let length = u32::from_ne_bytes(*bytes.first_chunk()?) as usize;
-    let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
-    let body = bytes.get(HEADER..length)?;
-    let next = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-    Some((kind, body, next))
-}
-
 #[cfg(test)]
+#[allow(unsafe_code)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::io::{Read, Write};
     use std::net::{Shutdown, TcpListener, TcpStream};
+    use std::os::fd::AsRawFd;
     use std::time::Duration;
 
     proptest! {
         #[test]
         fn whatever_the_kernel_says_is_no_panic(bytes: Vec<u8>) {
-            let _ = (socket(&bytes), translated(&bytes), message(&bytes));
+            let _ = (socket(&bytes), translated(&bytes));
         }
     }
 
@@ -450,6 +387,38 @@ mod tests {
             let found = to(LOOPBACK).expect("sockets");
             assert!(found.contains(&connection), "{name}: {found:?}");
         }
+    }
+
+    /// Has the kernel wait for data before it takes a connection for one (tcp(7)).
+    fn defer_accept(listener: &TcpListener) {
+        let seconds: libc::c_int = 60;
+        // SAFETY: a number is read from where one is.
+        let set = unsafe {
+            libc::setsockopt(
+                listener.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_DEFER_ACCEPT,
+                (&raw const seconds).cast(),
+                size_of_val(&seconds) as libc::socklen_t,
+            )
+        };
+        assert_eq!(set, 0, "{}", io::Error::last_os_error());
+    }
+
+    #[test]
+    fn a_connection_that_is_half_open_is_listed() {
+        let listener = TcpListener::bind((LOOPBACK, 0)).expect("a port");
+        defer_accept(&listener);
+        let at = listener.local_addr().expect("an address");
+        let client = TcpStream::connect(at).expect("a connection");
+        let connection = Connection {
+            client: client.local_addr().expect("an address"),
+            port: at.port(),
+            alive: true,
+        };
+        await_state(connection.client.port(), at.port(), "SYN-RECV", 3);
+        let found = to(LOOPBACK).expect("sockets");
+        assert!(found.contains(&connection), "{found:?}");
     }
 
     /// A message of ctnetlink's.

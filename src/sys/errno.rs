@@ -85,4 +85,42 @@ mod tests {
         assert_eq!(io_words(&kernel), "permission denied (EACCES)");
         assert_eq!(io_words(&io::Error::other("short write")), "short write");
     }
+
+    #[test]
+    fn what_lacks_for_a_moment_passes_and_what_is_wrong_does_not() {
+        for errno in [
+            libc::ENOBUFS,
+            libc::ENOMEM,
+            libc::EMFILE,
+            libc::ENFILE,
+            libc::EAGAIN,
+            libc::EINTR,
+            libc::EBUSY,
+            libc::ETIMEDOUT,
+            libc::ENOSPC,
+        ] {
+            assert!(passes(Some(errno)), "{}", words(errno));
+        }
+        for errno in [libc::EPERM, libc::ENOENT, libc::EINVAL, libc::EOPNOTSUPP] {
+            assert!(!passes(Some(errno)), "{}", words(errno));
+        }
+        assert!(!passes(None));
+    }
+
+    #[test]
+    fn an_interrupted_call_is_made_again_and_no_other() {
+        let called = |errors: &[i32]| {
+            let mut times = 0;
+            let ended = uninterrupted(|| {
+                times += 1;
+                match errors.get(times - 1) {
+                    Some(errno) => Err(io::Error::from_raw_os_error(*errno)),
+                    None => Ok(()),
+                }
+            });
+            (times, ended.is_ok())
+        };
+        assert_eq!(called(&[libc::EINTR, libc::EINTR]), (3, true));
+        assert_eq!(called(&[libc::EINTR, libc::EAGAIN]), (2, false));
+    }
 }

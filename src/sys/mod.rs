@@ -2,10 +2,11 @@
 //!
 //! All of the crate's `unsafe` stands below this module: in `nft` (libnftnl's expressions and
 //! batches, a borrowed file descriptor), `mcast` (two ioctls), `packet` (a packet socket),
-//! `process` (fork) and `alarm` (a signal handler).
+//! `process` (fork) and `alarm` (a signal handler); and a test of `connections` sets a socket's option.
 
 pub mod alarm;
 pub mod connections;
+mod dump;
 pub mod errno;
 #[cfg(test)]
 pub(crate) mod folder;

@@ -321,3 +321,87 @@ fn c_string(text: &str) -> CString {
     let before: Vec<u8> = text.bytes().take_while(|b| *b != 0).collect();
     CString::new(before).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::decode;
+    use super::super::wire::Attributes;
+    use super::*;
+
+    /// The attributes of the messages of a batch, by their kinds.
+    fn messages(mut bytes: &[u8]) -> Vec<(u16, &[u8])> {
+        let mut all = Vec::new();
+        while let Some(len) = bytes.first_chunk() {
+            let len = u32::from_ne_bytes(*len) as usize;
+            let kind = u16::from_ne_bytes([bytes[4], bytes[5]]);
+            all.push((kind, &bytes[HEADERS..len]));
+            bytes = &bytes[len.next_multiple_of(4)..];
+        }
+        all
+    }
+
+    fn added(lifetime: Lifetime, element: Element) -> Change {
+        let spec = SetSpec {
+            lifetime,
+            ..SetSpec::new(vec![KeyPart::Number], Data::Verdict, 12)
+        };
+        let elements = BTreeMap::from([(vec![0, 0, 0, 3], element)]);
+        Change::AddElements(Family::Netdev, "leaving-1".to_owned(), spec, elements)
+    }
+
+    #[test]
+    fn a_transaction_is_for_the_generation_that_it_was_made_for() {
+        let changes = [Change::DeleteTable(Family::Netdev)];
+        let generation = |of| {
+            let transaction = transaction(&changes, of);
+            let all = messages(&transaction.bytes);
+            let (begin, change, end) = (all[0], all[1], all[2]);
+            assert_eq!(
+                [begin.0, end.0],
+                [libc::NFNL_MSG_BATCH_BEGIN, libc::NFNL_MSG_BATCH_END].map(|kind| kind as u16)
+            );
+            assert_ne!(change.0, begin.0);
+            Attributes::read(begin.1).u32(BATCH_GENID)
+        };
+        assert_eq!(generation(Some(0x0102_0304)), Some(0x0102_0304));
+        assert_eq!(generation(None), None);
+    }
+
+    #[test]
+    fn what_ends_by_itself_is_told_when() {
+        let goto = Target::Verdict(Verdict::Goto("vip-1-closing".to_owned()));
+        for left_ms in [None, Some(0), Some(10_000)] {
+            let mut element = Element::new(goto.clone());
+            element.left_ms = left_ms;
+            let change = added(Lifetime::Each, element.clone());
+            let transaction = transaction(&[change], Some(1));
+            let body = messages(&transaction.bytes)[1].1;
+            let list = Attributes::read(body)
+                .nest(ELEMENTS_LIST)
+                .expect("elements");
+            let (_, bytes) = list.all().next().expect("an element");
+            let time = Attributes::read(bytes).u64(ELEMENT_TIMEOUT);
+            // Without a time it would never end.
+            assert_eq!(time, left_ms.map(|ms| ms.max(1)));
+            element.left_ms = None;
+            assert_eq!(decode::elements(body), [(vec![0, 0, 0, 3], element)]);
+        }
+    }
+
+    #[test]
+    fn only_what_may_have_gone_by_itself_may_be_gone() {
+        let fleeting = |lifetime| {
+            let Change::AddElements(of, name, spec, gone) =
+                added(lifetime, Element::new(Target::None))
+            else {
+                unreachable!()
+            };
+            let transaction = transaction(&[Change::DeleteElements(of, name, spec, gone)], Some(1));
+            assert_eq!(transaction.what.len(), 1);
+            transaction.fleeting.len()
+        };
+        assert_eq!(fleeting(Lifetime::Endless), 0);
+        assert_eq!(fleeting(Lifetime::Each), 1);
+        assert_eq!(fleeting(Lifetime::Learnt(1_000)), 1);
+    }
+}

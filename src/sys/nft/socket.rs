@@ -186,14 +186,9 @@ impl NftSocket {
     /// Deletes elements, whatever the rules are by now: those that are there. Each is a transaction of its own, for
     /// the kernel refuses one with anything that is not.
     pub fn delete_unseen(&mut self, deletions: &[Change]) -> Result<(), NftError> {
-        for deletion in deletions {
-            match self.send(&encode::transaction(std::slice::from_ref(deletion), None)) {
-                Err(NftError::Refused { errno, .. }) if errno == libc::ENOENT => {}
-                Err(NftError::Outdated) => {}
-                deleted => deleted?,
-            }
-        }
-        Ok(())
+        deleted(deletions, |deletion| {
+            self.send(&encode::transaction(std::slice::from_ref(deletion), None))
+        })
     }
 
     fn send(&mut self, transaction: &encode::Transaction) -> Result<(), NftError> {
@@ -264,8 +259,7 @@ impl NftSocket {
         let request = request(seq).finish();
         let sent = uninterrupted(|| self.socket.send(&request));
         sent.map_err(broken)?;
-        let mut interrupted = false;
-        let (mut is_first, mut bytes) = (true, 0);
+        let mut heard = Heard::of(seq);
         loop {
             let fd = self.socket.as_raw_fd();
             let len = match recv(fd, &mut self.buffer, MsgFlags::empty()) {
@@ -273,45 +267,96 @@ impl NftSocket {
                 Err(nix::errno::Errno::EINTR) => continue,
                 Err(errno) => return Err(broken(errno.into())),
             };
-            let mut is_ours = false;
-            for message in messages(&self.buffer[..len]) {
-                if message.seq != seq {
-                    continue;
-                }
-                is_ours = true;
-                interrupted |= message.flags & libc::NLM_F_DUMP_INTR as u16 != 0;
-                let refused = |errno| NftError::Refused {
-                    what: what.replace("ing ", " "),
-                    errno,
-                };
-                match message.kind {
-                    NLMSG_ERROR => match error_of(&message) {
-                        Some(0) | None => return Ok(bytes),
-                        Some(errno) => return Err(refused(errno)),
-                    },
-                    NLMSG_DONE if interrupted => return Err(NftError::Outdated),
-                    // A dump that failed half-way says so at its end.
-                    NLMSG_DONE => match code_of(&message) {
-                        Some(0) | None => return Ok(bytes),
-                        Some(errno) => return Err(refused(errno)),
-                    },
-                    kind if (kind >> 8) as u8 == SUBSYSTEM => {
-                        // After the header comes a struct nfgenmsg of four bytes.
-                        if is_first {
-                            bytes += message.payload.len();
-                        }
-                        let body = message.payload.get(4..).unwrap_or_default();
-                        each(kind as u8, body);
-                        if message.flags & libc::NLM_F_MULTI as u16 == 0 {
-                            return Ok(bytes);
-                        }
-                    }
-                    _ => {}
+            match heard.part(&self.buffer[..len], &mut each) {
+                None => {}
+                Some(End::Whole) => return Ok(heard.first),
+                Some(End::Interrupted) => return Err(NftError::Outdated),
+                Some(End::Refused(errno)) => {
+                    let what = what.replace("ing ", " ");
+                    return Err(NftError::Refused { what, errno });
                 }
             }
-            is_first &= !is_ours;
         }
     }
+}
+
+/// What has been heard of the answer to a request.
+struct Heard {
+    seq: u32,
+    /// Others have changed something while it was told.
+    interrupted: bool,
+    /// How many bytes its first part had, which has come.
+    first: usize,
+    has_begun: bool,
+}
+
+/// How an answer ends.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Whole,
+    Interrupted,
+    Refused(i32),
+}
+
+impl Heard {
+    fn of(seq: u32) -> Self {
+        Heard {
+            seq,
+            interrupted: false,
+            first: 0,
+            has_begun: false,
+        }
+    }
+
+    /// Hands what is in one part to `each`; how the answer ends, if it does.
+    fn part(&mut self, bytes: &[u8], mut each: impl FnMut(u8, &[u8])) -> Option<End> {
+        let is_first = !self.has_begun;
+        for message in messages(bytes) {
+            if message.seq != self.seq {
+                continue;
+            }
+            self.has_begun = true;
+            self.interrupted |= message.flags & libc::NLM_F_DUMP_INTR as u16 != 0;
+            let ended = |errno| match errno {
+                Some(0) | None => End::Whole,
+                Some(errno) => End::Refused(errno),
+            };
+            match message.kind {
+                NLMSG_ERROR => return Some(ended(error_of(&message))),
+                NLMSG_DONE if self.interrupted => return Some(End::Interrupted),
+                // A dump that failed half-way says so at its end.
+                NLMSG_DONE => return Some(ended(code_of(&message))),
+                kind if (kind >> 8) as u8 == SUBSYSTEM => {
+                    // After the header comes a struct nfgenmsg of four bytes.
+                    if is_first {
+                        self.first += message.payload.len();
+                    }
+                    let body = message.payload.get(4..).unwrap_or_default();
+                    each(kind as u8, body);
+                    if message.flags & libc::NLM_F_MULTI as u16 == 0 {
+                        return Some(End::Whole);
+                    }
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+}
+
+/// Does each deletion; that there is nothing to delete any more ends none of the others.
+fn deleted(
+    deletions: &[Change],
+    mut send: impl FnMut(&Change) -> Result<(), NftError>,
+) -> Result<(), NftError> {
+    for deletion in deletions {
+        match send(deletion) {
+            Err(NftError::Refused { errno, .. }) if errno == libc::ENOENT => {}
+            Err(NftError::Outdated) => {}
+            deleted => deleted?,
+        }
+    }
+    Ok(())
 }
 
 const NLMSG_ERROR: u16 = libc::NLMSG_ERROR as u16;
@@ -346,4 +391,116 @@ fn error_of(message: &Message<'_>) -> Option<i32> {
 fn code_of(message: &Message<'_>) -> Option<i32> {
     let code = message.payload.get(..4)?;
     Some(i32::from_ne_bytes(code.try_into().ok()?).saturating_neg())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ruleset::Family;
+
+    const SEQ: u32 = 7;
+    const MULTI: i32 = libc::NLM_F_MULTI;
+
+    fn message(kind: u16, flags: i32, seq: u32, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = (16 + payload.len() as u32).to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend((flags as u16).to_ne_bytes());
+        bytes.extend(seq.to_ne_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(payload);
+        bytes
+    }
+
+    /// A part of a list, with one thing in it.
+    fn thing(flags: i32, seq: u32) -> Vec<u8> {
+        message(
+            u16::from(SUBSYSTEM) << 8 | 3,
+            flags,
+            seq,
+            &[2, 0, 0, 0, 9, 9, 9, 9],
+        )
+    }
+
+    fn end(kind: u16, errno: i32) -> Vec<u8> {
+        message(kind, MULTI, SEQ, &errno.to_ne_bytes())
+    }
+
+    /// How an answer in these parts ends, and how many things were in it.
+    fn told(parts: &[Vec<u8>]) -> (Option<End>, usize) {
+        let (mut heard, mut things) = (Heard::of(SEQ), 0);
+        let ends = parts.iter().filter_map(|part| {
+            heard.part(part, |kind, body| {
+                assert_eq!((kind, body), (3, &[9; 4][..]));
+                things += 1;
+            })
+        });
+        let end = ends.last();
+        (end, things)
+    }
+
+    #[test]
+    fn a_list_is_whole_only_if_nobody_changed_anything_meanwhile() {
+        let both = [thing(MULTI, SEQ), thing(MULTI, SEQ)].concat();
+        let done = |errno| end(NLMSG_DONE, errno);
+        let cut = thing(MULTI | libc::NLM_F_DUMP_INTR, SEQ);
+        for (parts, expected) in [
+            (vec![both.clone()], (None, 2)),
+            (vec![both.clone(), done(0)], (Some(End::Whole), 2)),
+            (
+                vec![cut.clone(), both.clone(), done(0)],
+                (Some(End::Interrupted), 3),
+            ),
+            (
+                vec![both.clone(), cut, done(0)],
+                (Some(End::Interrupted), 3),
+            ),
+            (
+                vec![both, done(-libc::ENOMEM)],
+                (Some(End::Refused(libc::ENOMEM)), 2),
+            ),
+            // Without a list, and what was asked before.
+            (vec![thing(0, SEQ)], (Some(End::Whole), 1)),
+            (vec![thing(0, SEQ - 1), done(0)], (Some(End::Whole), 0)),
+            (
+                vec![end(NLMSG_ERROR, -libc::EPERM)],
+                (Some(End::Refused(libc::EPERM)), 0),
+            ),
+        ] {
+            assert_eq!(told(&parts), expected, "{parts:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_part_is_measured_alone() {
+        let mut heard = Heard::of(SEQ);
+        for part in [
+            thing(MULTI, SEQ - 1),
+            [thing(MULTI, SEQ), thing(MULTI, SEQ)].concat(),
+        ] {
+            assert_eq!(heard.part(&part, |_, _| {}), None);
+        }
+        assert_eq!(heard.part(&thing(MULTI, SEQ), |_, _| {}), None);
+        assert_eq!(heard.first, 16);
+    }
+
+    #[test]
+    fn what_is_not_there_any_more_ends_no_other_deletion() {
+        let refused = |errno| NftError::Refused {
+            what: "delete elements".to_owned(),
+            errno,
+        };
+        let all = ["buckets", "leaving", "adopting"];
+        let deletions = all.map(|name| Change::DeleteSet(Family::Netdev, name.to_owned()));
+        let sent = |error: &dyn Fn() -> NftError| {
+            let mut sent = 0;
+            let ended = deleted(&deletions, |_| {
+                sent += 1;
+                Err(error())
+            });
+            (sent, ended.is_ok())
+        };
+        assert_eq!(sent(&|| refused(libc::ENOENT)), (3, true));
+        assert_eq!(sent(&|| NftError::Outdated), (3, true));
+        assert_eq!(sent(&|| refused(libc::EPERM)), (1, false));
+    }
 }

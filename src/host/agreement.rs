@@ -81,16 +81,28 @@ pub fn agree(vip: &Vip, state: &NicState, when: When) -> Result<(), Disagreement
         Err(error) if error.errno() == Some(libc::ENETDOWN) => Belief::Free,
         believed => believed?,
     };
+    judge(vip, believed, when, || {
+        let of_description = Question {
+            manager: None,
+            ..Question::of(vip, nic_mac)
+        };
+        ask(&of_description, state.index)
+    })
+}
+
+/// What is believed decides whether the VIP may come up; `of_description` asks about the description alone.
+fn judge(
+    vip: &Vip,
+    believed: Belief,
+    when: When,
+    of_description: impl FnOnce() -> Result<Belief, PacketError>,
+) -> Result<(), Disagreement> {
     let (address, nic) = (vip.address, &vip.nic);
     match believed {
         Belief::Free => {}
         Belief::Shared(Answer { from: mac, .. }) => {
             let nic = nic.to_string();
-            let of_description = Question {
-                manager: None,
-                ..Question::of(vip, nic_mac)
-            };
-            return Err(match ask(&of_description, state.index)? {
+            return Err(match of_description()? {
                 Belief::Free | Belief::Taken(_) => Disagreement::OtherManager {
                     address,
                     nic,
@@ -179,4 +191,47 @@ fn ask(question: &Question, index: u32) -> Result<Belief, PacketError> {
         }
     }
     Ok(answers.belief())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::answer::Answer;
+    use crate::model::vip::tests::a_vip;
+
+    #[test]
+    fn only_another_description_or_manager_keeps_a_vip_from_coming_up() {
+        let vip = a_vip("10.77.0.99");
+        let answer = |says| Answer {
+            from: Mac([2, 0, 0, 0, 0, 7]),
+            says,
+        };
+        let (cluster, own) = (answer(vip.mac), answer(Mac([2, 0, 0, 0, 0, 7])));
+        for when in [When::BeforeItComes, When::BeforeItServes] {
+            let judged = |believed| judge(&vip, believed, when, || panic!("nobody shares it"));
+            // Where the description is what differs they answer without the manager too.
+            let by_description = judge(&vip, Belief::Shared(cluster), when, || {
+                Ok(Belief::Shared(cluster))
+            });
+            assert!(matches!(
+                by_description,
+                Err(Disagreement::Answered { mac, .. }) if mac == cluster.from
+            ));
+            for silence in [Belief::Free, Belief::Taken(own)] {
+                let by_manager = judge(&vip, Belief::Shared(cluster), when, || Ok(silence));
+                assert!(matches!(
+                    by_manager,
+                    Err(Disagreement::OtherManager { mac, other: None, .. }) if mac == cluster.from
+                ));
+            }
+            for believed in [
+                Belief::Free,
+                Belief::Taken(own),
+                Belief::Forged(cluster),
+                Belief::Drowned,
+            ] {
+                assert!(judged(believed).is_ok(), "{believed:?}");
+            }
+        }
+    }
 }

@@ -131,55 +131,70 @@ pub fn reach_from(
         if todo.is_empty() {
             return Ok(Reached { done, observed });
         }
-        let mut errors = Vec::new();
-        for step in todo {
-            // Rules are only taken away after everything that they guard against is gone.
-            if !errors.is_empty() && matches!(step, Step::Rules(_)) {
-                continue;
-            }
-            // It belongs to what is read after these changes, in the next round.
-            if matches!(step, Step::Look(..)) {
-                break;
-            }
+        let leaving = matches!(intent, Intent::Leave { .. });
+        let errors = round(todo, leaving, &mut done, &mut looked, |step| {
             debug!("{step}");
-            match apply(kernel, &observed, &step, &mut generation, manners) {
-                Ok(()) => {
-                    if let (Step::Abort(_, ended), Some(known)) = (&step, &mut looked.connections) {
-                        known.retain(|connection| !ended.contains(&connection.flow));
-                    }
-                    let asked = matches!(step, Step::Agree(..));
-                    done.push(step);
-                    if asked {
-                        break;
-                    }
-                }
-                Err(StepError::Nft(NftError::Outdated)) if errors.is_empty() => {
-                    // A flow may have gone by itself.
-                    (looked.flows, looked.stale) = (None, None);
-                    break;
-                }
-                // What is left then is settled later.
-                Err(StepError::Nft(error))
-                    if error.is_busy() && !looked.ending && errors.is_empty() =>
-                {
-                    debug!("{error}");
-                    looked.ending = true;
-                    break;
-                }
-                Err(error) => {
-                    let leaving = matches!(intent, Intent::Leave { .. });
-                    errors.push(error);
-                    if !leaving {
-                        break;
-                    }
-                }
-            }
-        }
+            apply(kernel, &observed, step, &mut generation, manners)
+        });
         if !errors.is_empty() {
             return Err(ReachError::Failed(errors));
         }
     }
     Err(ReachError::Restless(ROUNDS))
+}
+
+/// Does the steps as far as they can be done in this round, and says what went wrong for good. Who leaves goes on after
+/// an error: whatever else can go does.
+fn round(
+    todo: Vec<Step>,
+    leaving: bool,
+    done: &mut Vec<Step>,
+    looked: &mut Looked,
+    mut apply: impl FnMut(&Step) -> Result<(), StepError>,
+) -> Vec<StepError> {
+    let mut errors = Vec::new();
+    for step in todo {
+        // Rules are only taken away after everything that they guard against is gone.
+        if !errors.is_empty() && matches!(step, Step::Rules(_)) {
+            continue;
+        }
+        // It belongs to what is read after these changes, in the next round.
+        if matches!(step, Step::Look(..)) {
+            break;
+        }
+        match apply(&step) {
+            Ok(()) => {
+                if let (Step::Abort(_, ended), Some(known)) = (&step, &mut looked.connections) {
+                    known.retain(|connection| !ended.contains(&connection.flow));
+                }
+                let asked = matches!(step, Step::Agree(..));
+                done.push(step);
+                if asked {
+                    break;
+                }
+            }
+            Err(StepError::Nft(NftError::Outdated)) if errors.is_empty() => {
+                // A flow may have gone by itself.
+                (looked.flows, looked.stale) = (None, None);
+                break;
+            }
+            // What is left then is settled later.
+            Err(StepError::Nft(error))
+                if error.is_busy() && !looked.ending && errors.is_empty() =>
+            {
+                debug!("{error}");
+                looked.ending = true;
+                break;
+            }
+            Err(error) => {
+                errors.push(error);
+                if !leaving {
+                    break;
+                }
+            }
+        }
+    }
+    errors
 }
 
 /// What is only looked at where it is needed, from round to round.
@@ -244,5 +259,126 @@ fn nic_of(intent: &Intent) -> Option<&Nic> {
         Intent::Take { vip, .. } => Some(&vip.nic),
         Intent::Leave { place, .. } => place.as_ref().map(|(nic, _)| nic),
         Intent::Release { .. } | Intent::Adopted { .. } | Intent::Settle { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::vip::tests::a_vip;
+    use crate::plan::steps::When;
+
+    /// The last steps of a VIP that goes.
+    fn going() -> [Step; 3] {
+        let vip = a_vip("10.77.0.99");
+        let (nic, address, prefix) = (vip.nic.clone(), vip.address, 32);
+        let mac = vip.mac;
+        let delete = Step::DeleteAddress {
+            nic: nic.clone(),
+            address,
+            prefix,
+        };
+        [delete, Step::LeaveMac { nic, mac }, Step::Rules(Vec::new())]
+    }
+
+    fn refused(errno: i32) -> StepError {
+        let what = "delete a chain".to_owned();
+        StepError::Nft(NftError::Refused { what, errno })
+    }
+
+    /// Which of these steps are tried where one fails so, and how many errors remain.
+    fn tried(
+        steps: &[Step],
+        leaving: bool,
+        looked: &mut Looked,
+        (fails, error): (usize, StepError),
+    ) -> (Vec<usize>, usize) {
+        let (mut tried, mut done, mut error) = (Vec::new(), Vec::new(), Some(error));
+        let errors = round(steps.to_vec(), leaving, &mut done, looked, |step| {
+            let n = steps.iter().position(|known| known == step).expect("it");
+            tried.push(n);
+            match n == fails {
+                true => Err(error.take().expect("it is tried once")),
+                false => Ok(()),
+            }
+        });
+        let fine = tried.iter().filter(|n| **n != fails);
+        assert_eq!(done, fine.map(|n| steps[*n].clone()).collect::<Vec<_>>());
+        (tried, errors.len())
+    }
+
+    #[test]
+    fn rules_stay_as_long_as_what_they_guard_against() {
+        let looked = Looked::default;
+        let fails = |n| (n, refused(libc::EPERM));
+        // What else can go goes, but the rules do not.
+        assert_eq!(
+            tried(&going(), true, &mut looked(), fails(0)),
+            (vec![0, 1], 1)
+        );
+        assert_eq!(
+            tried(&going(), true, &mut looked(), fails(1)),
+            (vec![0, 1], 1)
+        );
+        assert_eq!(
+            tried(&going(), true, &mut looked(), fails(2)),
+            (vec![0, 1, 2], 1)
+        );
+        // Who comes begins nothing more behind what has failed.
+        assert_eq!(
+            tried(&going(), false, &mut looked(), fails(0)),
+            (vec![0], 1)
+        );
+    }
+
+    #[test]
+    fn who_was_outrun_or_is_too_early_looks_anew() {
+        let rules = [Step::Rules(Vec::new()), going()[0].clone()];
+        let mut looked = Looked {
+            flows: Some(BTreeSet::new()),
+            ..Looked::default()
+        };
+        let outdated = (0, StepError::Nft(NftError::Outdated));
+        assert_eq!(tried(&rules, true, &mut looked, outdated), (vec![0], 0));
+        assert!(looked.flows.is_none() && !looked.ending);
+        let busy = || (0, refused(libc::EBUSY));
+        assert_eq!(tried(&rules, true, &mut looked, busy()), (vec![0], 0));
+        assert!(looked.ending);
+        // Once is enough.
+        assert_eq!(tried(&rules, true, &mut looked, busy()), (vec![0, 1], 1));
+    }
+
+    #[test]
+    fn nothing_is_done_behind_a_question_before_its_answer_is_known() {
+        let vip = a_vip("10.77.0.99");
+        let [delete, leave, _] = going();
+        let look = Step::Look(vip.address, Look::Connections);
+        let ask = Step::Agree(vip, When::BeforeItServes);
+        for (question, done) in [(look, 1), (ask, 2)] {
+            let steps = [delete.clone(), question, leave.clone()];
+            let mut all = Vec::new();
+            let todo = steps.to_vec();
+            let errors = round(todo, true, &mut all, &mut Looked::default(), |_| Ok(()));
+            assert!(errors.is_empty());
+            assert_eq!(all, steps[..done]);
+        }
+    }
+
+    #[test]
+    fn what_was_ended_is_no_connection_any_more() {
+        let vip = a_vip("10.77.0.99");
+        let [ended, other] = [1, 2].map(|source_port| Flow {
+            source: [192, 0, 2, 7].into(),
+            source_port,
+            destination_port: 80,
+        });
+        let connections = [ended, other].map(|flow| Connection { flow, alive: true });
+        let mut looked = Looked {
+            connections: Some(connections.to_vec()),
+            ..Looked::default()
+        };
+        let abort = Step::Abort(vip.address, [ended].into());
+        round(vec![abort], false, &mut Vec::new(), &mut looked, |_| Ok(()));
+        assert_eq!(looked.connections, Some(connections[1..].to_vec()));
     }
 }

@@ -10,12 +10,12 @@ use super::observe::{Kernel, ObserveError, flow_of};
 use super::reach::{ReachError, reach};
 use super::turns;
 use crate::model::hash::Flow;
-use crate::model::phase::Phase;
+use crate::model::phase::{Phase, Phases};
 use crate::model::ruleset::Ruleset;
 use crate::model::vip::Vip;
 use crate::plan::installed::{Installed, installed, phases_of};
 use crate::plan::steps::Intent;
-use crate::sys::connections::abort;
+use crate::sys::connections::{Connection, abort};
 use crate::sys::process::detach;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -102,15 +102,8 @@ struct Passed {
 fn pass(drained: &mut Drained) -> Result<Passed, SweepError> {
     let lock = lock(PATIENCE)?;
     let settled = settle(&mut Kernel::open()?)?;
-    for (vip, flows) in settled.flows {
-        let known = drained.entry(vip.address);
-        let (_, known) = known.or_insert_with(|| (vip, BTreeSet::new()));
-        known.extend(flows);
-    }
-    for (address, over) in time_is_over(drained, &settled.rules) {
-        match abort(address, |found| {
-            found.alive && over.contains(&flow_of(found))
-        }) {
+    for (address, over) in time_is_over(drained, settled.flows, &settled.rules) {
+        match abort(address, |found| is_to_end(found, &over)) {
             Ok(0) => {}
             Ok(ended) => info!("{ended} connections to {address} have been ended"),
             Err(error) => debug!("{error}"),
@@ -126,9 +119,23 @@ fn pass(drained: &mut Drained) -> Result<Passed, SweepError> {
     }
 }
 
-/// The flows whose buckets are foreign by now. They are told once: what comes later with the same ports is
-/// another connection.
-fn time_is_over(drained: &mut Drained, rules: &Ruleset) -> Vec<(IpAddr, BTreeSet<Flow>)> {
+/// Is it one of these flows, which nothing else ends?
+fn is_to_end(found: &Connection, over: &BTreeSet<Flow>) -> bool {
+    found.alive && over.contains(&flow_of(found))
+}
+
+/// The flows whose buckets are foreign by now, of those known and those that drained until now. They are told
+/// once: what comes later with the same ports is another connection.
+fn time_is_over(
+    drained: &mut Drained,
+    now: Vec<(Vip, BTreeSet<Flow>)>,
+    rules: &Ruleset,
+) -> Vec<(IpAddr, BTreeSet<Flow>)> {
+    for (vip, flows) in now {
+        let known = drained.entry(vip.address);
+        let (_, known) = known.or_insert_with(|| (vip, BTreeSet::new()));
+        known.extend(flows);
+    }
     let over = drained.iter_mut().map(|(address, (vip, flows))| {
         let phases = phases_of(rules, *address);
         let is_over = |flow: &Flow| phases.of(vip.bucket(flow)) == Phase::Foreign;
@@ -166,8 +173,7 @@ pub fn settle(kernel: &mut Kernel) -> Result<Settled, ObserveError> {
         failed: None,
     };
     for Installed { vip, phases } in vips {
-        // Without a bucket it is what a stop left that could not look.
-        if !phases.needs_leaving_rules() && !phases.needs_adopting_rules() && !phases.is_idle() {
+        if !is_unsettled(&phases) {
             continue;
         }
         let address = vip.address;
@@ -189,11 +195,15 @@ pub fn settle(kernel: &mut Kernel) -> Result<Settled, ObserveError> {
     Ok(settled)
 }
 
+/// Is there anything that ends? Without a bucket it is what a stop left that could not look.
+fn is_unsettled(phases: &Phases) -> bool {
+    phases.needs_leaving_rules() || phases.needs_adopting_rules() || phases.is_idle()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::bucket::BucketSet;
-    use crate::model::phase::Phases;
     use crate::model::vip::tests::a_vip;
     use crate::plan::dataplane::ruleset;
 
@@ -214,9 +224,9 @@ mod tests {
             ruleset(&[(vip.clone(), phases)])
         };
         let none = BucketSet::default;
-        let flows = [1, 2, 3].map(flow).into();
-        let mut drained = Drained::from([(vip.address, (vip.clone(), flows))]);
-        let mut over = |rules| time_is_over(&mut drained, &rules);
+        let mut drained = Drained::new();
+        let mut now = vec![(vip.clone(), [1, 2, 3].map(flow).into())];
+        let mut over = |rules| time_is_over(&mut drained, std::mem::take(&mut now), &rules);
         let of = |buckets: &[u16]| {
             let flows = buckets.iter().map(|bucket| flow(*bucket)).collect();
             vec![(vip.address, flows)]
@@ -228,5 +238,38 @@ mod tests {
         // In the end the VIP is gone.
         assert_eq!(over(Ruleset::new()), of(&[2, 3]));
         assert_eq!(over(Ruleset::new()), vec![]);
+    }
+
+    #[test]
+    fn only_what_lives_and_was_given_up_is_ended() {
+        let connection = |port, alive| Connection {
+            client: ([192, 0, 2, 7], port).into(),
+            port: 80,
+            alive,
+        };
+        let over = [1, 2].map(|port| flow_of(&connection(port, true))).into();
+        let ended = |port, alive| is_to_end(&connection(port, alive), &over);
+        assert!(ended(1, true) && ended(2, true));
+        // The kernel ends TIME-WAIT by itself.
+        assert!(!ended(1, false) && !ended(3, true));
+    }
+
+    #[test]
+    fn whatever_ends_and_what_a_stop_left_is_settled() {
+        let owning = || Phases::owning(BucketSet::one(0));
+        let unsettled: [fn(&mut Phases); 6] = [
+            |phases| phases.closing = BTreeMap::from([(1, 1_000)]),
+            |phases| phases.draining = BTreeMap::from([(1, 1_000)]),
+            |phases| phases.adopting = BTreeMap::from([(0, 1_000)]),
+            |phases| phases.leaving_rules = true,
+            |phases| phases.adopting_rules = true,
+            |phases| phases.owned = BucketSet::default(),
+        ];
+        assert!(!is_unsettled(&owning()));
+        for make in unsettled {
+            let mut phases = owning();
+            make(&mut phases);
+            assert!(is_unsettled(&phases), "{phases:?}");
+        }
     }
 }

@@ -221,6 +221,8 @@ fn secure(directory: &Path) -> Result<(), TurnError> {
 mod tests {
     use super::*;
     use crate::sys::folder::Folder;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
     use std::thread;
 
     const PATIENCE: Duration = Duration::from_secs(60);
@@ -297,6 +299,30 @@ mod tests {
         let wanted = SystemTime::now();
         let turn = turn_at(file(&folder), wanted, PATIENCE).expect("free");
         assert!(turn.is_some());
+    }
+
+    #[test]
+    fn a_folder_in_which_others_can_put_files_is_refused() {
+        let folder = Folder::of("insecure");
+        let own = folder.path().join("own");
+        secure(&own).expect("made");
+        assert_eq!(own.metadata().expect("made").mode() & 0o777, 0o700);
+        let set = |mode| {
+            std::fs::set_permissions(&own, Permissions::from_mode(mode)).expect("set");
+            secure(&own)
+        };
+        assert!(set(0o755).is_ok());
+        for mode in [0o777, 0o775, 0o757] {
+            let refused = set(mode);
+            assert!(matches!(refused, Err(TurnError::Insecure(_))), "{mode:o}");
+        }
+        let (link, file) = (folder.path().join("link"), folder.path().join("file"));
+        set(0o700).expect("its owner's alone");
+        std::os::unix::fs::symlink(&own, &link).expect("made");
+        std::fs::write(&file, "").expect("made");
+        for other in [link, file] {
+            assert!(matches!(secure(&other), Err(TurnError::Insecure(_))));
+        }
     }
 
     #[test]

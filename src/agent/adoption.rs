@@ -110,6 +110,7 @@ fn settle(kernel: &mut Kernel, question: Question<'_>, asked: SystemTime) {
 }
 
 /// How far one answer has brought it.
+#[derive(Debug, PartialEq, Eq)]
 enum Settled {
     /// Nothing is adopted any more.
     All,
@@ -127,24 +128,44 @@ fn settled(kernel: &mut Kernel, question: Question<'_>) -> Result<Settled, Unkno
     if adopted.is_empty() {
         return Ok(Settled::All);
     }
-    let (mut free, mut outdated) = (BTreeMap::new(), 0);
-    for (bucket, drained) in who_drains(question, &adopted, time)? {
+    let told = told(vip, who_drains(question, &adopted, time)?);
+    let until = |bucket: u16| Some((bucket, now + *adopted.get(&bucket)?));
+    let free = told.free.iter().filter_map(until).collect();
+    let ended = told.free.is_empty() || end(kernel, vip, &free);
+    Ok(told.settles(adopted.len(), ended))
+}
+
+/// What one answer says of all buckets that it was about.
+#[derive(Default)]
+struct Told {
+    /// Nobody drains these.
+    free: BucketSet,
+    /// It was too old for some.
+    is_outdated: bool,
+}
+
+fn told(vip: IpAddr, answers: Vec<(u16, Drained)>) -> Told {
+    let mut told = Told::default();
+    for (bucket, drained) in answers {
         match drained {
             Drained::For(s) => debug!("bucket {bucket} of {vip} drains elsewhere, {s} s yet"),
             Drained::NotYetKnown => debug!("who drains bucket {bucket} of {vip} is not known yet"),
-            Drained::Outdated => outdated += 1,
-            Drained::ByNobody => {
-                free.insert(bucket, now + adopted[&bucket]);
-            }
+            Drained::Outdated => told.is_outdated = true,
+            Drained::ByNobody => told.free = told.free.union(&BucketSet::one(bucket)),
         }
     }
-    let all = free.len() == adopted.len();
-    let ended = free.is_empty() || end(kernel, vip, &free);
-    Ok(match () {
-        () if all && ended => Settled::All,
-        () if outdated == 0 => Settled::AllThatIsKnown,
-        () => Settled::NotYet,
-    })
+    told
+}
+
+impl Told {
+    /// How far it has brought it, of so many that are adopted, if the adoptions of those that are free have ended.
+    fn settles(&self, adopted: usize, ended: bool) -> Settled {
+        match () {
+            () if self.free.iter().count() == adopted && ended => Settled::All,
+            () if !self.is_outdated => Settled::AllThatIsKnown,
+            () => Settled::NotYet,
+        }
+    }
 }
 
 /// The buckets that are adopted, and for how long yet.
@@ -292,6 +313,32 @@ mod tests {
         let adopted = adopted.into_iter().map(|(b, left)| (b, ms(left)));
         let ended = still_so(&asked, &adopted.collect(), begin + ms(2_000));
         assert_eq!(ended, BucketSet::one(1));
+    }
+
+    #[test]
+    fn what_is_drained_or_not_known_stays_adopted() {
+        let vip = IpAddr::from([10, 77, 0, 99]);
+        use Drained::*;
+        for (answers, free, settled) in [
+            (vec![ByNobody, ByNobody], vec![0, 1], Settled::All),
+            (vec![ByNobody, For(7)], vec![0], Settled::AllThatIsKnown),
+            (
+                vec![NotYetKnown, ByNobody],
+                vec![1],
+                Settled::AllThatIsKnown,
+            ),
+            (vec![Outdated, ByNobody], vec![1], Settled::NotYet),
+            (vec![Outdated, NotYetKnown, For(7)], vec![], Settled::NotYet),
+        ] {
+            let count = answers.len();
+            let answers: Vec<_> = (0..).zip(answers).collect();
+            let told = told(vip, answers.clone());
+            assert_eq!(told.free, free.into_iter().collect(), "{answers:?}");
+            assert_eq!(told.settles(count, true), settled, "{answers:?}");
+        }
+        // What could not be ended is not settled.
+        let all = told(vip, vec![(0, ByNobody)]);
+        assert_eq!(all.settles(1, false), Settled::AllThatIsKnown);
     }
 
     #[test]

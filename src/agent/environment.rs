@@ -112,6 +112,16 @@ impl Environment {
         self.begun.elapsed()
     }
 
+    /// The same, but it began so long ago.
+    #[cfg(test)]
+    pub(super) fn begun_before(self, passed: Duration) -> Self {
+        let begun = self
+            .begun
+            .checked_sub(passed)
+            .expect("a time since the boot");
+        Environment { begun, ..self }
+    }
+
     /// What is the same for all actions of this name that differ by the instance alone: the resource, its
     /// parameters and those of the clone. `None` where the clone's are not there.
     pub fn key(&self, action: &str) -> Option<[u8; 32]> {

@@ -51,14 +51,27 @@ pub fn stop(env: &Environment) -> Result<(), Failure> {
             Err(error) => return Err(Failure::new(Code::Generic, error).passing(true)),
             Ok(_) => {}
         }
-        match stop_here(env, &essentials, number) {
-            Err(failure) if failure.code == Code::Permission => Err(failure),
-            Err(failure) if is_late(env) => cut_unseen(essentials.ip, number, failure),
-            // Codes that mean "not here" or "not anywhere" would be taken for a failed stop all the same.
-            Err(failure) => Err(Failure::new(Code::Generic, failure.reason).passing(true)),
-            Ok(()) => Ok(()),
-        }
+        in_the_end(
+            stop_here(env, &essentials, number),
+            is_late(env),
+            |failure| cut_unseen(essentials.ip, number, failure),
+        )
     })
+}
+
+/// What a stop's failure leads to: another try, or if it is late to its last way.
+fn in_the_end(
+    stopped: Result<(), Failure>,
+    is_late: bool,
+    cut: impl FnOnce(Failure) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    match stopped {
+        Err(failure) if failure.code == Code::Permission => Err(failure),
+        Err(failure) if is_late => cut(failure),
+        // Codes that mean "not here" or "not anywhere" would be taken for a failed stop all the same.
+        Err(failure) => Err(Failure::new(Code::Generic, failure.reason).passing(true)),
+        Ok(()) => Ok(()),
+    }
 }
 
 /// Has a stop tried in vain for so long that it no longer wants to know how things stand?
@@ -148,10 +161,9 @@ fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<
         }
         lock => lock?,
     };
-    let may_list = may_list(env.timeout(), env.passed());
     let mut seen = Some((observed, generation));
     let named = format!("bucket {buckets} of {ip}");
-    let reached = drain_or_cut(drain_ms, may_list, &named, |ms| {
+    let reached = drain_or_cut(env, drain_ms, &named, |ms| {
         // A list that was not read to its end has the old socket.
         if seen.is_none() {
             kernel = Kernel::open()?;
@@ -190,23 +202,25 @@ fn tell_stopped(ip: IpAddr, number: u32, changed: bool, stays: bool) {
     }
 }
 
-/// Is there time to list connections: of the action's time-out and what has passed of it?
-fn may_list(timeout: Option<Duration>, passed: Duration) -> bool {
-    timeout.is_none_or(|timeout| passed + TO_LIST <= timeout)
+/// Is there time to list connections?
+fn may_list(env: &Environment) -> bool {
+    let passed = env.passed();
+    env.timeout()
+        .is_none_or(|timeout| passed + TO_LIST <= timeout)
 }
 
 /// Has a bucket leave, and lets its connections stay if they may, and if there is time to list them. Where that fails
 /// they are cut, for connections are worth no fencing.
 fn drain_or_cut<T, E: std::fmt::Display>(
+    env: &Environment,
     drain_ms: u64,
-    may_list: bool,
     bucket: &str,
     mut leave: impl FnMut(u64) -> Result<T, E>,
 ) -> Result<T, E> {
     if drain_ms == 0 {
         return leave(0);
     }
-    let why = match may_list {
+    let why = match may_list(env) {
         false => "others held the lock too long".to_owned(),
         true => match leave(drain_ms) {
             Err(error) => error.to_string(),
@@ -231,6 +245,13 @@ fn orphaned(number: u32, gone: &BucketSet, vip: &Vip) -> String {
 mod tests {
     use super::*;
 
+    /// An action that may take so long, and began so long ago.
+    fn environment(timeout_s: Option<u64>, passed_s: u64) -> Environment {
+        let name = "OCF_RESKEY_CRM_meta_timeout".to_owned();
+        let timeout = timeout_s.map(|s| (name, format!("{s}000")));
+        Environment::new(timeout).begun_before(Duration::from_secs(passed_s))
+    }
+
     /// How long connections may stay in what a stop does, one thing after the other, and whether it succeeds,
     /// where only what is in `possible` does.
     fn stopped(
@@ -239,17 +260,12 @@ mod tests {
         passed_s: u64,
         possible: &[u64],
     ) -> (Vec<u64>, bool) {
-        let s = Duration::from_secs;
+        let env = environment(timeout_s, passed_s);
         let mut tried = Vec::new();
-        let stopped = drain_or_cut(
-            drain_ms,
-            may_list(timeout_s.map(s), s(passed_s)),
-            "bucket 3",
-            |ms| {
-                tried.push(ms);
-                possible.contains(&ms).then_some(()).ok_or("impossible")
-            },
-        );
+        let stopped = drain_or_cut(&env, drain_ms, "bucket 3", |ms| {
+            tried.push(ms);
+            possible.contains(&ms).then_some(()).ok_or("impossible")
+        });
         (tried, stopped.is_ok())
     }
 
@@ -261,6 +277,40 @@ mod tests {
         assert_eq!(stopped(300, timeout, 0, &[]), (vec![300, 0], false));
         assert_eq!(stopped(0, timeout, 0, &[0]), (vec![0], true));
         assert_eq!(stopped(0, timeout, 0, &[]), (vec![0], false));
+    }
+
+    #[test]
+    fn a_stop_tries_again_until_it_is_late_and_then_no_longer_looks() {
+        for (timeout_s, passed_s, late) in [
+            (Some(20), 0, false),
+            (Some(20), 4, false),
+            (Some(20), 6, true),
+            (Some(20), 30, true),
+            (None, 3, false),
+            (None, 5, true),
+        ] {
+            let is_late = is_late(&environment(timeout_s, passed_s));
+            assert_eq!(is_late, late, "{passed_s} of {timeout_s:?} s");
+        }
+        let failed = |code| Err(Failure::new(code, "no room"));
+        let ended = |stopped, late, possible: bool| {
+            let mut cut = false;
+            let ended = in_the_end(stopped, late, |why| {
+                cut = true;
+                possible.then_some(()).ok_or(why)
+            });
+            (ended.map_err(|failure| (failure.code, failure.passes)), cut)
+        };
+        let again = Err((Code::Generic, true));
+        for code in [Code::Generic, Code::Installed, Code::Configured] {
+            assert_eq!(ended(failed(code), false, true), (again, false));
+            assert_eq!(ended(failed(code), true, true), (Ok(()), true));
+        }
+        assert_eq!(ended(Ok(()), true, true), (Ok(()), false));
+        // Who may not change anything cannot cut either.
+        let forbidden = (Err((Code::Permission, false)), false);
+        assert_eq!(ended(failed(Code::Permission), true, true), forbidden);
+        assert!(ended(failed(Code::Generic), true, false).0.is_err());
     }
 
     #[test]

@@ -108,9 +108,18 @@ pub fn ask(query: Query) -> Result<String, QueryError> {
     let program = paths
         .find(|program| Path::new(program).exists())
         .ok_or(QueryError::Missing(query.program()))?;
+    told_by(program, query.arguments(), PATIENCE)
+}
+
+/// What a program prints, if it ends well and in time.
+fn told_by(
+    program: &'static str,
+    arguments: &[&str],
+    patience: Duration,
+) -> Result<String, QueryError> {
     let broken = |source| QueryError::Run { program, source };
     let mut child = Command::new(program)
-        .args(query.arguments())
+        .args(arguments)
         .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -127,7 +136,7 @@ pub fn ask(query: Query) -> Result<String, QueryError> {
     let status = loop {
         match child.try_wait().map_err(broken)? {
             Some(status) => break status,
-            None if begin.elapsed() > PATIENCE => {
+            None if begin.elapsed() > patience => {
                 // It is our child and still there; when it is gone the reader ends too.
                 let _ = child.kill();
                 let _ = child.wait();
@@ -142,5 +151,26 @@ pub fn ask(query: Query) -> Result<String, QueryError> {
     match status.success() {
         true => text.map_err(broken),
         false => Err(QueryError::Failed { program, status }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_ever_for_a_program() {
+        const PATIENT: Duration = Duration::from_secs(60);
+        let shell = |script, patience| told_by("/bin/sh", &["-c", script], patience);
+        let begin = Instant::now();
+        let late = shell("exec sleep 300", Duration::from_millis(20));
+        assert!(matches!(late, Err(QueryError::Late(_))), "{late:?}");
+        assert!(begin.elapsed() < PATIENT);
+        assert_eq!(shell("echo $HOME yes", PATIENT).expect("told"), "yes\n");
+        let failed = shell("echo half; exit 3", PATIENT);
+        assert!(
+            matches!(failed, Err(QueryError::Failed { .. })),
+            "{failed:?}"
+        );
     }
 }

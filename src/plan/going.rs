@@ -441,7 +441,9 @@ fn without_buckets(rules: &Ruleset, address: IpAddr, buckets: Option<&BucketSet>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::phase::Phase;
     use crate::model::vip::tests::a_vip;
+    use crate::plan::dataplane::ruleset;
     use crate::plan::interruptions::{beside_a_broken_one, fresh_host, go};
     use crate::plan::steps::Intent;
 
@@ -459,6 +461,45 @@ mod tests {
         assert!(state.held(vip.address).is_none());
         assert_eq!(state.lock_ip4, Some(true));
         assert!(state.memberships.contains(&vip.mac));
+    }
+
+    #[test]
+    fn what_is_deleted_unseen_makes_a_bucket_foreign_whatever_its_phase() {
+        let every: BTreeMap<u16, u64> = (0..4).map(|bucket| (bucket, 1_000)).collect();
+        let none = BTreeMap::new;
+        for vip in [a_vip("10.77.0.99"), a_vip("fd77::99")] {
+            for (owned, adopting, closing, draining) in [
+                (true, none(), none(), none()),
+                (true, every.clone(), none(), none()),
+                (false, every.clone(), every.clone(), none()),
+                (false, none(), none(), every.clone()),
+            ] {
+                let phases = Phases {
+                    owned: (0..4).filter(|_| owned).collect(),
+                    adopting,
+                    closing,
+                    draining,
+                    ..Phases::default()
+                };
+                let mut rules = ruleset(&[(vip.clone(), phases.clone())]);
+                for deletion in deletions(vip.address, 1) {
+                    let Change::DeleteElements(family, set, _, gone) = deletion else {
+                        panic!("{deletion:?}");
+                    };
+                    // Where there is none the kernel refuses it, and nothing is lost.
+                    let table = rules.get_mut(&family);
+                    if let Some(set) = table.and_then(|table| table.sets.get_mut(&set)) {
+                        set.elements.retain(|key, _| !gone.contains_key(key));
+                    }
+                }
+                let then = phases_of(&rules, vip.address);
+                assert_eq!(then.of(1), Phase::Foreign, "{then:?}");
+                assert!(!then.adopting.contains_key(&1), "{then:?}");
+                for bucket in [0, 2, 3] {
+                    assert_eq!(then.of(bucket), phases.of(bucket));
+                }
+            }
+        }
     }
 
     #[test]

@@ -272,6 +272,74 @@ fn one_in_words(drift: &Drift, in_full: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::bucket::BucketCount;
+    use crate::model::phase::Phases;
+    use crate::model::ruleset::Ruleset;
+    use crate::plan::dataplane::ruleset;
+    use crate::plan::guard::tests::booted_with;
+
+    fn environment(resource: &str, seed: &str) -> Environment {
+        let pairs = [
+            ("OCF_RESOURCE_INSTANCE", resource),
+            ("OCF_RESKEY_ip", "10.77.0.99"),
+            ("OCF_RESKEY_nic", "eth0"),
+            ("OCF_RESKEY_cidr_netmask", "24"),
+            ("OCF_RESKEY_hash_seed", seed),
+            ("OCF_RESKEY_CRM_meta_interval", "10000"),
+        ];
+        Environment::new(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())))
+    }
+
+    /// Does this instance run, going by what is seen?
+    fn judged(env: &Environment, number: u32, observed: &Observed) -> Result<(), Code> {
+        let essentials = Essentials::read(env).expect("an address");
+        let judged = judge(env, &essentials, number, None, observed);
+        judged.map(|_| ()).map_err(|failure| failure.code)
+    }
+
+    #[test]
+    fn what_serves_its_bucket_runs_and_nothing_else() {
+        let own = environment("resIP:1", "7");
+        let parameters = Parameters::read(&own).expect("parameters");
+        let place = Place {
+            nic: "eth0".parse().expect("a name"),
+            prefix: 24,
+        };
+        let buckets = BucketCount::new(4).expect("in range");
+        let vip = describe(&parameters, place, buckets).expect("a description");
+        let of = |phases| ruleset(&[(vip.clone(), phases)]);
+        let seen = |rules| Observed {
+            rules,
+            ..Observed::default()
+        };
+        let serving = of(Phases::owning(BucketSet::one(1)));
+        let here = seen(serving.clone());
+        assert_eq!(judged(&own, 1, &here), Ok(()));
+        let not_here = Err(Code::NotRunning);
+        // Another bucket, and none at all.
+        assert_eq!(judged(&own, 2, &here), not_here);
+        assert_eq!(judged(&own, 70_000, &here), not_here);
+        // One that leaves no longer runs, whatever it still answers.
+        let mut leaves = Phases::default();
+        leaves.draining.insert(1, 1_000);
+        leaves.closing.insert(2, 1_000);
+        for number in [1, 2] {
+            assert_eq!(judged(&own, number, &seen(of(leaves.clone()))), not_here);
+        }
+        // Somebody else's, what a file brought, and what was flushed.
+        assert_eq!(judged(&environment("other:1", "7"), 1, &here), not_here);
+        assert_eq!(judged(&own, 1, &booted_with(serving.clone())), not_here);
+        assert_eq!(judged(&own, 1, &seen(Ruleset::new())), not_here);
+        // What runs, but not as it should.
+        let failed = Err(Code::Generic);
+        assert_eq!(judged(&environment("resIP:1", "8"), 1, &here), failed);
+        let mut strange = serving;
+        let table = strange.get_mut(&Family::Netdev).expect("a table");
+        for chain in table.chains.values_mut() {
+            chain.comment = chain.comment.as_ref().map(|_| "strange".to_owned());
+        }
+        assert_eq!(judged(&own, 1, &seen(strange)), failed);
+    }
 
     #[test]
     fn the_log_has_the_rules_that_differ_and_no_seed() {

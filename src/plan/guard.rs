@@ -89,7 +89,7 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     /// A host that was booted with these rules, and has nothing else of ours.
-    fn booted_with(mut rules: Ruleset) -> Observed {
+    pub(crate) fn booted_with(mut rules: Ruleset) -> Observed {
         let netdev = rules.get_mut(&Family::Netdev).expect("a table");
         let chain = netdev.chains.get_mut(TO_HOST).expect("a chain");
         let turns = |expr: &Expr| matches!(expr, Expr::FirstTwoToHostOrder { .. });

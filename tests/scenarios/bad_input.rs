@@ -325,6 +325,21 @@ fn the_stop_of_an_orphan_needs_no_meta_variables() -> Result<()> {
 }
 
 #[test]
+fn what_another_resource_has_is_neither_stopped_nor_monitored() -> Result<()> {
+    let lab = Lab::new("another")?;
+    let node = lab.node("n1")?;
+    agent().start(&node, 3)?;
+    let before = state_of(&node)?;
+    let other = agent().variable("OCF_RESOURCE_INSTANCE", "resOther:3");
+    other.call(&node, "monitor", 3)?.expect(7);
+    other.call(&node, "stop", 3)?.expect(0);
+    assert_eq!(state_of(&node)?, before);
+    agent().call(&node, "monitor", 3)?.expect(0);
+    agent().call(&node, "stop", 3)?.expect(0);
+    Ok(())
+}
+
+#[test]
 fn a_stop_after_the_interface_has_vanished_leaves_nothing() -> Result<()> {
     let lab = Lab::new("vanished")?;
     let node = lab.node("n1")?;

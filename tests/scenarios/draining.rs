@@ -82,6 +82,16 @@ fn an_idle_connection_is_gone_with_its_time_and_is_refused_by_the_new_owner() ->
     let held = scene.hold_so(30, options)?;
     scene.move_all(0, 1)?;
     scene.expect_nothing_left(0)?;
+    // No program of the old owner's waits for what is said to nobody any more.
+    scene
+        .lab
+        .wait_until("the sockets to be ended", PATIENT, || {
+            let left = scene.node(0).run(&["ss", "-Htn", "state", "established"])?;
+            match [V4, V6].iter().any(|vip| left.contains(vip)) {
+                true => Err(lab::Error::new(left)),
+                false => Ok(()),
+            }
+        })?;
     // Each speaks again when its bucket's time is over.
     for one in held {
         let moved = count_of_first(&one);

@@ -473,3 +473,34 @@ fn addresses_that_version_0_1_0_added_are_sound_and_put_right_by_a_start() -> Re
     }
     Ok(())
 }
+
+#[test]
+fn addresses_behind_one_that_version_0_1_0_added_outlive_it() -> Result<()> {
+    const SETTING: &str = "/proc/sys/net/ipv4/conf/eth0/promote_secondaries";
+    let lab = Lab::new("older-first")?;
+    let node = lab.node("n1")?;
+    for interface in ["all", "eth0"] {
+        let setting = format!("net.ipv4.conf.{interface}.promote_secondaries");
+        node.sysctl(&setting, "0")?;
+    }
+    let agent = Agent::new("192.0.2.80", 4).with("cidr_netmask", "24");
+    // A start puts it right, and a stop takes it away.
+    for (action, instance) in [("start", 1), ("stop", 0)] {
+        agent.start(&node, 0)?;
+        ip_lines(
+            &node,
+            "addr del 192.0.2.80/32 dev eth0\naddr add 192.0.2.80/24 brd + dev eth0\n\
+             addr add 192.0.2.50/24 brd + dev eth0\n",
+        )?;
+        agent.call(&node, action, instance)?.expect(0);
+        let left = addresses(&node)?;
+        assert!(!left.contains("192.0.2.80/24"), "{action}: {left}");
+        assert!(left.contains("192.0.2.50/24"), "{action}: {left}");
+        assert_eq!(node.run(&["cat", SETTING])?.trim(), "0", "{action}");
+        for instance in [0, 1] {
+            agent.call(&node, "stop", instance)?.expect(0);
+        }
+        ip_lines(&node, "addr del 192.0.2.50/24 dev eth0\n")?;
+    }
+    Ok(())
+}

@@ -227,6 +227,27 @@ mod tests {
         ]
     }
 
+    #[test]
+    fn a_bucket_drains_only_if_it_has_connections_and_they_may_stay() {
+        for (any, drain_ms, then) in [
+            (true, DRAIN_MS, Phase::Draining),
+            (true, 0, Phase::Foreign),
+            (false, DRAIN_MS, Phase::Foreign),
+            (false, 0, Phase::Foreign),
+        ] {
+            let mut phases = Phases::owning(BucketSet::one(1));
+            phases.adopting.insert(1, DRAIN_MS);
+            phases.close(1);
+            assert_eq!(phases.of(1), Phase::Closing);
+            // What was never this node's is not, whatever is listed.
+            for bucket in [1, 2] {
+                phases.listed(bucket, any, drain_ms);
+            }
+            assert_eq!(phases.of(1), then);
+            assert_eq!((phases.of(2), phases.adopting.len()), (Phase::Foreign, 0));
+        }
+    }
+
     proptest! {
         #[test]
         fn what_can_answer_beside_another_node_ends_by_itself(

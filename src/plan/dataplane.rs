@@ -285,3 +285,37 @@ fn base_chain(hook: Hook, priority: i32) -> Chain {
 pub fn needs_membership(vip: &Vip) -> bool {
     vip.address.is_ipv4() || vip.mac != Mac::of_group(vip.address)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::bucket::BucketSet;
+    use crate::model::vip::tests::a_vip;
+
+    /// Behind translation a client is somebody else, and has another bucket.
+    #[test]
+    fn every_chain_sees_packets_as_they_are_on_the_wire() {
+        // NF_IP_PRI_CONNTRACK, NF_IP_PRI_NAT_SRC (linux/netfilter_ipv4.h), and nft's filter.
+        const TRACKING: i32 = -200;
+        const TRANSLATION: i32 = 100;
+        const FILTER: i32 = 0;
+        for vip in ["10.77.0.99", "fd77::99"] {
+            let mut phases = Phases::owning(BucketSet::one(1));
+            phases.adopting.insert(1, 1_000);
+            let rules = ruleset(&[(a_vip(vip), phases)]);
+            let chains = rules.values().flat_map(|table| table.chains.values());
+            let mut seen = [0; 3];
+            for BaseChain { hook, priority } in chains.filter_map(|chain| chain.base.as_ref()) {
+                let (n, is_outside) = match hook {
+                    Hook::Ingress(_) => (0, *priority < FILTER),
+                    Hook::Before => (1, *priority < TRACKING),
+                    Hook::After => (2, *priority > TRANSLATION),
+                    _ => continue,
+                };
+                assert!(is_outside, "{hook:?} {priority}");
+                seen[n] += 1;
+            }
+            assert_eq!(seen, [1, 1, 1], "{vip}");
+        }
+    }
+}

@@ -124,3 +124,36 @@ pub fn foreign(rules: &Ruleset, address: IpAddr) -> Count {
         bytes: sum.bytes + count.bytes,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::names::bucket_key;
+    use super::*;
+    use crate::model::ruleset::{Element, Target, Verdict};
+    use crate::model::vip::tests::a_vip;
+    use crate::plan::dataplane::ruleset;
+
+    #[test]
+    fn only_what_goes_to_the_host_is_owned() {
+        let vip = a_vip("10.77.0.99");
+        let all = Phases::owning((0..4).collect());
+        let mut rules = ruleset(&[(vip.clone(), all)]);
+        let table = rules.get_mut(&Family::Netdev).expect("a table");
+        let map = table.sets.get_mut(&buckets_map(vip.address));
+        let elements = &mut map.expect("a map").elements;
+        for (bucket, verdict) in [
+            (1, Verdict::Drop),
+            (2, Verdict::Goto("elsewhere".to_owned())),
+        ] {
+            elements.insert(bucket_key(bucket), Element::new(Target::Verdict(verdict)));
+        }
+        // What it has counted makes no difference.
+        let count = Count {
+            packets: 7,
+            bytes: 700,
+        };
+        elements.get_mut(&bucket_key(3)).expect("owned").count = Some(count);
+        let owned = phases_of(&rules, vip.address).owned;
+        assert_eq!(owned, [0, 3].into_iter().collect());
+    }
+}

@@ -38,7 +38,7 @@ NO_CLUSTER   := $(foreach module,$(WITH_CLUSTER),--skip $(module)::)
 
 .DEFAULT_GOAL := help
 .PHONY: help build-deps deps guest-deps package-deps rpm-deps vagrant-deps build pages demo bench bench-record
-.PHONY: test test-unprivileged test-guest test-trixie test-deb test-rpm test-vagrant test-full lint golden
+.PHONY: test test-unprivileged test-guest test-trixie test-deb test-rpm test-vagrant test-full lint golden mutants
 .PHONY: install install-data uninstall deb rpm clean
 
 help: ## this list
@@ -147,6 +147,18 @@ lint: ## rustfmt, clippy and rustdoc, warnings are errors (with the Rust that is
 	rustfmt --check --edition 2021 --config style_edition=2024 $(wildcard src/lib.rs src/bin/*.rs tests/*.rs tests/*/main.rs tests/*/lib.rs)
 	$(CARGO) clippy --locked --workspace --all-targets --quiet -- $(STRICT)
 	RUSTDOCFLAGS="$(STRICT)" $(CARGO) doc --locked --workspace --no-deps --document-private-items --quiet
+
+# The newest one that the oldest promised Rust builds.
+CARGO_MUTANTS := 26.0.0
+MUTANTS_TOOL  := $(TARGET)/cargo-mutants-$(CARGO_MUTANTS)
+# The files that are broken: the core, line by line. What is the shell's needs a kernel to be noticed.
+MUTANTS       ?= src/model/*.rs src/plan/*.rs src/pacemaker/*.rs
+
+mutants: $(MUTANTS_TOOL)/bin/cargo-mutants ## break the core on purpose, piece by piece: what does no test miss? (days) [MUTANTS=src/model/phase.rs]
+	$(MUTANTS_TOOL)/bin/cargo-mutants mutants --package clusterip --no-shuffle --output $(TARGET) $(foreach file,$(MUTANTS),--file '$(file)')
+
+$(MUTANTS_TOOL)/bin/cargo-mutants:
+	$(CARGO) install --locked --root $(MUTANTS_TOOL) cargo-mutants --version $(CARGO_MUTANTS)
 
 golden: ## write the reference rulesets in nft/ anew; review the diff (needs root)
 	$(CARGO) build --locked --workspace --bins

@@ -10,13 +10,12 @@
 //! then can answer nothing, and is settled by whoever comes next.
 
 use super::addressing::{lifetime, routes_that_go};
-use super::adopting;
 use super::before::before_of;
 use super::guard::knows_nothing_of;
 use super::installed::{addresses, find, installed, others_unreadable, phases_of};
 use super::leaving::{flow_bytes, flows_spec};
-use super::names::{adopting_set, bucket_key, bucket_of_key, buckets_map, flows_set, leaving_map};
-use super::removal::without_vip;
+use super::names::flows_set;
+use super::removal::{without_buckets, without_vip};
 use super::stale;
 use super::steps::{Look, Step, delete_address, rules_step, rules_step_with, with_vip};
 use crate::model::bucket::BucketSet;
@@ -397,53 +396,10 @@ fn unlocking(observed: &Observed, address: IpAddr, nic: &Nic) -> Vec<Step> {
         .collect()
 }
 
-/// Where it stands that a bucket is this node's, whatever its phase.
-fn maps(address: IpAddr) -> [(Family, String); 3] {
-    [
-        (Family::Netdev, buckets_map(address)),
-        (Family::Netdev, leaving_map(address)),
-        (adopting::family(address), adopting_set(address)),
-    ]
-}
-
-/// What makes a bucket foreign, whatever the rules are: each deletion may find nothing.
-pub fn deletions(address: IpAddr, bucket: u16) -> Vec<Change> {
-    let of = |(family, name)| {
-        let gone = BTreeMap::from([(bucket_key(bucket), Element::new(Target::None))]);
-        // Only the key counts for a deletion.
-        Change::DeleteElements(family, name, flows_spec(address), gone)
-    };
-    maps(address).into_iter().map(of).collect()
-}
-
-/// The rules as they were found, but without these buckets, whatever their phases.
-fn without_buckets(rules: &Ruleset, address: IpAddr, buckets: Option<&BucketSet>) -> Ruleset {
-    let mut rules = rules.clone();
-    for (family, name) in maps(address) {
-        let table = rules.get_mut(&family);
-        let Some(map) = table.and_then(|table| table.sets.get_mut(&name)) else {
-            continue;
-        };
-        // What is no bucket (an element that matches everything) goes with any of them.
-        map.elements.retain(|key, _| bucket_of_key(key).is_some());
-        match buckets {
-            None => map.elements.clear(),
-            Some(buckets) => {
-                for bucket in buckets.iter() {
-                    map.elements.remove(&bucket_key(bucket));
-                }
-            }
-        }
-    }
-    rules
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::phase::Phase;
     use crate::model::vip::tests::a_vip;
-    use crate::plan::dataplane::ruleset;
     use crate::plan::interruptions::{beside_a_broken_one, fresh_host, go};
     use crate::plan::steps::Intent;
 
@@ -461,45 +417,6 @@ mod tests {
         assert!(state.held(vip.address).is_none());
         assert_eq!(state.lock_ip4, Some(true));
         assert!(state.memberships.contains(&vip.mac));
-    }
-
-    #[test]
-    fn what_is_deleted_unseen_makes_a_bucket_foreign_whatever_its_phase() {
-        let every: BTreeMap<u16, u64> = (0..4).map(|bucket| (bucket, 1_000)).collect();
-        let none = BTreeMap::new;
-        for vip in [a_vip("10.77.0.99"), a_vip("fd77::99")] {
-            for (owned, adopting, closing, draining) in [
-                (true, none(), none(), none()),
-                (true, every.clone(), none(), none()),
-                (false, every.clone(), every.clone(), none()),
-                (false, none(), none(), every.clone()),
-            ] {
-                let phases = Phases {
-                    owned: (0..4).filter(|_| owned).collect(),
-                    adopting,
-                    closing,
-                    draining,
-                    ..Phases::default()
-                };
-                let mut rules = ruleset(&[(vip.clone(), phases.clone())]);
-                for deletion in deletions(vip.address, 1) {
-                    let Change::DeleteElements(family, set, _, gone) = deletion else {
-                        panic!("{deletion:?}");
-                    };
-                    // Where there is none the kernel refuses it, and nothing is lost.
-                    let table = rules.get_mut(&family);
-                    if let Some(set) = table.and_then(|table| table.sets.get_mut(&set)) {
-                        set.elements.retain(|key, _| !gone.contains_key(key));
-                    }
-                }
-                let then = phases_of(&rules, vip.address);
-                assert_eq!(then.of(1), Phase::Foreign, "{then:?}");
-                assert!(!then.adopting.contains_key(&1), "{then:?}");
-                for bucket in [0, 2, 3] {
-                    assert_eq!(then.of(bucket), phases.of(bucket));
-                }
-            }
-        }
     }
 
     #[test]

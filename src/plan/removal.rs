@@ -4,15 +4,19 @@
 
 use super::adopting;
 use super::installed::{described, installed};
+use super::leaving::flows_spec;
 use super::names::{
-    AGREE_IP6, MANAGERS_IP6, address_bytes, chains_of, dispatch_map, ingress_chain, mac_key,
-    sets_of, sightings_chain, vip_of_chain,
+    AGREE_IP6, MANAGERS_IP6, address_bytes, adopting_set, bucket_key, bucket_of_key, buckets_map,
+    chains_of, dispatch_map, ingress_chain, leaving_map, mac_key, sets_of, sightings_chain,
+    vip_of_chain,
 };
 use crate::model::agreement::solicited_node;
+use crate::model::bucket::BucketSet;
+use crate::model::change::Change;
 use crate::model::host::Observed;
 use crate::model::ruleset::{Element, Expr, Family, Ruleset, Table, Target, Verdict};
 use crate::model::vip::Vip;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
 /// The ruleset without the VIP, and without what no other VIP needs.
@@ -222,6 +226,99 @@ fn keep_rules(wanted: &mut Ruleset, observed: &Observed, own_sets: &[String]) {
             for rule in chain.rules.iter().filter(|rule| !rule.uses(own_sets)) {
                 if !kept.rules.contains(rule) {
                     kept.rules.push(rule.clone());
+                }
+            }
+        }
+    }
+}
+
+/// Where it stands that a bucket is this node's, whatever its phase.
+fn maps(address: IpAddr) -> [(Family, String); 3] {
+    [
+        (Family::Netdev, buckets_map(address)),
+        (Family::Netdev, leaving_map(address)),
+        (adopting::family(address), adopting_set(address)),
+    ]
+}
+
+/// What makes a bucket foreign, whatever the rules are: each deletion may find nothing.
+pub fn deletions(address: IpAddr, bucket: u16) -> Vec<Change> {
+    let of = |(family, name)| {
+        let gone = BTreeMap::from([(bucket_key(bucket), Element::new(Target::None))]);
+        // Only the key counts for a deletion.
+        Change::DeleteElements(family, name, flows_spec(address), gone)
+    };
+    maps(address).into_iter().map(of).collect()
+}
+
+/// The rules as they were found, but without these buckets, whatever their phases.
+pub(super) fn without_buckets(
+    rules: &Ruleset,
+    address: IpAddr,
+    buckets: Option<&BucketSet>,
+) -> Ruleset {
+    let mut rules = rules.clone();
+    for (family, name) in maps(address) {
+        let table = rules.get_mut(&family);
+        let Some(map) = table.and_then(|table| table.sets.get_mut(&name)) else {
+            continue;
+        };
+        // What is no bucket (an element that matches everything) goes with any of them.
+        map.elements.retain(|key, _| bucket_of_key(key).is_some());
+        match buckets {
+            None => map.elements.clear(),
+            Some(buckets) => {
+                for bucket in buckets.iter() {
+                    map.elements.remove(&bucket_key(bucket));
+                }
+            }
+        }
+    }
+    rules
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::phase::{Phase, Phases};
+    use crate::model::vip::tests::a_vip;
+    use crate::plan::dataplane::ruleset;
+    use crate::plan::installed::phases_of;
+
+    #[test]
+    fn what_is_deleted_unseen_makes_a_bucket_foreign_whatever_its_phase() {
+        let every: BTreeMap<u16, u64> = (0..4).map(|bucket| (bucket, 1_000)).collect();
+        let none = BTreeMap::new;
+        for vip in [a_vip("10.77.0.99"), a_vip("fd77::99")] {
+            for (owned, adopting, closing, draining) in [
+                (true, none(), none(), none()),
+                (true, every.clone(), none(), none()),
+                (false, every.clone(), every.clone(), none()),
+                (false, none(), none(), every.clone()),
+            ] {
+                let phases = Phases {
+                    owned: (0..4).filter(|_| owned).collect(),
+                    adopting,
+                    closing,
+                    draining,
+                    ..Phases::default()
+                };
+                let mut rules = ruleset(&[(vip.clone(), phases.clone())]);
+                for deletion in deletions(vip.address, 1) {
+                    let Change::DeleteElements(family, set, _, gone) = deletion else {
+                        panic!("{deletion:?}");
+                    };
+                    // Where there is none the kernel refuses it, and nothing is lost.
+                    let table = rules.get_mut(&family);
+                    if let Some(set) = table.and_then(|table| table.sets.get_mut(&set)) {
+                        set.elements.retain(|key, _| !gone.contains_key(key));
+                    }
+                }
+                let then = phases_of(&rules, vip.address);
+                assert_eq!(then.of(1), Phase::Foreign, "{then:?}");
+                assert!(!then.adopting.contains_key(&1), "{then:?}");
+                for bucket in [0, 2, 3] {
+                    assert_eq!(then.of(bucket), phases.of(bucket));
                 }
             }
         }

@@ -401,7 +401,7 @@ mod tests {
     use super::*;
     use crate::model::vip::tests::a_vip;
     use crate::plan::interruptions::{beside_a_broken_one, fresh_host, go};
-    use crate::plan::steps::Intent;
+    use crate::plan::steps::{Intent, steps};
 
     #[test]
     fn a_vip_that_nobody_can_read_keeps_the_second_lock_and_the_membership() {
@@ -449,8 +449,22 @@ mod tests {
         };
         go(&mut host, &release, 1).expect("closed");
         host.connections = Some(vec![over, alive]);
+        // For as long as was asked for, and so do its connections.
+        let todo = steps(&host, &release).expect("steps");
+        let changes = todo.iter().flat_map(|step| match step {
+            Step::Rules(changes) => changes.as_slice(),
+            _ => &[],
+        });
+        let mut kept = changes.filter_map(|change| match change {
+            Change::AddElements(_, set, _, flows) if *set == flows_set(address) => Some(flows),
+            _ => None,
+        });
+        let flows = kept.next().expect("flows that stay").iter();
+        let times: Vec<_> = flows.map(|(key, flow)| (key, flow.left_ms)).collect();
+        assert_eq!(times, [(&flow_bytes(&alive.flow), Some(1000))]);
         go(&mut host, &release, 99).expect("released");
         let phases = phases_of(&host.rules, address);
         assert_eq!(phases.leaving(), BucketSet::one(alive_in), "{phases:?}");
+        assert_eq!(phases.draining, BTreeMap::from([(alive_in, 1000)]));
     }
 }

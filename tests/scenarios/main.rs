@@ -60,6 +60,7 @@ mod raw;
 mod replayed;
 mod saved;
 mod sharing;
+mod storm;
 mod tampering;
 mod together;
 mod transports;

@@ -8,6 +8,7 @@ use crate::model::host::{NicState, Observed};
 use crate::model::network::Network;
 use crate::model::vip::{Nic, longest_prefix};
 use crate::plan::addressing::{ROUTE_METRIC, ROUTE_PROTOCOL};
+use crate::plan::stale::silence;
 use crate::plan::steps::Step;
 use crate::sys::connections::{Connection, abort};
 use crate::sys::errno::passes;
@@ -118,6 +119,7 @@ pub fn apply(
                 warn!("{error}");
             }
         }
+        Step::Silence(address, flows) => kernel.nft.add_unseen(silence(*address, flows))?,
         // It is the caller who looks, for what is planned hangs on it.
         Step::Look(..) => {}
         Step::Lifetime {

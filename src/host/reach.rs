@@ -103,7 +103,8 @@ pub fn reach_from(
     // Nobody is asked the same twice, and the answer takes so long that all is read anew.
     let plan = |observed: &Observed, done: &[Step]| {
         let mut todo = steps(observed, intent)?;
-        todo.retain(|step| !matches!(step, Step::Agree(..)) || !done.contains(step));
+        let once = |step: &Step| matches!(step, Step::Agree(..) | Step::Silence(..));
+        todo.retain(|step| !once(step) || !done.contains(step));
         Ok::<_, Refusal>(todo)
     };
     for _ in 0..ROUNDS {
@@ -167,9 +168,9 @@ fn round(
                 if let (Step::Abort(_, ended), Some(known)) = (&step, &mut looked.connections) {
                     known.retain(|connection| !ended.contains(&connection.flow));
                 }
-                let asked = matches!(step, Step::Agree(..));
+                let read_anew = matches!(step, Step::Agree(..) | Step::Silence(..));
                 done.push(step);
-                if asked {
+                if read_anew {
                     break;
                 }
             }
@@ -231,12 +232,17 @@ impl Looked {
             Look::Stale => kernel.stale(vip).map(|seen| self.stale = Some(seen)),
         };
         match (seen, intent) {
+            // It is only for clients who use a port again at once.
+            (Err(error), _) if what == Look::Stale => {
+                warn!("{error}");
+                self.stale = Some(BTreeSet::new());
+                Ok(())
+            }
             // Nobody is kept from serving because of what he served before.
             (Err(error), Intent::Take { .. }) => {
                 warn!("{error}");
                 self.connections = Some(Vec::new());
                 self.flows = Some(BTreeSet::new());
-                self.stale = Some(BTreeSet::new());
                 Ok(())
             }
             (seen, _) => seen,

@@ -171,7 +171,10 @@ fn part(
     // What this node is silent about is none of its connections.
     let connections: Vec<_> = connections
         .iter()
-        .filter(|connection| !silent.contains(&connection.flow))
+        .filter(|connection| {
+            let adopted = phases.adopting.contains_key(&bucket_of(&connection.flow));
+            !(adopted && silent.contains(&connection.flow))
+        })
         .collect();
     let mut staying: Vec<(u16, Flow)> = connections
         .iter()

@@ -68,7 +68,11 @@ pub(super) fn apply(host: &mut Observed, step: &Step) -> Result<(), String> {
     let nic_of = |nic: &str| nic.to_owned();
     match step {
         Step::Rules(changes) => return apply_changes(&mut host.rules, changes),
-        Step::Agree(..) | Step::Announce(_) | Step::Look(..) | Step::Abort(..) => {}
+        Step::Agree(..)
+        | Step::Announce(_)
+        | Step::Look(..)
+        | Step::Abort(..)
+        | Step::Silence(..) => {}
         Step::Lock { nic, family, on } => {
             let state = host.nics.get_mut(&nic_of(nic.as_str())).ok_or("nic")?;
             match family {

@@ -20,7 +20,7 @@ pub mod names;
 mod older;
 pub mod removal;
 mod sentence;
-mod stale;
+pub mod stale;
 pub mod steps;
 mod tagged;
 

@@ -60,6 +60,10 @@ impl World {
                 }
                 Ok(())
             }
+            Step::Silence(address, flows) => {
+                self.silent.entry(*address).or_default().extend(flows);
+                Ok(())
+            }
             other => apply(&mut self.host, other),
         }
     }
@@ -84,7 +88,6 @@ impl World {
                 }
                 Change::DeleteSet(_, set) if *set == name => kept.clear(),
                 Change::DeleteTable(Family::Netdev) => kept.clear(),
-                Change::AddElements(_, set, _, new) if *set == stale => silent.extend(flows(new)),
                 Change::DeleteSet(_, set) if *set == stale => silent.clear(),
                 Change::DeleteTable(of) if *of == family(vip.address) => silent.clear(),
                 _ => {}

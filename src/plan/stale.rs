@@ -4,9 +4,11 @@
 //! from ports that they had used before. So nothing of what is left here may speak while that node may still
 //! drain the bucket: not what was given up when it drained here, and not a socket in TIME-WAIT, which says an
 //! ACK to whatever comes, and lasts longer for it. Sockets that live are ended; the others cannot be, on
-//! older kernels and in containers, so all are put into a set whose segments are dropped (`adopting`).
+//! older kernels and in containers, so all are put into a set whose segments are dropped (`adopting`). What
+//! lives in a bucket that did not drain here was not given up: its rules may have been flushed.
 
-use super::adopting::{MOST_STALE, family, stale_spec};
+use super::adopting::{family, stale_spec};
+use super::going::FLOWS_AT_ONCE;
 use super::leaving::flow_bytes;
 use super::names::stale_set;
 use super::steps::Look;
@@ -25,7 +27,7 @@ use std::net::IpAddr;
 pub(super) struct Left {
     /// Living ones that this node has given up: their clients have begun anew, elsewhere.
     pub(super) given_up: BTreeSet<Flow>,
-    /// All that is to be silent, and is not yet.
+    /// All that is to be silent.
     pub(super) loud: Vec<Flow>,
 }
 
@@ -56,23 +58,19 @@ pub(super) fn left(
         if is_ours || !coming.contains(bucket) {
             continue;
         }
-        if connection.alive && drained.contains(bucket) {
-            left.given_up.insert(flow);
+        match (connection.alive, drained.contains(bucket)) {
+            (true, false) => continue,
+            (true, true) => drop(left.given_up.insert(flow)),
+            (false, _) => {}
         }
         if adopts {
             left.loud.push(flow);
         }
     }
-    if !left.loud.is_empty() {
-        let silent = silent(observed, vip.address)?;
-        left.loud.retain(|flow| !silent.contains(flow));
-        let room = (MOST_STALE as usize).saturating_sub(silent.len());
-        left.loud.truncate(room);
-    }
     Ok(left)
 }
 
-/// What is silent already, if anything can be.
+/// What is silent, if anything can be.
 pub(super) fn silent(observed: &Observed, address: IpAddr) -> Result<BTreeSet<Flow>, Look> {
     let table = observed.rules.get(&family(address));
     match table.is_some_and(|table| table.sets.contains_key(&stale_set(address))) {
@@ -81,14 +79,16 @@ pub(super) fn silent(observed: &Observed, address: IpAddr) -> Result<BTreeSet<Fl
     }
 }
 
-/// These become silent.
-pub(super) fn silence(vip: &Vip, flows: &[Flow]) -> Change {
+/// What makes these silent, in pieces; those that are so already stay so.
+pub fn silence(address: IpAddr, flows: &[Flow]) -> impl Iterator<Item = Change> + '_ {
     let element = || Element::new(Target::None);
-    let elements = flows.iter().map(|flow| (flow_bytes(flow), element()));
-    Change::AddElements(
-        family(vip.address),
-        stale_set(vip.address),
-        stale_spec(vip.address),
-        elements.collect(),
-    )
+    flows.chunks(FLOWS_AT_ONCE).map(move |some| {
+        let elements = some.iter().map(|flow| (flow_bytes(flow), element()));
+        Change::AddElements(
+            family(address),
+            stale_set(address),
+            stale_spec(address),
+            elements.collect(),
+        )
+    })
 }

@@ -152,6 +152,9 @@ pub enum Step {
     /// End sockets whose connections this node has given up: they would say so beside the node that has
     /// the connection now.
     Abort(IpAddr, BTreeSet<Flow>),
+    /// Have what is left of these connections say nothing. Whatever the rules are by then: nobody else's
+    /// changes are in the way of it, nor it in theirs.
+    Silence(IpAddr, Vec<Flow>),
     /// Say when the kernel is to remove the address, if at all.
     Lifetime {
         /// The interface.
@@ -195,6 +198,13 @@ impl fmt::Display for Step {
             }
             Step::Abort(address, flows) => {
                 write!(f, "end {} stale connections to {address}", flows.len())
+            }
+            Step::Silence(address, flows) => {
+                write!(
+                    f,
+                    "silence what is left of {} connections to {address}",
+                    flows.len()
+                )
             }
             Step::Lifetime {
                 nic,
@@ -387,7 +397,11 @@ fn take(
     // The rest of the description stays as it was found.
     let vip = &found.as_ref().map_or(vip, |found| &found.vip).clone();
     let held = found.map(|found| found.phases).unwrap_or_default();
-    let held = held.tidied(observed.ending);
+    let adopts = adopt_ms.is_some_and(|ms| ms > 0);
+    // What is silent already is to stay so.
+    let adopting_rules = adopts && held.adopting_rules;
+    let mut held = held.tidied(observed.ending);
+    held.adopting_rules |= adopting_rules;
     let outside = outside(state, vip);
     let mut steps = Vec::new();
     let mut rules = observed.rules.clone();
@@ -408,7 +422,6 @@ fn take(
         steps.push(Step::Agree(vip.clone(), When::BeforeItServes));
     }
     let back = held.leaving().without(&all.leaving());
-    let adopts = adopt_ms.is_some_and(|ms| ms > 0);
     match (
         stale::left(observed, vip, &coming, &held, adopts),
         going::forgotten(observed, vip, &back, &all),
@@ -421,9 +434,7 @@ fn take(
                 let mut ready = held;
                 ready.adopting_rules = true;
                 rules_step(&mut steps, &mut rules, with_vip(observed, vip, &ready));
-                let silenced = loud.chunks(going::FLOWS_AT_ONCE);
-                let silenced = silenced.map(|some| stale::silence(vip, some));
-                steps.extend(silenced.map(|change| Step::Rules(vec![change])));
+                steps.push(Step::Silence(vip.address, loud));
             }
             let wanted = with_vip(observed, vip, &all);
             rules_step_with(&mut steps, &mut rules, wanted, forgotten);

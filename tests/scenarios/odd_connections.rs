@@ -6,6 +6,7 @@ use crate::product::*;
 use crate::sharing::*;
 use lab::traffic::Held;
 use lab::{Context, Error, HoldOptions, Host, Pace, Result};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -254,4 +255,27 @@ fn what_is_in_time_wait_says_nothing_beside_its_clients_new_connection() -> Resu
         one.stop()?.expect_none_lost()?;
     }
     seen.expect_no_double_answers()
+}
+
+/// Who loses the rules and not the connections serves these on, though he adopts their buckets.
+#[test]
+fn living_connections_go_on_where_rules_were_flushed() -> Result<()> {
+    let scene = Scene::begin("flushed", "60")?;
+    let held = scene.hold()?;
+    scene.go_on(&held)?;
+    scene.node(0).run(&["nft", "flush", "ruleset"])?;
+    for agent in &scene.sharing.agents {
+        for instance in instances(0) {
+            agent.start(scene.node(0), instance)?;
+        }
+    }
+    for vip in [V4, V6] {
+        let adopted: BTreeSet<u64> = instances(0).map(u64::from).collect();
+        assert_eq!(scene.phases(0, vip, "adopting")?, adopted);
+    }
+    scene.go_on(&held)?;
+    for one in held {
+        one.stop()?.expect_none_lost()?;
+    }
+    Ok(())
 }

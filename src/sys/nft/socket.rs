@@ -191,6 +191,17 @@ impl NftSocket {
         })
     }
 
+    /// Adds elements, whatever the rules are by now, for as long as the set has room.
+    pub fn add_unseen(&mut self, additions: impl Iterator<Item = Change>) -> Result<(), NftError> {
+        for addition in additions {
+            match self.send(&encode::transaction(&[addition], None)) {
+                Err(NftError::Refused { errno, .. }) if errno == libc::ENFILE => break,
+                sent => sent?,
+            }
+        }
+        Ok(())
+    }
+
     fn send(&mut self, transaction: &encode::Transaction) -> Result<(), NftError> {
         let sent = uninterrupted(|| self.socket.send(&transaction.bytes));
         sent.map_err(|error| NftError::Broken {

@@ -52,10 +52,13 @@ pub(super) fn keep_comments(wanted: &mut Ruleset, observed: &Observed) {
 /// The rules as they were found, but those of older versions in the words of today.
 pub(super) fn in_todays_words(found: &Ruleset, today: &Ruleset) -> Ruleset {
     let mut rules = found.clone();
+    // No older version had this chain, and who writes rules writes all of them.
+    let netdev = found.get(&Family::Netdev);
+    if netdev.is_some_and(|table| table.chains.contains_key(TAGGED)) {
+        return rules;
+    }
     for (family, table) in &mut rules {
-        // No older version had this chain.
-        let of_today = table.chains.contains_key(TAGGED);
-        let Some(today) = today.get(family).filter(|_| !of_today) else {
+        let Some(today) = today.get(family) else {
             continue;
         };
         let mut is_older = false;

@@ -15,6 +15,7 @@ use crate::host::sweeper::SweepError;
 use crate::host::turns;
 use crate::model::bucket::BucketSet;
 use crate::model::untrusted::shown;
+use crate::pacemaker::clocks::Clocks;
 use crate::pacemaker::history::{self, Drained, History, HistoryError};
 use crate::pacemaker::query::{Query, QueryError, ask_at};
 use crate::plan::installed::phases_of;
@@ -23,6 +24,7 @@ use crate::sys::netns::Home;
 use crate::sys::process::{detach, detach_with};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Once;
 use std::time::{Duration, Instant, SystemTime, SystemTimeError, UNIX_EPOCH};
 use tracing::{debug, info, warn};
 
@@ -205,17 +207,8 @@ fn who_drains(
     let history = History::read(&status)?;
     let node = env.node().unwrap_or(&host);
     let clocks = history.clocks(node);
-    for (other, ahead_s) in clocks.apart() {
-        let (how, by) = match ahead_s < 0 {
-            true => ("behind", ahead_s.unsigned_abs()),
-            false => ("ahead of", ahead_s.unsigned_abs()),
-        };
-        warn!(
-            "the clock of {} is some {by} s {how} this node's, and who still has connections of a bucket that \
-             moved is told by clocks: have all nodes follow the same time ('timedatectl', 'chronyc tracking')",
-            shown(other)
-        );
-    }
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| tell_apart(&clocks));
     let of = |(bucket, left): (&u16, &Duration)| {
         let instance = match *bucket == question.bucket {
             true => env.instance_name().to_owned(),
@@ -232,6 +225,21 @@ fn who_drains(
         (*bucket, history.drained(about))
     };
     Ok(adopted.iter().map(of).collect())
+}
+
+/// Warns of clocks that do not agree; once a process.
+fn tell_apart(clocks: &Clocks) {
+    for (other, ahead_s) in clocks.apart() {
+        let (how, by) = match ahead_s < 0 {
+            true => ("behind", ahead_s.unsigned_abs()),
+            false => ("ahead of", ahead_s.unsigned_abs()),
+        };
+        warn!(
+            "the clock of {} is some {by} s {how} this node's, and who still has connections of a bucket that \
+             moved is told by clocks: have all nodes follow the same time ('timedatectl', 'chronyc tracking')",
+            shown(other)
+        );
+    }
 }
 
 /// Since when a bucket is adopted that may be so for `left` of `all`, in whole seconds: what was in the same

@@ -7,7 +7,7 @@
 //! not exactly, but whoever waited longest in a transition (a gate waits for minutes) is not alone in it.
 
 use roxmltree::{Document, Node};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Clocks that differ by no more seconds are not told from operations that waited for others.
 const TOLERATED_S: u64 = 10;
@@ -17,7 +17,8 @@ const TOLERATED_S: u64 = 10;
 pub struct Clock {
     /// By how many seconds it was behind in the last transition that both took part in; rather more than less.
     pub behind_s: u64,
-    /// By how many seconds it is ahead of this node's (behind it, if negative), if in no transition the two agreed.
+    /// By how many seconds it is ahead of this node's (behind it, if negative), if the two agreed in none of several
+    /// transitions.
     pub apart_s: Option<i64>,
 }
 
@@ -101,15 +102,18 @@ fn compare(
     let apart = apart.min_by_key(|ahead| ahead.unsigned_abs());
     Clock {
         behind_s,
-        apart_s: apart.filter(|ahead| ahead.unsigned_abs() > TOLERATED_S),
+        // In a single one the other may have waited for what was slow.
+        apart_s: apart.filter(|ahead| common.len() > 1 && ahead.unsigned_abs() > TOLERATED_S),
     }
 }
 
 /// By how much the others' times are ahead of ours at least, where they are nearest to each other.
 fn nearest(own: &[u64], other: &[u64]) -> Option<i64> {
-    let pairs = own
-        .iter()
-        .flat_map(|own| other.iter().map(move |other| (*own, *other)));
+    let own: BTreeSet<u64> = own.iter().copied().collect();
+    let pairs = other.iter().flat_map(|other| {
+        let neighbours = [own.range(..other).next_back(), own.range(other..).next()];
+        neighbours.into_iter().flatten().map(|own| (*own, *other))
+    });
     let ahead = pairs.map(|(own, other)| {
         let apart = i64::try_from(other.abs_diff(own)).unwrap_or(i64::MAX);
         if other < own { -apart } else { apart }
@@ -148,14 +152,28 @@ mod tests {
         let clock = |behind_s, apart_s| Clock { behind_s, apart_s };
         for (ours, theirs, expected) in [
             (("5:0:dc", 1000), ("5:0:dc", 1004), clock(0, None)),
-            (("5:0:dc", 1000), ("5:0:dc", 700), clock(300, Some(-300))),
-            (("5:7:dc", 1000), ("5:0:dc", 1300), clock(0, Some(300))),
+            (("5:0:dc", 1000), ("5:0:dc", 700), clock(300, None)),
+            (("5:7:dc", 1000), ("5:0:dc", 1300), clock(0, None)),
             // Nothing in common: another transition, or another controller's.
             (("5:0:dc", 1000), ("6:0:dc", 700), clock(0, None)),
             (("5:0:dc", 1000), ("5:0:other", 700), clock(0, None)),
             (("5", 1000), ("5", 700), clock(0, None)),
         ] {
             assert_eq!(known(&[ours], &[theirs]), expected, "{ours:?}, {theirs:?}");
+        }
+        // In two transitions it is no operation that others waited for.
+        let before = |at| ("4:0:dc", at);
+        for (first, last, expected) in [
+            (600, 700, clock(300, Some(-300))),
+            (890, 700, clock(300, None)),
+            (1200, 1290, clock(0, Some(290))),
+        ] {
+            let theirs = [before(first), ("5:0:dc", last)];
+            assert_eq!(
+                known(&[before(900), ("5:0:dc", 1000)], &theirs),
+                expected,
+                "{theirs:?}"
+            );
         }
         // A gate waited in the last transition; others in it tell that the clocks agree.
         let (begin, end) = (("9:0:dc", 2000), ("9:0:dc", 2200));
@@ -170,7 +188,11 @@ mod tests {
 
     #[test]
     fn what_recurs_or_has_failed_is_of_a_transition_of_long_ago() {
-        let text = status(&[("n1", &[("5:0:dc", 1000)]), ("n2", &[("5:0:dc", 700)])]);
+        let (ours, theirs) = (
+            [("4:0:dc", 900), ("5:0:dc", 1000)],
+            [("4:0:dc", 600), ("5:0:dc", 700)],
+        );
+        let text = status(&[("n1", &ours), ("n2", &theirs)]);
         for (what, instead) in [
             ("interval=\"0\"", "interval=\"10000\""),
             ("a_last_0", "a_last_failure_0"),

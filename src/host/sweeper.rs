@@ -31,6 +31,8 @@ const SHARE: u32 = 10;
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long it waits for others' changes.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// For how long it tries again what has failed; whoever held the lock so long was killed by Pacemaker.
+const INSIST: Duration = Duration::from_secs(300);
 
 /// What is left could not be looked after.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +62,7 @@ fn sweep() {
     };
     let mut drained = Drained::default();
     let mut pause = FIRST_PAUSE;
-    let mut until = Instant::now() + PATIENCE;
+    let mut until = Instant::now() + INSIST;
     loop {
         std::thread::sleep(pause);
         let begin = Instant::now();
@@ -71,7 +73,7 @@ fn sweep() {
                 left_ms: Some(left_ms),
                 ..
             }) => {
-                until = Instant::now() + Duration::from_millis(left_ms) + PATIENCE;
+                until = Instant::now() + Duration::from_millis(left_ms) + INSIST;
             }
             // While the lock is held nobody adds anything that the next sweeper would not see.
             Ok(Passed { lock, rules, .. }) => {

@@ -60,8 +60,11 @@ fn other(question: adoption::Question<'_>, kernel: &mut Kernel, vip: &Vip) -> Op
         return Some(Manager::Manual.name().into());
     }
     let env = question.env;
-    let left = env.timeout().map(|all| all.saturating_sub(env.passed()));
-    if left.is_some_and(|left| left < ENOUGH) {
+    let is_late = || {
+        let left = env.timeout().map(|all| all.saturating_sub(env.passed()));
+        left.is_some_and(|left| left < ENOUGH)
+    };
+    if is_late() {
         return None;
     }
     let resources = ask_at(question.home, Query::Resources);
@@ -70,5 +73,6 @@ fn other(question: adoption::Question<'_>, kernel: &mut Kernel, vip: &Vip) -> Op
     let names = names.map_err(|error| debug!("{error}")).ok()?;
     names
         .into_iter()
+        .take_while(|_| !is_late())
         .find(|name| is_shared_for(Manager::pacemaker(name.raw())))
 }

@@ -37,6 +37,8 @@ WITH_CLUSTER := $(basename $(notdir $(wildcard tests/scenarios/cluster_*.rs test
 NO_CLUSTER   := $(foreach module,$(WITH_CLUSTER),--skip $(module)::)
 
 .DEFAULT_GOAL := help
+# Two goals at once would install at once; cargo uses all processors anyway.
+.NOTPARALLEL:
 .PHONY: help build-deps deps guest-deps package-deps rpm-deps vagrant-deps build pages demo bench bench-record
 .PHONY: test test-unprivileged test-guest test-trixie test-deb test-rpm test-vagrant test-full lint golden mutants
 .PHONY: install install-data uninstall deb rpm clean

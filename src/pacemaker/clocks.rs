@@ -6,6 +6,7 @@
 //! in seconds. So of two nodes that did something in the same one the times tell how far apart their clocks are:
 //! not exactly, but whoever waited longest in a transition (a gate waits for minutes) is not alone in it.
 
+use super::status::{number, states, was_done_once};
 use roxmltree::{Document, Node};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,13 +29,13 @@ pub struct Clocks(BTreeMap<String, Clock>);
 
 /// Which transition, and whose.
 type Transition<'a> = (&'a str, u64);
+/// When a node did something in each.
+type Done<'a> = BTreeMap<Transition<'a>, BTreeSet<u64>>;
 
 impl Clocks {
     /// As a status section tells them to this node.
     pub(super) fn told(status: &Document<'_>, own: &str) -> Self {
-        let states = status.descendants();
-        let states: Vec<_> = states
-            .filter(|node| node.has_tag_name("node_state"))
+        let states: Vec<_> = states(status)
             .filter_map(|state| Some((state.attribute("uname")?, done(state))))
             .collect();
         let Some((_, ours)) = states.iter().find(|(name, _)| *name == own) else {
@@ -59,41 +60,27 @@ impl Clocks {
 }
 
 /// When a node did something or began to, by its clock, in which transition. What recurs was done again since.
-fn done<'a>(state: Node<'a, '_>) -> BTreeMap<Transition<'a>, Vec<u64>> {
-    let mut all = BTreeMap::<_, Vec<u64>>::new();
-    let operations = state
-        .descendants()
-        .filter(|node| node.has_tag_name("lrm_rsc_op"));
-    for operation in operations {
-        let recurs = !matches!(operation.attribute("interval"), None | Some("0"));
-        let failure = operation
-            .attribute("id")
-            .is_some_and(|id| id.contains("_last_failure_"));
-        if recurs || failure {
-            continue;
-        }
-        if let Some((transition, at)) = when(operation) {
-            all.entry(transition).or_default().push(at);
-        }
+fn done<'a>(state: Node<'a, '_>) -> Done<'a> {
+    let mut all = Done::new();
+    let operations = state.descendants().filter(was_done_once);
+    for (transition, at) in operations.filter_map(when) {
+        all.entry(transition).or_default().insert(at);
     }
     all
 }
 
 fn when<'a>(operation: Node<'a, '_>) -> Option<(Transition<'a>, u64)> {
-    let at = operation.attribute("last-rc-change")?.parse().ok()?;
+    let at = number(operation, "last-rc-change")?;
     let mut key = operation.attribute("transition-key")?.splitn(4, ':');
     let (number, whose) = (key.nth(1)?.parse().ok()?, key.nth(1)?);
     Some(((whose, number), at))
 }
 
 /// Of two nodes, what the one knows of the clock of the other.
-fn compare(
-    ours: &BTreeMap<Transition<'_>, Vec<u64>>,
-    theirs: &BTreeMap<Transition<'_>, Vec<u64>>,
-) -> Clock {
+fn compare(ours: &Done<'_>, theirs: &Done<'_>) -> Clock {
     let common = ours.iter().filter_map(|(transition, own)| {
         let other = theirs.get(transition)?;
-        Some((own.iter().max()?, nearest(own, other)?))
+        Some((own.last()?, nearest(own, other)?))
     });
     let common: Vec<(&u64, i64)> = common.collect();
     let last = common.iter().max_by_key(|(at, _)| **at);
@@ -108,8 +95,7 @@ fn compare(
 }
 
 /// By how much the others' times are ahead of ours at least, where they are nearest to each other.
-fn nearest(own: &[u64], other: &[u64]) -> Option<i64> {
-    let own: BTreeSet<u64> = own.iter().copied().collect();
+fn nearest(own: &BTreeSet<u64>, other: &BTreeSet<u64>) -> Option<i64> {
     let pairs = other.iter().flat_map(|other| {
         let neighbours = [own.range(..other).next_back(), own.range(other..).next()];
         neighbours.into_iter().flatten().map(|own| (*own, *other))

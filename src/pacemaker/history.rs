@@ -20,6 +20,7 @@
 //! time; where they do not, `clocks` tells by how much one that is behind stopped later than it says.
 
 use super::clocks::Clocks;
+use super::status::{number, states, was_done_once};
 use crate::model::untrusted::shown;
 use roxmltree::{Document, Node};
 
@@ -77,10 +78,8 @@ impl<'a> History<'a> {
 
     /// Whether some other node drains the instance's bucket.
     pub fn drained(&self, question: Question<'_>) -> Drained {
-        let states = self.0.descendants();
-        let states = states.filter(|node| node.has_tag_name("node_state"));
         let (own, others): (Vec<_>, Vec<_>) =
-            states.partition(|node| node.attribute("uname") == Some(question.node));
+            states(&self.0).partition(|node| node.attribute("uname") == Some(question.node));
         let own = own.first().and_then(|own| operation(*own, question));
         if !own.is_some_and(has_it) {
             return Drained::Outdated;
@@ -151,17 +150,8 @@ fn operation<'a, 'input>(
     resources
         .find(|node| node.attribute("id") == Some(question.instance))?
         .children()
-        .filter(|node| node.has_tag_name("lrm_rsc_op"))
-        .filter(|node| number(*node, "interval").unwrap_or_default() == 0)
-        .filter(|node| {
-            let id = node.attribute("id").unwrap_or_default();
-            !id.contains("_last_failure_")
-        })
+        .filter(was_done_once)
         .max_by_key(|node| number(*node, "call-id"))
-}
-
-fn number(node: Node<'_, '_>, name: &str) -> Option<u64> {
-    node.attribute(name)?.parse().ok()
 }
 
 /// Is it under way?

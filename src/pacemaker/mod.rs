@@ -5,6 +5,7 @@
 //! | `query` | the programs that are started: `cibadmin` and `crm_mon`; their deadline |
 //! | `history` | what the CIB's status means: who drains a bucket. Pure |
 //! | `clocks` | whether the clocks of nodes agree. Pure |
+//! | `status` | the nodes in the CIB's status, and what they have done. Pure |
 //! | `cluster` | which node runs which instances. Pure |
 //! | `twins` | resources that are to share one address. Pure |
 //! | `pressing` | what a gate that waits must not delay. Pure |
@@ -16,4 +17,5 @@ pub mod configuration;
 pub mod history;
 pub mod pressing;
 pub mod query;
+mod status;
 pub mod twins;

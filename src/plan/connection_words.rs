@@ -2,9 +2,10 @@
 //! flows. Pure.
 
 use super::fragment_words::network;
+use super::names::register_text;
 use super::sentence::{REG0, Sentence, Way};
 use crate::model::protocol::TCP;
-use crate::model::ruleset::{Comparison, Expr, Header, KeyPart, Learn, MetaKey, Reg, Word};
+use crate::model::ruleset::{Comparison, Header, KeyPart, Learn, MetaKey, Reg, Word};
 use crate::model::vip::Nic;
 use std::net::IpAddr;
 
@@ -13,9 +14,6 @@ const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 const PSH: u8 = 0x08;
 const ACK: u8 = 0x10;
-
-/// IFNAMSIZ: nft loads and compares names of interfaces whole.
-const IF_NAME_LEN: usize = 16;
 
 /// Where TCP has its sequence number, and the number of what it acknowledges.
 const SEQUENCE: u32 = 4;
@@ -195,14 +193,9 @@ impl Sentence {
 
     /// It came in by this interface.
     pub(super) fn came_by(self, nic: &Nic) -> Self {
-        let mut name = nic.as_str().as_bytes().to_vec();
-        name.resize(IF_NAME_LEN, 0);
-        self.expr(Expr::Meta {
-            key: MetaKey::InIfName,
-            to: REG0,
-        })
-        .equal(REG0, &name)
-        .say(format!("iifname {nic}"))
+        self.meta(MetaKey::InIfName)
+            .equal(REG0, &register_text(nic.as_str()))
+            .say(format!("iifname {nic}"))
     }
 
     /// The destination is this VIP.

@@ -3,6 +3,7 @@
 //! without root, and in a second, which rule is broken; scenarios hold the rules against the kernel itself.
 
 use super::dataplane::ruleset;
+use super::names::register_text;
 use crate::model::hash::jhash;
 use crate::model::phase::Phases;
 use crate::model::protocol::{FRAGMENT_HEADER, TCP};
@@ -115,10 +116,12 @@ impl Packet {
         Packet::ip(from.0, to.0, TCP, (0, false, 0), &header)
     }
 
-    /// The same in a frame with a tag: its kind, and its priority and VLAN.
-    pub(super) fn tagged(mut self, (kind, tag): (u16, u16)) -> Self {
-        let tag = [kind.to_be_bytes(), tag.to_be_bytes()].concat();
-        self.link.splice(12..12, tag);
+    /// The same in a frame with a tag, if there is one: its kind, and its priority and VLAN.
+    pub(super) fn tagged(mut self, tag: Option<(u16, u16)>) -> Self {
+        if let Some((kind, tag)) = tag {
+            let tag = [kind.to_be_bytes(), tag.to_be_bytes()].concat();
+            self.link.splice(12..12, tag);
+        }
         self
     }
 
@@ -296,9 +299,9 @@ impl Run<'_> {
                 MetaKey::Protocol => registers.set(*to, &self.packet.ethertype.to_be_bytes()),
                 MetaKey::L4Protocol => registers.set(*to, &[self.packet.protocol?]),
                 MetaKey::PacketType => registers.set(*to, &[self.packet.kind]),
-                MetaKey::InIfName => registers.set(*to, &padded(self.packet.came_by)),
-                MetaKey::OutIfName => registers.set(*to, &padded(self.packet.out)),
-                MetaKey::InIfKind => registers.set(*to, &padded(self.packet.in_kind?)),
+                MetaKey::InIfName => registers.set(*to, &register_text(self.packet.came_by)),
+                MetaKey::OutIfName => registers.set(*to, &register_text(self.packet.out)),
+                MetaKey::InIfKind => registers.set(*to, &register_text(self.packet.in_kind?)),
                 MetaKey::Other(_) => panic!("{expr:?}"),
             },
             Expr::SetMeta { key, from } => {
@@ -398,13 +401,6 @@ impl Run<'_> {
             (found, target) => panic!("{name}: {found:?} of {target:?}"),
         }
     }
-}
-
-/// A name as registers have it.
-fn padded(name: &str) -> Vec<u8> {
-    let mut name = name.as_bytes().to_vec();
-    name.resize(16, 0);
-    name
 }
 
 /// Writes, and has a checksum follow (RFC 1624, equation 3).

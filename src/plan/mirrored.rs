@@ -83,11 +83,7 @@ impl Sent {
         }
         payload.truncate(self.length);
         let client = client_of(vip, self.client);
-        let packet = Packet::ip(client, vip.address, protocol, self.fragment, &payload);
-        match self.tag {
-            Some(tag) => packet.tagged(tag),
-            None => packet,
-        }
+        Packet::ip(client, vip.address, protocol, self.fragment, &payload).tagged(self.tag)
     }
 }
 
@@ -274,11 +270,7 @@ fn only_who_asks_by_another_description_or_for_another_manager_gets_an_answer() 
             };
             let mut frame = question.frame();
             frame.truncate(frame.len() - cut);
-            let packet = Packet::framed(&frame, "");
-            let mut packet = match tag {
-                Some(tag) => packet.tagged(tag),
-                None => packet,
-            };
+            let mut packet = Packet::framed(&frame, "").tagged(tag);
             match vip.address {
                 IpAddr::V4(_) => kernel.accepts(Family::Arp, "input", &mut packet),
                 IpAddr::V6(_) => kernel.accepts(Family::Netdev, "ingress-eth0", &mut packet),

@@ -189,10 +189,16 @@ pub(super) fn bucket_of_key(key: &[u8]) -> Option<u16> {
     u16::try_from(u32::from_ne_bytes(key.try_into().ok()?)).ok()
 }
 
+/// The name or the kind of an interface as registers have it (IFNAMSIZ): nft loads and compares them whole.
+pub(super) fn register_text(text: &str) -> Vec<u8> {
+    let mut whole = text.as_bytes().to_vec();
+    whole.resize(16, 0);
+    whole
+}
+
 /// The key of a VIP in the map of MACs.
 pub(super) fn mac_key(nic: &Nic, vip: IpAddr) -> Vec<u8> {
-    let mut key = vec![0; 16];
-    key[..nic.as_str().len()].copy_from_slice(nic.as_str().as_bytes());
+    let mut key = register_text(nic.as_str());
     key.extend(address_bytes(vip));
     key
 }

@@ -10,7 +10,7 @@
 //! hands such a frame to the interface itself. And where the VIP's own interface is a VLAN with `reorder_hdr off`, its own
 //! tag is in the frame again (`vlan_do_receive()`), and no rule can tell it from another's: on a VLAN no tag counts.
 
-use super::names::TAGGED;
+use super::names::{TAGGED, register_text};
 use super::sentence::{REG0, Sentence};
 use crate::model::protocol::{VLAN, VLAN_OF_PROVIDER};
 use crate::model::ruleset::{Chain, Header, MetaKey, Rule};
@@ -37,7 +37,6 @@ pub(super) fn rule(vip: IpAddr) -> Rule {
 
 /// The chain for what has something else than IP behind its two addresses.
 pub(super) fn chain() -> Chain {
-    let kind = b"vlan\0\0\0\0\0\0\0\0\0\0\0\0";
     let of = |number: u16, name| {
         Sentence::because(OTHERS)
             .ethertype()
@@ -48,7 +47,7 @@ pub(super) fn chain() -> Chain {
     let rules = [
         Sentence::because(OWN)
             .meta(MetaKey::InIfKind)
-            .equal(REG0, kind)
+            .equal(REG0, &register_text("vlan"))
             .say("meta iifkind \"vlan\"")
             .back(),
         Sentence::because(PRIORITY)

@@ -138,7 +138,6 @@ fn settled(kernel: &mut Kernel, question: Question<'_>) -> Result<Settled, Unkno
 }
 
 /// What one answer says of all buckets that it was about.
-#[derive(Default)]
 struct Told {
     /// Nobody drains these.
     free: BucketSet,
@@ -147,23 +146,24 @@ struct Told {
 }
 
 fn told(vip: IpAddr, answers: Vec<(u16, Drained)>) -> Told {
-    let mut told = Told::default();
+    let (mut free, mut is_outdated) = (Vec::new(), false);
     for (bucket, drained) in answers {
         match drained {
             Drained::For(s) => debug!("bucket {bucket} of {vip} drains elsewhere, {s} s yet"),
             Drained::NotYetKnown => debug!("who drains bucket {bucket} of {vip} is not known yet"),
-            Drained::Outdated => told.is_outdated = true,
-            Drained::ByNobody => told.free = told.free.union(&BucketSet::one(bucket)),
+            Drained::Outdated => is_outdated = true,
+            Drained::ByNobody => free.push(bucket),
         }
     }
-    told
+    let free = free.into_iter().collect();
+    Told { free, is_outdated }
 }
 
 impl Told {
     /// How far it has brought it, of so many that are adopted, if the adoptions of those that are free have ended.
     fn settles(&self, adopted: usize, ended: bool) -> Settled {
         match () {
-            () if self.free.iter().count() == adopted && ended => Settled::All,
+            () if self.free.len() == adopted && ended => Settled::All,
             () if !self.is_outdated => Settled::AllThatIsKnown,
             () => Settled::NotYet,
         }

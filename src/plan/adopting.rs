@@ -46,7 +46,7 @@ const MOST_SIGHTED: u32 = 262_144;
 const MOST_ORPHANS: u32 = 65_536;
 /// The most connections of which something is left, some 100 bytes each. Beyond that TIME-WAIT may say its
 /// ACK, to a client that has used its port again within a minute; it does no more than that.
-pub const MOST_STALE: u32 = 65_536;
+const MOST_STALE: u32 = 65_536;
 /// How long one is remembered that was put into the set without a time of its own; none is.
 const STALE_MS: u64 = 86_400_000;
 /// Before connection tracking (−200) and address translation; and behind them (100, 300).
@@ -203,7 +203,7 @@ fn sets(vip: &Vip, phases: &Phases) -> Vec<(String, Set)> {
 }
 
 /// What the set of what is left is made for.
-pub fn stale_spec(vip: IpAddr) -> SetSpec {
+pub(super) fn stale_spec(vip: IpAddr) -> SetSpec {
     SetSpec {
         lifetime: Lifetime::Learnt(STALE_MS),
         ..SetSpec::new(flow_key(vip), Data::None, MOST_STALE).worded(flow_words_of_host(vip))

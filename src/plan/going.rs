@@ -173,7 +173,7 @@ fn part(
         .iter()
         .filter(|connection| {
             let adopted = phases.adopting.contains_key(&bucket_of(&connection.flow));
-            !(adopted && silent.contains(&connection.flow))
+            !(adopted && silent.is_some_and(|silent| silent.contains(&connection.flow)))
         })
         .collect();
     let mut staying: Vec<(u16, Flow)> = connections
@@ -204,14 +204,14 @@ fn leaving<'a>(
     vip: &Vip,
     phases: &Phases,
     closing: &BucketSet,
-) -> Result<(&'a [Connection], BTreeSet<Flow>), Look> {
+) -> Result<(&'a [Connection], Option<&'a BTreeSet<Flow>>), Look> {
     let connections = observed.connections.as_ref().ok_or(Look::Connections)?;
     let adopted = closing
         .iter()
         .any(|bucket| phases.adopting.contains_key(&bucket));
     let silent = match adopted {
         true => stale::silent(observed, vip.address)?,
-        false => BTreeSet::new(),
+        false => None,
     };
     Ok((connections, silent))
 }

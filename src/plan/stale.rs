@@ -71,11 +71,14 @@ pub(super) fn left(
 }
 
 /// What is silent, if anything can be.
-pub(super) fn silent(observed: &Observed, address: IpAddr) -> Result<BTreeSet<Flow>, Look> {
+pub(super) fn silent(
+    observed: &Observed,
+    address: IpAddr,
+) -> Result<Option<&BTreeSet<Flow>>, Look> {
     let table = observed.rules.get(&family(address));
     match table.is_some_and(|table| table.sets.contains_key(&stale_set(address))) {
-        true => observed.stale.clone().ok_or(Look::Stale),
-        false => Ok(BTreeSet::new()),
+        true => observed.stale.as_ref().map(Some).ok_or(Look::Stale),
+        false => Ok(None),
     }
 }
 

@@ -4,6 +4,8 @@ PREFIX  ?= /usr
 DESTDIR ?=
 # Arguments of 'make bench', such as BENCH="--quick --skip cluster".
 BENCH   ?=
+# Arguments of 'make ordeal'.
+ORDEAL  ?=
 SBIN    ?= $(PREFIX)/sbin
 OCF     ?= $(PREFIX)/lib/ocf/resource.d/rust
 ZSH     ?= $(PREFIX)/share/zsh/vendor-completions
@@ -25,6 +27,7 @@ BUILD_DEPS := rust build-essential pkg-config libmnl-dev libnftnl-dev
 LAB_DEPS   := rust-lints nftables iproute2 conntrack tcpdump strace corosync pacemaker pacemaker-cli-utils \
               crmsh pcs resource-agents procps util-linux libcap2-bin libxml2-utils iptables \
               ethtool python3-jsonschema
+ORDEAL_DEPS := faketime
 GUEST_DEPS := qemu-system-x86 kmod xz-utils debian-archive-keyring
 
 PACKAGE_DEPS := $(BUILD_DEPS) dpkg-dev lintian debootstrap
@@ -39,7 +42,7 @@ NO_CLUSTER   := $(foreach module,$(WITH_CLUSTER),--skip $(module)::)
 .DEFAULT_GOAL := help
 # Two goals at once would install at once; cargo uses all processors anyway.
 .NOTPARALLEL:
-.PHONY: help build-deps deps guest-deps package-deps rpm-deps vagrant-deps build pages demo bench bench-record
+.PHONY: help build-deps deps guest-deps package-deps rpm-deps vagrant-deps build pages demo bench bench-record ordeal
 .PHONY: test test-unprivileged test-guest test-trixie test-deb test-rpm test-vagrant test-full lint golden mutants
 .PHONY: install install-data uninstall deb rpm clean
 
@@ -82,6 +85,12 @@ bench-record: deps build # the same, into the file that docs/benchmarks.md shows
 	$(CARGO) build --release --locked -p clusterip-lab
 	$(CARGO) run --release --locked --quiet -p clusterip-lab --bin bench -- $(BENCH) > docs/benchmarks.txt.new
 	mv docs/benchmarks.txt.new docs/benchmarks.txt
+
+# An hour of trouble; 'make ordeal ORDEAL=--help' shows what there is to choose.
+ordeal: deps build ## hours of random deeds and trouble on three nodes under traffic (root) [ORDEAL="--minutes 60"]
+	@$(MISSING) $(ORDEAL_DEPS)
+	$(CARGO) build --release --locked -p clusterip-lab
+	$(TARGET)/release/ordeal $(ORDEAL)
 
 test: deps ## the core: unit and property tests, and the scenarios with real packets (needs root)
 	@echo "== formatting and lints"

@@ -27,6 +27,15 @@ pub struct Cli {
     /// The newest IPaddr2, a file, to be measured as a clone's instance
     #[arg(long, value_name = "FILE")]
     pub ipaddr2: Option<PathBuf>,
+    /// Rush: another build of the agent, a file, to be measured beside this one
+    #[arg(long, value_name = "FILE")]
+    pub agent: Option<PathBuf>,
+    /// Rush: instances of the clone [default: 1024, or 128 with --quick]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub instances: Option<u16>,
+    /// Rush: actions at the same time
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub at_once: u16,
     /// Packets: only the floor and variants with this in their names; may be repeated
     #[arg(long, value_name = "TEXT")]
     pub variant: Vec<String>,
@@ -59,6 +68,8 @@ pub enum Part {
     Packets,
     /// What start, monitor and stop take
     Operations,
+    /// What start and stop take when very many instances come and go at once
+    Rush,
     /// From Pacemaker's decision to the last bucket served
     Cluster,
 }
@@ -97,11 +108,11 @@ mod tests {
         let parse = |words: &[&str]| Cli::try_parse_from([&["bench"], words].concat());
         let wanted = |words: &[&str]| {
             let cli = parse(words).expect("a good command line");
-            [Part::Packets, Part::Operations, Part::Cluster].map(|part| cli.wants(part))
+            [Part::Packets, Part::Operations, Part::Rush, Part::Cluster].map(|part| cli.wants(part))
         };
-        assert_eq!(wanted(&[]), [true; 3]);
-        assert_eq!(wanted(&["--skip", "cluster"]), [true, true, false]);
-        assert_eq!(wanted(&["--only", "packets"]), [true, false, false]);
+        assert_eq!(wanted(&[]), [true; 4]);
+        assert_eq!(wanted(&["--skip", "cluster"]), [true, true, true, false]);
+        assert_eq!(wanted(&["--only", "packets"]), [true, false, false, false]);
         assert!(parse(&["--only", "packets", "--skip", "cluster"]).is_err());
         assert!(parse(&["--nodes", "0"]).is_err());
     }

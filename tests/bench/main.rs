@@ -8,6 +8,7 @@
 //! | `cli` | the command line |
 //! | `packets` | the cost of one received packet, with many kinds of rules |
 //! | `operations` | start, monitor and stop, as Pacemaker calls them |
+//! | `rush` | the same of very many instances at once |
 //! | `moves` | the same of buckets with many connections |
 //! | `crowd` | very many connections |
 //! | `cluster` | a real cluster: a node dies, instances move |
@@ -24,6 +25,7 @@ mod moves;
 mod operations;
 mod packets;
 mod report;
+mod rush;
 mod stats;
 mod table;
 mod telling;
@@ -69,6 +71,7 @@ fn run(cli: &Cli, telling: &Telling) -> Result<()> {
         machine,
         packets: None,
         operations: None,
+        rush: None,
         cluster: None,
     };
     // The costs of packets first: what the other parts leave to be done must not disturb them.
@@ -96,6 +99,15 @@ fn run(cli: &Cli, telling: &Telling) -> Result<()> {
         let mut costs = operations::measure(&effort, telling)?;
         moves::measure(&effort, telling, &mut costs)?;
         report.operations = Some(costs);
+    }
+    if cli.wants(Part::Rush) {
+        let effort = rush::Effort {
+            instances: cli.instances.unwrap_or(cli.often(1024, 128)).into(),
+            at_once: cli.at_once.into(),
+            runs: cli.often(5, 2),
+            other: cli.agent.clone(),
+        };
+        report.rush = Some(rush::measure(&effort, telling)?);
     }
     if cli.wants(Part::Cluster) {
         let buckets: &[u16] = cli.often(&[12, 60], &[12]);

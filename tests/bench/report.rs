@@ -20,6 +20,9 @@ pub struct Report {
     /// What actions of agents take.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operations: Option<Operations>,
+    /// What very many instances at once take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rush: Option<Vec<RushCost>>,
     /// How soon buckets that move are served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<Vec<MoveCost>>,
@@ -92,6 +95,29 @@ pub struct OperationCost {
     /// In units of our agent's same action, if it has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to_ours: Option<f64>,
+}
+
+/// What an action of very many instances at once takes, in seconds.
+#[derive(Debug, Serialize)]
+pub struct RushCost {
+    /// Whose.
+    pub agent: String,
+    /// Which.
+    pub action: String,
+    /// Of how many instances.
+    pub instances: u32,
+    /// How many at the same time.
+    pub at_once: u32,
+    /// How many failed, of all runs.
+    pub failed: usize,
+    /// All of them.
+    pub total_s: Summary,
+    /// The one that took longest.
+    pub longest_s: Summary,
+    /// Our total in units of this one.
+    pub ours_to_its_total: f64,
+    /// Our longest in units of this one.
+    pub ours_to_its_longest: f64,
 }
 
 /// How soon buckets that move are served, in seconds.
@@ -188,6 +214,17 @@ mod tests {
                 }],
                 missing: missing(),
             }),
+            rush: Some(vec![RushCost {
+                agent: "an agent".into(),
+                action: "start".into(),
+                instances: 1024,
+                at_once: 32,
+                failed: 0,
+                total_s: summary(4.0),
+                longest_s: summary(0.5),
+                ours_to_its_total: 1.0,
+                ours_to_its_longest: 1.0,
+            }]),
             cluster: Some(vec![MoveCost {
                 event: "node killed".into(),
                 nodes: 3,
@@ -221,6 +258,11 @@ mod tests {
                 }],
                 "missing": missing
             },
+            "rush": [{
+                "agent": "an agent", "action": "start", "instances": 1024, "at_once": 32, "failed": 0,
+                "total_s": summed_up(4.0), "longest_s": summed_up(0.5),
+                "ours_to_its_total": 1.0, "ours_to_its_longest": 1.0
+            }],
             "cluster": [{
                 "event": "node killed", "nodes": 3, "buckets": 12, "moved": 4.0,
                 "event_to_served_s": summed_up(4.5), "decision_to_served_s": summed_up(0.25),

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::io::IsTerminal;
 
-use crate::report::{Missing, MoveCost, Operations, PacketCosts, Report};
+use crate::report::{Missing, MoveCost, Operations, PacketCosts, Report, RushCost};
 use crate::stats::Summary;
 
 /// All of a report.
@@ -26,6 +26,9 @@ pub fn of(report: &Report) -> String {
     }
     if let Some(operations) = &report.operations {
         of_operations(&mut text, style, operations);
+    }
+    if let Some(rush) = &report.rush {
+        of_rush(&mut text, style, rush);
     }
     if let Some(cluster) = &report.cluster {
         of_cluster(&mut text, style, cluster);
@@ -121,6 +124,35 @@ fn of_operations(text: &mut String, style: Style, costs: &Operations) {
         );
     }
     of_missing(text, &costs.missing);
+}
+
+fn of_rush(text: &mut String, style: Style, costs: &[RushCost]) {
+    let Some(first) = costs.first() else { return };
+    let title = format!(
+        "\nRush: seconds for {} instances, {} at once, medians of {} runs",
+        first.instances, first.at_once, first.total_s.count
+    );
+    line(text, style.paint("1", &title));
+    let head = format!(
+        "{:<7} {:>8} {:>10} {:>8} {:>10} {:>7}  whose",
+        "action", "all", "ours/its", "longest", "ours/its", "failed"
+    );
+    line(text, style.paint("2", &head));
+    for cost in costs {
+        line(
+            text,
+            format!(
+                "{:<7} {:>8.2} {:>10.2} {:>8.2} {:>10.3} {:>7}  {}",
+                cost.action,
+                cost.total_s.median,
+                cost.ours_to_its_total,
+                cost.longest_s.median,
+                cost.ours_to_its_longest,
+                cost.failed,
+                cost.agent
+            ),
+        );
+    }
 }
 
 fn of_cluster(text: &mut String, style: Style, costs: &[MoveCost]) {

@@ -14,6 +14,7 @@
 //! | [`serve`], [`transport`] | the server that says which node answered; SCTP, DCCP, UDP-Lite |
 //! | [`traffic`] | what a client sends: TCP, UDP, echo, held connections, steady probes |
 //! | [`witness`], [`frame`] | what really was on the wire, and who answered doubly |
+//! | [`storm`] | a foreign program that changes nf_tables all the time |
 //! | [`wire`] | frames put on a wire, or taken from it, by hand |
 //! | [`cluster`] | Corosync, Pacemaker and a fence device on the nodes; their power |
 //! | [`wait`], [`progress`], [`error`] | waiting with a deadline, telling, failing |
@@ -34,6 +35,7 @@ pub mod node;
 pub mod progress;
 pub mod router;
 pub mod serve;
+pub mod storm;
 pub mod topology;
 pub mod traffic;
 pub mod transport;

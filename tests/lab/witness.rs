@@ -186,6 +186,34 @@ impl Witnessed {
         .collect()
     }
 
+    /// The same where one machine may take another's place: of connections only those that somebody answers again after
+    /// another has. A machine that takes a dead one's place ends its connections, and nobody is heard after that.
+    pub fn answers_in_turn(&self) -> Vec<DoubleAnswer> {
+        let mut speakers: BTreeMap<_, Vec<Mac>> = BTreeMap::new();
+        for seen in &self.frames {
+            if matches!(seen.frame.what, What::Tcp { .. }) {
+                let key = (seen.frame.src, seen.frame.dst, seen.connection);
+                let turns = speakers.entry(key).or_default();
+                if turns.last() != Some(&seen.frame.from) {
+                    turns.push(seen.frame.from);
+                }
+            }
+        }
+        let is_connection = |double: &DoubleAnswer| double.request.starts_with("TCP ");
+        let returned = speakers.into_iter().filter(|(_, turns)| turns.len() > 2);
+        let returned = returned.map(|((vip, client, connection), turns)| DoubleAnswer {
+            vip,
+            client,
+            request: format!("TCP #{connection}"),
+            answered_by: turns.into_iter().map(|mac| self.name(mac)).collect(),
+        });
+        let others = self.double_answers().into_iter();
+        others
+            .filter(|double| !is_connection(double))
+            .chain(returned)
+            .collect()
+    }
+
     /// Fails, telling the first few, if anything was answered doubly.
     pub fn expect_no_double_answers(&self) -> Result<()> {
         let doubles = self.double_answers();
@@ -372,4 +400,47 @@ fn receive(socket: &Socket, buffer: &mut [u8]) -> Result<Option<(usize, u32)>> {
             _ => None,
         });
     Ok(Some((message.bytes, dropped.unwrap_or(0))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VIP: &str = "10.77.0.99:7000";
+    const CLIENT: &str = "10.78.0.7:40000";
+
+    /// Segments of one connection, from these machines in this order.
+    fn segments(from: &[u8]) -> Witnessed {
+        let frames = from.iter().map(|machine| Seen {
+            at: Duration::ZERO,
+            frame: Frame {
+                from: Mac([2, 0, 0, 0, 0, *machine]),
+                to: Mac([2, 0, 0, 0, 0, 99]),
+                src: VIP.parse().expect("an address"),
+                dst: CLIENT.parse().expect("an address"),
+                what: What::Tcp {
+                    flags: ACK,
+                    sequence: 1,
+                    acknowledged: 1,
+                },
+            },
+            connection: 1,
+        });
+        Witnessed {
+            frames: frames.collect(),
+            names: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn who_takes_a_place_is_told_from_who_answers_beside_another() {
+        let counts = |from: &[u8]| {
+            let seen = segments(from);
+            (seen.double_answers().len(), seen.answers_in_turn().len())
+        };
+        assert_eq!(counts(&[1, 1, 1]), (0, 0));
+        assert_eq!(counts(&[1, 1, 2]), (1, 0));
+        assert_eq!(counts(&[1, 2, 1]), (1, 1));
+        assert_eq!(counts(&[1, 2, 3]), (1, 1));
+    }
 }

@@ -40,6 +40,8 @@ pub const LOGS: [&str; 4] = [
     "/var/log/syslog",
 ];
 
+/// What Pacemaker is to have in its environment, for each time that it is started.
+const ENVIRONMENT: &str = "/etc/lab-environment";
 const INIT_LOG: &str = LOGS[2];
 const BOOT_TIME: Duration = Duration::from_secs(40);
 
@@ -52,6 +54,7 @@ pub struct Spec {
     cib: String,
     root: PathBuf,
     files: Vec<(PathBuf, String)>,
+    environment: Vec<(String, String)>,
 }
 
 impl Spec {
@@ -60,6 +63,7 @@ impl Spec {
         token_ms: u32,
         root: PathBuf,
         files: Vec<(PathBuf, String)>,
+        environment: Vec<(String, String)>,
         members: &[(String, usize, Ipv4Addr, Ipv6Addr)],
     ) -> Self {
         let mut hosts = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost\n");
@@ -93,6 +97,7 @@ impl Spec {
             cib: CIB.into(),
             root,
             files,
+            environment,
         }
     }
 }
@@ -185,11 +190,12 @@ pub fn start_stack() -> Result<()> {
         let logs = LOGS.map(|log| fs::read_to_string(log).unwrap_or_default());
         Error::new(format!("{error}\n{}", logs.concat()))
     })?;
-    start(
-        "pacemakerd",
-        &["-f"],
-        &[("PCMK_logfacility", "none"), ("HOME", "/root")],
-    )
+    let given = fs::read_to_string(ENVIRONMENT).context(ENVIRONMENT)?;
+    let given: Vec<(String, String)> = serde_json::from_str(&given).context(ENVIRONMENT)?;
+    let own = [("PCMK_logfacility", "none"), ("HOME", "/root")];
+    let given = given.iter().map(|(name, value)| (&**name, &**value));
+    let all: Vec<(&str, &str)> = own.into_iter().chain(given).collect();
+    start("pacemakerd", &["-f"], &all)
 }
 
 fn start(program: &str, arguments: &[&str], env: &[(&str, &str)]) -> Result<()> {
@@ -368,6 +374,8 @@ fn fill_root(spec: &Spec) -> Result<()> {
     write(cib, &spec.cib)?;
     give(cib, 0o600)?;
 
+    let environment = serde_json::to_string(&spec.environment).context(ENVIRONMENT)?;
+    write(ENVIRONMENT, &environment)?;
     write("/etc/corosync/corosync.conf", &spec.corosync_conf)?;
     write("/etc/hosts", &spec.hosts)?;
     write("/etc/hostname", &format!("{}\n", spec.name))?;

@@ -232,7 +232,15 @@ impl Cluster {
                 pending.len()
             )));
         }
-        let state = ask(&["crmadmin", "-q", "-S", &dc])?;
+        self.expect_quiet()
+    }
+
+    /// Fails unless the DC does nothing at this moment. It may have something to do as soon as anything makes it think
+    /// again: where nothing sticks, a placement is not always the one that it would choose from there.
+    pub fn expect_quiet(&self) -> Result<()> {
+        let dc = self.dc()?;
+        let asked = self.node(&dc)?.exec(&["crmadmin", "-q", "-S", &dc]);
+        let state = asked.deadline(PATIENCE / 4).run()?;
         if state.contains("S_IDLE") {
             return Ok(());
         }

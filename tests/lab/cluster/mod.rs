@@ -47,6 +47,8 @@ pub struct ClusterOptions {
     pub files: Vec<(PathBuf, String)>,
     /// What every node serves from its boot on.
     pub serve: Vec<Serve>,
+    /// What Pacemaker has in its environment, and with it every agent that it runs.
+    pub environment: Vec<(String, String)>,
     /// How the nodes are attached to the switch, unless they exist already.
     pub attachment: NodeOptions,
     /// What is beneath the nodes' private layers: the machine's own root, or another system's.
@@ -62,6 +64,7 @@ impl Default for ClusterOptions {
             nodectl: None,
             files: Vec::new(),
             serve: Vec::new(),
+            environment: Vec::new(),
             attachment: NodeOptions::default(),
             root: "/".into(),
         }
@@ -382,6 +385,7 @@ impl Inner {
             self.options.token_ms,
             self.options.root.clone(),
             files,
+            self.options.environment.clone(),
             &members.collect::<Vec<_>>(),
         )
     }

@@ -77,9 +77,29 @@ impl Deed {
         }
     }
 
+    /// Whether a monitor has to fail, and Pacemaker to heed it.
+    fn is_noticed_by_monitors(self) -> bool {
+        use Deed::*;
+        matches!(self, Flush | Reload | TakeAddress)
+    }
+
     /// Does it, and undoes what it can; what was fenced is the caller's to bring back.
     pub fn perform(self, rig: &Rig, chance: &mut fastrand::Rng) -> Result<()> {
-        let name = NODES[chance.usize(..NODES.len())];
+        let mut name = NODES[chance.usize(..NODES.len())];
+        if self.is_noticed_by_monitors() {
+            let others = NODES.into_iter().cycle().skip(chance.usize(..NODES.len()));
+            let sound = others
+                .take(NODES.len())
+                .find(|name| !rig.clocks().went_back(name));
+            let Some(sound) = sound else {
+                rig.say(format!(
+                    "{}: not where all clocks have been set back",
+                    self.name()
+                ));
+                return Ok(());
+            };
+            name = sound;
+        }
         let node = rig.cluster.node(name)?;
         rig.say(format!("{}: {name}", self.name()));
         let on = |words: &[&str]| node.run(words).map(drop);
@@ -132,7 +152,9 @@ impl Deed {
                 if chance.bool() {
                     rig.wait_at_rest(&others(name))?;
                 }
-                rig.cluster.rejoin(name)
+                rig.cluster.rejoin(name)?;
+                rig.clocks().forget(name);
+                Ok(())
             }
             Self::Maintenance => {
                 on(&["crm_attribute", "-n", "maintenance-mode", "-v", "true"])?;

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lab::cluster::PATIENCE;
 use lab::{Client, Cluster, ClusterOptions, Context, Error, Lab, Pace, Result, Serve};
 
 use crate::errand::{self, Errand};
-use crate::trouble;
+use crate::trouble::{self, Clocks};
 
 pub const NODES: [&str; 3] = ["n1", "n2", "n3"];
 pub const CLONES: [&str; 2] = ["cloneIP", "cloneIP6"];
@@ -25,6 +26,7 @@ pub struct Rig {
     pub cluster: Cluster,
     pub client: Client,
     lab: Lab,
+    clocks: Mutex<Clocks>,
 }
 
 /// Where clients connect to.
@@ -50,7 +52,13 @@ impl Rig {
             cluster,
             client,
             lab,
+            clocks: Mutex::default(),
         })
+    }
+
+    /// What the nodes' clocks have been through.
+    pub fn clocks(&self) -> MutexGuard<'_, Clocks> {
+        self.clocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn say(&self, line: impl std::fmt::Display) {
@@ -122,6 +130,7 @@ impl Rig {
             for name in NODES {
                 if self.cluster.is_off(name)? {
                     self.cluster.power_on(name)?;
+                    self.clocks().booted(name);
                 }
                 if !self.cluster.is_on(name)? {
                     return Err(Error::new(format!("{name} is not fenced yet")));

@@ -1,6 +1,7 @@
 //! What happens on the nodes beside a round's deed: other people's programs that change nf_tables, killed sweepers,
 //! clocks that are changed, and agents that get into trouble of their own.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -45,6 +46,34 @@ pub fn changeable_clocks() -> Result<Vec<(String, String)>> {
         .to_vec())
 }
 
+/// What the nodes' clocks have been through since they booted.
+#[derive(Default)]
+pub struct Clocks(BTreeMap<&'static str, (i32, bool)>);
+
+impl Clocks {
+    /// It is so far from the true time now.
+    fn set(&mut self, name: &'static str, offset: i32) {
+        let (old, went_back) = self.0.get(name).copied().unwrap_or_default();
+        self.0.insert(name, (offset, went_back || offset < old));
+    }
+
+    /// What Pacemaker knew of the node is forgotten.
+    pub fn forget(&mut self, name: &'static str) {
+        let offset = self.0.get(name).map_or(0, |(offset, _)| *offset);
+        self.0.insert(name, (offset, false));
+    }
+
+    /// It has booted with a right clock.
+    pub fn booted(&mut self, name: &'static str) {
+        self.0.remove(name);
+    }
+
+    /// Whether it was set back. Pacemaker heeds no failure that seems older than the action before it.
+    pub fn went_back(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|(_, went_back)| *went_back)
+    }
+}
+
 /// Trouble on all nodes, until it is ended.
 pub struct Trouble {
     ends: Arc<AtomicBool>,
@@ -67,6 +96,7 @@ impl Trouble {
                     "{name}: its clock is {offset:+} s from the true time"
                 ));
                 set_clock(&node, offset)?;
+                rig.clocks().set(name, offset);
             }
             let (ends, sweepers) = (ends.clone(), sweepers.clone());
             let seed = chance.u64(..);

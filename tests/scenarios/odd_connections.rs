@@ -47,7 +47,10 @@ fn wait_for_sockets(scene: &Scene, host: &Host, state: &str, count: usize) -> Re
         .lab
         .wait_until(&what, PATIENT, || match sockets(host, state)? {
             found if found == count => Ok(()),
-            found => Err(Error::new(format!("{found}"))),
+            found => {
+                let all = host.run(&["ss", "-Htan"])?;
+                Err(Error::new(format!("{found} of\n{all}")))
+            }
         })
 }
 
@@ -176,6 +179,9 @@ fn in_time_wait(name: &str) -> Result<(Scene, Flows)> {
     };
     let held = scene.hold_so(HELD, silent)?;
     scene.node(0).stop_serving();
+    // A client that closes before it has heard of the end would be the one that waits.
+    wait_for_sockets(&scene, scene.node(0), "established", 0)?;
+    wait_for_sockets(&scene, scene.node(0), "fin-wait-1", 0)?;
     let mut flows = Flows::new();
     for (vip, one) in vips().into_iter().zip(held) {
         let ended = one.stop()?.flows.into_iter().filter(was_the_first_nodes);

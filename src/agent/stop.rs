@@ -11,7 +11,7 @@ use super::prepare::{enter_namespace, privileged};
 use super::queue::{InTurn, in_turn, serve, with_others};
 use crate::host::apply::Manners;
 use crate::host::observe::{Kernel, ObserveError};
-use crate::host::reach::{Reached, reach_from};
+use crate::host::reach::{ReachError, Reached, reach_from};
 use crate::host::sweeper::sweep_later;
 use crate::host::together::{Served, Wish};
 use crate::host::turns;
@@ -163,7 +163,7 @@ fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<
     };
     let mut seen = Some((observed, generation));
     let named = format!("bucket {buckets} of {ip}");
-    let reached = drain_or_cut(env, drain_ms, &named, |ms| {
+    let reached = drain_or_cut(env, drain_ms, &named, ReachError::passes, |ms| {
         // A list that was not read to its end has the old socket.
         if seen.is_none() {
             kernel = Kernel::open()?;
@@ -210,11 +210,13 @@ fn may_list(env: &Environment) -> bool {
 }
 
 /// Has a bucket leave, and lets its connections stay if they may, and if there is time to list them. Where that fails
-/// they are cut, for connections are worth no fencing.
+/// they are cut, for connections are worth no fencing; but what passes is an error as long as there is time for the
+/// whole stop to begin anew.
 fn drain_or_cut<T, E: std::fmt::Display>(
     env: &Environment,
     drain_ms: u64,
     bucket: &str,
+    passes: impl Fn(&E) -> bool,
     mut leave: impl FnMut(u64) -> Result<T, E>,
 ) -> Result<T, E> {
     if drain_ms == 0 {
@@ -223,6 +225,7 @@ fn drain_or_cut<T, E: std::fmt::Display>(
     let why = match may_list(env) {
         false => "others held the lock too long".to_owned(),
         true => match leave(drain_ms) {
+            Err(error) if passes(&error) && !is_late(env) => return Err(error),
             Err(error) => error.to_string(),
             left => return left,
         },
@@ -252,9 +255,20 @@ mod tests {
         Environment::new(timeout).begun_before(Duration::from_secs(passed_s))
     }
 
+    /// The same where what fails does not pass.
+    fn stopped(
+        drain_ms: u64,
+        timeout_s: Option<u64>,
+        passed_s: u64,
+        possible: &[u64],
+    ) -> (Vec<u64>, bool) {
+        stopped_where(false, drain_ms, timeout_s, passed_s, possible)
+    }
+
     /// How long connections may stay in what a stop does, one thing after the other, and whether it succeeds,
     /// where only what is in `possible` does.
-    fn stopped(
+    fn stopped_where(
+        passes: bool,
         drain_ms: u64,
         timeout_s: Option<u64>,
         passed_s: u64,
@@ -262,10 +276,11 @@ mod tests {
     ) -> (Vec<u64>, bool) {
         let env = environment(timeout_s, passed_s);
         let mut tried = Vec::new();
-        let stopped = drain_or_cut(&env, drain_ms, "bucket 3", |ms| {
+        let leave = |ms| {
             tried.push(ms);
             possible.contains(&ms).then_some(()).ok_or("impossible")
-        });
+        };
+        let stopped = drain_or_cut(&env, drain_ms, "bucket 3", |_| passes, leave);
         (tried, stopped.is_ok())
     }
 
@@ -277,6 +292,24 @@ mod tests {
         assert_eq!(stopped(300, timeout, 0, &[]), (vec![300, 0], false));
         assert_eq!(stopped(0, timeout, 0, &[0]), (vec![0], true));
         assert_eq!(stopped(0, timeout, 0, &[]), (vec![0], false));
+    }
+
+    #[test]
+    fn connections_are_cut_for_nothing_that_passes_while_there_is_time() {
+        for (passes, passed_s, cuts) in [
+            (false, 0, true),
+            (true, 0, false),
+            (true, 4, false),
+            (true, 6, true),
+        ] {
+            let (tried, done) = stopped_where(passes, 300, Some(20), passed_s, &[0]);
+            let expected = if cuts { vec![300, 0] } else { vec![300] };
+            assert_eq!(
+                (tried, done),
+                (expected, cuts),
+                "{passes} after {passed_s} s"
+            );
+        }
     }
 
     #[test]

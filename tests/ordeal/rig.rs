@@ -127,8 +127,16 @@ impl Rig {
     /// Waits until each node is a member, and switches on what has been fenced.
     pub fn bring_back(&self) -> Result<()> {
         self.lab.wait_until("all nodes", 3 * PATIENCE, || {
+            let text = self.cluster.status_xml()?;
             for name in NODES {
-                if self.cluster.is_off(name)? {
+                // Who comes back before Pacemaker knows that he was away is fenced when it does.
+                let is_known = text.lines().any(|line| {
+                    line.contains("<node ")
+                        && line.contains(&format!("name=\"{name}\""))
+                        && line.contains("online=\"false\"")
+                        && line.contains("unclean=\"false\"")
+                });
+                if self.cluster.is_off(name)? && is_known {
                     self.cluster.power_on(name)?;
                     self.clocks().booted(name);
                 }

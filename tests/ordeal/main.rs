@@ -131,10 +131,6 @@ fn one(rig: &Rig, deed: Deed, chance: &mut fastrand::Rng, calm: bool) -> Result<
     };
     let mut faults = Vec::new();
     let done = deed.perform(rig, chance);
-    let lost = match deed.is_planned() {
-        true => rig.lost_nodes()?,
-        false => Vec::new(),
-    };
     let rested = done.and_then(|()| {
         rig.bring_back()?;
         rig.wait_at_rest(&NODES)?;
@@ -152,7 +148,8 @@ fn one(rig: &Rig, deed: Deed, chance: &mut fastrand::Rng, calm: bool) -> Result<
         rig.wait_at_rest(&NODES)
             .map_err(|again| Error::new(format!("{error}; and without any trouble: {again}")))?;
     }
-    faults.extend(lost.into_iter().map(|name| format!("{name} was fenced")));
+    let lost = rig.lost_nodes().into_iter().filter(|_| deed.is_planned());
+    faults.extend(lost.map(|name| format!("{name} was fenced")));
     faults.extend(felt.faults(deed.is_planned()));
     faults.extend(
         errands

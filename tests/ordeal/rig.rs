@@ -27,6 +27,12 @@ pub struct Rig {
     pub client: Client,
     lab: Lab,
     clocks: Mutex<Clocks>,
+    lost: Mutex<Vec<&'static str>>,
+}
+
+/// Whether Pacemaker knows that the node is away. Who comes back before is fenced when it does.
+fn is_fenced(line: &str) -> bool {
+    line.contains("online=\"false\"") && line.contains("unclean=\"false\"")
 }
 
 /// Where clients connect to.
@@ -53,6 +59,7 @@ impl Rig {
             client,
             lab,
             clocks: Mutex::default(),
+            lost: Mutex::default(),
         })
     }
 
@@ -113,57 +120,59 @@ impl Rig {
         Ok((*on.next().context("no node is on")?).to_owned())
     }
 
-    /// Nodes that are off, or about to be.
-    pub fn lost_nodes(&self) -> Result<Vec<&'static str>> {
-        let mut lost = Vec::new();
+    /// Nodes that were off since this was last asked.
+    pub fn lost_nodes(&self) -> Vec<&'static str> {
+        std::mem::take(&mut *self.lost())
+    }
+
+    fn lost(&self) -> MutexGuard<'_, Vec<&'static str>> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Switches on what has been fenced; each node must be a member.
+    fn expect_all_online(&self) -> Result<()> {
         for name in NODES {
+            if self.cluster.is_off(name)?
+                && self.line_of(name)?.is_some_and(|line| is_fenced(&line))
+            {
+                self.lost().push(name);
+                self.cluster.power_on(name)?;
+                self.clocks().booted(name);
+            }
             if !self.cluster.is_on(name)? {
-                lost.push(name);
+                return Err(Error::new(format!("{name} is not fenced yet")));
+            }
+            let online = |line: &String| {
+                line.contains("online=\"true\"") && line.contains("pending=\"false\"")
+            };
+            if !self.line_of(name)?.as_ref().is_some_and(online) {
+                return Err(Error::new(format!("{name} is not online")));
             }
         }
-        Ok(lost)
+        Ok(())
+    }
+
+    /// What Pacemaker says of a node.
+    fn line_of(&self, name: &str) -> Result<Option<String>> {
+        let text = self.cluster.status_xml()?;
+        let named = format!("name=\"{name}\"");
+        let mut lines = text.lines();
+        let line = lines.find(|line| line.contains("<node ") && line.contains(&named));
+        Ok(line.map(str::to_owned))
     }
 
     /// Waits until each node is a member, and switches on what has been fenced.
     pub fn bring_back(&self) -> Result<()> {
-        self.lab.wait_until("all nodes", 3 * PATIENCE, || {
-            let text = self.cluster.status_xml()?;
-            for name in NODES {
-                // Who comes back before Pacemaker knows that he was away is fenced when it does.
-                let is_known = text.lines().any(|line| {
-                    line.contains("<node ")
-                        && line.contains(&format!("name=\"{name}\""))
-                        && line.contains("online=\"false\"")
-                        && line.contains("unclean=\"false\"")
-                });
-                if self.cluster.is_off(name)? && is_known {
-                    self.cluster.power_on(name)?;
-                    self.clocks().booted(name);
-                }
-                if !self.cluster.is_on(name)? {
-                    return Err(Error::new(format!("{name} is not fenced yet")));
-                }
-            }
-            let text = self.cluster.status_xml()?;
-            let missing = NODES.into_iter().find(|name| {
-                let is_node = |line: &&str| {
-                    line.contains("<node ") && line.contains(&format!("name=\"{name}\""))
-                };
-                !text.lines().find(is_node).is_some_and(|line| {
-                    line.contains("online=\"true\"") && line.contains("pending=\"false\"")
-                })
-            });
-            match missing {
-                None => Ok(()),
-                Some(name) => Err(Error::new(format!("{name} is not online"))),
-            }
-        })
+        self.lab
+            .wait_until("all nodes", 3 * PATIENCE, || self.expect_all_online())
     }
 
     /// Waits until every bucket is owned once and answered, by these nodes alone, and nothing moves.
     pub fn wait_at_rest(&self, nodes: &[&str]) -> Result<()> {
         let what = format!("rest, on {}", nodes.join(", "));
         self.lab.wait_until(&what, 2 * PATIENCE, || {
+            // Pacemaker may take a while to see that a node is lost.
+            self.expect_all_online()?;
             self.cluster.expect_quiet()?;
             let placement = self.placement()?;
             for on in placement.values() {

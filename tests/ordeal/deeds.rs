@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use lab::cluster::Signal;
+use lab::cluster::{PATIENCE, Signal};
 use lab::{Context, Result};
 
 use crate::rig::{CLONES, NODES, Rig, VIPS};
@@ -149,7 +149,11 @@ impl Deed {
             }
             Self::PowerOff => rig.cluster.power_off(name),
             Self::Crash => rig.cluster.crash(name),
-            Self::KillCorosync => rig.cluster.kill_corosync(name, Signal::SIGKILL),
+            Self::KillCorosync => {
+                rig.cluster.kill_corosync(name, Signal::SIGKILL)?;
+                let is_off = || rig.cluster.is_off(name).unwrap_or_default();
+                rig.wait_until("the fence", PATIENCE, is_off)
+            }
             Self::Freeze => {
                 rig.cluster.kill_corosync(name, Signal::SIGSTOP)?;
                 pause(chance, 200..3_000);

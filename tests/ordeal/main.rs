@@ -148,8 +148,6 @@ fn one(rig: &Rig, deed: Deed, chance: &mut fastrand::Rng, calm: bool) -> Result<
         rig.wait_at_rest(&NODES)
             .map_err(|again| Error::new(format!("{error}; and without any trouble: {again}")))?;
     }
-    let lost = rig.lost_nodes().into_iter().filter(|_| deed.is_planned());
-    faults.extend(lost.map(|name| format!("{name} was fenced")));
     faults.extend(felt.faults(deed.is_planned()));
     faults.extend(
         errands
@@ -157,6 +155,8 @@ fn one(rig: &Rig, deed: Deed, chance: &mut fastrand::Rng, calm: bool) -> Result<
             .filter_map(|errand| errand.fault(deed.is_planned())),
     );
     rig.forget_failures()?;
+    let lost = rig.lost_nodes().into_iter().filter(|_| deed.is_planned());
+    faults.extend(lost.map(|name| format!("{name} was fenced")));
     Ok(Round {
         deed: deed.name(),
         planned: deed.is_planned(),

@@ -309,3 +309,81 @@ fn status_shouts_what_runs_nowhere_and_shows_what_is_not_installed_here() -> Res
     rig.cluster.crm("n1", &change)?;
     shouts("CLONE-MAX is left out, so it is the number of nodes: 3 instances for 12")
 }
+
+/// The classic configuration of two nodes, as it stands where it was not changed since 2009.
+const CLASSIC: &str = "primitive resIP ocf:heartbeat:IPaddr2 \
+  params ip=10.77.0.99 nic=eth0 cidr_netmask=24 clusterip_hash=sourceip-sourceport \
+  op monitor interval=10s meta resource-stickiness=0\n\
+  clone cloneIP resIP meta globally-unique=true clone-max=12 clone-node-max=12 target-role=Stopped\n";
+
+/// The lines of a block of the chapter on migration: that which has this word in it.
+fn migration(word: &str) -> String {
+    let document = include_str!("../../docs/agent.md");
+    let (_, chapter) = document
+        .split_once("## Migration from IPaddr2")
+        .expect("the chapter");
+    let blocks = chapter.split("\n\n");
+    let block = blocks.filter(|block| block.starts_with("       "));
+    let mut found = block.filter(|block| block.contains(word));
+    let lines = found.next().expect("such a block").lines();
+    lines
+        .map(|line| line.trim_start().to_owned() + "\n")
+        .collect()
+}
+
+/// What runs IPaddr2 is ours by the documented lines, with nothing else changed; and it is shared.
+fn expect_migrated(name: &str, word: &str, make: impl Fn(&Rig) -> Result<()>) -> Result<()> {
+    let rig = Rig::start(name)?;
+    make(&rig)?;
+    let node = rig.cluster.node("n1")?;
+    let configured = || node.run(&["cibadmin", "-Q", "-o", "resources"]);
+    let before = configured()?;
+    assert!(before.contains("IPaddr2"), "{before}");
+    // What differs is what diff says by its exit code.
+    let lines = migration(word).replace("diff old.xml cib.xml", "! diff old.xml cib.xml");
+    let done = node.exec(&["sh", "-ec", &lines]).output()?;
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.success(), "{said}");
+    let after = configured()?;
+    let agents = |text: &str| {
+        let words = text.split_whitespace().map(str::to_owned);
+        let agent = |word: &String| word.starts_with("type=") || word.starts_with("provider=");
+        words.filter(agent).collect::<BTreeSet<String>>()
+    };
+    let has = |text: &str, word: &str| agents(text).iter().any(|agent| agent.contains(word));
+    assert!(has(&after, "ClusterIP") && has(&after, "rust"), "{after}");
+    assert!(!has(&after, "IPaddr2"), "{after}");
+    let words = |text: &str| text.split_whitespace().count();
+    assert_eq!(words(&before), words(&after), "{after}");
+    node.run(&["crm_resource", "--cleanup", "-r", "cloneIP"])?;
+    node.run(&[
+        "crm_resource",
+        "--meta",
+        "-r",
+        "cloneIP",
+        "-p",
+        "target-role",
+        "-v",
+        "Started",
+    ])?;
+    rig.wait_shared(V4, &NODES)
+}
+
+#[test]
+fn the_documented_lines_for_crm_shell_change_the_one_word() -> Result<()> {
+    expect_migrated("word-crm", "crm configure", |rig| {
+        rig.cluster.load("n1", CLASSIC)
+    })
+}
+
+#[test]
+fn the_documented_lines_for_pcs_change_the_one_word() -> Result<()> {
+    expect_migrated("word-pcs", "pcs cluster cib ", |rig| {
+        let words = "pcs cluster cib made.xml && cp made.xml bare.xml && pcs -f made.xml resource create resIP \
+            ocf:heartbeat:IPaddr2 ip=10.77.0.99 nic=eth0 cidr_netmask=24 clusterip_hash=sourceip-sourceport \
+            op monitor interval=10s meta resource-stickiness=0 && pcs -f made.xml resource clone resIP cloneIP \
+            meta globally-unique=true clone-max=12 clone-node-max=12 target-role=Stopped && \
+            pcs cluster cib-push made.xml diff-against=bare.xml";
+        rig.cluster.node("n1")?.run(&["sh", "-ec", words]).map(drop)
+    })
+}

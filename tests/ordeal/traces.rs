@@ -79,7 +79,8 @@ fn of(node: &Node) -> Result<BTreeSet<String>> {
             .lines()
             .map(str::to_owned),
     );
-    let files = node.output(&["ls", "-d", "/run/clusterip"])?;
+    // The folder stays, and a sweeper that is killed leaves its file, which nobody holds.
+    let files = node.output(&["find", "/run/clusterip", "-name", "turn-*"])?;
     all.extend(
         String::from_utf8_lossy(&files.stdout)
             .lines()

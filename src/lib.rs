@@ -9,12 +9,14 @@
 //! | [`pacemaker`] | what Pacemaker knows of who did what, read by its own programs; configurations for it |
 //! | [`guidance`] | pure: what routers and switches are to be told, one file a vendor |
 //! | [`host`] | the thin shell: lock, look, plan, do, look again |
-//! | [`plan`] | pure: what should be, what is, and the ordered way from one to the other |
+//! | [`plan`] | pure: the ordered way from what is to what should be |
+//! | [`reading`] | pure: what is: installed VIPs, drift, why a packet is treated as it is |
+//! | [`rules`] | pure: what should be: what the kernel is told for a VIP |
 //! | [`sys`] | the kernel's interfaces, without policy; all `unsafe` is here |
 //! | [`model`] | pure: the hash, buckets, MACs, a VIP's description, rulesets, frames |
 //!
-//! Read [`plan::dataplane`] for what the kernel is told, [`plan::steps`] for the order in which it is
-//! told, and [`host::reach`] for how that is done.
+//! Read [`rules::dataplane`] for what the kernel is told, [`plan`] for the order in which it is told, and
+//! [`host::reach`] for how that is done. Models that judge all this are in `trials`, which no product file knows.
 #![warn(missing_docs)]
 
 pub mod agent;
@@ -25,4 +27,8 @@ pub mod model;
 pub mod nodectl;
 pub mod pacemaker;
 pub mod plan;
+pub mod reading;
+pub mod rules;
 pub mod sys;
+#[cfg(any(test, feature = "trials"))]
+pub mod trials;

@@ -5,7 +5,7 @@ use crate::host::apply::StepError;
 use crate::host::features::missing;
 use crate::host::observe::ObserveError;
 use crate::host::reach::ReachError;
-use crate::plan::steps::Refusal;
+use crate::plan::step::Refusal;
 use crate::sys::nft::NftError;
 use tracing::warn;
 

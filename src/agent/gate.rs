@@ -17,7 +17,7 @@ use crate::host::turns;
 use crate::pacemaker::cluster::ClusterError;
 use crate::pacemaker::pressing::{Bucket, Moment, Pressing, Watch};
 use crate::pacemaker::query::{Query, QueryError, ask_at};
-use crate::plan::installed::{Installed, installed};
+use crate::reading::installed::{Installed, installed};
 use crate::sys::netns::Home;
 use std::collections::BTreeSet;
 use std::io;

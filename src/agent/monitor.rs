@@ -23,11 +23,11 @@ use crate::model::host::Observed;
 use crate::model::phase::Phase;
 use crate::model::ruleset::Family;
 use crate::model::vip::{Nic, Vip};
-use crate::plan::addressing::is_cut_off;
-use crate::plan::guard::is_loaded;
-use crate::plan::health::{Drift, MISSING, drift, is_only_a_route};
-use crate::plan::installed::{find, is_unreadable, phases_of};
-use crate::plan::steps::Intent;
+use crate::plan::step::Intent;
+use crate::reading::health::{Drift, MISSING, drift, is_only_a_route};
+use crate::reading::installed::{find, is_unreadable, phases_of};
+use crate::rules::addressing::is_cut_off;
+use crate::rules::guard::is_loaded;
 use std::net::IpAddr;
 use std::time::Duration;
 use tracing::warn;
@@ -275,8 +275,8 @@ mod tests {
     use crate::model::bucket::BucketCount;
     use crate::model::phase::Phases;
     use crate::model::ruleset::Ruleset;
-    use crate::plan::dataplane::ruleset;
-    use crate::plan::guard::tests::booted_with;
+    use crate::rules::dataplane::ruleset;
+    use crate::rules::guard::tests::booted_with;
 
     fn environment(resource: &str, seed: &str) -> Environment {
         let pairs = [

@@ -12,7 +12,7 @@ use crate::host::second_lock;
 use crate::model::bucket::BucketCount;
 use crate::model::untrusted::Untrusted;
 use crate::model::vip::Vip;
-use crate::plan::steps::Refusal;
+use crate::plan::step::Refusal;
 use crate::sys::netns::{self, Home, NetnsError};
 use crate::sys::process::has_cap_net_admin;
 use crate::sys::route::RouteSocket;

@@ -10,7 +10,7 @@ use crate::model::host::NicState;
 use crate::model::mac::Mac;
 use crate::model::untrusted::Untrusted;
 use crate::model::vip::{Manager, Vip};
-use crate::plan::steps::When;
+use crate::plan::step::When;
 use crate::sys::packet::{PacketError, PacketSocket};
 use std::time::{Duration, Instant};
 use tracing::warn;

@@ -3,7 +3,7 @@
 use super::observe::{Kernel, ObserveError};
 use crate::model::host::Observed;
 use crate::model::vip::Vip;
-use crate::plan::installed::addresses;
+use crate::reading::installed::addresses;
 use crate::sys::route::{Address, Family, SCOPE_GLOBAL, SCOPE_SITE};
 use crate::sys::sysctl::{self, Key, SysctlPath};
 use std::net::IpAddr;

@@ -1,7 +1,7 @@
 //! What this kernel lacks of what our rules need. It is asked when the kernel has refused them: its
 //! own error names a rule, and a person needs to know what to install.
 
-use crate::plan::features::{Feature, features};
+use crate::rules::features::{Feature, features};
 use crate::sys::nft::{NftError, NftSocket};
 
 /// How often a check is repeated that other transactions come in between of.

@@ -2,9 +2,9 @@
 //! route, where none was given.
 
 use crate::model::vip::{Nic, NicName, VipError};
-use crate::plan::addressing::ROUTE_PROTOCOL;
-use crate::plan::guard::is_loaded;
-use crate::plan::installed::find;
+use crate::reading::installed::find;
+use crate::rules::addressing::ROUTE_PROTOCOL;
+use crate::rules::guard::is_loaded;
 use crate::sys::nft::{NftError, NftSocket};
 use crate::sys::route::{ConnectedRoute, Family, Link, RouteError, RouteSocket};
 use std::net::IpAddr;

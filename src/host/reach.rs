@@ -10,7 +10,8 @@ use super::observe::{Kernel, ObserveError};
 use crate::model::hash::Flow;
 use crate::model::host::{Connection, Observed};
 use crate::model::vip::Nic;
-use crate::plan::steps::{Intent, Look, Refusal, Step, steps};
+use crate::plan::step::{Intent, Look, Refusal, Step};
+use crate::plan::steps;
 use crate::sys::nft::NftError;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -272,7 +273,7 @@ fn nic_of(intent: &Intent) -> Option<&Nic> {
 mod tests {
     use super::*;
     use crate::model::vip::tests::a_vip;
-    use crate::plan::steps::When;
+    use crate::plan::step::When;
 
     /// The last steps of a VIP that goes.
     fn going() -> [Step; 3] {

@@ -13,8 +13,8 @@ use crate::model::hash::Flow;
 use crate::model::phase::{Phase, Phases};
 use crate::model::ruleset::Ruleset;
 use crate::model::vip::Vip;
-use crate::plan::installed::{Installed, installed, phases_of};
-use crate::plan::steps::Intent;
+use crate::plan::step::Intent;
+use crate::reading::installed::{Installed, installed, phases_of};
 use crate::sys::connections::{Connection, abort};
 use crate::sys::process::detach;
 use std::collections::{BTreeMap, BTreeSet};
@@ -207,7 +207,7 @@ mod tests {
     use super::*;
     use crate::model::bucket::BucketSet;
     use crate::model::vip::tests::a_vip;
-    use crate::plan::dataplane::ruleset;
+    use crate::rules::dataplane::ruleset;
 
     #[test]
     fn connections_are_ended_once_when_their_buckets_are_foreign() {

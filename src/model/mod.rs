@@ -3,8 +3,7 @@
 //!
 //! Text that somebody else wrote is `untrusted`, and printed by nothing else.
 //!
-//! `packet` and `moves` foretell what the kernel does with packets, and with whole interleavings of
-//! moves; tests hold the kernel against them.
+//! `packet` foretells what the kernel does with a packet; tests hold the kernel against it.
 
 pub mod agreement;
 pub mod announce;
@@ -15,7 +14,6 @@ pub mod change;
 pub mod hash;
 pub mod host;
 pub mod mac;
-pub mod moves;
 pub mod network;
 pub mod nic;
 pub mod packet;

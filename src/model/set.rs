@@ -253,6 +253,11 @@ impl Element {
         }
     }
 
+    /// Does it lead to one of these chains?
+    pub fn goes_to(&self, chains: &[String]) -> bool {
+        matches!(&self.target, Target::Verdict(Verdict::Goto(chain)) if chains.contains(chain))
+    }
+
     /// The same, but it ends by itself after so many milliseconds.
     pub fn ending(self, left_ms: u64) -> Self {
         Element {

@@ -7,7 +7,7 @@ use crate::guidance::{Confirmed, Fact, Guide, Line, Site, VENDORS, Vendor, every
 use crate::model::mac::Mac;
 use crate::model::untrusted::shown;
 use crate::model::vip::{check_address, check_mac};
-use crate::plan::installed::find;
+use crate::reading::installed::find;
 use serde::Serialize;
 use std::fmt::Write;
 use std::net::IpAddr;

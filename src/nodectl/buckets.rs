@@ -5,7 +5,7 @@ use super::screen::Screen;
 use super::{Context, Failure, SCHEMA, connections_left, json, known, look};
 use crate::model::host::Observed;
 use crate::model::phase::Phase;
-use crate::plan::installed::{Installed, counts};
+use crate::reading::installed::{Installed, counts};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -19,9 +19,9 @@ use crate::model::phase::Phases;
 use crate::model::seed::derived_seed;
 use crate::model::untrusted::quoted;
 use crate::model::vip::{DRAIN_S, L2Mode, Manager, Vip, check_address};
-use crate::plan::guard::is_left_over;
-use crate::plan::installed::{Installed, addresses, find, phases_of};
-use crate::plan::steps::Intent;
+use crate::plan::step::Intent;
+use crate::reading::installed::{Installed, addresses, find, phases_of};
+use crate::reading::left_over::is_left_over;
 use std::net::IpAddr;
 use std::time::Duration;
 

@@ -8,7 +8,7 @@ use crate::host::lock::lock;
 use crate::host::sweeper::settle;
 use crate::host::turns;
 use crate::model::ruleset::Ruleset;
-use crate::plan::installed::phases_of;
+use crate::reading::installed::phases_of;
 use std::io::{IsTerminal, Write};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};

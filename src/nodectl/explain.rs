@@ -9,7 +9,7 @@ use crate::model::phase::Phase;
 use crate::model::set::hex;
 use crate::model::untrusted::Untrusted;
 use crate::model::vip::Vip;
-use crate::plan::explain::{Explanation, explain as explanation};
+use crate::reading::explain::{Explanation, explain as explanation};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fmt::Write;

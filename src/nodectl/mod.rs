@@ -28,7 +28,7 @@ use crate::host::observe::{Kernel, ObserveError};
 use crate::host::reach::ReachError;
 use crate::model::host::Observed;
 use crate::model::untrusted::in_one_line;
-use crate::plan::installed::{Installed, find};
+use crate::reading::installed::{Installed, find};
 use crate::sys::netns::{Home, NetnsError, enter};
 use crate::sys::nft::NftError;
 use cli::{Cli, Verb};

@@ -5,7 +5,7 @@ use crate::host::reach::Reached;
 use crate::model::bucket::BucketSet;
 use crate::model::ruleset::Ruleset;
 use crate::model::untrusted::NOT_QUOTED;
-use crate::plan::installed::{Installed, find};
+use crate::reading::installed::{Installed, find};
 use serde::Serialize;
 use std::net::IpAddr;
 

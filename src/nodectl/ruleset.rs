@@ -16,10 +16,10 @@ use crate::model::ruleset::{
 };
 use crate::model::set::hex;
 use crate::model::untrusted::in_one_line;
-use crate::plan::before::remember_before;
-use crate::plan::dataplane;
-use crate::plan::health::known_rule;
-use crate::plan::installed::installed;
+use crate::reading::before::remember_before;
+use crate::reading::health::known_rule;
+use crate::reading::installed::installed;
+use crate::rules::dataplane;
 use serde::Serialize;
 use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};

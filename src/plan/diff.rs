@@ -132,7 +132,7 @@ pub(crate) mod tests {
     use crate::model::phase::Phases;
     use crate::model::ruleset::Lifetime;
     use crate::model::vip::tests::any_vip;
-    use crate::plan::dataplane;
+    use crate::rules::dataplane;
     use proptest::prelude::*;
 
     /// What the kernel does with the changes, and refuses.

@@ -9,28 +9,26 @@
 //! stays, its address with a lifetime: whatever can still answer ends by itself, and what is left
 //! then can answer nothing, and is settled by whoever comes next.
 
-use super::addressing::{lifetime, routes_that_go};
-use super::before::before_of;
-use super::guard::knows_nothing_of;
-use super::installed::{addresses, find, installed, others_unreadable, phases_of};
-use super::leaving::{flow_bytes, flows_spec};
-use super::names::flows_set;
+use super::flows::{FLOWS_AT_ONCE, forgotten, keep};
 use super::removal::{without_buckets, without_vip};
 use super::stale;
-use super::steps::{Look, Step, delete_address, rules_step, rules_step_with, with_vip};
+use super::step::{Look, Step, delete_address, lifetime, rules_step, rules_step_with};
 use crate::model::bucket::BucketSet;
-use crate::model::change::Change;
 use crate::model::hash::Flow;
 use crate::model::host::{Connection, Held, NicState, Observed};
 use crate::model::mac::Mac;
+use crate::model::network::Network;
 use crate::model::phase::Phases;
-use crate::model::ruleset::{Element, Family, Ruleset, Target};
+use crate::model::ruleset::Ruleset;
 use crate::model::vip::{Manager, Nic, Vip};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::reading::before::before_of;
+use crate::reading::installed::{
+    addresses, find, installed, others_need, others_unreadable, phases_of,
+};
+use crate::reading::left_over::knows_nothing_of;
+use crate::reading::wanted::with_vip;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
-
-/// Flows that are added in one transaction: a socket's buffer need not be larger for them.
-pub(super) const FLOWS_AT_ONCE: usize = 1024;
 
 /// Buckets leave, and the VIP stays.
 pub(super) fn release(
@@ -134,68 +132,97 @@ fn part(
     steps: &mut Vec<Step>,
     rules: &mut Ruleset,
 ) -> Option<Phases> {
-    let mut phases = phases_of(&observed.rules, address);
+    let phases = phases_of(&observed.rules, address);
     let vip = find(&observed.rules, address).map(|found| found.vip);
     let Some(vip) = vip.filter(|_| drain_ms > 0) else {
         let wanted = without_buckets(rules, address, buckets);
         rules_step(steps, rules, wanted);
-        let Some(buckets) = buckets else {
-            return Some(Phases::default());
-        };
-        for bucket in buckets.iter() {
-            phases.release(bucket);
-        }
-        return Some(phases);
+        return Some(cut(phases, buckets));
     };
-    phases = phases.tidied(observed.ending);
+    let mut phases = phases.tidied(observed.ending);
+    let closing = close(&mut phases, buckets);
+    if closing.is_empty() {
+        return Some(phases);
+    }
+    let known = leaving(observed, &vip, &phases, &closing);
+    if let Ok((connections, silent)) = known {
+        let own = own_connections(&vip, &phases, connections, silent);
+        steps.extend(drain(&vip, &mut phases, &closing, &own, drain_ms));
+    }
+    rules_step(steps, rules, with_vip(observed, &vip, &phases));
+    match known {
+        Ok(_) => Some(phases),
+        Err(look) => {
+            steps.push(Step::Look(address, look));
+            None
+        }
+    }
+}
+
+/// The phases without these buckets, or without any.
+fn cut(mut phases: Phases, buckets: Option<&BucketSet>) -> Phases {
+    let Some(buckets) = buckets else {
+        return Phases::default();
+    };
+    for bucket in buckets.iter() {
+        phases.release(bucket);
+    }
+    phases
+}
+
+/// Closes these buckets, or all that are owned. Those that are closing then, of them.
+fn close(phases: &mut Phases, buckets: Option<&BucketSet>) -> BucketSet {
     let asked = buckets.cloned().unwrap_or_else(|| phases.owned.clone());
     for bucket in asked.iter() {
         phases.close(bucket);
     }
-    let closing: BucketSet = asked
-        .iter()
-        .filter(|bucket| phases.closing.contains_key(bucket))
-        .collect();
-    if closing.is_empty() {
-        return Some(phases);
-    }
-    let (connections, silent) = match leaving(observed, &vip, &phases, &closing) {
-        Ok(known) => known,
-        Err(look) => {
-            rules_step(steps, rules, with_vip(observed, &vip, &phases));
-            steps.push(Step::Look(address, look));
-            return None;
-        }
+    let closes = |bucket: &u16| phases.closing.contains_key(bucket);
+    asked.iter().filter(closes).collect()
+}
+
+/// This node's connections: what it is silent about is none of them.
+fn own_connections<'a>(
+    vip: &Vip,
+    phases: &Phases,
+    connections: &'a [Connection],
+    silent: Option<&BTreeSet<Flow>>,
+) -> Vec<&'a Connection> {
+    let is_silent = |connection: &&Connection| {
+        let adopted = phases.adopting.contains_key(&vip.bucket(&connection.flow));
+        adopted && silent.is_some_and(|silent| silent.contains(&connection.flow))
     };
-    let bucket_of = |flow: &Flow| vip.bucket(flow);
-    // What this node is silent about is none of its connections.
-    let connections: Vec<_> = connections
+    connections
         .iter()
-        .filter(|connection| {
-            let adopted = phases.adopting.contains_key(&bucket_of(&connection.flow));
-            !(adopted && silent.is_some_and(|silent| silent.contains(&connection.flow)))
-        })
-        .collect();
-    let mut staying: Vec<(u16, Flow)> = connections
-        .iter()
-        .map(|connection| (bucket_of(&connection.flow), connection.flow))
-        .filter(|(bucket, _)| closing.contains(*bucket))
-        .collect();
-    let alive: BucketSet = connections
-        .iter()
-        .filter(|connection| connection.alive)
-        .map(|connection| bucket_of(&connection.flow))
-        .collect();
+        .filter(|connection| !is_silent(connection))
+        .collect()
+}
+
+/// Has closing buckets drain that have a living connection, with all of their connections kept; the others are foreign.
+fn drain(
+    vip: &Vip,
+    phases: &mut Phases,
+    closing: &BucketSet,
+    connections: &[&Connection],
+    drain_ms: u64,
+) -> Vec<Step> {
+    let bucket_of = |connection: &Connection| vip.bucket(&connection.flow);
+    let living = connections.iter().filter(|connection| connection.alive);
+    let alive: BucketSet = living.map(|connection| bucket_of(connection)).collect();
     for bucket in closing.iter() {
         phases.listed(bucket, alive.contains(bucket), drain_ms);
     }
-    staying.retain(|(bucket, _)| phases.draining.contains_key(bucket));
-    for some in staying.chunks(FLOWS_AT_ONCE) {
-        let flows = some.iter().map(|(_, flow)| flow);
-        steps.push(Step::Rules(vec![keep(&vip, flows, drain_ms)]));
-    }
-    rules_step(steps, rules, with_vip(observed, &vip, &phases));
-    Some(phases)
+    let staying: Vec<Flow> = connections
+        .iter()
+        .filter(|connection| {
+            let bucket = bucket_of(connection);
+            closing.contains(bucket) && phases.draining.contains_key(&bucket)
+        })
+        .map(|connection| connection.flow)
+        .collect();
+    let pieces = staying.chunks(FLOWS_AT_ONCE);
+    pieces
+        .map(|some| Step::Rules(vec![keep(vip, some.iter(), drain_ms)]))
+        .collect()
 }
 
 /// The connections that there are, and those of which only something is left, if these buckets were adopted.
@@ -214,43 +241,6 @@ fn leaving<'a>(
         false => None,
     };
     Ok((connections, silent))
-}
-
-/// Flows that stay for so long.
-fn keep<'a>(vip: &Vip, flows: impl Iterator<Item = &'a Flow>, drain_ms: u64) -> Change {
-    let element = Element::new(Target::None).ending(drain_ms);
-    let elements = flows.map(|flow| (flow_bytes(flow), element.clone()));
-    Change::AddElements(
-        Family::Netdev,
-        flows_set(vip.address),
-        flows_spec(vip.address),
-        elements.collect(),
-    )
-}
-
-/// The changes by which the flows of buckets are forgotten that do not leave any more, if others still
-/// do: later they would be taken for this node's again. `None` if it is not known which flows.
-pub(super) fn forgotten(
-    observed: &Observed,
-    vip: &Vip,
-    buckets: &BucketSet,
-    then: &Phases,
-) -> Option<Vec<Change>> {
-    // With the last bucket that leaves the whole set goes.
-    if buckets.is_empty() || !then.needs_leaving_rules() {
-        return Some(Vec::new());
-    }
-    let flows = observed.flows.as_ref()?;
-    let gone: BTreeMap<Vec<u8>, Element> = flows
-        .iter()
-        .filter(|flow| buckets.contains(vip.bucket(flow)))
-        .map(|flow| (flow_bytes(flow), Element::new(Target::None)))
-        .collect();
-    let (name, spec) = (flows_set(vip.address), flows_spec(vip.address));
-    Some(match gone.is_empty() {
-        true => Vec::new(),
-        false => vec![Change::DeleteElements(Family::Netdev, name, spec, gone)],
-    })
 }
 
 /// This node's connections in draining buckets: those that stay, and those that it has given up.
@@ -358,12 +348,29 @@ fn lasting(observed: &Observed, nic: &Nic, mut then: NicState) -> Vec<Step> {
     steps
 }
 
-/// Does another VIP on the interface need this MAC? Equal last octets share one.
-pub(super) fn others_need(observed: &Observed, address: IpAddr, nic: &Nic, mac: Mac) -> bool {
-    others_unreadable(&observed.rules, address)
-        || installed(&observed.rules).iter().any(|other| {
-            other.vip.address != address && other.vip.nic == *nic && other.vip.mac == mac
+/// Our routes by this interface that only this VIP needs go with it.
+fn routes_that_go(observed: &Observed, address: IpAddr, nic: &Nic) -> Vec<Step> {
+    let Some(state) = observed.nics.get(nic.as_str()) else {
+        return Vec::new();
+    };
+    if others_unreadable(&observed.rules, address) {
+        return Vec::new();
+    }
+    let others = installed(&observed.rules);
+    let needed = |network: &Network| {
+        let mut others = others.iter().map(|other| &other.vip);
+        others.any(|other| {
+            other.address != address && other.nic == *nic && other.network() == Some(*network)
         })
+    };
+    let ours = state.routes.iter().filter(|route| route.ours);
+    ours.map(|route| route.network)
+        .filter(|network| network.contains(address) && !needed(network))
+        .map(|network| Step::DeleteRoute {
+            nic: nic.clone(),
+            network,
+        })
+        .collect()
 }
 
 /// The second lock goes back to what it was when the last VIP of the interface goes.
@@ -397,77 +404,4 @@ fn unlocking(observed: &Observed, address: IpAddr, nic: &Nic) -> Vec<Step> {
             on: false,
         })
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::vip::tests::a_vip;
-    use crate::plan::interruptions::{beside_a_broken_one, fresh_host, go};
-    use crate::plan::steps::{Intent, steps};
-
-    #[test]
-    fn a_vip_that_nobody_can_read_keeps_the_second_lock_and_the_membership() {
-        let (mut host, vip) = beside_a_broken_one();
-        let leave = Intent::Leave {
-            address: vip.address,
-            buckets: None,
-            drain_ms: 0,
-            place: None,
-        };
-        go(&mut host, &leave, 99).expect("left");
-        let state = &host.nics["eth0"];
-        assert!(state.held(vip.address).is_none());
-        assert_eq!(state.lock_ip4, Some(true));
-        assert!(state.memberships.contains(&vip.mac));
-    }
-
-    #[test]
-    fn a_bucket_drains_only_while_anything_is_left_to_be_said() {
-        let vip = a_vip("10.77.0.99");
-        let address = vip.address;
-        let all: BucketSet = (0..vip.buckets.get()).collect();
-        let connection = |port, alive| {
-            let flow = Flow {
-                source: [192, 0, 2, 7].into(),
-                source_port: port,
-                destination_port: 80,
-            };
-            Connection { flow, alive }
-        };
-        let (over, alive) = (connection(1, false), connection(2, true));
-        let (over_in, alive_in) = (vip.bucket(&over.flow), vip.bucket(&alive.flow));
-        assert_ne!(over_in, alive_in);
-        let mut host = fresh_host();
-        let take = Intent::Take {
-            vip,
-            buckets: all.clone(),
-            adopt_ms: None,
-        };
-        go(&mut host, &take, 99).expect("taken");
-        let release = Intent::Release {
-            address,
-            buckets: all,
-            drain_ms: 1000,
-        };
-        go(&mut host, &release, 1).expect("closed");
-        host.connections = Some(vec![over, alive]);
-        // For as long as was asked for, and so do its connections.
-        let todo = steps(&host, &release).expect("steps");
-        let changes = todo.iter().flat_map(|step| match step {
-            Step::Rules(changes) => changes.as_slice(),
-            _ => &[],
-        });
-        let mut kept = changes.filter_map(|change| match change {
-            Change::AddElements(_, set, _, flows) if *set == flows_set(address) => Some(flows),
-            _ => None,
-        });
-        let flows = kept.next().expect("flows that stay").iter();
-        let times: Vec<_> = flows.map(|(key, flow)| (key, flow.left_ms)).collect();
-        assert_eq!(times, [(&flow_bytes(&alive.flow), Some(1000))]);
-        go(&mut host, &release, 99).expect("released");
-        let phases = phases_of(&host.rules, address);
-        assert_eq!(phases.leaving(), BucketSet::one(alive_in), "{phases:?}");
-        assert_eq!(phases.draining, BTreeMap::from([(alive_in, 1000)]));
-    }
 }

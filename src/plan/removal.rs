@@ -2,20 +2,18 @@
 //!
 //! Here rulesets are changed as they were found, broken or not: nothing is repaired on the way.
 
-use super::adopting;
-use super::installed::{described, installed};
-use super::leaving::flows_spec;
-use super::names::{
-    AGREE_IP6, MANAGERS_IP6, address_bytes, adopting_set, bucket_key, bucket_of_key, buckets_map,
-    chains_of, dispatch_map, ingress_chain, leaving_map, mac_key, sets_of, sightings_chain,
-    vip_of_chain,
-};
 use crate::model::agreement::solicited_node;
 use crate::model::bucket::BucketSet;
 use crate::model::change::Change;
-use crate::model::host::Observed;
-use crate::model::ruleset::{Element, Expr, Family, Ruleset, Table, Target, Verdict};
+use crate::model::ruleset::{Element, Expr, Family, Ruleset, Table, Target};
 use crate::model::vip::Vip;
+use crate::reading::installed::{described, installed};
+use crate::rules::adopting;
+use crate::rules::leaving::flows_spec;
+use crate::rules::names::{
+    AGREE_IP6, MANAGERS_IP6, address_bytes, adopting_set, bucket_key, bucket_of_key, buckets_map,
+    chains_of, dispatch_map, ingress_chain, is_vip_chain, leaving_map, sets_of, vip_of_chain,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -36,7 +34,7 @@ pub fn without_vip(rules: &Ruleset, address: IpAddr) -> Ruleset {
             netdev.sets.remove(&name);
         }
         for set in netdev.sets.values_mut() {
-            set.elements.retain(|_, element| !goes_to(element, &gone));
+            set.elements.retain(|_, element| !element.goes_to(&gone));
         }
         if let IpAddr::V6(address) = address {
             disagree_on_ip6(netdev, address, &others);
@@ -100,7 +98,7 @@ fn disagree_on_ip6(netdev: &mut Table, address: Ipv6Addr, others: &[Vip]) {
     if !netdev.chains.contains_key(AGREE_IP6) {
         for set in netdev.sets.values_mut() {
             let gone = [AGREE_IP6.to_owned()];
-            set.elements.retain(|_, element| !goes_to(element, &gone));
+            set.elements.retain(|_, element| !element.goes_to(&gone));
         }
     }
 }
@@ -138,98 +136,6 @@ fn sweep(table: &mut Table) {
         }));
     }
     table.sets.retain(|name, _| used.contains(name));
-}
-
-fn goes_to(element: &Element, chains: &[String]) -> bool {
-    matches!(&element.target, Target::Verdict(Verdict::Goto(chain)) if chains.contains(chain))
-}
-
-fn is_vip_chain(name: &str) -> bool {
-    name.starts_with("vip-")
-}
-
-/// Keeps in `wanted` what was found and belongs to other VIPs than those that are `known`: their
-/// descriptions cannot be read, or their interfaces are gone, and they are not ours to judge.
-pub fn keep_others(wanted: &mut Ruleset, observed: &Observed, vip: &Vip, known: &[IpAddr]) {
-    let of_known = known.iter();
-    let readable: Vec<String> = of_known
-        .clone()
-        .flat_map(|address| chains_of(*address))
-        .collect();
-    // What of the known ones is not wanted any more is to go.
-    let own_chains: Vec<String> = of_known
-        .clone()
-        .map(|address| sightings_chain(*address))
-        .chain(readable.iter().cloned())
-        .collect();
-    let own_sets: Vec<String> = of_known.flat_map(|address| sets_of(*address)).collect();
-    let Some(found) = observed.rules.get(&Family::Netdev) else {
-        return;
-    };
-    let unreadable: Vec<String> = found
-        .chains
-        .keys()
-        .filter(|name| is_vip_chain(name) && !readable.contains(name))
-        .cloned()
-        .collect();
-    if unreadable.is_empty() {
-        return;
-    }
-    for (family, found) in &observed.rules {
-        let table = wanted.entry(*family).or_default();
-        for (name, chain) in &found.chains {
-            if own_chains.contains(name) {
-                continue;
-            }
-            let mut others = chain.clone();
-            others.rules.retain(|rule| !rule.uses(&own_sets));
-            if chain.rules.is_empty() || !others.rules.is_empty() {
-                table.chains.entry(name.clone()).or_insert(others);
-            }
-        }
-        for (name, set) in &found.sets {
-            if own_sets.contains(name) {
-                continue;
-            }
-            let kept = table.sets.entry(name.clone()).or_insert_with(|| {
-                let mut empty = set.clone();
-                empty.elements.clear();
-                empty
-            });
-            for (key, element) in &set.elements {
-                let ours = *key == address_bytes(vip.address)
-                    || *key == mac_key(&vip.nic, vip.address)
-                    || goes_to(element, &readable);
-                if !ours {
-                    kept.elements.entry(key.clone()).or_insert(element.clone());
-                }
-            }
-        }
-    }
-    keep_rules(wanted, observed, &own_sets);
-}
-
-/// A base chain keeps the rules that it was found with beside those that it must have.
-fn keep_rules(wanted: &mut Ruleset, observed: &Observed, own_sets: &[String]) {
-    for (family, found) in &observed.rules {
-        let Some(wanted) = wanted.get_mut(family) else {
-            continue;
-        };
-        for (name, chain) in found
-            .chains
-            .iter()
-            .filter(|(_, chain)| chain.base.is_some())
-        {
-            let Some(kept) = wanted.chains.get_mut(name) else {
-                continue;
-            };
-            for rule in chain.rules.iter().filter(|rule| !rule.uses(own_sets)) {
-                if !kept.rules.contains(rule) {
-                    kept.rules.push(rule.clone());
-                }
-            }
-        }
-    }
 }
 
 /// Where it stands that a bucket is this node's, whatever its phase.
@@ -282,8 +188,8 @@ mod tests {
     use super::*;
     use crate::model::phase::{Phase, Phases};
     use crate::model::vip::tests::a_vip;
-    use crate::plan::dataplane::ruleset;
-    use crate::plan::installed::phases_of;
+    use crate::reading::installed::phases_of;
+    use crate::rules::dataplane::ruleset;
 
     #[test]
     fn what_is_deleted_unseen_makes_a_bucket_foreign_whatever_its_phase() {

@@ -7,11 +7,8 @@
 //! older kernels and in containers, so all are put into a set whose segments are dropped (`adopting`). What
 //! lives in a bucket that did not drain here was not given up: its rules may have been flushed.
 
-use super::adopting::{family, stale_spec};
-use super::going::FLOWS_AT_ONCE;
-use super::leaving::flow_bytes;
-use super::names::stale_set;
-use super::steps::Look;
+use super::flows::FLOWS_AT_ONCE;
+use super::step::Look;
 use crate::model::bucket::BucketSet;
 use crate::model::change::Change;
 use crate::model::hash::Flow;
@@ -19,6 +16,9 @@ use crate::model::host::Observed;
 use crate::model::phase::Phases;
 use crate::model::ruleset::{Element, Target};
 use crate::model::vip::Vip;
+use crate::rules::adopting::{family, stale_spec};
+use crate::rules::leaving::flow_bytes;
+use crate::rules::names::stale_set;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 

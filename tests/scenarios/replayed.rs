@@ -1,11 +1,11 @@
-//! Interleavings of moves, as the model has them (`clusterip::model::moves`), replayed by real kernels
+//! Interleavings of moves, as the model has them (`clusterip::trials::moves`), replayed by real kernels
 //! with real packets: whoever answers a client in the model answers it here. Time does not pass, and
 //! nobody asks Pacemaker; the deadlines and the questions have scenarios of their own.
 
 use crate::draining_support::expect_no_double_answers_but_resets;
 use crate::product::*;
 use clusterip::model::hash::Hasher;
-use clusterip::model::moves::{BUCKETS, Event, FLOWS, Flow, NODES, Told, World, bucket};
+use clusterip::trials::moves::{BUCKETS, Event, FLOWS, Flow, NODES, Told, World, bucket};
 use lab::{Client, Context, Error, Lab, Node, Result, Witness, wait_until};
 use nix::sys::socket::{setsockopt, sockopt};
 use proptest::prelude::*;

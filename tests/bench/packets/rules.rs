@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use clusterip::host::observe::Kernel;
 use clusterip::model::hash::Flow;
 use clusterip::model::host::Connection;
-use clusterip::plan::steps::{Intent, Step, steps};
+use clusterip::plan::step::{Intent, Step};
+use clusterip::plan::steps;
 use lab::{Context, Error, Node, Result};
 
 use super::variants::{Ours, PORT, Rules, SEED};

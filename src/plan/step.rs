@@ -1,29 +1,13 @@
-//! What has to be done, in which order, to serve buckets of a VIP or to stop serving them. Pure.
-//!
-//! The vital order is written in two places: coming here, going in `going`. Coming: the others'
-//! consent, the rules that drop foreign packets, the second lock, the membership, the address, and
-//! only then the buckets. Going: the buckets, the address, the membership, and the rules last. So
-//! the rules, and with them the description, are there before anything else is and outlast
-//! everything else: whoever is interrupted leaves behind what the next action needs to finish the
-//! work, and at no moment is a foreign packet answered.
-//!
-//! Coming repairs whatever is not as it should be.
+//! The words of the way: what is asked for, one thing to do, what has to be looked at first, and why nothing is
+//! done. Both directions, coming and going, speak them. Pure.
 
-use super::addressing;
-use super::before::remember_before;
-use super::dataplane::{self, needs_membership};
-use super::going;
-use super::guard::is_left_over;
-use super::installed::{Installed, find, installed, is_unreadable, phases_of};
-use super::older;
-use super::stale::{self, Left};
+use super::diff;
 use crate::model::bucket::BucketSet;
 use crate::model::change::Change;
 use crate::model::hash::Flow;
-use crate::model::host::{Held, Master, NicState, Observed};
+use crate::model::host::Held;
 use crate::model::mac::Mac;
 use crate::model::network::Network;
-use crate::model::phase::Phases;
 use crate::model::ruleset::Ruleset;
 use crate::model::untrusted::Untrusted;
 use crate::model::vip::{Nic, Vip};
@@ -133,7 +117,7 @@ pub enum Step {
     },
     /// Set an interface up.
     SetUp(Nic),
-    /// Add the address, tied to nothing (`plan::addressing`).
+    /// Add the address, tied to nothing (`rules::addressing`).
     AddAddress(Vip),
     /// Add a route of ours.
     AddRoute {
@@ -302,209 +286,6 @@ pub enum Refusal {
     Unknown(IpAddr),
 }
 
-/// The steps to what is asked for; none if it is so already.
-pub fn steps(observed: &Observed, intent: &Intent) -> Result<Vec<Step>, Refusal> {
-    match intent {
-        Intent::Take {
-            vip,
-            buckets,
-            adopt_ms,
-        } => take(observed, vip, buckets, *adopt_ms),
-        Intent::Release {
-            address,
-            buckets,
-            drain_ms,
-        } => match find(&observed.rules, *address) {
-            None => Err(Refusal::Unknown(*address)),
-            Some(_) => Ok(going::release(observed, *address, buckets, *drain_ms)),
-        },
-        Intent::Leave {
-            address,
-            buckets,
-            drain_ms,
-            place,
-        } => Ok(going::leave(
-            observed,
-            *address,
-            buckets.as_ref(),
-            *drain_ms,
-            place.as_ref(),
-        )),
-        Intent::Adopted { address, buckets } => Ok(going::adopted(observed, *address, buckets)),
-        Intent::Settle { address } => Ok(going::settle(observed, *address)),
-    }
-}
-
-fn take(
-    observed: &Observed,
-    vip: &Vip,
-    buckets: &BucketSet,
-    adopt_ms: Option<u64>,
-) -> Result<Vec<Step>, Refusal> {
-    let state = observed
-        .nics
-        .get(vip.nic.as_str())
-        .ok_or_else(|| Refusal::NoInterface(vip.nic.clone()))?;
-    if state.mac.is_none() {
-        return Err(Refusal::NotEthernet(vip.nic.clone()));
-    }
-    if let Some(Master { name, kind }) = &state.master {
-        return Err(Refusal::Enslaved {
-            nic: vip.nic.clone(),
-            master: name.clone(),
-            kind: kind.clone(),
-        });
-    }
-    if vip.address.is_ipv6() && state.ip6_off {
-        return Err(Refusal::NoIp6(vip.nic.clone()));
-    }
-    // What was left over by a file is made anew.
-    let left_over = is_left_over(observed, vip.address);
-    let found = find(&observed.rules, vip.address).filter(|_| !left_over);
-    match &found {
-        None if left_over => {}
-        Some(found) if !found.vip.is_like(vip) && !found.phases.owned.is_empty() => {
-            return Err(Refusal::OtherDescription {
-                address: vip.address,
-                held: found.phases.owned.clone(),
-                differences: found.vip.differences(vip),
-            });
-        }
-        // What was left behind goes first, by somebody who was interrupted or whose buckets drain: their
-        // connections cannot be told by another hash.
-        Some(found) if !found.vip.is_like(vip) => return make_way(observed, vip.address),
-        None if is_unreadable(&observed.rules, vip.address) => {
-            let held = phases_of(&observed.rules, vip.address).owned;
-            if held.is_empty() {
-                return make_way(observed, vip.address);
-            }
-            return Err(Refusal::OtherDescription {
-                address: vip.address,
-                held,
-                differences: "it cannot be read".to_owned(),
-            });
-        }
-        None if is_own(observed, state, vip) => {
-            return Err(Refusal::OwnAddress {
-                address: vip.address,
-                nic: vip.nic.clone(),
-            });
-        }
-        _ => {}
-    }
-
-    let found_nothing = found.is_none();
-    // The rest of the description stays as it was found.
-    let vip = &found.as_ref().map_or(vip, |found| &found.vip).clone();
-    let held = found.map(|found| found.phases).unwrap_or_default();
-    let adopts = adopt_ms.is_some_and(|ms| ms > 0);
-    // What is silent already is to stay so.
-    let adopting_rules = adopts && held.adopting_rules;
-    let mut held = held.tidied(observed.ending);
-    held.adopting_rules |= adopting_rules;
-    let outside = outside(state, vip);
-    let mut steps = Vec::new();
-    let mut rules = observed.rules.clone();
-    if found_nothing {
-        steps.push(Step::Agree(vip.clone(), When::BeforeItComes));
-    }
-    if !outside.is_empty() {
-        // Nothing of the VIP may be there before the rules that drop what is foreign.
-        rules_step(&mut steps, &mut rules, with_vip(observed, vip, &held));
-        steps.extend(outside);
-    }
-    let mut all = held.clone();
-    let coming = buckets.without(&held.owned);
-    for bucket in coming.iter() {
-        all.take(bucket, adopt_ms);
-    }
-    if held.owned.is_empty() && !all.owned.is_empty() {
-        steps.push(Step::Agree(vip.clone(), When::BeforeItServes));
-    }
-    let back = held.leaving().without(&all.leaving());
-    match (
-        stale::left(observed, vip, &coming, &held, adopts),
-        going::forgotten(observed, vip, &back, &all),
-    ) {
-        (Ok(Left { given_up, loud }), Some(forgotten)) => {
-            if !given_up.is_empty() {
-                steps.push(Step::Abort(vip.address, given_up));
-            }
-            if !loud.is_empty() {
-                let mut ready = held;
-                ready.adopting_rules = true;
-                rules_step(&mut steps, &mut rules, with_vip(observed, vip, &ready));
-                steps.push(Step::Silence(vip.address, loud));
-            }
-            let wanted = with_vip(observed, vip, &all);
-            rules_step_with(&mut steps, &mut rules, wanted, forgotten);
-        }
-        (Err(look), _) => steps.push(Step::Look(vip.address, look)),
-        (_, None) => steps.push(Step::Look(vip.address, Look::Flows)),
-    }
-    Ok(steps)
-}
-
-fn is_own(observed: &Observed, state: &NicState, vip: &Vip) -> bool {
-    let shared = going::others_need(observed, vip.address, &vip.nic, vip.mac);
-    state.is_own(vip.address, vip.mac, shared)
-}
-
-/// What is left of the VIP by another description goes.
-fn make_way(observed: &Observed, address: IpAddr) -> Result<Vec<Step>, Refusal> {
-    match going::leave(observed, address, None, 0, None) {
-        steps if steps.is_empty() => Err(Refusal::Ending(address)),
-        steps => Ok(steps),
-    }
-}
-
-/// What is missing outside of the rules.
-fn outside(state: &NicState, vip: &Vip) -> Vec<Step> {
-    let mut steps = Vec::new();
-    if vip.lock && state.lock(vip.address) == Some(false) {
-        steps.push(Step::Lock {
-            nic: vip.nic.clone(),
-            family: vip.address,
-            on: true,
-        });
-    }
-    if needs_membership(vip) && !state.memberships.contains(&vip.mac) {
-        steps.push(Step::Join {
-            nic: vip.nic.clone(),
-            mac: vip.mac,
-        });
-    }
-    if !state.admin_up {
-        steps.push(Step::SetUp(vip.nic.clone()));
-    }
-    steps.extend(addressing::missing(state, vip));
-    steps
-}
-
-/// The rules with this VIP as it should be; what cannot be read as it is.
-pub(super) fn with_vip(observed: &Observed, vip: &Vip, phases: &Phases) -> Ruleset {
-    let (left_over, others): (Vec<_>, Vec<_>) = installed(&observed.rules)
-        .into_iter()
-        .filter(|other| other.vip.address != vip.address)
-        .partition(|other| is_left_over(observed, other.vip.address));
-    let mut vips: Vec<(Vip, Phases)> = others
-        .into_iter()
-        // Without its interface a VIP cannot be put right, and must not stand in the way of others.
-        .filter(|other| observed.nics.contains_key(other.vip.nic.as_str()))
-        .map(|Installed { vip, phases }| (vip, phases))
-        .collect();
-    vips.push((vip.clone(), phases.clone()));
-    let mut wanted = dataplane::ruleset(&vips);
-    remember_before(&mut wanted, observed);
-    older::keep_comments(&mut wanted, observed);
-    let known = vips.iter().map(|(vip, _)| vip.address);
-    let known: Vec<IpAddr> = known
-        .chain(left_over.iter().map(|other| other.vip.address))
-        .collect();
-    super::removal::keep_others(&mut wanted, observed, vip, &known);
-    wanted
-}
-
 /// Appends the changes from `rules` to `wanted`, and goes on from there.
 pub(super) fn rules_step(steps: &mut Vec<Step>, rules: &mut Ruleset, wanted: Ruleset) {
     rules_step_with(steps, rules, wanted, Vec::new());
@@ -517,7 +298,7 @@ pub(super) fn rules_step_with(
     wanted: Ruleset,
     mut changes: Vec<Change>,
 ) {
-    changes.extend(super::diff::changes(rules, &wanted));
+    changes.extend(diff::changes(rules, &wanted));
     if !changes.is_empty() {
         steps.push(Step::Rules(changes));
     }
@@ -529,5 +310,15 @@ pub(super) fn delete_address(nic: &Nic, held: &Held) -> Step {
         nic: nic.clone(),
         address: held.address,
         prefix: held.prefix,
+    }
+}
+
+/// Says when the kernel is to remove the address, as it is there.
+pub(super) fn lifetime(nic: &Nic, held: &Held, valid_s: Option<u32>) -> Step {
+    Step::Lifetime {
+        nic: nic.clone(),
+        address: held.address,
+        prefix: held.prefix,
+        valid_s,
     }
 }

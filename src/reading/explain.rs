@@ -1,13 +1,15 @@
 //! Why a client's packets are, or are not, answered here: the hash step by step, and the rule that
 //! decides, looked up in the rules that are installed. Pure.
 
-use super::dataplane;
-use super::ingress::has_ports;
 use super::installed::{Installed, installed};
-use super::names::{buckets_map, draining_chain, flows_set, leaving_map, ports_chain, vip_chain};
 use crate::model::hash::Flow;
 use crate::model::phase::Phase;
 use crate::model::ruleset::{Family, Rule, Ruleset};
+use crate::rules::dataplane;
+use crate::rules::ingress::has_ports;
+use crate::rules::names::{
+    buckets_map, draining_chain, flows_set, leaving_map, ports_chain, vip_chain,
+};
 use std::collections::BTreeSet;
 
 /// The way from a client's packet to what becomes of it on this node.
@@ -101,7 +103,7 @@ mod tests {
     use crate::model::phase::Phases;
     use crate::model::vip::Vip;
     use crate::model::vip::tests::any_vip;
-    use crate::plan::installed::find;
+    use crate::reading::installed::find;
     use proptest::prelude::*;
 
     /// The rules for a VIP with 12 buckets: 0 to 2 owned, 3 adopted, 4 closing, 5 to 7 draining.

@@ -1,14 +1,7 @@
 //! The model-based test of the order of steps, for buckets whose connections stay: hosts that list, keep
 //! and forget flows, are interrupted anywhere, and whose time runs out at any moment.
 
-use super::adopting::family;
-use super::diff::tests::apply as apply_changes;
-use super::health::drift;
-use super::installed::{Installed, find, installed, phases_of};
 use super::interruptions::{apply, check_fails_closed, fresh_host, vips};
-use super::leaving::flow_of_bytes;
-use super::names::{flows_set, stale_set};
-use super::steps::{Intent, Look, Refusal, Step, When, steps};
 use crate::model::bucket::BucketSet;
 use crate::model::change::Change;
 use crate::model::hash::Flow;
@@ -16,6 +9,14 @@ use crate::model::host::{Connection, Observed};
 use crate::model::phase::Phase;
 use crate::model::ruleset::Family;
 use crate::model::vip::{Manager, Vip};
+use crate::plan::diff::tests::apply as apply_changes;
+use crate::plan::step::{Intent, Look, Refusal, Step, When};
+use crate::plan::steps;
+use crate::reading::health::drift;
+use crate::reading::installed::{Installed, find, installed, phases_of};
+use crate::rules::adopting::family;
+use crate::rules::leaving::flow_of_bytes;
+use crate::rules::names::{flows_set, stale_set};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

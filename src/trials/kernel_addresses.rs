@@ -4,12 +4,13 @@
 //! (`check_cleanup_prefix_route()`, `cleanup_prefix_route()`).
 
 use super::interruptions::{apply as apply_step, check_fails_closed};
-use super::steps::{Intent, Step, steps};
 use crate::model::host::{Held, NicState, Observed, Route};
 use crate::model::mac::Mac;
 use crate::model::network::Network;
 use crate::model::vip::tests::a_vip;
 use crate::model::vip::{Vip, longest_prefix};
+use crate::plan::step::{Intent, Step};
+use crate::plan::steps;
 use std::net::IpAddr;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -237,7 +238,7 @@ impl World {
             Step::AddRoute { network, .. } => {
                 self.ways.push(Way {
                     network: *network,
-                    metric: super::addressing::ROUTE_METRIC,
+                    metric: crate::rules::addressing::ROUTE_METRIC,
                     by: By::Us,
                     source: None,
                     ends: false,

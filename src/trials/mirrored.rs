@@ -2,8 +2,6 @@
 //! in every phase of a bucket.
 
 use super::kernel_rules::{Kernel, Packet};
-use super::leaving::flow_bytes;
-use super::names::{flows_set, ingress_chain};
 use crate::model::agreement::Question;
 use crate::model::announce::{self, neighbour_message};
 use crate::model::hash::Flow;
@@ -14,6 +12,8 @@ use crate::model::protocol::{AH, ESP, ICMP, ICMP6, TCP, UDP, VLAN, VLAN_OF_PROVI
 use crate::model::ruleset::Family;
 use crate::model::vip::Vip;
 use crate::model::vip::tests::{a_vip, any_vip};
+use crate::rules::leaving::flow_bytes;
+use crate::rules::names::{flows_set, ingress_chain};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};

@@ -79,7 +79,7 @@ const NO_ROOM: &str = "foreign, and no room to say so: the later ones count as e
 const FIRST_FOREIGN: &str = "foreign: so are the later ones";
 
 /// The VIP's chains.
-pub(super) fn chains(vip: &Vip, phases: &Phases) -> Vec<(String, Chain)> {
+pub(crate) fn chains(vip: &Vip, phases: &Phases) -> Vec<(String, Chain)> {
     let errors = match vip.address {
         IpAddr::V4(_) => Sentence::because(ERRORS).icmp4_everywhere(),
         IpAddr::V6(_) => Sentence::because(ERRORS_AND_ND).icmp6_everywhere(),
@@ -106,7 +106,7 @@ pub(super) fn chains(vip: &Vip, phases: &Phases) -> Vec<(String, Chain)> {
 }
 
 /// Do ports enter the hash?
-pub(super) fn has_ports(vip: &Vip) -> bool {
+pub(crate) fn has_ports(vip: &Vip) -> bool {
     vip.hasher.mode != HashMode::SourceIp
 }
 
@@ -284,7 +284,7 @@ fn complained_of() -> [Sentence; 5] {
 }
 
 /// The sets that the VIP's chains need; VIPs share them.
-pub(super) fn sets(vip: &Vip) -> Vec<(&'static str, Set)> {
+pub(crate) fn sets(vip: &Vip) -> Vec<(&'static str, Set)> {
     let errors = match vip.address {
         IpAddr::V4(_) => (EVERYWHERE_IP4, constant(KeyPart::IcmpType, &ICMP_ERRORS)),
         IpAddr::V6(_) => (

@@ -11,12 +11,12 @@ const OFFSET_IP6: u32 = 42;
 impl Sentence {
     /// A fragment of a datagram: more fragments follow, or it is not at its beginning. (An IPv6
     /// datagram in one fragment, RFC 6946, is none.)
-    pub(super) fn fragment(self, vip: IpAddr) -> Self {
+    pub(crate) fn fragment(self, vip: IpAddr) -> Self {
         self.any_of_bits(vip, 0x3fff, 0xfff9)
     }
 
     /// A fragment that is not at the beginning of its datagram.
-    pub(super) fn later_fragment(self, vip: IpAddr) -> Self {
+    pub(crate) fn later_fragment(self, vip: IpAddr) -> Self {
         self.any_of_bits(vip, 0x1fff, 0xfff8)
     }
 
@@ -33,7 +33,7 @@ impl Sentence {
     }
 
     /// Loads these bits of the IPv4 header's flags and fragment offset.
-    pub(super) fn fragment_bits4(self, mask: u16, to: Reg) -> Self {
+    pub(crate) fn fragment_bits4(self, mask: u16, to: Reg) -> Self {
         self.payload(Header::Network, 6, 2, to)
             .and(to, &mask.to_be_bytes())
     }
@@ -49,7 +49,7 @@ impl Sentence {
     }
 
     /// What the fragments of a datagram have in common, from the first register on.
-    pub(super) fn datagram(self, vip: IpAddr) -> Self {
+    pub(crate) fn datagram(self, vip: IpAddr) -> Self {
         match vip {
             IpAddr::V4(_) => self
                 // Both addresses at once: nft has no name for that, and so takes it for nothing but bytes.
@@ -68,7 +68,7 @@ impl Sentence {
     }
 
     /// Goes on only if the set has the datagram.
-    pub(super) fn datagram_in(self, set: &str, vip: IpAddr) -> Self {
+    pub(crate) fn datagram_in(self, set: &str, vip: IpAddr) -> Self {
         self.datagram(vip)
             .say(datagram_words(vip))
             .in_set(set, REG0)
@@ -76,7 +76,7 @@ impl Sentence {
 
     /// Where in its datagram a fragment stands, behind what [`Sentence::datagram`] loaded. For IPv6 only
     /// where the fragment header comes first: nft cannot read its word for these bits elsewhere.
-    pub(super) fn offset(self, vip: IpAddr) -> Self {
+    pub(crate) fn offset(self, vip: IpAddr) -> Self {
         match vip {
             IpAddr::V4(_) => self.fragment_bits4(0x1fff, Reg(4)),
             IpAddr::V6(_) => self
@@ -88,7 +88,7 @@ impl Sentence {
     /// Loads a zero of 32 bits, as part of a key, in a rule that no later fragment comes to. A constant
     /// would do, but nft cannot read its word for that. IPv4: the fragment's offset. IPv6: the first bit
     /// of the version, for the rule has asked for the transport protocol, which only version 6 has.
-    pub(super) fn zero(self, vip: IpAddr, to: Reg) -> Self {
+    pub(crate) fn zero(self, vip: IpAddr, to: Reg) -> Self {
         match vip {
             IpAddr::V4(_) => self.fragment_bits4(0x1fff, to),
             IpAddr::V6(_) => self.payload(Header::Network, 0, 1, to).and(to, &[0x80]),
@@ -96,18 +96,18 @@ impl Sentence {
     }
 
     /// Remembers in the set what [`Sentence::datagram`] loaded.
-    pub(super) fn keep(self, set: &str, vip: IpAddr) -> Self {
+    pub(crate) fn keep(self, set: &str, vip: IpAddr) -> Self {
         self.learn(set, Learn::Keep, datagram_words(vip))
     }
 
     /// Takes it out again.
-    pub(super) fn forget(self, set: &str, vip: IpAddr) -> Self {
+    pub(crate) fn forget(self, set: &str, vip: IpAddr) -> Self {
         self.learn(set, Learn::Forget, datagram_words(vip))
     }
 
     /// Remembers what [`Sentence::datagram`] and [`Sentence::offset`] loaded; where the set is full,
     /// the rule ends.
-    pub(super) fn keep_fragment(self, set: &str, vip: IpAddr) -> Self {
+    pub(crate) fn keep_fragment(self, set: &str, vip: IpAddr) -> Self {
         let words = match vip {
             IpAddr::V4(_) => format!("{} . ip frag-off & 0x1fff", datagram_words(vip)),
             IpAddr::V6(_) => format!("{} . @nh,336,16 & 0xfff8", datagram_words(vip)),
@@ -116,44 +116,44 @@ impl Sentence {
     }
 
     /// The bytes behind the IPv6 header.
-    pub(super) fn ip6_length(self) -> Self {
+    pub(crate) fn ip6_length(self) -> Self {
         self.payload(Header::Network, 4, 2, REG0).say("ip6 length")
     }
 
     /// Where in its datagram an IPv6 fragment begins, in bytes.
-    pub(super) fn ip6_offset(self) -> Self {
+    pub(crate) fn ip6_offset(self) -> Self {
         self.fragment_bits6(0xfff8, REG0)
             .say("frag @16,16 & 0xfff8")
     }
 
     /// An IPv6 fragment that is not the last of its datagram.
-    pub(super) fn ip6_more_fragments(self) -> Self {
+    pub(crate) fn ip6_more_fragments(self) -> Self {
         self.fragment_bits6(1, REG0)
             .not_equal(REG0, &[0, 0])
             .say("frag more-fragments 1")
     }
 
     /// Goes on only if the two bytes are more than this, in network order.
-    pub(super) fn more_than(self, number: u16) -> Self {
+    pub(crate) fn more_than(self, number: u16) -> Self {
         self.compare(REG0, Comparison::MoreThan, &number.to_be_bytes())
             .say(format!("> {number}"))
     }
 
     /// Goes on only if the two bytes are this or less, in network order.
-    pub(super) fn at_most(self, number: u16) -> Self {
+    pub(crate) fn at_most(self, number: u16) -> Self {
         self.compare(REG0, Comparison::AtMost, &number.to_be_bytes())
             .say(format!("<= {number}"))
     }
 
     /// Goes on so many times a second, and no oftener.
-    pub(super) fn at_most_a_second(self, number: u32) -> Self {
+    pub(crate) fn at_most_a_second(self, number: u32) -> Self {
         self.expr(Expr::AtMostASecond { packets: number })
             .say(format!("limit rate {number}/second burst {number} packets"))
     }
 }
 
 /// The key that [`Sentence::datagram`] loads, and how nft words its parts.
-pub(super) fn datagram_key(vip: IpAddr) -> (Vec<KeyPart>, Vec<Word>) {
+pub(crate) fn datagram_key(vip: IpAddr) -> (Vec<KeyPart>, Vec<Word>) {
     match vip {
         IpAddr::V4(_) => (
             vec![
@@ -172,7 +172,7 @@ pub(super) fn datagram_key(vip: IpAddr) -> (Vec<KeyPart>, Vec<Word>) {
 }
 
 /// The same with what [`Sentence::offset`] loads.
-pub(super) fn fragment_key(vip: IpAddr) -> (Vec<KeyPart>, Vec<Word>) {
+pub(crate) fn fragment_key(vip: IpAddr) -> (Vec<KeyPart>, Vec<Word>) {
     let (mut key, mut words) = datagram_key(vip);
     key.push(KeyPart::Short);
     words.push(match vip {
@@ -183,7 +183,7 @@ pub(super) fn fragment_key(vip: IpAddr) -> (Vec<KeyPart>, Vec<Word>) {
 }
 
 /// Bytes of the IP header.
-pub(super) fn network(offset: u32, len: u32) -> Word {
+pub(crate) fn network(offset: u32, len: u32) -> Word {
     Word::Bytes {
         header: Header::Network,
         offset,

@@ -1,13 +1,9 @@
 //! Is a VIP as it should be? What is and what should be are both written down piece by piece, in
 //! the same words; where the two texts differ there is drift, and the piece has a name. Pure.
 
-use super::addressing::{is_sound, needed_route, reaches};
-use super::dataplane::{self, needs_membership};
-use super::guard::is_loaded;
 use super::installed::{installed, phases_of};
-use super::names::{bucket_of_key, buckets_map};
 use super::older::in_todays_words;
-use super::steps::with_vip;
+use super::wanted::with_vip;
 use crate::model::host::{Held, NicState, Observed};
 use crate::model::network::Network;
 use crate::model::ruleset::{
@@ -17,6 +13,10 @@ use crate::model::seed::without_seeds;
 use crate::model::set::hex;
 use crate::model::untrusted::in_one_line;
 use crate::model::vip::Vip;
+use crate::rules::addressing::{is_sound, needed_route, reaches};
+use crate::rules::dataplane::{self, needs_membership};
+use crate::rules::guard::is_loaded;
+use crate::rules::names::{bucket_of_key, buckets_map};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -355,102 +355,4 @@ fn chain_text(chain: &Chain, words: Option<&Chain>) -> String {
 pub fn known_rule<'a>(rule: &Rule, words: Option<&'a Chain>) -> Option<&'a Rule> {
     let mut known = words.into_iter().flat_map(|chain| &chain.rules);
     known.find(|known| *known == rule)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::bucket::BucketSet;
-    use crate::model::ruleset::Table;
-    use crate::model::vip::tests::a_vip;
-    use crate::plan::interruptions::{fresh_host, go};
-    use crate::plan::names::{TO_HOST, dispatch_map, vip_chain};
-    use crate::plan::steps::Intent;
-
-    fn taken(host: &mut Observed, vip: &Vip) {
-        let intent = Intent::Take {
-            vip: vip.clone(),
-            buckets: BucketSet::one(1),
-            adopt_ms: None,
-        };
-        go(host, &intent, 99).expect("taken");
-    }
-
-    fn eth0(host: &mut Observed) -> &mut NicState {
-        host.nics.get_mut("eth0").expect("an interface")
-    }
-
-    fn table(host: &mut Observed, family: Family) -> &mut Table {
-        host.rules.get_mut(&family).expect("a table")
-    }
-
-    /// What somebody does behind the agent's back, and the first words of the piece that differs then.
-    type Tampering = (&'static str, fn(&mut Observed, &Vip));
-
-    const TAMPERINGS: [Tampering; 13] = [
-        ("address eth0", |host, vip| {
-            eth0(host)
-                .addresses
-                .retain(|held| held.address != vip.address);
-        }),
-        ("address eth0", |host, vip| {
-            let mut held = eth0(host).addresses.iter_mut();
-            let held = held.find(|held| held.address == vip.address);
-            held.expect("an address").no_source = false;
-        }),
-        ("address eth1", |host, vip| {
-            let held = eth0(host).held(vip.address).expect("an address").clone();
-            let other = NicState {
-                addresses: vec![held],
-                ..NicState::default()
-            };
-            host.nics.insert("eth1".to_owned(), other);
-        }),
-        ("interface eth0", |host, _| eth0(host).admin_up = false),
-        ("interface eth0", |host, _| eth0(host).carrier = false),
-        ("membership eth0", |host, _| eth0(host).memberships.clear()),
-        ("route ", |host, _| eth0(host).routes.clear()),
-        ("sysctl net.ipv4.conf.eth0", |host, _| {
-            eth0(host).lock_ip4 = Some(false);
-        }),
-        ("chain netdev vip-", |host, vip| {
-            let chain = table(host, Family::Netdev)
-                .chains
-                .get_mut(&vip_chain(vip.address));
-            chain.expect("a chain").rules.pop();
-        }),
-        ("chain netdev to-host", |host, _| {
-            let chain = table(host, Family::Netdev).chains.get_mut(TO_HOST);
-            chain.expect("a chain").rules.pop();
-        }),
-        // Older versions did not have this rule either, but wrote none of today's.
-        ("chain arp input", |host, _| {
-            let chain = table(host, Family::Arp).chains.get_mut("input");
-            chain.expect("a chain").rules.remove(0);
-        }),
-        ("element netdev ip4-eth0", |host, vip| {
-            let map = dispatch_map(&vip.nic, vip.address);
-            let map = table(host, Family::Netdev).sets.get_mut(&map);
-            map.expect("a map").elements.clear();
-        }),
-        ("table arp", |host, _| {
-            table(host, Family::Arp).flags = 1;
-        }),
-    ];
-
-    #[test]
-    fn what_somebody_has_tampered_with_is_named() {
-        let vip = a_vip("10.77.0.99");
-        let mut healthy = fresh_host();
-        taken(&mut healthy, &vip);
-        assert_eq!(drift(&healthy, &vip, true), vec![]);
-        for (n, (piece, tamper)) in TAMPERINGS.into_iter().enumerate() {
-            let mut host = healthy.clone();
-            tamper(&mut host, &vip);
-            let found = drift(&host, &vip, true);
-            let named = |drift: &Drift| drift.piece.starts_with(piece);
-            assert!(found.iter().any(named), "{n}, {piece}: {found:?}");
-            assert_eq!(is_only_a_route(&found), piece == "route ", "{found:?}");
-        }
-    }
 }

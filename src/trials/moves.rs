@@ -6,7 +6,7 @@
 //! answered by its own node until it ends, its time is over or the node dies. A property test holds
 //! the model to that, and a scenario of the lab has real kernels do what it says.
 
-use super::phase::{Phase, Phases};
+use crate::model::phase::{Phase, Phases};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How many nodes there are.

@@ -9,11 +9,11 @@ use crate::model::ruleset::{Comparison, Expr, Found, Header, Learn, MetaKey, Reg
 use crate::model::vip::Vip;
 use std::net::IpAddr;
 
-pub(super) const REG0: Reg = Reg(0);
+pub(crate) const REG0: Reg = Reg(0);
 
 /// Which ports enter the hash.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Ports {
+pub(crate) enum Ports {
     /// None: the mode has no ports.
     None,
     /// What stands so many bytes behind the network header.
@@ -24,14 +24,14 @@ pub(super) enum Ports {
 
 /// Which way a packet goes: from the client to the VIP, or back.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Way {
+pub(crate) enum Way {
     In,
     Out,
 }
 
 impl Way {
     /// Where in the IPv4 header the client's address stands.
-    pub(super) fn ip4_client(self) -> u32 {
+    pub(crate) fn ip4_client(self) -> u32 {
         match self {
             Way::In => 12,
             Way::Out => 16,
@@ -39,7 +39,7 @@ impl Way {
     }
 
     /// The same for IPv6.
-    pub(super) fn ip6_client(self) -> u32 {
+    pub(crate) fn ip6_client(self) -> u32 {
         match self {
             Way::In => 8,
             Way::Out => 24,
@@ -57,7 +57,7 @@ impl Way {
 
 /// Where neighbour discovery messages say a link-layer address (RFC 4861 §4.3, §4.4, §4.6.1): the
 /// first option follows 24 bytes into the message.
-pub(super) struct NeighbourDiscovery {
+pub(crate) struct NeighbourDiscovery {
     icmp_type: u8,
     option: u8,
     /// The address that the link-layer address is said of.
@@ -65,14 +65,14 @@ pub(super) struct NeighbourDiscovery {
     text: &'static str,
 }
 
-pub(super) const ADVERTISEMENT: NeighbourDiscovery = NeighbourDiscovery {
+pub(crate) const ADVERTISEMENT: NeighbourDiscovery = NeighbourDiscovery {
     icmp_type: 136,
     option: 2,
     address: (Header::Transport, 8),
     text: "icmpv6 type nd-neighbor-advert @th,192,16 0x0201 @th,208,48 set oifname . icmpv6 taddr",
 };
 
-pub(super) const SOLICITATION: NeighbourDiscovery = NeighbourDiscovery {
+pub(crate) const SOLICITATION: NeighbourDiscovery = NeighbourDiscovery {
     icmp_type: 135,
     option: 1,
     address: (Header::Network, 8),
@@ -81,14 +81,14 @@ pub(super) const SOLICITATION: NeighbourDiscovery = NeighbourDiscovery {
 
 /// A rule that is being written: its expressions and its words.
 #[derive(Clone)]
-pub(super) struct Sentence {
+pub(crate) struct Sentence {
     exprs: Vec<Expr>,
     words: Vec<String>,
     comment: &'static str,
 }
 
 impl Sentence {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Sentence {
             exprs: Vec::new(),
             words: Vec::new(),
@@ -97,14 +97,14 @@ impl Sentence {
     }
 
     /// A sentence that says why the rule is there.
-    pub(super) fn because(comment: &'static str) -> Self {
+    pub(crate) fn because(comment: &'static str) -> Self {
         Sentence {
             comment,
             ..Sentence::new()
         }
     }
 
-    pub(super) fn rule(self) -> Rule {
+    pub(crate) fn rule(self) -> Rule {
         Rule {
             exprs: self.exprs,
             text: self.words.join(" "),
@@ -113,17 +113,17 @@ impl Sentence {
         }
     }
 
-    pub(super) fn say(mut self, words: impl Into<String>) -> Self {
+    pub(crate) fn say(mut self, words: impl Into<String>) -> Self {
         self.words.push(words.into());
         self
     }
 
-    pub(super) fn expr(mut self, expr: Expr) -> Self {
+    pub(crate) fn expr(mut self, expr: Expr) -> Self {
         self.exprs.push(expr);
         self
     }
 
-    pub(super) fn payload(self, header: Header, offset: u32, len: u32, to: Reg) -> Self {
+    pub(crate) fn payload(self, header: Header, offset: u32, len: u32, to: Reg) -> Self {
         self.expr(Expr::Payload {
             header,
             offset,
@@ -132,15 +132,15 @@ impl Sentence {
         })
     }
 
-    pub(super) fn equal(self, from: Reg, value: &[u8]) -> Self {
+    pub(crate) fn equal(self, from: Reg, value: &[u8]) -> Self {
         self.compare(from, Comparison::Equal, value)
     }
 
-    pub(super) fn not_equal(self, from: Reg, value: &[u8]) -> Self {
+    pub(crate) fn not_equal(self, from: Reg, value: &[u8]) -> Self {
         self.compare(from, Comparison::NotEqual, value)
     }
 
-    pub(super) fn compare(self, from: Reg, how: Comparison, value: &[u8]) -> Self {
+    pub(crate) fn compare(self, from: Reg, how: Comparison, value: &[u8]) -> Self {
         self.expr(Expr::Compare {
             from,
             how,
@@ -148,7 +148,7 @@ impl Sentence {
         })
     }
 
-    pub(super) fn and(self, reg: Reg, mask: &[u8]) -> Self {
+    pub(crate) fn and(self, reg: Reg, mask: &[u8]) -> Self {
         self.expr(Expr::And {
             from: reg,
             to: reg,
@@ -156,27 +156,27 @@ impl Sentence {
         })
     }
 
-    pub(super) fn meta(self, key: MetaKey) -> Self {
+    pub(crate) fn meta(self, key: MetaKey) -> Self {
         self.expr(Expr::Meta { key, to: REG0 })
     }
 
     /// What stands behind the two addresses of an Ethernet frame, also where the kernel has taken a tag out.
-    pub(super) fn ethertype(self) -> Self {
+    pub(crate) fn ethertype(self) -> Self {
         self.payload(Header::Link, 12, 2, REG0).say("ether type")
     }
 
-    pub(super) fn protocol(self, ethertype: u16) -> Self {
+    pub(crate) fn protocol(self, ethertype: u16) -> Self {
         self.meta(MetaKey::Protocol)
             .equal(REG0, &ethertype.to_be_bytes())
     }
 
-    pub(super) fn ip4_daddr(self, to: Reg) -> Self {
+    pub(crate) fn ip4_daddr(self, to: Reg) -> Self {
         self.protocol(0x0800)
             .payload(Header::Network, 16, 4, to)
             .say("ip daddr")
     }
 
-    pub(super) fn ip6_daddr(self, to: Reg) -> Self {
+    pub(crate) fn ip6_daddr(self, to: Reg) -> Self {
         self.protocol(0x86dd)
             .payload(Header::Network, 24, 16, to)
             .say("ip6 daddr")
@@ -184,7 +184,7 @@ impl Sentence {
 
     /// The protocol behind the network header; for IPv6 behind all extension headers, and none if
     /// they are malformed (then the rule ends).
-    pub(super) fn transport_protocol(self, vip: IpAddr) -> Self {
+    pub(crate) fn transport_protocol(self, vip: IpAddr) -> Self {
         match vip {
             IpAddr::V4(_) => self.payload(Header::Network, 9, 1, REG0).say("ip protocol"),
             IpAddr::V6(_) => self
@@ -196,27 +196,27 @@ impl Sentence {
         }
     }
 
-    pub(super) fn equals(self, number: u8, name: &str) -> Self {
+    pub(crate) fn equals(self, number: u8, name: &str) -> Self {
         self.equal(REG0, &[number]).say(name)
     }
 
-    pub(super) fn differs_from(self, number: u8, name: &str) -> Self {
+    pub(crate) fn differs_from(self, number: u8, name: &str) -> Self {
         self.not_equal(REG0, &[number]).say(format!("!= {name}"))
     }
 
-    pub(super) fn ip6_nexthdr(self, to: Reg) -> Self {
+    pub(crate) fn ip6_nexthdr(self, to: Reg) -> Self {
         self.payload(Header::Network, 6, 1, to).say("ip6 nexthdr")
     }
 
     /// More-fragments bit, fragment offset and protocol in one load; the TTL between is masked.
-    pub(super) fn fragment_and_protocol(self, to: Reg) -> Self {
+    pub(crate) fn fragment_and_protocol(self, to: Reg) -> Self {
         self.payload(Header::Network, 6, 4, to)
             .and(to, &[0x3f, 0xff, 0x00, 0xff])
             .say("@nh,48,32 & 0x3fff00ff")
     }
 
     /// Errors that are whole: what is fragmented is hashed, or it would wait on every node.
-    pub(super) fn icmp4_everywhere(self) -> Self {
+    pub(crate) fn icmp4_everywhere(self) -> Self {
         self.payload(Header::Network, 9, 1, REG0)
             .say("ip protocol")
             .equals(ICMP, "icmp")
@@ -230,7 +230,7 @@ impl Sentence {
     }
 
     /// Only what has no extension headers: options may want an answer, and so may a fragment.
-    pub(super) fn icmp6_everywhere(self) -> Self {
+    pub(crate) fn icmp6_everywhere(self) -> Self {
         self.ip6_nexthdr(REG0)
             .equals(ICMP6, "icmpv6")
             .payload(Header::Transport, 0, 1, REG0)
@@ -239,17 +239,17 @@ impl Sentence {
             .goto(TO_HOST)
     }
 
-    pub(super) fn in_set(self, set: &str, from: Reg) -> Self {
+    pub(crate) fn in_set(self, set: &str, from: Reg) -> Self {
         self.lookup(set, from, Found::GoOn).say(format!("@{set}"))
     }
 
-    pub(super) fn not_in_set(self, set: &str, from: Reg) -> Self {
+    pub(crate) fn not_in_set(self, set: &str, from: Reg) -> Self {
         self.lookup(set, from, Found::Missing)
             .say(format!("!= @{set}"))
     }
 
     /// Puts what was loaded from the first register on into the set, or takes it out.
-    pub(super) fn learn(self, set: &str, what: Learn, words: &str) -> Self {
+    pub(crate) fn learn(self, set: &str, what: Learn, words: &str) -> Self {
         let verb = match what {
             Learn::Keep => "update",
             Learn::Note => "add",
@@ -263,16 +263,16 @@ impl Sentence {
         .say(format!("{verb} @{set} {{ {words} }}"))
     }
 
-    pub(super) fn vmap(self, map: &str, from: Reg) -> Self {
+    pub(crate) fn vmap(self, map: &str, from: Reg) -> Self {
         self.lookup(map, from, Found::Verdict)
             .say(format!("vmap @{map}"))
     }
 
-    pub(super) fn value(self, map: &str, from: Reg, to: Reg) -> Self {
+    pub(crate) fn value(self, map: &str, from: Reg, to: Reg) -> Self {
         self.lookup(map, from, Found::Value(to))
     }
 
-    pub(super) fn lookup(self, set: &str, from: Reg, found: Found) -> Self {
+    pub(crate) fn lookup(self, set: &str, from: Reg, found: Found) -> Self {
         self.expr(Expr::Lookup {
             set: set.to_owned(),
             from,
@@ -280,38 +280,38 @@ impl Sentence {
         })
     }
 
-    pub(super) fn goto(self, chain: &str) -> Self {
+    pub(crate) fn goto(self, chain: &str) -> Self {
         self.expr(Expr::Verdict(Verdict::Goto(chain.to_owned())))
             .say(format!("goto {chain}"))
     }
 
     /// On in another chain, and back behind this rule unless that decides.
-    pub(super) fn jump(self, chain: &str) -> Self {
+    pub(crate) fn jump(self, chain: &str) -> Self {
         self.expr(Expr::Verdict(Verdict::Jump(chain.to_owned())))
             .say(format!("jump {chain}"))
     }
 
     /// Back to where this chain was jumped to from.
-    pub(super) fn back(self) -> Self {
+    pub(crate) fn back(self) -> Self {
         self.expr(Expr::Verdict(Verdict::Return)).say("return")
     }
 
-    pub(super) fn accept(self) -> Self {
+    pub(crate) fn accept(self) -> Self {
         self.expr(Expr::Verdict(Verdict::Accept)).say("accept")
     }
 
-    pub(super) fn drop(self) -> Self {
+    pub(crate) fn drop(self) -> Self {
         self.expr(Expr::Verdict(Verdict::Drop)).say("drop")
     }
 
-    pub(super) fn counter_drop(self) -> Self {
+    pub(crate) fn counter_drop(self) -> Self {
         self.expr(Expr::Counter)
             .expr(Expr::Verdict(Verdict::Drop))
             .say("counter drop")
     }
 
     /// It came in a multicast frame (PACKET_MULTICAST).
-    pub(super) fn pkttype_multicast(self) -> Self {
+    pub(crate) fn pkttype_multicast(self) -> Self {
         self.expr(Expr::Meta {
             key: MetaKey::PacketType,
             to: REG0,
@@ -320,7 +320,7 @@ impl Sentence {
         .say("meta pkttype multicast")
     }
 
-    pub(super) fn pkttype_host(self) -> Self {
+    pub(crate) fn pkttype_host(self) -> Self {
         self.expr(Expr::Load {
             to: REG0,
             value: vec![0],
@@ -333,13 +333,13 @@ impl Sentence {
     }
 
     /// Hash, and the verdict of the bucket's element.
-    pub(super) fn hash(self, vip: &Vip, ports: Ports) -> Self {
+    pub(crate) fn hash(self, vip: &Vip, ports: Ports) -> Self {
         self.bucket(vip, ports, Way::In)
             .vmap(&buckets_map(vip.address), REG0)
     }
 
     /// The bucket of a packet. The mirror of `Hasher::key`.
-    pub(super) fn bucket(mut self, vip: &Vip, ports: Ports, way: Way) -> Self {
+    pub(crate) fn bucket(mut self, vip: &Vip, ports: Ports, way: Way) -> Self {
         let Hasher { mode, layout, seed } = vip.hasher;
         let mut words = Vec::new();
         let client = match way {
@@ -397,18 +397,18 @@ impl Sentence {
         ))
     }
 
-    pub(super) fn oifname(self, to: Reg) -> Self {
+    pub(crate) fn oifname(self, to: Reg) -> Self {
         self.expr(Expr::Meta {
             key: MetaKey::OutIfName,
             to,
         })
     }
 
-    pub(super) fn arp_sender_ip(self, to: Reg) -> Self {
+    pub(crate) fn arp_sender_ip(self, to: Reg) -> Self {
         self.payload(Header::Network, 14, 4, to)
     }
 
-    pub(super) fn set_arp_sender_mac(self, from: Reg, map: &str) -> Self {
+    pub(crate) fn set_arp_sender_mac(self, from: Reg, map: &str) -> Self {
         self.expr(Expr::Write {
             header: Header::Network,
             offset: 8,
@@ -422,7 +422,7 @@ impl Sentence {
     }
 
     /// An ARP reply that says where one of these addresses is.
-    pub(super) fn arp_reply_from(self, set: &str) -> Self {
+    pub(crate) fn arp_reply_from(self, set: &str) -> Self {
         self.payload(Header::Network, 6, 2, REG0)
             .equal(REG0, &[0, 2])
             .payload(Header::Network, 14, 4, REG0)
@@ -431,7 +431,7 @@ impl Sentence {
     }
 
     /// An ARP request from nobody whose target hardware address is an agreed digest (RFC 5227).
-    pub(super) fn arp_probe_with_digest(self) -> Self {
+    pub(crate) fn arp_probe_with_digest(self) -> Self {
         self.payload(Header::Network, 6, 2, REG0)
             .equal(REG0, &[0, 1])
             .payload(Header::Network, 14, 4, REG0)
@@ -444,7 +444,7 @@ impl Sentence {
     }
 
     /// Whose padding names a manager, and another one.
-    pub(super) fn arp_of_another_manager(self) -> Self {
+    pub(crate) fn arp_of_another_manager(self) -> Self {
         self.payload(Header::Network, 28, 8, REG0)
             .equal(REG0, &MANAGER_WORD)
             .payload(Header::Network, 36, 6, Reg(0))
@@ -455,7 +455,7 @@ impl Sentence {
     }
 
     /// A neighbour solicitation from nobody whose nonce is an agreed digest (RFC 7527).
-    pub(super) fn ip6_probe_with_digest(self) -> Self {
+    pub(crate) fn ip6_probe_with_digest(self) -> Self {
         self.ip6_nexthdr(REG0)
             .equal(REG0, &[ICMP6])
             .payload(Header::Network, 8, 16, REG0)
@@ -472,7 +472,7 @@ impl Sentence {
     }
 
     /// Whose second option names a manager, and another one.
-    pub(super) fn ip6_of_another_manager(self) -> Self {
+    pub(crate) fn ip6_of_another_manager(self) -> Self {
         self.payload(Header::Transport, 32, 2, REG0)
             .equal(REG0, &[MANAGER_OPTION, 1])
             .payload(Header::Transport, 34, 6, Reg(0))
@@ -483,7 +483,7 @@ impl Sentence {
     }
 
     /// A message of this kind that says a link-layer address; then the key of the map of MACs.
-    pub(super) fn neighbour_discovery(self, nd: &NeighbourDiscovery) -> Self {
+    pub(crate) fn neighbour_discovery(self, nd: &NeighbourDiscovery) -> Self {
         let (header, offset) = nd.address;
         self.ip6_nexthdr(REG0)
             .equal(REG0, &[ICMP6])
@@ -499,7 +499,7 @@ impl Sentence {
     }
 
     /// Writes the address into the option; the ICMPv6 checksum follows the change.
-    pub(super) fn set_nd_mac(self, from: Reg, nd: &NeighbourDiscovery) -> Self {
+    pub(crate) fn set_nd_mac(self, from: Reg, nd: &NeighbourDiscovery) -> Self {
         self.expr(Expr::Write {
             header: Header::Transport,
             offset: 26,

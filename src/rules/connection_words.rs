@@ -27,7 +27,7 @@ const REPEATED: u32 = 28;
 
 /// By what a segment tells that its client has heard nothing since it sent another one.
 #[derive(Clone, Copy)]
-pub(super) enum Sign {
+pub(crate) enum Sign {
     /// By its timestamps: it repeats the newest one of its peer (RFC 7323 §4.3), and whoever lives and answers
     /// has given it a newer one. Where what was heard has gaps, it may repeat an old one, but says so by options.
     Stamped,
@@ -38,7 +38,7 @@ pub(super) enum Sign {
 
 impl Sentence {
     /// Only TCP; for IPv6 behind whatever extension headers.
-    pub(super) fn tcp(self, vip: IpAddr) -> Self {
+    pub(crate) fn tcp(self, vip: IpAddr) -> Self {
         self.transport_protocol(vip).equals(TCP, "tcp")
     }
 
@@ -50,23 +50,23 @@ impl Sentence {
     }
 
     /// A segment that begins no connection. Where the flags are beyond a fragment, the rule ends.
-    pub(super) fn no_syn(self) -> Self {
+    pub(crate) fn no_syn(self) -> Self {
         self.flags(SYN, 0, "tcp flags & syn == 0")
     }
 
     /// One that does.
-    pub(super) fn syn(self) -> Self {
+    pub(crate) fn syn(self) -> Self {
         self.flags(SYN, SYN, "tcp flags & syn == syn")
     }
 
     /// A reset of the stack for a segment that it knows no connection of: without ACK, unlike those
     /// that refuse or abort a connection (RFC 9293 §3.5.2).
-    pub(super) fn bare_rst(self) -> Self {
+    pub(crate) fn bare_rst(self) -> Self {
         self.flags(RST | ACK, RST, "tcp flags & (rst | ack) == rst")
     }
 
     /// A segment with data that waits for an answer, in the midst of a connection.
-    pub(super) fn data(self) -> Self {
+    pub(crate) fn data(self) -> Self {
         self.flags(SYN | RST | PSH, PSH, "tcp flags & (syn | rst | psh) == psh")
     }
 
@@ -91,19 +91,19 @@ impl Sentence {
     }
 
     /// Goes on only if the set has the flow.
-    pub(super) fn flow_in(self, set: &str, vip: IpAddr) -> Self {
+    pub(crate) fn flow_in(self, set: &str, vip: IpAddr) -> Self {
         let (sentence, _) = self.flow(vip, Way::In);
         sentence.say(flow_words(vip, Way::In)).in_set(set, REG0)
     }
 
     /// Takes the flow out of the set, or puts it in.
-    pub(super) fn learn_flow(self, set: &str, what: Learn, vip: IpAddr) -> Self {
+    pub(crate) fn learn_flow(self, set: &str, what: Learn, vip: IpAddr) -> Self {
         let (sentence, _) = self.flow(vip, Way::In);
         sentence.learn(set, what, flow_words(vip, Way::In))
     }
 
     /// A segment with data by which this can be told.
-    pub(super) fn can_tell(self, sign: Sign, vip: IpAddr) -> Self {
+    pub(crate) fn can_tell(self, sign: Sign, vip: IpAddr) -> Self {
         match sign {
             Sign::Stamped => self
                 .longer_than(STAMPED, 0, vip)
@@ -142,27 +142,27 @@ impl Sentence {
     }
 
     /// Goes on only if the set has what this segment tells.
-    pub(super) fn told_in(self, set: &str, sign: Sign, vip: IpAddr) -> Self {
+    pub(crate) fn told_in(self, set: &str, sign: Sign, vip: IpAddr) -> Self {
         self.told(sign, vip)
             .say(told_words(sign, vip))
             .in_set(set, REG0)
     }
 
     /// Goes on only if the set does not have it.
-    pub(super) fn told_not_in(self, set: &str, sign: Sign, vip: IpAddr) -> Self {
+    pub(crate) fn told_not_in(self, set: &str, sign: Sign, vip: IpAddr) -> Self {
         self.told(sign, vip)
             .say(told_words(sign, vip))
             .not_in_set(set, REG0)
     }
 
     /// Puts it into the set, unless it is there already.
-    pub(super) fn note_told(self, set: &str, sign: Sign, vip: IpAddr) -> Self {
+    pub(crate) fn note_told(self, set: &str, sign: Sign, vip: IpAddr) -> Self {
         self.told(sign, vip)
             .learn(set, Learn::Note, &told_words(sign, vip))
     }
 
     /// Puts the flow into the set, and what its client acknowledges.
-    pub(super) fn learn_orphan(self, set: &str, vip: IpAddr) -> Self {
+    pub(crate) fn learn_orphan(self, set: &str, vip: IpAddr) -> Self {
         let words = format!("{} . tcp ackseq", flow_words(vip, Way::In));
         self.flow_and_number(vip, Way::In, ACKNOWLEDGED)
             .learn(set, Learn::Keep, &words)
@@ -170,7 +170,7 @@ impl Sentence {
 
     /// Goes on only if the set does not have the flow that a reset answers, and the number that the reset
     /// has from what it answers: what its client acknowledged.
-    pub(super) fn answers_orphan_not_in(self, set: &str, vip: IpAddr) -> Self {
+    pub(crate) fn answers_orphan_not_in(self, set: &str, vip: IpAddr) -> Self {
         self.flow_and_number(vip, Way::Out, SEQUENCE)
             .say(format!("{} . tcp sequence", flow_words(vip, Way::Out)))
             .not_in_set(set, REG0)
@@ -192,19 +192,19 @@ impl Sentence {
     }
 
     /// It came in by this interface.
-    pub(super) fn came_by(self, nic: &Nic) -> Self {
+    pub(crate) fn came_by(self, nic: &Nic) -> Self {
         self.meta(MetaKey::InIfName)
             .equal(REG0, &register_text(nic.as_str()))
             .say(format!("iifname {nic}"))
     }
 
     /// The destination is this VIP.
-    pub(super) fn for_vip(self, vip: IpAddr) -> Self {
+    pub(crate) fn for_vip(self, vip: IpAddr) -> Self {
         self.address(vip, Way::In, "daddr")
     }
 
     /// The source is.
-    pub(super) fn of_vip(self, vip: IpAddr) -> Self {
+    pub(crate) fn of_vip(self, vip: IpAddr) -> Self {
         self.address(vip, Way::Out, "saddr")
     }
 
@@ -227,7 +227,7 @@ impl Sentence {
 }
 
 /// The parts of a flow's key.
-pub(super) fn flow_key(vip: IpAddr) -> Vec<KeyPart> {
+pub(crate) fn flow_key(vip: IpAddr) -> Vec<KeyPart> {
     let address = match vip {
         IpAddr::V4(_) => KeyPart::Ip4,
         IpAddr::V6(_) => KeyPart::Ip6,
@@ -236,14 +236,14 @@ pub(super) fn flow_key(vip: IpAddr) -> Vec<KeyPart> {
 }
 
 /// The parts of the key of a flow and a number: of what a segment tells, and of an orphan's.
-pub(super) fn flow_and_number_key(vip: IpAddr) -> Vec<KeyPart> {
+pub(crate) fn flow_and_number_key(vip: IpAddr) -> Vec<KeyPart> {
     let mut key = flow_key(vip);
     key.push(KeyPart::Long);
     key
 }
 
 /// How nft words the key of a flow at netdev ingress, where it does not know the network header.
-pub(super) fn flow_at_ingress(vip: IpAddr) -> [Word; 3] {
+pub(crate) fn flow_at_ingress(vip: IpAddr) -> [Word; 3] {
     let address = match vip {
         IpAddr::V4(_) => network(12, 4),
         IpAddr::V6(_) => network(8, 16),
@@ -252,7 +252,7 @@ pub(super) fn flow_at_ingress(vip: IpAddr) -> [Word; 3] {
 }
 
 /// How it words it in the tables `ip` and `ip6`.
-pub(super) fn flow_words_of_host(vip: IpAddr) -> [Word; 3] {
+pub(crate) fn flow_words_of_host(vip: IpAddr) -> [Word; 3] {
     let address = match vip {
         IpAddr::V4(_) => Word::Ip4Source,
         IpAddr::V6(_) => Word::Ip6Source,
@@ -261,7 +261,7 @@ pub(super) fn flow_words_of_host(vip: IpAddr) -> [Word; 3] {
 }
 
 /// The same with a number behind it.
-pub(super) fn flow_and_number(vip: IpAddr) -> [Word; 4] {
+pub(crate) fn flow_and_number(vip: IpAddr) -> [Word; 4] {
     let [address, client, service] = flow_words_of_host(vip);
     let number = Word::Bytes {
         header: Header::Transport,

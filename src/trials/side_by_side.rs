@@ -1,15 +1,15 @@
 //! VIPs come and go among each other, among other managers' addresses and the node's own, and among
 //! others' routes. Property tests of `addressing` and `going`, on the model of `kernel_addresses`.
 
-use super::addressing::{is_cut_off, is_sound};
-use super::health::{drift, is_only_a_route};
-use super::installed::{Installed, find, installed};
 use super::kernel_addresses::{By, Way, World, address, vips, vips6, way};
-use super::steps::Intent;
 use crate::model::bucket::BucketSet;
 use crate::model::host::Held;
 use crate::model::vip::tests::a_vip;
 use crate::model::vip::{Vip, longest_prefix};
+use crate::plan::step::Intent;
+use crate::reading::health::{drift, is_only_a_route};
+use crate::reading::installed::{Installed, find, installed};
+use crate::rules::addressing::{is_cut_off, is_sound};
 use proptest::prelude::*;
 use std::net::IpAddr;
 

@@ -2,19 +2,19 @@
 //! judgement in other words, and all of them until lately without a look at the tags of VLANs, and at who manages
 //! a VIP. It is no drift; a start rewrites the rules, and a set is what it was made for as long as it is there. Pure.
 
-use super::guard;
 use super::installed::described;
-use super::names::{
+use crate::model::host::Observed;
+use crate::model::ruleset::{Chain, Expr, Family, Header, Reg, Rule, Ruleset, Verdict};
+use crate::rules::guard;
+use crate::rules::names::{
     MANAGERS, MANAGERS_IP6, PORTS, PORTS_IP6, SIGHTINGS, STALE, TAGGED, TO_HOST, about_chain,
     vip_chain, vip_of_chain,
 };
-use super::sentence::REG0;
-use crate::model::host::Observed;
-use crate::model::ruleset::{Chain, Expr, Family, Header, Reg, Rule, Ruleset, Verdict};
+use crate::rules::sentence::REG0;
 
 /// Leaves descriptions as they are written where they say the same: the comment of a chain cannot be
 /// changed without the chain.
-pub(super) fn keep_comments(wanted: &mut Ruleset, observed: &Observed) {
+pub(crate) fn keep_comments(wanted: &mut Ruleset, observed: &Observed) {
     let (Some(wanted), Some(found)) = (
         wanted.get_mut(&Family::Netdev),
         observed.rules.get(&Family::Netdev),
@@ -50,7 +50,7 @@ pub(super) fn keep_comments(wanted: &mut Ruleset, observed: &Observed) {
 }
 
 /// The rules as they were found, but those of older versions in the words of today.
-pub(super) fn in_todays_words(found: &Ruleset, today: &Ruleset) -> Ruleset {
+pub(crate) fn in_todays_words(found: &Ruleset, today: &Ruleset) -> Ruleset {
     let mut rules = found.clone();
     // No older version had this chain, and who writes rules writes all of them.
     let netdev = found.get(&Family::Netdev);
@@ -273,12 +273,12 @@ mod tests {
     use crate::model::ruleset::Learn;
     use crate::model::vip::Vip;
     use crate::model::vip::tests::{a_vip, any_vip};
-    use crate::plan::dataplane;
     use crate::plan::diff;
-    use crate::plan::health::drift;
-    use crate::plan::installed::installed;
-    use crate::plan::names::{fresh_set, sightings_chain};
-    use crate::plan::steps::with_vip;
+    use crate::reading::health::drift;
+    use crate::reading::installed::installed;
+    use crate::reading::wanted::with_vip;
+    use crate::rules::dataplane;
+    use crate::rules::names::{fresh_set, sightings_chain};
     use proptest::prelude::*;
 
     /// What was written before tags, managers and what is left of connections were looked at.

@@ -2,8 +2,6 @@
 //! `net/netfilter/nf_tables_core.c`, and each expression's own file). The tests that stand on it tell
 //! without root, and in a second, which rule is broken; scenarios hold the rules against the kernel itself.
 
-use super::dataplane::ruleset;
-use super::names::register_text;
 use crate::model::hash::jhash;
 use crate::model::phase::Phases;
 use crate::model::protocol::{FRAGMENT_HEADER, TCP};
@@ -12,6 +10,8 @@ use crate::model::ruleset::{
     Target, Verdict,
 };
 use crate::model::vip::Vip;
+use crate::rules::dataplane::ruleset;
+use crate::rules::names::register_text;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 

@@ -22,7 +22,7 @@ const PRIORITY: &str = "a priority and no VLAN";
 const OTHERS: &str = "not the VIP's, but another interface's";
 
 /// The first rule of a chain to which what is for a VIP goes.
-pub(super) fn rule(vip: IpAddr) -> Rule {
+pub(crate) fn rule(vip: IpAddr) -> Rule {
     let (ethertype, name) = match vip {
         IpAddr::V4(_) => (0x0800, "ip"),
         IpAddr::V6(_) => (0x86dd_u16, "ip6"),
@@ -36,7 +36,7 @@ pub(super) fn rule(vip: IpAddr) -> Rule {
 }
 
 /// The chain for what has something else than IP behind its two addresses.
-pub(super) fn chain() -> Chain {
+pub(crate) fn chain() -> Chain {
     let of = |number: u16, name| {
         Sentence::because(OTHERS)
             .ethertype()

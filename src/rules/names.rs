@@ -6,33 +6,33 @@ use std::net::IpAddr;
 
 /// The chain that passes a packet on as one for this host. Without the packet type `host` Linux
 /// ignores TCP that came in a multicast frame, and the second lock drops it all.
-pub(super) const TO_HOST: &str = "to-host";
+pub(crate) const TO_HOST: &str = "to-host";
 /// The chain for frames that may be another VLAN's.
-pub(super) const TAGGED: &str = "tagged";
+pub(crate) const TAGGED: &str = "tagged";
 /// The protocols with ports, as they stand in IP headers; for IPv6 as they are found behind the extension
 /// headers, which nft takes for another type; and for IPv4 together with the bits that say that it is no
 /// fragment.
-pub(super) const PORTS: &str = "with-ports";
-pub(super) const PORTS_IP6: &str = "with-ports-ip6";
-pub(super) const WHOLE_WITH_PORTS_IP4: &str = "whole-with-ports-ip4";
-pub(super) const EVERYWHERE_IP4: &str = "everywhere-ip4";
-pub(super) const EVERYWHERE_IP6: &str = "everywhere-ip6";
-pub(super) const MACS: &str = "macs";
+pub(crate) const PORTS: &str = "with-ports";
+pub(crate) const PORTS_IP6: &str = "with-ports-ip6";
+pub(crate) const WHOLE_WITH_PORTS_IP4: &str = "whole-with-ports-ip4";
+pub(crate) const EVERYWHERE_IP4: &str = "everywhere-ip4";
+pub(crate) const EVERYWHERE_IP6: &str = "everywhere-ip6";
+pub(crate) const MACS: &str = "macs";
 /// The chain and the set of probes for a VIP that need no answer (`model::agreement`).
-pub(super) const AGREE_IP6: &str = "agree-ip6";
-pub(super) const AGREED: &str = "agreed";
-pub(super) const MANAGERS: &str = "managers";
-pub(super) const MANAGERS_IP6: &str = "managers-ip6";
+pub(crate) const AGREE_IP6: &str = "agree-ip6";
+pub(crate) const AGREED: &str = "agreed";
+pub(crate) const MANAGERS: &str = "managers";
+pub(crate) const MANAGERS_IP6: &str = "managers-ip6";
 /// The IPv4 VIPs, whatever their interfaces.
-pub(super) const VIPS: &str = "vips";
+pub(crate) const VIPS: &str = "vips";
 
 /// The name of the interface's base chain.
-pub(super) fn ingress_chain(nic: &Nic) -> String {
+pub(crate) fn ingress_chain(nic: &Nic) -> String {
     format!("ingress-{nic}")
 }
 
 /// The name of the map from an interface's VIPs to their chains.
-pub(super) fn dispatch_map(nic: &Nic, vip: IpAddr) -> String {
+pub(crate) fn dispatch_map(nic: &Nic, vip: IpAddr) -> String {
     match vip {
         IpAddr::V4(_) => format!("ip4-{nic}"),
         IpAddr::V6(_) => format!("ip6-{nic}"),
@@ -40,57 +40,57 @@ pub(super) fn dispatch_map(nic: &Nic, vip: IpAddr) -> String {
 }
 
 /// The VIP as a part of names; nft knows no colons there.
-pub(super) fn tag(vip: IpAddr) -> String {
+pub(crate) fn tag(vip: IpAddr) -> String {
     vip.to_string().replace(':', "-")
 }
 
 /// The name of the VIP's chain, the one with the description.
-pub(super) fn vip_chain(vip: IpAddr) -> String {
+pub(crate) fn vip_chain(vip: IpAddr) -> String {
     format!("vip-{}", tag(vip))
 }
 
 /// The name of the chain without rules whose comment is the rest of a long description.
-pub(super) fn about_chain(vip: IpAddr) -> String {
+pub(crate) fn about_chain(vip: IpAddr) -> String {
     format!("about-{}", tag(vip))
 }
 
 /// The name of the VIP's chain for packets with ports.
-pub(super) fn ports_chain(vip: IpAddr) -> String {
+pub(crate) fn ports_chain(vip: IpAddr) -> String {
     format!("vip-{}-ports", tag(vip))
 }
 
 /// The name of the VIP's chain for fragments.
-pub(super) fn fragments_chain(vip: IpAddr) -> String {
+pub(crate) fn fragments_chain(vip: IpAddr) -> String {
     format!("vip-{}-fragments", tag(vip))
 }
 
 /// The name of the VIP's chain for fragments that are not the first of their datagrams.
-pub(super) fn later_chain(vip: IpAddr) -> String {
+pub(crate) fn later_chain(vip: IpAddr) -> String {
     format!("vip-{}-later", tag(vip))
 }
 
 /// The name of the VIP's chain for TCP in closing buckets.
-pub(super) fn closing_chain(vip: IpAddr) -> String {
+pub(crate) fn closing_chain(vip: IpAddr) -> String {
     format!("vip-{}-closing", tag(vip))
 }
 
 /// The name of the VIP's chain for TCP in draining buckets.
-pub(super) fn draining_chain(vip: IpAddr) -> String {
+pub(crate) fn draining_chain(vip: IpAddr) -> String {
     format!("vip-{}-draining", tag(vip))
 }
 
 /// The name of the VIP's chain for data in buckets that are adopted.
-pub(super) fn sightings_chain(vip: IpAddr) -> String {
+pub(crate) fn sightings_chain(vip: IpAddr) -> String {
     format!("{SIGHTINGS}{}", tag(vip))
 }
 
 /// What the names of those chains begin with.
-pub(super) const SIGHTINGS: &str = "sightings-";
+pub(crate) const SIGHTINGS: &str = "sightings-";
 /// And of what the names of sets of stale connections begin with.
-pub(super) const STALE: &str = "stale-";
+pub(crate) const STALE: &str = "stale-";
 
 /// All chains that the VIP can have of its own at netdev ingress.
-pub(super) fn chains_of(vip: IpAddr) -> [String; 7] {
+pub(crate) fn chains_of(vip: IpAddr) -> [String; 7] {
     [
         vip_chain(vip),
         about_chain(vip),
@@ -103,7 +103,7 @@ pub(super) fn chains_of(vip: IpAddr) -> [String; 7] {
 }
 
 /// The name of the map of the VIP's buckets that leave.
-pub(super) fn leaving_map(vip: IpAddr) -> String {
+pub(crate) fn leaving_map(vip: IpAddr) -> String {
     format!("leaving-{}", tag(vip))
 }
 
@@ -113,7 +113,7 @@ pub fn flows_set(vip: IpAddr) -> String {
 }
 
 /// The name of the set of the VIP's adopting buckets.
-pub(super) fn adopting_set(vip: IpAddr) -> String {
+pub(crate) fn adopting_set(vip: IpAddr) -> String {
     format!("adopting-{}", tag(vip))
 }
 
@@ -123,22 +123,22 @@ pub fn stale_set(vip: IpAddr) -> String {
 }
 
 /// The name of the set of connections in adopting buckets that nobody has.
-pub(super) fn orphans_set(vip: IpAddr) -> String {
+pub(crate) fn orphans_set(vip: IpAddr) -> String {
     format!("orphans-{}", tag(vip))
 }
 
 /// The name of the set of segments that came lately, and of the set of those that came a moment ago.
-pub(super) fn sighted_set(vip: IpAddr) -> String {
+pub(crate) fn sighted_set(vip: IpAddr) -> String {
     format!("sighted-{}", tag(vip))
 }
 
 /// See [`sighted_set`].
-pub(super) fn fresh_set(vip: IpAddr) -> String {
+pub(crate) fn fresh_set(vip: IpAddr) -> String {
     format!("fresh-{}", tag(vip))
 }
 
 /// All sets and maps that the VIP can have of its own, in whatever table.
-pub(super) fn sets_of(vip: IpAddr) -> [String; 8] {
+pub(crate) fn sets_of(vip: IpAddr) -> [String; 8] {
     [
         buckets_map(vip),
         leaving_map(vip),
@@ -153,13 +153,13 @@ pub(super) fn sets_of(vip: IpAddr) -> [String; 8] {
 
 /// The names of the sets of what comes in fragments: datagrams whose first one has come, those of
 /// them whose first one was foreign, and fragments that have overtaken their first one.
-pub(super) struct FragmentSets {
-    pub(super) begun: &'static str,
-    pub(super) foreign: &'static str,
-    pub(super) early: &'static str,
+pub(crate) struct FragmentSets {
+    pub(crate) begun: &'static str,
+    pub(crate) foreign: &'static str,
+    pub(crate) early: &'static str,
 }
 
-pub(super) fn fragment_sets(vip: IpAddr) -> FragmentSets {
+pub(crate) fn fragment_sets(vip: IpAddr) -> FragmentSets {
     match vip {
         IpAddr::V4(_) => FragmentSets {
             begun: "begun-fragments-ip4",
@@ -175,36 +175,36 @@ pub(super) fn fragment_sets(vip: IpAddr) -> FragmentSets {
 }
 
 /// The name of the map of the VIP's owned buckets.
-pub(super) fn buckets_map(vip: IpAddr) -> String {
+pub(crate) fn buckets_map(vip: IpAddr) -> String {
     format!("buckets-{}", tag(vip))
 }
 
 /// The key of a bucket in that map.
-pub(super) fn bucket_key(bucket: u16) -> Vec<u8> {
+pub(crate) fn bucket_key(bucket: u16) -> Vec<u8> {
     u32::from(bucket).to_ne_bytes().to_vec()
 }
 
 /// The bucket that a key in that map stands for.
-pub(super) fn bucket_of_key(key: &[u8]) -> Option<u16> {
+pub(crate) fn bucket_of_key(key: &[u8]) -> Option<u16> {
     u16::try_from(u32::from_ne_bytes(key.try_into().ok()?)).ok()
 }
 
 /// The name or the kind of an interface as registers have it (IFNAMSIZ): nft loads and compares them whole.
-pub(super) fn register_text(text: &str) -> Vec<u8> {
+pub(crate) fn register_text(text: &str) -> Vec<u8> {
     let mut whole = text.as_bytes().to_vec();
     whole.resize(16, 0);
     whole
 }
 
 /// The key of a VIP in the map of MACs.
-pub(super) fn mac_key(nic: &Nic, vip: IpAddr) -> Vec<u8> {
+pub(crate) fn mac_key(nic: &Nic, vip: IpAddr) -> Vec<u8> {
     let mut key = register_text(nic.as_str());
     key.extend(address_bytes(vip));
     key
 }
 
 /// The address as it stands in a packet.
-pub(super) fn address_bytes(address: IpAddr) -> Vec<u8> {
+pub(crate) fn address_bytes(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(v4) => v4.octets().to_vec(),
         IpAddr::V6(v6) => v6.octets().to_vec(),
@@ -212,7 +212,7 @@ pub(super) fn address_bytes(address: IpAddr) -> Vec<u8> {
 }
 
 /// The key of a VIP in that set.
-pub(super) fn agreed_key(vip: &Vip) -> Vec<u8> {
+pub(crate) fn agreed_key(vip: &Vip) -> Vec<u8> {
     let mut key = vip.probe_digest().to_vec();
     key.resize(8, 0);
     key.extend(address_bytes(vip.address));
@@ -220,15 +220,20 @@ pub(super) fn agreed_key(vip: &Vip) -> Vec<u8> {
 }
 
 /// The key of a VIP in the set of managers.
-pub(super) fn manager_key(vip: &Vip) -> Vec<u8> {
+pub(crate) fn manager_key(vip: &Vip) -> Vec<u8> {
     let mut key = vip.manager_digest().to_vec();
     key.resize(8, 0);
     key.extend(address_bytes(vip.address));
     key
 }
 
+/// Is it the chain of a VIP, readable or not?
+pub(crate) fn is_vip_chain(name: &str) -> bool {
+    name.starts_with("vip-")
+}
+
 /// The VIP whose chain has this name.
-pub(super) fn vip_of_chain(name: &str) -> Option<IpAddr> {
+pub(crate) fn vip_of_chain(name: &str) -> Option<IpAddr> {
     let tag = name.strip_prefix("vip-")?;
     let address = tag
         .parse()

@@ -1,15 +1,17 @@
 //! Which VIPs a ruleset has, read from the descriptions next to the rules. Pure.
 
-use super::dataplane::owned_element;
-use super::guard::is_loaded;
-use super::names::{
-    about_chain, bucket_of_key, buckets_map, chains_of, leaving_map, vip_chain, vip_of_chain,
-};
-use super::{adopting, leaving};
 use crate::model::bucket::BucketSet;
+use crate::model::host::Observed;
+use crate::model::mac::Mac;
 use crate::model::phase::Phases;
 use crate::model::ruleset::{Count, Family, Ruleset, Table};
-use crate::model::vip::Vip;
+use crate::model::vip::{Nic, Vip};
+use crate::rules::dataplane::owned_element;
+use crate::rules::guard::is_loaded;
+use crate::rules::names::{
+    about_chain, bucket_of_key, buckets_map, chains_of, leaving_map, vip_chain, vip_of_chain,
+};
+use crate::rules::{adopting, leaving};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -41,7 +43,7 @@ pub fn find(rules: &Ruleset, address: IpAddr) -> Option<Installed> {
 }
 
 /// The description of the VIP with this address, if it can be read.
-pub(super) fn described(table: &Table, address: IpAddr) -> Option<Vip> {
+pub(crate) fn described(table: &Table, address: IpAddr) -> Option<Vip> {
     let comment = |chain| table.chains.get(&chain)?.comment.as_deref();
     let first = comment(vip_chain(address))?;
     let rest = comment(about_chain(address));
@@ -67,6 +69,14 @@ pub fn is_unreadable(rules: &Ruleset, address: IpAddr) -> bool {
 pub fn others_unreadable(rules: &Ruleset, address: IpAddr) -> bool {
     let mut others = addresses(rules).into_iter();
     others.any(|other| other != address && is_unreadable(rules, other))
+}
+
+/// Does another VIP on the interface need this MAC? Equal last octets share one.
+pub fn others_need(observed: &Observed, address: IpAddr, nic: &Nic, mac: Mac) -> bool {
+    others_unreadable(&observed.rules, address)
+        || installed(&observed.rules).iter().any(|other| {
+            other.vip.address != address && other.vip.nic == *nic && other.vip.mac == mac
+        })
 }
 
 /// The buckets' phases according to the VIP's maps, whether its description can be read or not.
@@ -127,11 +137,11 @@ pub fn foreign(rules: &Ruleset, address: IpAddr) -> Count {
 
 #[cfg(test)]
 mod tests {
-    use super::super::names::bucket_key;
     use super::*;
     use crate::model::ruleset::{Element, Target, Verdict};
     use crate::model::vip::tests::a_vip;
-    use crate::plan::dataplane::ruleset;
+    use crate::rules::dataplane::ruleset;
+    use crate::rules::names::bucket_key;
 
     #[test]
     fn only_what_goes_to_the_host_is_owned() {

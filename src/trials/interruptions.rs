@@ -2,11 +2,6 @@
 //! anywhere, and go on later. Whatever happens, nothing foreign can be answered, and what is asked
 //! for in the end is reached, without a trace of what came between.
 
-use super::diff::tests::apply as apply_changes;
-use super::health::drift;
-use super::installed::{find, installed, phases_of};
-use super::names::{dispatch_map, ingress_chain, vip_chain};
-use super::steps::{Intent, Refusal, Step, steps};
 use crate::model::bucket::BucketSet;
 use crate::model::change::Change;
 use crate::model::hash::Flow;
@@ -16,6 +11,12 @@ use crate::model::network::Network;
 use crate::model::ruleset::{Expr, Family, Verdict};
 use crate::model::vip::tests::a_vip;
 use crate::model::vip::{Vip, longest_prefix};
+use crate::plan::diff::tests::apply as apply_changes;
+use crate::plan::step::{Intent, Refusal, Step};
+use crate::plan::steps;
+use crate::reading::health::drift;
+use crate::reading::installed::{find, installed, phases_of};
+use crate::rules::names::{dispatch_map, ingress_chain, vip_chain};
 use proptest::prelude::*;
 use std::net::IpAddr;
 

@@ -42,7 +42,7 @@ const FOREIGN: &str = "foreign: another node answers";
 const FIRST_FOREIGN: &str = "foreign: so are the later ones";
 
 /// The rule behind each rule that looks up what is owned; `None` while no bucket leaves.
-pub(super) fn rule(vip: &Vip, phases: &Phases, ports: Ports) -> Option<Sentence> {
+pub(crate) fn rule(vip: &Vip, phases: &Phases, ports: Ports) -> Option<Sentence> {
     phases.needs_leaving_rules().then(|| {
         Sentence::because(LEAVING)
             .tcp(vip.address)
@@ -52,7 +52,7 @@ pub(super) fn rule(vip: &Vip, phases: &Phases, ports: Ports) -> Option<Sentence>
 }
 
 /// The chains for TCP in closing and draining buckets; none while no bucket leaves.
-pub(super) fn chains(vip: &Vip, phases: &Phases) -> Vec<(String, Chain)> {
+pub(crate) fn chains(vip: &Vip, phases: &Phases) -> Vec<(String, Chain)> {
     if !phases.needs_leaving_rules() {
         return Vec::new();
     }
@@ -100,7 +100,7 @@ fn chain(vip: &Vip, own: impl IntoIterator<Item = Sentence>) -> Chain {
 }
 
 /// The map of buckets that leave and the set of flows; none while no bucket leaves.
-pub(super) fn sets(vip: &Vip, phases: &Phases) -> Vec<(String, Set)> {
+pub(crate) fn sets(vip: &Vip, phases: &Phases) -> Vec<(String, Set)> {
     if !phases.needs_leaving_rules() {
         return Vec::new();
     }
@@ -160,7 +160,7 @@ pub fn flow_of_bytes(key: &[u8]) -> Option<Flow> {
 }
 
 /// In which phases the elements of a map of leaving buckets say that they are.
-pub(super) fn read(leaving: &Set, vip: IpAddr, phases: &mut Phases) {
+pub(crate) fn read(leaving: &Set, vip: IpAddr, phases: &mut Phases) {
     for (key, element) in &leaving.elements {
         let (Some(bucket), Target::Verdict(Verdict::Goto(chain))) =
             (bucket_of_key(key), &element.target)

@@ -13,11 +13,9 @@
 //! it and whenever. Where the interface reaches more than the network anyway there is none of ours: it
 //! would come before that route.
 
-use super::installed::{installed, others_unreadable};
-use super::steps::{Step, delete_address};
 use crate::model::host::{Held, NicState, Observed};
 use crate::model::network::Network;
-use crate::model::vip::{Nic, Vip, longest_prefix};
+use crate::model::vip::{Vip, longest_prefix};
 use std::net::IpAddr;
 
 /// Who our routes are from (`rtm_protocol`): a number that neither the kernel's `rtnetlink.h` nor
@@ -27,7 +25,7 @@ pub const ROUTE_PROTOCOL: u8 = 67;
 pub const ROUTE_METRIC: u32 = 1_000_000_000;
 
 /// Is the address as it should be?
-fn is_right(held: &Held, vip: &Vip) -> bool {
+pub(crate) fn is_right(held: &Held, vip: &Vip) -> bool {
     let family = match vip.address {
         IpAddr::V4(_) => held.label == vip.label,
         IpAddr::V6(_) => held.noprefixroute && !held.unusable,
@@ -74,68 +72,4 @@ pub fn is_cut_off(observed: &Observed, vip: &Vip) -> bool {
 pub fn reaches(state: &NicState, network: &Network) -> bool {
     let mut routes = state.routes.iter();
     routes.any(|route| route.network == *network)
-}
-
-/// What is missing of the VIP's address and of the way to its network, and what is in its place.
-pub fn missing(state: &NicState, vip: &Vip) -> Vec<Step> {
-    let mut steps = Vec::new();
-    let forms = || state.forms(vip.address);
-    let wrong = forms().filter(|held| !is_right(held, vip));
-    // Of an IPv4 address two forms can be there at once, so that it is never gone.
-    let can_wait = |held: &&Held| vip.address.is_ipv4() && held.prefix != 32;
-    let (last, first): (Vec<&Held>, Vec<&Held>) = wrong.partition(can_wait);
-    steps.extend(first.into_iter().map(|held| delete_address(&vip.nic, held)));
-    let right = forms().find(|held| is_right(held, vip));
-    match right {
-        None => steps.push(Step::AddAddress(vip.clone())),
-        Some(held) if held.valid_s.is_some() => {
-            steps.push(lifetime(&vip.nic, held, None));
-        }
-        Some(_) => {}
-    }
-    steps.extend(last.into_iter().map(|held| delete_address(&vip.nic, held)));
-    let route = needed_route(state, vip);
-    if let Some(network) = route.filter(|network| !state.has_route_of_ours(network)) {
-        let nic = vip.nic.clone();
-        steps.push(Step::AddRoute { nic, network });
-    }
-    if right.is_none() {
-        steps.push(Step::Announce(vip.clone()));
-    }
-    steps
-}
-
-/// Says when the kernel is to remove the address, as it is there.
-pub fn lifetime(nic: &Nic, held: &Held, valid_s: Option<u32>) -> Step {
-    Step::Lifetime {
-        nic: nic.clone(),
-        address: held.address,
-        prefix: held.prefix,
-        valid_s,
-    }
-}
-
-/// Our routes by this interface that only this VIP needs go with it.
-pub fn routes_that_go(observed: &Observed, address: IpAddr, nic: &Nic) -> Vec<Step> {
-    let Some(state) = observed.nics.get(nic.as_str()) else {
-        return Vec::new();
-    };
-    if others_unreadable(&observed.rules, address) {
-        return Vec::new();
-    }
-    let others = installed(&observed.rules);
-    let needed = |network: &Network| {
-        let mut others = others.iter().map(|other| &other.vip);
-        others.any(|other| {
-            other.address != address && other.nic == *nic && other.network() == Some(*network)
-        })
-    };
-    let ours = state.routes.iter().filter(|route| route.ours);
-    ours.map(|route| route.network)
-        .filter(|network| network.contains(address) && !needed(network))
-        .map(|network| Step::DeleteRoute {
-            nic: nic.clone(),
-            network,
-        })
-        .collect()
 }

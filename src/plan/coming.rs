@@ -1,0 +1,215 @@
+//! How buckets come to this node, and a VIP before its first one. Pure.
+//!
+//! First the others' consent, the rules that drop foreign packets, the second lock, the membership, the address, and
+//! only then the buckets. Coming repairs whatever is not as it should be.
+
+use super::flows::forgotten;
+use super::stale::{self, Left};
+use super::step::{
+    Look, Refusal, Step, When, delete_address, lifetime, rules_step, rules_step_with,
+};
+use crate::model::bucket::BucketSet;
+use crate::model::host::{Held, Master, NicState, Observed};
+use crate::model::phase::Phases;
+use crate::model::vip::Vip;
+use crate::reading::installed::{Installed, find, is_unreadable, others_need, phases_of};
+use crate::reading::left_over::is_left_over;
+use crate::reading::wanted::with_vip;
+use crate::rules::addressing::{is_right, needed_route};
+use crate::rules::dataplane::needs_membership;
+
+/// How buckets come.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Coming {
+    /// By these steps.
+    By(Vec<Step>),
+    /// After what is left of the VIP by another description, with nothing that answers. It goes first: by
+    /// somebody who was interrupted, or whose buckets drain; their connections cannot be told by another hash.
+    AfterWhatIsLeft,
+}
+
+/// These buckets come, and everything else of the VIP that is not there.
+pub(super) fn take(
+    observed: &Observed,
+    vip: &Vip,
+    buckets: &BucketSet,
+    adopt_ms: Option<u64>,
+) -> Result<Coming, Refusal> {
+    let state = suitable(observed, vip)?;
+    let found = match standing(observed, state, vip)? {
+        Standing::InTheWay => return Ok(Coming::AfterWhatIsLeft),
+        Standing::Here(found) => Some(found),
+        Standing::Nothing => None,
+    };
+    let mut steps = Vec::new();
+    if found.is_none() {
+        steps.push(Step::Agree(vip.clone(), When::BeforeItComes));
+    }
+    // The rest of the description stays as it was found.
+    let vip = &found.as_ref().map_or(vip, |found| &found.vip).clone();
+    let adopts = adopt_ms.is_some_and(|ms| ms > 0);
+    let held = held(observed, found, adopts);
+    let outside = outside(state, vip);
+    let mut rules = observed.rules.clone();
+    if !outside.is_empty() {
+        // Nothing of the VIP may be there before the rules that drop what is foreign.
+        rules_step(&mut steps, &mut rules, with_vip(observed, vip, &held));
+        steps.extend(outside);
+    }
+    let coming = buckets.without(&held.owned);
+    let mut all = held.clone();
+    for bucket in coming.iter() {
+        all.take(bucket, adopt_ms);
+    }
+    if held.owned.is_empty() && !all.owned.is_empty() {
+        steps.push(Step::Agree(vip.clone(), When::BeforeItServes));
+    }
+    let back = held.leaving().without(&all.leaving());
+    match (
+        stale::left(observed, vip, &coming, &held, adopts),
+        forgotten(observed, vip, &back, &all),
+    ) {
+        (Ok(Left { given_up, loud }), Some(forgotten)) => {
+            if !given_up.is_empty() {
+                steps.push(Step::Abort(vip.address, given_up));
+            }
+            if !loud.is_empty() {
+                let mut ready = held;
+                ready.adopting_rules = true;
+                rules_step(&mut steps, &mut rules, with_vip(observed, vip, &ready));
+                steps.push(Step::Silence(vip.address, loud));
+            }
+            let wanted = with_vip(observed, vip, &all);
+            rules_step_with(&mut steps, &mut rules, wanted, forgotten);
+        }
+        (Err(look), _) => steps.push(Step::Look(vip.address, look)),
+        (_, None) => steps.push(Step::Look(vip.address, Look::Flows)),
+    }
+    Ok(Coming::By(steps))
+}
+
+/// The interface, if a VIP can be on it.
+fn suitable<'a>(observed: &'a Observed, vip: &Vip) -> Result<&'a NicState, Refusal> {
+    let state = observed
+        .nics
+        .get(vip.nic.as_str())
+        .ok_or_else(|| Refusal::NoInterface(vip.nic.clone()))?;
+    if state.mac.is_none() {
+        return Err(Refusal::NotEthernet(vip.nic.clone()));
+    }
+    if let Some(Master { name, kind }) = &state.master {
+        return Err(Refusal::Enslaved {
+            nic: vip.nic.clone(),
+            master: name.clone(),
+            kind: kind.clone(),
+        });
+    }
+    if vip.address.is_ipv6() && state.ip6_off {
+        return Err(Refusal::NoIp6(vip.nic.clone()));
+    }
+    Ok(state)
+}
+
+/// What there is of the VIP already.
+enum Standing {
+    /// Nothing, or what a file has left over, which is made anew.
+    Nothing,
+    /// The VIP as it is asked for.
+    Here(Installed),
+    /// What is left of it by another description, and answers nothing.
+    InTheWay,
+}
+
+fn standing(observed: &Observed, state: &NicState, vip: &Vip) -> Result<Standing, Refusal> {
+    if is_left_over(observed, vip.address) {
+        return Ok(Standing::Nothing);
+    }
+    let other = |held, differences| Refusal::OtherDescription {
+        address: vip.address,
+        held,
+        differences,
+    };
+    match find(&observed.rules, vip.address) {
+        Some(found) if found.vip.is_like(vip) => Ok(Standing::Here(found)),
+        Some(found) if found.phases.owned.is_empty() => Ok(Standing::InTheWay),
+        Some(found) => Err(other(found.phases.owned, found.vip.differences(vip))),
+        None if is_unreadable(&observed.rules, vip.address) => {
+            let held = phases_of(&observed.rules, vip.address).owned;
+            match held.is_empty() {
+                true => Ok(Standing::InTheWay),
+                false => Err(other(held, "it cannot be read".to_owned())),
+            }
+        }
+        None if is_own(observed, state, vip) => Err(Refusal::OwnAddress {
+            address: vip.address,
+            nic: vip.nic.clone(),
+        }),
+        None => Ok(Standing::Nothing),
+    }
+}
+
+fn is_own(observed: &Observed, state: &NicState, vip: &Vip) -> bool {
+    let shared = others_need(observed, vip.address, &vip.nic, vip.mac);
+    state.is_own(vip.address, vip.mac, shared)
+}
+
+/// The phases of the buckets that are here, and whether what is silent already is to stay so.
+fn held(observed: &Observed, found: Option<Installed>, adopts: bool) -> Phases {
+    let held = found.map(|found| found.phases).unwrap_or_default();
+    let stays_silent = adopts && held.adopting_rules;
+    let mut held = held.tidied(observed.ending);
+    held.adopting_rules |= stays_silent;
+    held
+}
+
+/// What is missing outside of the rules.
+fn outside(state: &NicState, vip: &Vip) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if vip.lock && state.lock(vip.address) == Some(false) {
+        steps.push(Step::Lock {
+            nic: vip.nic.clone(),
+            family: vip.address,
+            on: true,
+        });
+    }
+    if needs_membership(vip) && !state.memberships.contains(&vip.mac) {
+        steps.push(Step::Join {
+            nic: vip.nic.clone(),
+            mac: vip.mac,
+        });
+    }
+    if !state.admin_up {
+        steps.push(Step::SetUp(vip.nic.clone()));
+    }
+    steps.extend(addressing(state, vip));
+    steps
+}
+
+/// What is missing of the VIP's address and of the way to its network, and what is in its place.
+fn addressing(state: &NicState, vip: &Vip) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let forms = || state.forms(vip.address);
+    let wrong = forms().filter(|held| !is_right(held, vip));
+    // Of an IPv4 address two forms can be there at once, so that it is never gone.
+    let can_wait = |held: &&Held| vip.address.is_ipv4() && held.prefix != 32;
+    let (last, first): (Vec<&Held>, Vec<&Held>) = wrong.partition(can_wait);
+    steps.extend(first.into_iter().map(|held| delete_address(&vip.nic, held)));
+    let right = forms().find(|held| is_right(held, vip));
+    match right {
+        None => steps.push(Step::AddAddress(vip.clone())),
+        Some(held) if held.valid_s.is_some() => {
+            steps.push(lifetime(&vip.nic, held, None));
+        }
+        Some(_) => {}
+    }
+    steps.extend(last.into_iter().map(|held| delete_address(&vip.nic, held)));
+    let route = needed_route(state, vip);
+    if let Some(network) = route.filter(|network| !state.has_route_of_ours(network)) {
+        let nic = vip.nic.clone();
+        steps.push(Step::AddRoute { nic, network });
+    }
+    if right.is_none() {
+        steps.push(Step::Announce(vip.clone()));
+    }
+    steps
+}

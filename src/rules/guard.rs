@@ -1,0 +1,81 @@
+//! What nft has saved to a file must answer nothing when nft loads it: without the agent, perhaps on a
+//! node that owns other buckets by now, and with other rules than those that were saved, for nft has no
+//! word for all that they do. Pure.
+//!
+//! So the first rule of the chain to which everything goes that is accepted drops whatever comes, unless
+//! the rule is as the agent has written it: it asks for a bit that is in every IP header, of four bytes of
+//! which it has turned two. nft has no word for that, believes that all four are turned, and so lists a value,
+//! and loads it, that no packet has. Rules that were loaded by nft are known by it.
+
+use super::names::TO_HOST;
+use super::sentence::{REG0, Sentence};
+use crate::model::ruleset::{Expr, Family, Header, Rule, Ruleset, Verdict};
+
+const GUARD: &str = "drops only as nft loads it from a file: what is loaded must answer nothing";
+
+/// The rule. Both IP versions, 4 and 6, have this bit in their first byte.
+pub(crate) fn rule() -> Rule {
+    Sentence::because(GUARD)
+        .payload(Header::Network, 0, 4, REG0)
+        .and(REG0, &[0x40, 0, 0, 0])
+        .expr(Expr::FirstTwoToHostOrder {
+            from: REG0,
+            to: REG0,
+        })
+        .not_equal(REG0, &[0, 0x40, 0, 0])
+        .say("ntoh16(@nh,0,32 & 0x40000000) != 0x400000")
+        .drop()
+        .rule()
+}
+
+/// Were these rules loaded by nft from a file? Then they accept nothing, whatever else they say, also
+/// where they were loaded on top of the agent's.
+pub fn is_loaded(rules: &Ruleset) -> bool {
+    let table = rules.get(&Family::Netdev);
+    let chain = table.and_then(|table| table.chains.get(TO_HOST));
+    let mut rules = chain.into_iter().flat_map(|chain| &chain.rules);
+    rules.any(|rule| drops_all(&rule.exprs))
+}
+
+/// Is this the rule without its turning? What is left of it nft words in its own way.
+fn drops_all(exprs: &[Expr]) -> bool {
+    let asks = matches!(
+        exprs.first(),
+        Some(Expr::Payload {
+            header: Header::Network,
+            offset: 0,
+            ..
+        })
+    );
+    let turns = |expr: &Expr| matches!(expr, Expr::FirstTwoToHostOrder { .. });
+    asks && exprs.last() == Some(&Expr::Verdict(Verdict::Drop)) && !exprs.iter().any(turns)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::model::host::{NicState, Observed};
+    use crate::model::mac::Mac;
+
+    /// A host that was booted with these rules, and has nothing else of ours.
+    pub(crate) fn booted_with(mut rules: Ruleset) -> Observed {
+        let netdev = rules.get_mut(&Family::Netdev).expect("a table");
+        let chain = netdev.chains.get_mut(TO_HOST).expect("a chain");
+        let turns = |expr: &Expr| matches!(expr, Expr::FirstTwoToHostOrder { .. });
+        chain.rules[0].exprs.retain(|expr| !turns(expr));
+        let state = NicState {
+            index: 2,
+            mac: Some(Mac([2, 0, 0, 0, 0, 1])),
+            admin_up: true,
+            carrier: true,
+            lock_ip4: Some(false),
+            lock_ip6: Some(false),
+            ..NicState::default()
+        };
+        Observed {
+            rules,
+            nics: [("eth0".to_owned(), state)].into(),
+            ..Observed::default()
+        }
+    }
+}

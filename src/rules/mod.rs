@@ -1,0 +1,27 @@
+//! What should be: what the kernel is told for a VIP, in words that read like sentences. Pure; it knows the model alone.
+//!
+//! | module | which rules are there for |
+//! |---|---|
+//! | [`dataplane`] | the whole of it: all tables, dispatch, ARP and ND |
+//! | `ingress` | what comes in: by bucket, fragments, ICMP errors |
+//! | `tagged` | what comes in with the tag of a VLAN |
+//! | [`leaving`] | buckets that close or drain |
+//! | [`adopting`] | buckets that are adopted, orphans, what is left of connections |
+//! | [`guard`] | what nft has loaded from a file |
+//! | [`addressing`] | not a rule: how the address stands, and the way to its network |
+//! | [`features`] | what all that needs of a kernel |
+//! | [`names`] | what chains, sets and keys are called |
+//! | `sentence`, `connection_words`, `fragment_words` | the vocabulary |
+
+pub mod addressing;
+pub mod adopting;
+mod connection_words;
+pub mod dataplane;
+pub mod features;
+mod fragment_words;
+pub mod guard;
+pub(crate) mod ingress;
+pub mod leaving;
+pub mod names;
+pub(crate) mod sentence;
+mod tagged;

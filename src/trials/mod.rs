@@ -1,0 +1,27 @@
+//! Models that judge the product, and the trials that it stands: property tests over whole worlds. No product file
+//! knows them; the lab replays the interleavings of [`moves`] on real kernels.
+
+pub mod moves;
+
+#[cfg(test)]
+mod going;
+#[cfg(test)]
+mod interruptions;
+#[cfg(test)]
+mod kernel_addresses;
+#[cfg(test)]
+mod kernel_rules;
+#[cfg(test)]
+mod mirrored;
+#[cfg(test)]
+mod moving;
+#[cfg(test)]
+mod orphans;
+#[cfg(test)]
+mod saved;
+#[cfg(test)]
+mod second_lock;
+#[cfg(test)]
+mod side_by_side;
+#[cfg(test)]
+mod tampered;

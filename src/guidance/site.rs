@@ -1,6 +1,6 @@
 //! What is particular to a site: the VIP, its cluster MAC, the VLAN, the ports.
 
-use crate::model::agreement::solicited_node;
+use crate::model::frame::solicited_node;
 use crate::model::mac::Mac;
 use crate::model::untrusted::shown;
 use std::fmt;

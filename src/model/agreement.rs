@@ -14,30 +14,21 @@
 //! answers. Versions before this one ask nothing of the kind, and are answered as they always were; where they
 //! are asked they see nothing but their digest.
 
-use super::announce::{ARP_PADDING, ETHERTYPE_ARP, ETHERTYPE_IPV6, HOP_LIMIT, ICMPV6, arp_request};
-use super::announce::{NEIGHBOUR_ADVERTISEMENT, neighbour_message};
+use super::frame::{
+    ARP_PADDING, ETHERTYPE_ARP, ETHERTYPE_IPV6, HOP_LIMIT, NEIGHBOUR_ADVERTISEMENT,
+    NEIGHBOUR_SOLICITATION, NONCE_OPTION, arp_request, group_mac, neighbour_message,
+    solicited_node,
+};
 use super::mac::Mac;
+use super::protocol::ICMP6;
 use super::vip::Vip;
+use super::written::Digest;
 use std::net::{IpAddr, Ipv6Addr};
-
-/// The digest's first bytes, as they stand in a probe.
-pub type Digest = [u8; 6];
-
-/// The option that carries the nonce (RFC 7527 §4.2, RFC 3971 §5.3.2), of eight octets.
-pub const NONCE_OPTION: u8 = 14;
-const SOLICITATION: u8 = 135;
 
 /// What stands in the padding of ARP before the digest of the manager and the VIP: three times six bytes.
 pub const MANAGER_WORD: [u8; 8] = *b"resource";
 /// The option that carries the digest of the manager, of eight octets (RFC 4727 §5: for experiments).
 pub const MANAGER_OPTION: u8 = 253;
-
-/// The group in which an IPv6 address is asked for (RFC 4291 §2.7.1).
-pub fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
-    let [.., x, y, z] = address.octets();
-    let low = u16::from_be_bytes([y, z]);
-    Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(x), low)
-}
 
 /// The question, by whom it is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,10 +83,9 @@ impl Question {
                     body.extend([MANAGER_OPTION, 1]);
                     body.extend(manager);
                 }
+                let (kind, nobody) = (NEIGHBOUR_SOLICITATION, Ipv6Addr::UNSPECIFIED);
                 let to = solicited_node(vip);
-                let [.., a, b, c, d] = to.octets();
-                let mac = [0x33, 0x33, a, b, c, d];
-                neighbour_message(SOLICITATION, &body, Ipv6Addr::UNSPECIFIED, to, mac, nic_mac)
+                neighbour_message(kind, &body, nobody, to, group_mac(to), nic_mac)
             }
         }
     }
@@ -106,10 +96,7 @@ impl Question {
         let (address, at, mut marks) = match self.vip {
             IpAddr::V4(vip) => (vip.octets().to_vec(), 28, vec![(20, [0, 2])]),
             IpAddr::V6(vip) => {
-                let marks = vec![
-                    (20, [ICMPV6, HOP_LIMIT]),
-                    (54, [NEIGHBOUR_ADVERTISEMENT, 0]),
-                ];
+                let marks = vec![(20, [ICMP6, HOP_LIMIT]), (54, [NEIGHBOUR_ADVERTISEMENT, 0])];
                 (vip.octets().to_vec(), 62, marks)
             }
         };

@@ -1,36 +1,14 @@
 //! The frames that tell the neighbours where the VIP is.
 //!
 //! Pure: addresses in, bytes out. When a frame is sent, how often and from
-//! where is decided elsewhere. The link-layer *source* is always the
-//! interface's own address, never the cluster's: no switch may learn the
-//! cluster MAC at one port (and a multicast address is forbidden there). Only
-//! the payload names it.
+//! where is decided elsewhere.
 
-use super::agreement::{Digest, NONCE_OPTION};
+use super::frame::{
+    ALL_NODES, NEIGHBOUR_ADVERTISEMENT, NONCE_OPTION, OVERRIDE, TARGET_LINK_LAYER_ADDRESS,
+    arp_request, group_mac, neighbour_message,
+};
+use super::written::Digest;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-/// The shortest Ethernet frame, in bytes, without its check sequence
-/// (IEEE 802.3 clause 3.2.8).
-const SHORTEST: usize = 60;
-
-/// Where an ARP message ends and its frame's padding begins.
-pub(super) const ARP_PADDING: usize = 14 + 28;
-
-const BROADCAST: [u8; 6] = [0xff; 6];
-/// The group of all nodes on the link, and its link-layer address
-/// (RFC 4291 §2.7.1, RFC 2464 §7).
-pub(super) const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
-
-pub(super) const ETHERTYPE_ARP: u16 = 0x0806;
-pub(super) const ETHERTYPE_IPV6: u16 = 0x86dd;
-const ARP_REQUEST: u16 = 1;
-pub(super) const ICMPV6: u8 = 58;
-pub(super) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
-const OVERRIDE: u8 = 0x20;
-pub(super) const TARGET_LINK_LAYER_ADDRESS: u8 = 2;
-/// Receivers believe neighbour discovery only with it (RFC 4861 §7.1.2).
-pub(super) const HOP_LIMIT: u8 = 255;
 
 /// The announcement of a VIP: a whole Ethernet frame, without its check
 /// sequence, that makes neighbours who know the VIP remember `cluster_mac`
@@ -73,82 +51,8 @@ fn unsolicited_advertisement(
     body.extend(cluster_mac);
     body.extend([NONCE_OPTION, 1]);
     body.extend(digest);
-    let to = (ALL_NODES, ALL_NODES_MAC);
-    neighbour_message(NEIGHBOUR_ADVERTISEMENT, &body, vip, to.0, to.1, nic_mac)
-}
-
-/// A broadcast ARP request (RFC 826), 60 bytes.
-pub(super) fn arp_request(
-    sender: Ipv4Addr,
-    sender_mac: [u8; 6],
-    target: Ipv4Addr,
-    target_mac: [u8; 6],
-    nic_mac: [u8; 6],
-) -> Vec<u8> {
-    let mut frame = ethernet(BROADCAST, nic_mac, ETHERTYPE_ARP);
-    frame.extend([0, 1]); // hardware: Ethernet
-    frame.extend([8, 0]); // protocol: IPv4
-    frame.extend([6, 4]); // their addresses' lengths
-    frame.extend(ARP_REQUEST.to_be_bytes());
-    frame.extend(sender_mac);
-    frame.extend(sender.octets());
-    frame.extend(target_mac);
-    frame.extend(target.octets());
-    frame.resize(SHORTEST, 0);
-    frame
-}
-
-/// A neighbour discovery message (RFC 4861): its type, and what follows the checksum.
-pub(crate) fn neighbour_message(
-    kind: u8,
-    body: &[u8],
-    from: Ipv6Addr,
-    to: Ipv6Addr,
-    to_mac: [u8; 6],
-    nic_mac: [u8; 6],
-) -> Vec<u8> {
-    let mut message = vec![kind, 0];
-    message.extend([0, 0]); // the checksum's place
-    message.extend(body);
-    let sum = checksum(from, to, &message);
-    message.splice(2..4, sum.to_be_bytes());
-
-    let mut frame = ethernet(to_mac, nic_mac, ETHERTYPE_IPV6);
-    frame.extend([0x60, 0, 0, 0]); // version 6, no class, no label
-    frame.extend((message.len() as u16).to_be_bytes());
-    frame.extend([ICMPV6, HOP_LIMIT]);
-    frame.extend(from.octets());
-    frame.extend(to.octets());
-    frame.extend(message);
-    frame
-}
-
-fn ethernet(to: [u8; 6], from: [u8; 6], ethertype: u16) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(94);
-    frame.extend(to);
-    frame.extend(from);
-    frame.extend(ethertype.to_be_bytes());
-    frame
-}
-
-/// The Internet checksum over the pseudo-header (RFC 8200 §8.1) and an ICMPv6
-/// message of an even number of octets, fewer than 65,536; 0 where the message has its checksum, and that
-/// is right.
-pub(super) fn checksum(from: Ipv6Addr, to: Ipv6Addr, message: &[u8]) -> u16 {
-    let words = |bytes: &[u8]| -> u32 {
-        bytes
-            .chunks_exact(2)
-            .map(|pair| (u32::from(pair[0]) << 8) | u32::from(pair[1]))
-            .sum()
-    };
-    let mut sum = words(&from.octets()) + words(&to.octets());
-    sum += message.len() as u32 + u32::from(ICMPV6);
-    sum += words(message);
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    // Always 16 bits here.
-    !(sum as u16)
+    let (kind, to) = (NEIGHBOUR_ADVERTISEMENT, ALL_NODES);
+    neighbour_message(kind, &body, vip, to, group_mac(to), nic_mac)
 }
 
 #[cfg(test)]
@@ -189,35 +93,6 @@ mod tests {
         ].concat();
         assert_eq!(frame, expected);
         assert_eq!(frame.len(), 94);
-    }
-
-    /// Whoever receives it sums everything, the checksum too, and gets all
-    /// ones (RFC 1071 §1).
-    fn received_sum(frame: &[u8]) -> u16 {
-        let (ip, icmp) = frame[14..].split_at(40);
-        let mut covered = ip[8..40].to_vec();
-        covered.extend([0, 0, 0, icmp.len() as u8, 0, 0, 0, 58]);
-        covered.extend(icmp);
-        covered.chunks(2).fold(0u16, |sum, pair| {
-            let (sum, carry) = sum.overflowing_add(u16::from_be_bytes([pair[0], pair[1]]));
-            sum + u16::from(carry)
-        })
-    }
-
-    #[test]
-    fn the_checksum_is_right_for_any_address() {
-        for vip in [
-            "2001:db8::99",
-            "fe80::1",
-            "::1",
-            "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe",
-        ] {
-            for octet in 0..=255 {
-                let cluster = [octet, 0xff, octet, 0xff, 0, octet];
-                let bytes = frame(vip.parse().unwrap(), cluster, NIC, DIGEST);
-                assert_eq!(received_sum(&bytes), 0xffff, "{vip} {octet}");
-            }
-        }
     }
 
     #[test]

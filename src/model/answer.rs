@@ -4,15 +4,14 @@
 //! Only what answers this very question counts, and what a host may believe: all else may come from
 //! beyond a router, or be what a node that agrees answers to somebody else's question.
 
-use super::agreement::{NONCE_OPTION, Question};
-use super::announce::TARGET_LINK_LAYER_ADDRESS;
-use super::announce::{ALL_NODES, HOP_LIMIT, ICMPV6, NEIGHBOUR_ADVERTISEMENT, checksum};
+use super::agreement::Question;
+use super::frame::{
+    ALL_NODES, ARP_REPLY, HOP_LIMIT, NEIGHBOUR_ADVERTISEMENT, NONCE_OPTION, SOLICITED,
+    TARGET_LINK_LAYER_ADDRESS, checksum, options_of,
+};
 use super::mac::Mac;
+use super::protocol::ICMP6;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-const SOLICITED: u8 = 0x40;
-/// Ethernet and IPv4, the lengths of their addresses, and a reply (RFC 826).
-const ARP_REPLY: [u8; 8] = [0, 1, 8, 0, 6, 4, 0, 2];
 
 /// An answer to the question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +75,7 @@ impl Question {
         // What follows the packet is the frame's padding.
         let message = rest.get(..length.into())?;
         let is_sound = header[0] >> 4 == 6
-            && header[6..8] == [ICMPV6, HOP_LIMIT]
+            && header[6..8] == [ICMP6, HOP_LIMIT]
             && message.len() % 8 == 0
             && checksum(from, to, message) == 0;
         let (fixed, options) = message.split_first_chunk::<24>()?;
@@ -113,25 +112,10 @@ fn is_hosts(mac: Mac) -> bool {
     !mac.is_multicast() && mac.0 != [0; 6]
 }
 
-/// The options of a message of neighbour discovery, each with its type and length; `None` if one's
-/// length is not right, for then nothing of the message counts (RFC 4861 §4.6).
-fn options_of(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
-    let mut options = Vec::new();
-    while !bytes.is_empty() {
-        let length = 8 * usize::from(*bytes.get(1)?);
-        if length == 0 || length > bytes.len() {
-            return None;
-        }
-        let (option, rest) = bytes.split_at(length);
-        options.push(option);
-        bytes = rest;
-    }
-    Some(options)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::announce::{self, neighbour_message};
+    use super::super::announce;
+    use super::super::frame::neighbour_message;
     use super::*;
     use proptest::prelude::*;
 

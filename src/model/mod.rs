@@ -11,6 +11,7 @@ pub mod answer;
 pub mod belief;
 pub mod bucket;
 pub mod change;
+pub mod frame;
 pub mod hash;
 pub mod host;
 pub mod mac;

@@ -13,6 +13,9 @@ use std::str::FromStr;
 /// kernel and libnftnl take one of twice that.
 pub const LONGEST_COMMENT: usize = 128;
 
+/// The first bytes of a digest, as they stand in a frame.
+pub type Digest = [u8; 6];
+
 /// The first word of what is behind the identity.
 const LOCAL: &str = "prefix";
 
@@ -85,13 +88,13 @@ impl Vip {
     }
 
     /// The digest's first six bytes, as they stand in a probe (`model::agreement`).
-    pub fn probe_digest(&self) -> [u8; 6] {
+    pub fn probe_digest(&self) -> Digest {
         first_six(&self.identity())
     }
 
     /// What a probe says of the description and of who manages it (`model::agreement`): nodes of one
     /// description differ here where another resource, or a person, has put the VIP there.
-    pub fn manager_digest(&self) -> [u8; 6] {
+    pub fn manager_digest(&self) -> Digest {
         let managed = format!("{} by {}", self.identity(), self.manager);
         first_six(&managed)
     }
@@ -125,7 +128,7 @@ impl Vip {
 }
 
 /// The first bytes of a text's digest.
-fn first_six(text: &str) -> [u8; 6] {
+fn first_six(text: &str) -> Digest {
     let [a, b, c, d, e, f, ..] = *blake3::hash(text.as_bytes()).as_bytes();
     [a, b, c, d, e, f]
 }

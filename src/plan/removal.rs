@@ -2,7 +2,7 @@
 //!
 //! Here rulesets are changed as they were found, broken or not: nothing is repaired on the way.
 
-use crate::model::agreement::solicited_node;
+use crate::model::frame::solicited_node;
 use crate::model::bucket::BucketSet;
 use crate::model::change::Change;
 use crate::model::ruleset::{Element, Expr, Family, Ruleset, Table, Target};

@@ -17,7 +17,7 @@ use super::leaving;
 use super::names::*;
 use super::sentence::{ADVERTISEMENT, REG0, SOLICITATION, Sentence};
 use super::tagged;
-use crate::model::agreement::solicited_node;
+use crate::model::frame::solicited_node;
 use crate::model::mac::Mac;
 use crate::model::phase::Phases;
 use crate::model::ruleset::{

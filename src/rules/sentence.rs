@@ -2,7 +2,8 @@
 //! expressions do. Pure.
 
 use super::names::*;
-use crate::model::agreement::{MANAGER_OPTION, MANAGER_WORD, NONCE_OPTION};
+use crate::model::agreement::{MANAGER_OPTION, MANAGER_WORD};
+use crate::model::frame::NONCE_OPTION;
 use crate::model::hash::{Hasher, Layout};
 use crate::model::protocol::{ICMP, ICMP6};
 use crate::model::ruleset::{Comparison, Expr, Found, Header, Learn, MetaKey, Reg, Rule, Verdict};

@@ -3,7 +3,8 @@
 
 use super::kernel_rules::{Kernel, Packet};
 use crate::model::agreement::Question;
-use crate::model::announce::{self, neighbour_message};
+use crate::model::announce;
+use crate::model::frame::neighbour_message;
 use crate::model::hash::Flow;
 use crate::model::mac::Mac;
 use crate::model::packet::{Datagram, Judgement, Taker, is_in_vlan, judge};

@@ -48,6 +48,11 @@ impl HashMode {
         }
     }
 
+    /// Do ports enter the hash? Then it matters which protocol a packet is of, and whether it is whole.
+    pub fn has_ports(self) -> bool {
+        self.ports() > 0
+    }
+
     /// The name that the cluster configuration uses.
     pub fn name(self) -> &'static str {
         match self {

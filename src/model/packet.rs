@@ -5,7 +5,7 @@
 //! `include/net/netfilter/`, `ipv6_find_hdr()` in `net/ipv6/exthdrs_core.c`), and says which bucket
 //! decides. Property tests hold it against the kernel.
 
-use super::hash::{Flow, HashMode};
+use super::hash::Flow;
 use super::phase::Phase;
 use super::protocol::{
     AH, FRAGMENT_HEADER as FRAGMENT, ICMP, ICMP_ERRORS, ICMP6, ICMP6_EVERYWHERE, LAST_EARLY_OFFSET,
@@ -132,7 +132,7 @@ struct Headers {
 
 impl Headers {
     fn judged_by(&self, vip: &Vip, packet: &[u8]) -> Judgement {
-        let ported = vip.hasher.mode != HashMode::SourceIp;
+        let ported = vip.hasher.mode.has_ports();
         let taker = match self.fragment {
             Some((Some(_), true)) if ported => Taker::FollowsFirst {
                 may_wait: self.source.is_ipv4() || may_wait(packet),

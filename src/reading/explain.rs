@@ -6,7 +6,6 @@ use crate::model::hash::Flow;
 use crate::model::phase::Phase;
 use crate::model::ruleset::{Family, Rule, Ruleset};
 use crate::rules::dataplane;
-use crate::rules::ingress::has_ports;
 use crate::rules::names::{
     buckets_map, draining_chain, flows_set, leaving_map, ports_chain, vip_chain,
 };
@@ -43,7 +42,7 @@ pub fn explain(
     let address = vip.address;
     let bucket = vip.bucket(flow);
     let phase = phases.of(bucket);
-    let first = match has_ports(vip) {
+    let first = match vip.hasher.mode.has_ports() {
         true => ports_chain(address),
         false => vip_chain(address),
     };
@@ -99,7 +98,6 @@ fn deciding(rules: &Ruleset, chain: &str, set: Option<&String>) -> Option<(Strin
 mod tests {
     use super::*;
     use crate::model::bucket::{BucketCount, BucketSet};
-    use crate::model::hash::HashMode;
     use crate::model::phase::Phases;
     use crate::model::vip::Vip;
     use crate::model::vip::tests::any_vip;
@@ -140,7 +138,7 @@ mod tests {
             };
             prop_assert_eq!(taken, explained.element.is_some());
             prop_assert_eq!(taken, !words.contains("drop"), "{}", words);
-            let ports = found.vip.hasher.mode != HashMode::SourceIp;
+            let ports = found.vip.hasher.mode.has_ports();
             prop_assert_eq!(
                 explained.chain == vip_chain(found.vip.address),
                 !ports && explained.phase != Phase::Draining

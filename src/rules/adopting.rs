@@ -31,7 +31,6 @@ use crate::model::ruleset::{
 use crate::model::vip::Vip;
 use std::net::IpAddr;
 
-use super::ingress::has_ports;
 
 /// For how long a segment may come again unanswered, from its first sighting on.
 const FRESH_MS: u64 = 4_000;
@@ -101,7 +100,7 @@ pub(crate) fn add(rules: &mut Ruleset, vips: &[(Vip, Phases)]) {
 }
 
 fn ports(vip: &Vip) -> Ports {
-    match has_ports(vip) {
+    match vip.hasher.mode.has_ports() {
         true => Ports::At(0),
         false => Ports::None,
     }

@@ -24,7 +24,6 @@ use super::leaving;
 use super::names::*;
 use super::sentence::{Ports, REG0, Sentence};
 use super::tagged;
-use crate::model::hash::HashMode;
 use crate::model::phase::Phases;
 use crate::model::protocol::{
     AH, FRAGMENT_HEADER, ICMP, ICMP_ERRORS, ICMP6, ICMP6_EVERYWHERE, LAST_EARLY_OFFSET,
@@ -84,7 +83,7 @@ pub(crate) fn chains(vip: &Vip, phases: &Phases) -> Vec<(String, Chain)> {
         IpAddr::V4(_) => Sentence::because(ERRORS).icmp4_everywhere(),
         IpAddr::V6(_) => Sentence::because(ERRORS_AND_ND).icmp6_everywhere(),
     };
-    let mut chains = match has_ports(vip) {
+    let mut chains = match vip.hasher.mode.has_ports() {
         false => vec![(vip_chain(vip.address), by_source(vip, phases, errors))],
         true => vec![
             (vip_chain(vip.address), by_ports(vip, errors)),
@@ -103,11 +102,6 @@ pub(crate) fn chains(vip: &Vip, phases: &Phases) -> Vec<(String, Chain)> {
     }));
     chains.extend(leaving::chains(vip, phases));
     chains
-}
-
-/// Do ports enter the hash?
-pub(crate) fn has_ports(vip: &Vip) -> bool {
-    vip.hasher.mode != HashMode::SourceIp
 }
 
 /// Source address only: fragments and protocols make no difference, so nothing is asked first. Most
@@ -293,7 +287,7 @@ pub(crate) fn sets(vip: &Vip) -> Vec<(&'static str, Set)> {
         ),
     };
     let errors = (errors.0, as_bytes(errors.1, Header::Transport, 0, 1));
-    if !has_ports(vip) {
+    if !vip.hasher.mode.has_ports() {
         return vec![errors];
     }
     let names = fragment_sets(vip.address);

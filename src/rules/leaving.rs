@@ -14,7 +14,6 @@
 //! goes the way of everything foreign.
 
 use super::connection_words::{flow_at_ingress, flow_key};
-use super::ingress::has_ports;
 use super::names::*;
 use super::sentence::{Ports, REG0, Sentence, Way};
 use crate::model::hash::Flow;
@@ -78,7 +77,7 @@ fn chain(vip: &Vip, own: impl IntoIterator<Item = Sentence>) -> Chain {
     let address = vip.address;
     let mut rules = Vec::new();
     // With ports in the hash they never come as far as here.
-    if !has_ports(vip) {
+    if !vip.hasher.mode.has_ports() {
         rules.push(
             Sentence::because(LATER)
                 .later_fragment(address)
@@ -86,7 +85,7 @@ fn chain(vip: &Vip, own: impl IntoIterator<Item = Sentence>) -> Chain {
         );
     }
     rules.extend(own);
-    if has_ports(vip) {
+    if vip.hasher.mode.has_ports() {
         rules.push(
             Sentence::because(FIRST_FOREIGN)
                 .fragment(address)

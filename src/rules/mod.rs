@@ -20,7 +20,7 @@ pub mod dataplane;
 pub mod features;
 mod fragment_words;
 pub mod guard;
-pub(crate) mod ingress;
+mod ingress;
 pub mod leaving;
 pub mod names;
 pub(crate) mod sentence;

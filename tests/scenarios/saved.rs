@@ -118,7 +118,7 @@ fn in_every_state(lab: &Lab, mode: HashMode, layout: Layout) -> Result<()> {
         nodectl(&node, &["drain", vip, "1"])?;
         nodectl(&node, &["take", vip, "5", "--adopt", "300"])?;
     }
-    let lacks = |name: &str| mode == HashMode::SourceIp && name.contains("fragments");
+    let lacks = |name: &str| !mode.has_ports() && name.contains("fragments");
     for (family, set, element) in LEARNT.iter().filter(|(_, set, _)| !lacks(set)) {
         // So long that none ends meanwhile.
         let element = format!("{{ {element} timeout 300s }}");

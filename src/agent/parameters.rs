@@ -198,7 +198,7 @@ impl Parameters {
             .parameter("nic")
             .map(|nic| nic.parse::<NicName>())
             .transpose();
-        let nic = nic.map_err(in_words("nic"))?;
+        let nic = nic.map_err(|error| wrong(format!("nic: {error}")))?;
         // As in IPaddr2: the one in nic counts, and netmask is the elder name of cidr_netmask.
         // An IPv6 address has no label, and needs none.
         let own = nic

@@ -1,7 +1,7 @@
 //! Where a VIP goes: the interface that was named, or that of the connected route; and the prefix of that
 //! route, where none was given.
 
-use crate::model::vip::{Nic, NicName, VipError};
+use crate::model::vip::{Nic, NicName, NoNic};
 use crate::reading::installed::find;
 use crate::rules::addressing::ROUTE_PROTOCOL;
 use crate::rules::guard::is_loaded;
@@ -41,7 +41,7 @@ pub enum PlaceError {
     NoInterface(NicName),
     /// The interface of the route has a name that cannot be written.
     #[error(transparent)]
-    Name(#[from] VipError),
+    Name(#[from] NoNic),
     /// The kernel would not tell.
     #[error(transparent)]
     Route(#[from] RouteError),

@@ -20,6 +20,7 @@ pub mod nic;
 pub mod packet;
 pub mod phase;
 pub mod protocol;
+mod rule;
 pub mod ruleset;
 pub mod seed;
 pub mod set;

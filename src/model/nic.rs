@@ -1,8 +1,13 @@
 //! Interface names, as the kernel has them and as people write them. Pure.
 
-use super::vip::VipError;
+use super::untrusted::Untrusted;
 use std::fmt;
 use std::str::FromStr;
+
+/// Text that names no interface.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no interface name; use one that 'ip link' shows, such as eth0")]
+pub struct NoNic(Untrusted);
 
 /// The name of a network interface as the kernel accepts it (`dev_valid_name()`): 1 to 15 bytes,
 /// no slash, colon or white space. Quotes and control characters are refused as well: they could
@@ -18,12 +23,12 @@ impl Nic {
 }
 
 impl FromStr for Nic {
-    type Err = VipError;
+    type Err = NoNic;
 
-    fn from_str(text: &str) -> Result<Self, VipError> {
+    fn from_str(text: &str) -> Result<Self, NoNic> {
         match is_shown(text, 15, b"/:\"'\\") {
             true => Ok(Nic(text.to_owned())),
-            false => Err(VipError::Nic(text.into())),
+            false => Err(NoNic(text.into())),
         }
     }
 }
@@ -56,9 +61,9 @@ impl NicName {
 }
 
 impl FromStr for NicName {
-    type Err = VipError;
+    type Err = NoNic;
 
-    fn from_str(text: &str) -> Result<Self, VipError> {
+    fn from_str(text: &str) -> Result<Self, NoNic> {
         let (name, label) = match text.split_once(':') {
             None => (text, None),
             Some((name, label)) => (name, Some(label.to_owned())),
@@ -70,7 +75,7 @@ impl FromStr for NicName {
                 name: name.to_owned(),
                 label,
             }),
-            false => Err(VipError::Nic(text.into())),
+            false => Err(NoNic(text.into())),
         }
     }
 }

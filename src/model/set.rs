@@ -1,6 +1,6 @@
 //! The sets and maps of a ruleset, as values: what they are made for, and what is in them.
 
-use super::ruleset::{Count, Header, Verdict};
+use super::rule::{Count, Header, Verdict};
 use std::collections::BTreeMap;
 use std::fmt;
 

@@ -5,7 +5,7 @@ use super::bucket::BucketCount;
 use super::hash::{Flow, Hasher};
 use super::mac::Mac;
 use super::network::Network;
-pub use super::nic::{Nic, NicName};
+pub use super::nic::{Nic, NicName, NoNic};
 use super::untrusted::Untrusted;
 use std::fmt;
 use std::net::IpAddr;
@@ -127,9 +127,6 @@ pub enum VipError {
         /// The longest that there is.
         longest: u8,
     },
-    /// No name of an interface.
-    #[error("'{0}' is no interface name; use one that 'ip link' shows, such as eth0")]
-    Nic(Untrusted),
     /// A cluster MAC that is a unicast address.
     #[error(
         "{0} is a unicast MAC: only the node that a switch last saw it on would get the packets; \

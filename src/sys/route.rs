@@ -31,14 +31,13 @@ use crate::model::untrusted::shown;
 
 pub use error::RouteError;
 pub use saved::SavedRoute;
+use types::short_table;
 pub use types::{
     Added, Address, ConnectedRoute, Deleted, Family, Link, MAIN_TABLE, NAME_MAX, NewAddress,
     NewRoute, SCOPE_GLOBAL, SCOPE_HOST, SCOPE_SITE, lost_with,
 };
+pub use wire::ANSWER_TIMEOUT_S;
 use wire::{Answer, Wire, malformed};
-
-/// How long a sign of life of the kernel is waited for, in seconds.
-pub const ANSWER_TIMEOUT_S: i64 = 5;
 
 /// The longest alternative interface name, in bytes (`ALTIFNAMSIZ` less its
 /// terminating zero).
@@ -419,11 +418,6 @@ impl RouteSocket {
             Err(error) => Err(error),
         }
     }
-}
-
-/// The table as far as the header has room for it; beyond, the attribute says it.
-fn short_table(table: u32) -> u8 {
-    u8::try_from(table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC)
 }
 
 fn route_message(route: &NewRoute) -> RouteMessage {

@@ -3,7 +3,7 @@
 use super::batch::Encoded;
 use super::expr::describe;
 use super::numbers::*;
-use super::wire::Writer;
+use super::wire::{Writer, udata};
 use crate::model::change::Change;
 use crate::model::ruleset::{
     BaseChain, Chain, Data, Element, Family, Hook, KeyPart, Lifetime, SetSpec, TABLE, Target,
@@ -307,13 +307,6 @@ fn one_element(kind: u8, spec: &SetSpec, key: &[u8], element: &Element) -> Write
         true => written.nest(ELEMENT_EXPR, counter()),
         false => written,
     }
-}
-
-/// libnftnl's user data: type, length, value.
-pub(super) fn udata(kind: u8, value: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![kind, value.len().min(255) as u8];
-    bytes.extend(value.iter().take(255));
-    bytes
 }
 
 /// A name for libnftnl. A NUL ends it, as it would in the kernel.

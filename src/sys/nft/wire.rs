@@ -1,4 +1,4 @@
-//! Netlink attributes, written and read. Safe code only: what comes from the kernel is checked.
+//! Netlink attributes, written and read, and libnftnl's user data, as it is written. Safe code only: what comes from the kernel is checked.
 
 use netlink_packet_core::NlasIterator;
 
@@ -54,6 +54,13 @@ impl Writer {
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
+}
+
+/// libnftnl's user data: type, length, value.
+pub(super) fn udata(kind: u8, value: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![kind, value.len().min(255) as u8];
+    bytes.extend(value.iter().take(255));
+    bytes
 }
 
 /// NFNL_SUBSYS_NFTABLES.

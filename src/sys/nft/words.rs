@@ -4,8 +4,8 @@
 //! `exthdr.c`, `meta.c`, `numgen.c`, `expression.c`; `enum expr_types` in `include/expression.h`). What nft does
 //! not understand of them it takes for nothing.
 
-use super::encode::udata;
 use super::numbers::{ADDRESS_IP4, ADDRESS_IP6, IF_NAME, INTEGER, PORT, header};
+use super::wire::udata;
 use crate::model::ruleset::{Data, SetSpec, Word};
 
 const SET_KEY_TYPEOF: u8 = 3;

@@ -9,8 +9,8 @@ use std::net::IpAddr;
 
 use netlink_packet_core::NlasIterator;
 
+use super::types::{Address, ConnectedRoute, Family, Link};
 use super::wire::Answer;
-use super::{Address, ConnectedRoute, Family, Link};
 use crate::model::network::Network;
 
 // include/uapi/linux/rtnetlink.h

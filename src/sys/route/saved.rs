@@ -13,8 +13,8 @@ use netlink_packet_route::route::{
 use super::decode::{
     RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_TABLE, RTA_VIA, RTM_NEWROUTE, attributes, header, number,
 };
+use super::types::{Family, short_table};
 use super::wire::Answer;
-use super::{Family, short_table};
 use crate::model::network::Network;
 
 // include/uapi/linux/rtnetlink.h

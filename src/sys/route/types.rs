@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::model::network::Network;
 use netlink_packet_route::AddressFamily;
+use netlink_packet_route::route::RouteHeader;
 
 /// The longest interface name and the longest address label, in bytes
 /// (`IFNAMSIZ` less its terminating zero).
@@ -209,6 +210,11 @@ pub struct NewRoute {
 
 /// The main routing table (`RT_TABLE_MAIN`).
 pub const MAIN_TABLE: u32 = 254;
+
+/// The table as far as the header has room for it; beyond, the attribute says it.
+pub(super) fn short_table(table: u32) -> u8 {
+    u8::try_from(table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC)
+}
 
 /// Scopes of addresses (`RT_SCOPE_UNIVERSE`, `RT_SCOPE_SITE`, `RT_SCOPE_HOST`).
 pub const SCOPE_GLOBAL: u8 = 0;

@@ -17,8 +17,11 @@ use nix::sys::{
     time::{TimeVal, TimeValLike},
 };
 
-use super::{ANSWER_TIMEOUT_S, RouteError};
+use super::error::RouteError;
 use crate::sys::errno::uninterrupted;
+
+/// How long a sign of life of the kernel is waited for, in seconds.
+pub const ANSWER_TIMEOUT_S: i64 = 5;
 
 /// Readings of a list that changed meanwhile, before giving up. One takes about
 /// a millisecond; a list that changes 64 times as fast is a fault of its own.

@@ -1,7 +1,7 @@
 //! Cisco NX-OS: Nexus 7000 and Nexus 9000, which differ.
 
-use super::guide::Guide;
-use super::{Site, Vendor};
+use super::guide::{Guide, Vendor};
+use super::site::Site;
 
 pub(super) const NEXUS_7000: Vendor = Vendor {
     name: "cisco-nxos-7000",

@@ -1,7 +1,7 @@
 //! Eltex MES2324 4.0.11.
 
-use super::guide::Guide;
-use super::{Site, Vendor};
+use super::guide::{Guide, Vendor};
+use super::site::Site;
 
 pub(super) const VENDOR: Vendor = Vendor {
     name: "eltex",

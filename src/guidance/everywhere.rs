@@ -1,7 +1,7 @@
 //! What holds in front of every cluster, whoever made the router and the switch.
 
-use super::Site;
 use super::guide::{Line, line, tried};
+use super::site::Site;
 use serde::Serialize;
 use std::net::IpAddr;
 

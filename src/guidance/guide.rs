@@ -1,7 +1,24 @@
-//! A vendor's guide: what to configure, how to check it, what to beware of.
+//! A vendor, and its guide: what to configure, how to check it, what to beware of.
 
-use super::Site;
+use super::site::Site;
 use serde::Serialize;
+
+/// A system that forwards packets to the cluster.
+#[derive(Debug, Clone, Copy)]
+pub struct Vendor {
+    /// The word for it on the command line.
+    pub name: &'static str,
+    /// What people call it.
+    pub title: &'static str,
+    pub(super) advice: fn(&Site) -> Guide,
+}
+
+impl Vendor {
+    /// What to configure there for this site.
+    pub fn guide(&self, site: &Site) -> Guide {
+        (self.advice)(site).for_family_of(site)
+    }
+}
 
 /// How far a line is confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -171,7 +188,7 @@ impl Guide {
     }
 
     /// What of it holds for the site's VIP: for IPv6 no vendor's syntax was looked up.
-    pub(super) fn for_family_of(mut self, site: &Site) -> Self {
+    fn for_family_of(mut self, site: &Site) -> Self {
         if site.vip.is_ipv4() {
             return self;
         }

@@ -1,7 +1,7 @@
 //! Linux.
 
-use super::guide::Guide;
-use super::{Site, Vendor};
+use super::guide::{Guide, Vendor};
+use super::site::Site;
 use std::net::IpAddr;
 
 pub(super) const VENDOR: Vendor = Vendor {

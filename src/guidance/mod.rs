@@ -31,25 +31,8 @@ mod vmware;
 mod vyos;
 
 pub use everywhere::{Fact, everywhere};
-pub use guide::{Confirmed, Guide, Line, Step};
+pub use guide::{Confirmed, Guide, Line, Step, Vendor};
 pub use site::{Port, Site, Vlan};
-
-/// A system that forwards packets to the cluster.
-#[derive(Debug, Clone, Copy)]
-pub struct Vendor {
-    /// The word for it on the command line.
-    pub name: &'static str,
-    /// What people call it.
-    pub title: &'static str,
-    advice: fn(&Site) -> Guide,
-}
-
-impl Vendor {
-    /// What to configure there for this site.
-    pub fn guide(&self, site: &Site) -> Guide {
-        (self.advice)(site).for_family_of(site)
-    }
-}
 
 /// Every vendor, in the order in which they are listed.
 pub const VENDORS: [Vendor; 23] = [

@@ -1,7 +1,7 @@
 //! VyOS 1.4 and later.
 
-use super::guide::Guide;
-use super::{Site, Vendor};
+use super::guide::{Guide, Vendor};
+use super::site::Site;
 
 pub(super) const VENDOR: Vendor = Vendor {
     name: "vyos",

@@ -9,7 +9,7 @@ use crate::model::hash::{HashMode, Layout};
 use crate::model::mac::Mac;
 use crate::model::untrusted::in_one_line;
 use crate::model::vip::{DRAIN_S, Nic, NicName};
-use crate::pacemaker::configuration::Service;
+use crate::pacemaker::wish::Service;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::net::IpAddr;

@@ -5,7 +5,8 @@ use super::{Context, DATA, Failure, REFUSED, SCHEMA, USAGE, json};
 use crate::model::bucket::BucketCount;
 use crate::model::hash::{Hasher, Layout};
 use crate::model::vip::{L2Mode, Manager, Vip, longest_prefix};
-use crate::pacemaker::configuration::{self, Netns, Wish};
+use crate::pacemaker::wish::{Netns, Wish};
+use crate::pacemaker::{crm, pcs};
 use serde::Serialize;
 use std::fs::File;
 use std::io::Read;
@@ -31,12 +32,12 @@ struct Printed {
 
 /// `nodectl crm`.
 pub(super) fn crm(args: &Configuration, context: &Context<'_>) -> Result<String, Failure> {
-    print(args, context, "crm", configuration::crm)
+    print(args, context, "crm", crm::words)
 }
 
 /// `nodectl pcs`.
 pub(super) fn pcs(args: &Configuration, context: &Context<'_>) -> Result<String, Failure> {
-    print(args, context, "sh", configuration::pcs)
+    print(args, context, "sh", pcs::words)
 }
 
 fn print(

@@ -9,13 +9,18 @@
 //! | `cluster` | which node runs which instances. Pure |
 //! | `twins` | resources that are to share one address. Pure |
 //! | `pressing` | what a gate that waits must not delay. Pure |
-//! | `configuration` | complete configurations for crm and pcs, as text. Pure |
+//! | `wish` | what is wished of a configuration for a shared address. Pure |
+//! | `configuration` | the resources and rules that follow from it, as data. Pure |
+//! | `crm`, `pcs` | the same in the words of either program. Pure |
 
 pub mod clocks;
 pub mod cluster;
 pub mod configuration;
+pub mod crm;
 pub mod history;
+pub mod pcs;
 pub mod pressing;
 pub mod query;
 mod status;
 pub mod twins;
+pub mod wish;

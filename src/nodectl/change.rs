@@ -1,6 +1,7 @@
 //! `up`, `down`, `take` and `release`; `drain` has the rest.
 
-use super::cli::{Describe, Down, Move, Release, Take, Up};
+use super::cli::{Down, Move, Release, Take, Up};
+use super::describe::described;
 use super::outcome::Outcome;
 use super::{Context, DATA, Failure, NOT_PERMITTED, known, look};
 use crate::host::announce::Announcements;
@@ -8,17 +9,13 @@ use crate::host::apply::Manners;
 use crate::host::cautions::{cautions, warn_of};
 use crate::host::lock::{Lock, lock};
 use crate::host::observe::Kernel;
-use crate::host::place::{PlaceError, installed_place, place};
 use crate::host::reach::{Reached, reach};
 use crate::host::sweeper::sweep_later;
 use crate::host::turns;
 use crate::model::bucket::BucketSet;
-use crate::model::hash::Hasher;
-use crate::model::mac::Mac;
 use crate::model::phase::Phases;
-use crate::model::seed::derived_seed;
 use crate::model::untrusted::quoted;
-use crate::model::vip::{DRAIN_S, L2Mode, Manager, Vip, check_address};
+use crate::model::vip::{DRAIN_S, Manager, Vip};
 use crate::plan::step::Intent;
 use crate::reading::installed::{Installed, addresses, find, phases_of};
 use crate::reading::left_over::is_left_over;
@@ -207,49 +204,6 @@ fn leave(kernel: &mut Kernel, address: IpAddr) -> Result<Reached, Failure> {
         place: None,
     };
     Ok(reach(kernel, &intent, manners(false))?)
-}
-
-/// What the command line describes, with the rest found.
-pub(super) fn described(
-    kernel: &mut Kernel,
-    address: IpAddr,
-    prefix: Option<u8>,
-    args: &Describe,
-) -> Result<Vip, Failure> {
-    // Before the route, so that the address is blamed.
-    check_address(address).map_err(|error| Failure::new(DATA, error))?;
-    let nic = args.nic.as_ref();
-    let installed = installed_place(&mut kernel.nft, address, nic, prefix);
-    let installed = installed.map_err(super::ObserveError::from)?;
-    let place = place(&mut kernel.route, address, nic, prefix, installed.as_ref());
-    let place = place.map_err(|error| match error {
-        PlaceError::Route(error) => super::ObserveError::from(error).into(),
-        error => Failure::new(DATA, error),
-    })?;
-    let vip = Vip {
-        address,
-        prefix: place.prefix,
-        nic: place.nic.clone(),
-        mac: args.mac.unwrap_or_else(|| Mac::of_group(address)),
-        mode: L2Mode::default(),
-        hasher: Hasher {
-            mode: args.hash,
-            layout: args.layout,
-            seed: args.seed.unwrap_or_else(|| derived_seed(address)),
-        },
-        buckets: args.buckets,
-        label: nic
-            .and_then(|nic| nic.label())
-            .map(|own| format!("{}:{own}", place.nic)),
-        noprefixroute: false,
-        lock: !args.without_second_lock,
-        drain_s: args.drain_s.unwrap_or(0),
-        manager: Manager::Manual,
-    };
-    match vip.validate() {
-        Ok(()) => Ok(vip),
-        Err(error) => Err(Failure::new(DATA, error)),
-    }
 }
 
 pub(super) fn within(buckets: &BucketSet, vip: &Vip) -> Result<(), Failure> {

@@ -1,10 +1,12 @@
 //! `nodectl crm` and `nodectl pcs`: a complete configuration, printed for whoever loads it.
 
-use super::cli::Configuration;
+use super::cli::{Configuration, Describe};
+use super::describe::described_at;
 use super::{Context, DATA, Failure, REFUSED, SCHEMA, USAGE, json};
+use crate::host::place::Place;
 use crate::model::bucket::BucketCount;
-use crate::model::hash::{Hasher, Layout};
-use crate::model::vip::{L2Mode, Manager, Vip, longest_prefix};
+use crate::model::hash::Layout;
+use crate::model::vip::{Vip, longest_prefix};
 use crate::pacemaker::wish::{Netns, Wish};
 use crate::pacemaker::{crm, pcs};
 use serde::Serialize;
@@ -46,7 +48,7 @@ fn print(
     reader: &'static str,
     words: fn(&Wish) -> String,
 ) -> Result<String, Failure> {
-    let wish = wish(args, context.netns)?;
+    let (wish, vip) = wished(args, context.netns)?;
     let text = words(&wish);
     if !context.json {
         return Ok(text);
@@ -56,7 +58,7 @@ fn print(
         vip: wish.ip.to_string(),
         nic: wish.nic.to_string(),
         network_namespace: wish.netns.as_ref().map(|netns| netns.as_str().to_owned()),
-        mac: wish.cluster_mac().to_string(),
+        mac: vip.mac.to_string(),
         hash: wish.hash.name(),
         seed: wish.seed,
         buckets: wish.buckets(),
@@ -65,8 +67,8 @@ fn print(
     })
 }
 
-/// What is asked for, if the address, its network and its MAC can be shared at all.
-fn wish(args: &Configuration, netns: Option<&str>) -> Result<Wish, Failure> {
+/// What is asked for, and the VIP that follows from it, which must be one that can be shared at all.
+fn wished(args: &Configuration, netns: Option<&str>) -> Result<(Wish, Vip), Failure> {
     let netns = netns.map(str::parse::<Netns>).transpose();
     let netns = netns.map_err(|error| Failure::new(USAGE, error))?;
     let address = args.vip.address;
@@ -88,28 +90,22 @@ fn wish(args: &Configuration, netns: Option<&str>) -> Result<Wish, Failure> {
         service: args.service.clone(),
     };
     let buckets = BucketCount::new(wish.buckets().into());
-    let vip = Vip {
-        address,
-        prefix: wish.prefix.unwrap_or_else(|| longest_prefix(address)),
-        nic: wish.nic.clone(),
-        mac: wish.cluster_mac(),
-        mode: L2Mode::default(),
-        hasher: Hasher {
-            mode: wish.hash,
-            layout: Layout::default(),
-            seed,
-        },
+    let describe = Describe {
+        nic: None,
         buckets: buckets.map_err(|error| Failure::new(DATA, error))?,
-        label: None,
-        noprefixroute: false,
-        lock: true,
-        drain_s: wish.drain_s,
-        manager: Manager::Manual,
+        hash: args.hash,
+        layout: Layout::default(),
+        seed: Some(seed),
+        mac: args.mac,
+        drain_s: Some(args.drain_s),
+        without_second_lock: false,
     };
-    match vip.validate() {
-        Ok(()) => Ok(wish),
-        Err(error) => Err(Failure::new(DATA, error)),
-    }
+    let place = Place {
+        nic: args.nic.clone(),
+        prefix: args.vip.prefix.unwrap_or_else(|| longest_prefix(address)),
+    };
+    let vip = described_at(address, place, &describe)?;
+    Ok((wish, vip))
 }
 
 fn random() -> Result<u32, Failure> {

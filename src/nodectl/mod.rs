@@ -10,6 +10,7 @@ mod change;
 pub mod cli;
 mod cluster;
 mod configuration;
+mod describe;
 mod drain;
 mod explain;
 mod json;

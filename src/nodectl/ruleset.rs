@@ -3,8 +3,9 @@
 //! nft itself lists the same rules, but has no words for some of what they do (the byte order of
 //! the address, the checksum that follows a change); here each rule is worded by its author.
 
-use super::change::{described, within};
+use super::change::within;
 use super::cli::{AddressWithPrefix, Describe, Ruleset as Arguments};
+use super::describe::described;
 use super::{Context, Failure, SCHEMA, json, look};
 use crate::host::observe::Kernel;
 use crate::model::bucket::BucketCount;

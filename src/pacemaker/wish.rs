@@ -115,11 +115,6 @@ impl Wish {
         self.buckets.map_or(usual, BucketCount::get)
     }
 
-    /// The cluster MAC.
-    pub fn cluster_mac(&self) -> Mac {
-        self.mac.unwrap_or_else(|| Mac::of_group(self.ip))
-    }
-
     /// What the names of its resources end in.
     pub(super) fn tag(&self) -> String {
         tag(self.ip)

@@ -1,0 +1,58 @@
+//! From the command line to a VIP's whole description.
+
+use super::cli::Describe;
+use super::{DATA, Failure, ObserveError};
+use crate::host::observe::Kernel;
+use crate::host::place::{Place, PlaceError, installed_place, place};
+use crate::model::hash::Hasher;
+use crate::model::mac::Mac;
+use crate::model::seed::derived_seed;
+use crate::model::vip::{L2Mode, Manager, Vip, check_address};
+use std::net::IpAddr;
+
+/// What the command line describes, with the rest found on this node.
+pub(super) fn described(
+    kernel: &mut Kernel,
+    address: IpAddr,
+    prefix: Option<u8>,
+    args: &Describe,
+) -> Result<Vip, Failure> {
+    // Before the route, so that the address is blamed.
+    check_address(address).map_err(|error| Failure::new(DATA, error))?;
+    let nic = args.nic.as_ref();
+    let installed = installed_place(&mut kernel.nft, address, nic, prefix);
+    let installed = installed.map_err(ObserveError::from)?;
+    let place = place(&mut kernel.route, address, nic, prefix, installed.as_ref());
+    let place = place.map_err(|error| match error {
+        PlaceError::Route(error) => ObserveError::from(error).into(),
+        error => Failure::new(DATA, error),
+    })?;
+    described_at(address, place, args)
+}
+
+/// What the command line describes, if such a VIP can be shared at all, at a place that is known.
+pub(super) fn described_at(address: IpAddr, place: Place, args: &Describe) -> Result<Vip, Failure> {
+    let label = args.nic.as_ref().and_then(|nic| nic.label());
+    let vip = Vip {
+        address,
+        prefix: place.prefix,
+        label: label.map(|own| format!("{}:{own}", place.nic)),
+        nic: place.nic,
+        mac: args.mac.unwrap_or_else(|| Mac::of_group(address)),
+        mode: L2Mode::default(),
+        hasher: Hasher {
+            mode: args.hash,
+            layout: args.layout,
+            seed: args.seed.unwrap_or_else(|| derived_seed(address)),
+        },
+        buckets: args.buckets,
+        noprefixroute: false,
+        lock: !args.without_second_lock,
+        drain_s: args.drain_s.unwrap_or(0),
+        manager: Manager::Manual,
+    };
+    match vip.validate() {
+        Ok(()) => Ok(vip),
+        Err(error) => Err(Failure::new(DATA, error)),
+    }
+}

@@ -1,6 +1,6 @@
 //! The actions `start`, `validate-all` and `reload-agent`.
 
-use super::adoption;
+use super::adoption::{WhoDrains, settle_later};
 use super::environment::Environment;
 use super::exit::{Code, Failure};
 use super::failures::of_nft;
@@ -47,7 +47,7 @@ fn start_once(env: &Environment, parameters: &Parameters) -> Result<(), Failure>
         let passes = passes(error.errno());
         Failure::new(Code::Installed, error).passing(passes)
     })?;
-    let question = adoption::Question {
+    let about = WhoDrains {
         env,
         home: home.as_ref(),
         vip: parameters.ip,
@@ -61,7 +61,7 @@ fn start_once(env: &Environment, parameters: &Parameters) -> Result<(), Failure>
     let (lock, wish) = match in_turn(env, "start", Some(instance.bucket)) {
         InTurn::Served(served) => {
             if served.stays {
-                adoption::settle_later(question);
+                settle_later(about);
             }
             if served.changed {
                 info!("{owned}");
@@ -73,7 +73,7 @@ fn start_once(env: &Environment, parameters: &Parameters) -> Result<(), Failure>
     let mut kernel = Kernel::open()?;
     let vip = prepared(&mut kernel, parameters, instance.buckets)?;
     let taken = take(
-        question,
+        about,
         lock,
         &mut kernel,
         &vip,
@@ -99,7 +99,7 @@ fn start_once(env: &Environment, parameters: &Parameters) -> Result<(), Failure>
         sweep_later();
     }
     if phases.of(instance.bucket) == Phase::Adopting {
-        adoption::settle_later(question);
+        settle_later(about);
     }
     let came_up = done.iter().any(|step| matches!(step, Step::AddAddress(_)));
     if came_up {
@@ -131,7 +131,7 @@ struct Taken {
 /// resource, is given a while to leave; meanwhile the lock is free, for others have nothing to do with it, and may have
 /// given up.
 fn take(
-    question: adoption::Question<'_>,
+    about: WhoDrains<'_>,
     mut lock: Lock,
     kernel: &mut Kernel,
     vip: &Vip,
@@ -142,7 +142,7 @@ fn take(
         announcements: parameters.announcements,
         ask: parameters.conflict_detection,
     };
-    let env = question.env;
+    let env = about.env;
     let patience = (env.timeout().unwrap_or(PATIENCE) / 3).min(PATIENCE_WITH_OTHERS);
     let begin = Instant::now();
     loop {
@@ -164,7 +164,7 @@ fn take(
             Err(error) if error.disagreement().is_none() => return Err(error.into()),
             Err(error) if begin.elapsed() + PAUSE >= patience => {
                 drop(lock);
-                return Err(twins::failure(question, kernel, vip, error));
+                return Err(twins::failure(env, about.home, kernel, vip, error));
             }
             Err(_) => {}
         }

@@ -16,7 +16,7 @@ use crate::host::turns;
 use crate::model::bucket::BucketSet;
 use crate::model::untrusted::shown;
 use crate::pacemaker::clocks::Clocks;
-use crate::pacemaker::history::{self, Drained, History, HistoryError};
+use crate::pacemaker::history::{Drained, DrainedElsewhere, History, HistoryError};
 use crate::pacemaker::query::{Query, QueryError, ask_at};
 use crate::plan::step::Intent;
 use crate::reading::installed::phases_of;
@@ -42,9 +42,9 @@ const AGAIN: Duration = Duration::from_millis(250);
 /// times are milliseconds, and buckets come and go in seconds.
 const SAME: Duration = Duration::from_millis(500);
 
-/// Which bucket it is about, and who asks.
+/// Who drains the buckets of a VIP that have come here? Which one it is about, and who asks.
 #[derive(Clone, Copy)]
-pub struct Question<'a> {
+pub struct WhoDrains<'a> {
     /// The action's environment.
     pub env: &'a Environment,
     /// The namespace in which Pacemaker is, if the VIP is in another.
@@ -58,25 +58,25 @@ pub struct Question<'a> {
 }
 
 /// Has it settled by a process of its own whether anybody drains the bucket.
-pub fn settle_later(question: Question<'_>) {
+pub fn settle_later(about: WhoDrains<'_>) {
     let asked = SystemTime::now();
     let worker = || match Kernel::open() {
-        Ok(mut kernel) => settle(&mut kernel, question, asked),
+        Ok(mut kernel) => settle(&mut kernel, about, asked),
         Err(error) => debug!("{error}"),
     };
-    let done = match question.home {
+    let done = match about.home {
         Some(home) => detach_with(home, worker),
         None => detach(worker),
     };
     if let Err(error) = done {
-        let bucket = question.bucket;
+        let bucket = about.bucket;
         debug!("whether bucket {bucket} is drained is left to the monitor: {error}");
     }
 }
 
 /// Ends the adoption of all buckets that nobody drains, unless that was looked into since `asked`.
-fn settle(kernel: &mut Kernel, question: Question<'_>, asked: SystemTime) {
-    let Question { vip, bucket, .. } = question;
+fn settle(kernel: &mut Kernel, about: WhoDrains<'_>, asked: SystemTime) {
+    let WhoDrains { vip, bucket, .. } = about;
     let turn = match turns::turn(vip, asked, TURN) {
         Ok(Some(turn)) => turn,
         Ok(None) => return,
@@ -95,7 +95,7 @@ fn settle(kernel: &mut Kernel, question: Question<'_>, asked: SystemTime) {
         if let Err(error) = turn.note() {
             debug!("others will ask again: {error}");
         }
-        match settled(kernel, question) {
+        match settled(kernel, about) {
             Ok(Settled::All) => return turn.remove(),
             Ok(Settled::AllThatIsKnown) => return,
             Ok(Settled::NotYet) if Instant::now() < until => std::thread::sleep(AGAIN),
@@ -123,14 +123,14 @@ enum Settled {
 }
 
 /// Asks once, and ends the adoption of all buckets that nobody drains.
-fn settled(kernel: &mut Kernel, question: Question<'_>) -> Result<Settled, Unknown> {
-    let vip = question.vip;
+fn settled(kernel: &mut Kernel, about: WhoDrains<'_>) -> Result<Settled, Unknown> {
+    let vip = about.vip;
     let (now, time) = (Instant::now(), SystemTime::now());
     let adopted = adopted(kernel, vip)?;
     if adopted.is_empty() {
         return Ok(Settled::All);
     }
-    let told = told(vip, who_drains(question, &adopted, time)?);
+    let told = told(vip, who_drains(about, &adopted, time)?);
     let until = |bucket: u16| Some((bucket, now + *adopted.get(&bucket)?));
     let free = told.free.iter().filter_map(until).collect();
     let ended = told.free.is_empty() || end(kernel, vip, &free);
@@ -195,34 +195,34 @@ enum Unknown {
 }
 
 fn who_drains(
-    question: Question<'_>,
+    about: WhoDrains<'_>,
     adopted: &BTreeMap<u16, Duration>,
     time: SystemTime,
 ) -> Result<Vec<(u16, Drained)>, Unknown> {
-    let Question { env, drain_s, .. } = question;
+    let WhoDrains { env, drain_s, .. } = about;
     let now = time.duration_since(UNIX_EPOCH)?;
     let host = nix::unistd::gethostname()?;
     let host = host.to_string_lossy();
-    let status = ask_at(question.home, Query::Status)?;
+    let status = ask_at(about.home, Query::Status)?;
     let history = History::read(&status)?;
     let node = env.node().unwrap_or(&host);
     let clocks = history.clocks(node);
     static TOLD: Once = Once::new();
     TOLD.call_once(|| tell_apart(&clocks));
     let of = |(bucket, left): (&u16, &Duration)| {
-        let instance = match *bucket == question.bucket {
+        let instance = match *bucket == about.bucket {
             true => env.instance_name().to_owned(),
             false => format!("{}:{bucket}", env.resource()),
         };
-        let about = history::Question {
+        let drained = history.drained(DrainedElsewhere {
             instance: &instance,
             node,
             drain_s,
             now_s: now.as_secs(),
             since_s: adopted_since(now, Duration::from_secs(drain_s.into()), *left),
             clocks: &clocks,
-        };
-        (*bucket, history.drained(about))
+        });
+        (*bucket, drained)
     };
     Ok(adopted.iter().map(of).collect())
 }

@@ -6,7 +6,7 @@
 //! owned as soon as nobody drains it any more, and the way to the VIP's network is put back, which is no fault
 //! of the VIP's.
 
-use super::adoption;
+use super::adoption::{WhoDrains, settle_later, tidy};
 use super::environment::Environment;
 use super::exit::{Code, Failure};
 use super::insist::insist;
@@ -91,7 +91,7 @@ fn monitor_once(env: &Environment) -> Result<(), Failure> {
     }
     let phases = phases_of(&observed.rules, essentials.ip);
     if phases.of(bucket) == Phase::Adopting {
-        adoption::settle_later(adoption::Question {
+        settle_later(WhoDrains {
             env,
             home: home.as_ref(),
             vip: essentials.ip,
@@ -101,7 +101,7 @@ fn monitor_once(env: &Environment) -> Result<(), Failure> {
     } else if phases.adopting_rules && phases.adopting.is_empty()
         || phases.leaving_rules && phases.leaving().is_empty()
     {
-        adoption::tidy(&mut kernel, essentials.ip);
+        tidy(&mut kernel, essentials.ip);
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! address for another resource (`host::agreement`), but no name; Pacemaker's configuration has the names,
 //! and for whom of them the others keep silent, the link tells again.
 
-use super::adoption;
+use super::environment::Environment;
 use super::exit::{Code, Failure};
 use crate::host::agreement::{Disagreement, is_shared_for};
 use crate::host::observe::Kernel;
@@ -13,15 +13,18 @@ use crate::model::untrusted::Untrusted;
 use crate::model::vip::{Manager, Vip};
 use crate::pacemaker::query::{Query, ask_at};
 use crate::pacemaker::twins::twins;
+use crate::sys::netns::Home;
 use std::time::Duration;
 use tracing::debug;
 
 /// Pacemaker is not asked for a name where the action has less than this left.
 const ENOUGH: Duration = Duration::from_secs(4);
 
-/// Why the VIP did not come up; if another resource has it, its name, as far as it can be known.
+/// Why the VIP did not come up; if another resource has it, its name, as far as it can be known. Pacemaker is asked at
+/// `home`, if the VIP is in another namespace.
 pub(super) fn failure(
-    question: adoption::Question<'_>,
+    env: &Environment,
+    home: Option<&Home>,
     kernel: &mut Kernel,
     vip: &Vip,
     error: ReachError,
@@ -36,7 +39,7 @@ pub(super) fn failure(
     else {
         return error.into();
     };
-    let other = other(question, kernel, vip);
+    let other = other(env, home, kernel, vip);
     let named = Disagreement::OtherManager {
         address: *address,
         nic: nic.clone(),
@@ -48,7 +51,12 @@ pub(super) fn failure(
 }
 
 /// For whom others share the VIP.
-fn other(question: adoption::Question<'_>, kernel: &mut Kernel, vip: &Vip) -> Option<Untrusted> {
+fn other(
+    env: &Environment,
+    home: Option<&Home>,
+    kernel: &mut Kernel,
+    vip: &Vip,
+) -> Option<Untrusted> {
     let observed = kernel.observe(Some(&vip.nic), Some(vip.address));
     let (observed, _) = observed.map_err(|error| debug!("{error}")).ok()?;
     let state = observed.nics.get(vip.nic.as_str())?;
@@ -59,7 +67,6 @@ fn other(question: adoption::Question<'_>, kernel: &mut Kernel, vip: &Vip) -> Op
     if is_shared_for(Manager::Manual) {
         return Some(Manager::Manual.name().into());
     }
-    let env = question.env;
     let is_late = || {
         let left = env.timeout().map(|all| all.saturating_sub(env.passed()));
         left.is_some_and(|left| left < ENOUGH)
@@ -67,7 +74,7 @@ fn other(question: adoption::Question<'_>, kernel: &mut Kernel, vip: &Vip) -> Op
     if is_late() {
         return None;
     }
-    let resources = ask_at(question.home, Query::Resources);
+    let resources = ask_at(home, Query::Resources);
     let resources = resources.map_err(|error| debug!("{error}")).ok()?;
     let names = twins(&resources, vip.address, env.resource());
     let names = names.map_err(|error| debug!("{error}")).ok()?;

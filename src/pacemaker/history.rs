@@ -24,9 +24,9 @@ use super::status::{number, states, was_done_once};
 use crate::model::untrusted::shown;
 use roxmltree::{Document, Node};
 
-/// What was asked.
+/// Is it drained elsewhere? What is asked about an instance.
 #[derive(Debug, Clone, Copy)]
-pub struct Question<'a> {
+pub struct DrainedElsewhere<'a> {
     /// The instance, such as `resIP:3`.
     pub instance: &'a str,
     /// The node that asks: what it drained itself it has.
@@ -77,14 +77,14 @@ impl<'a> History<'a> {
     }
 
     /// Whether some other node drains the instance's bucket.
-    pub fn drained(&self, question: Question<'_>) -> Drained {
+    pub fn drained(&self, about: DrainedElsewhere<'_>) -> Drained {
         let (own, others): (Vec<_>, Vec<_>) =
-            states(&self.0).partition(|node| node.attribute("uname") == Some(question.node));
-        let own = own.first().and_then(|own| operation(*own, question));
+            states(&self.0).partition(|node| node.attribute("uname") == Some(about.node));
+        let own = own.first().and_then(|own| operation(*own, about));
         if !own.is_some_and(has_it) {
             return Drained::Outdated;
         }
-        let told = others.into_iter().filter_map(|node| by(node, question));
+        let told = others.into_iter().filter_map(|node| by(node, about));
         told.max().unwrap_or(Drained::ByNobody)
     }
 }
@@ -101,7 +101,7 @@ fn has_it(last: Node<'_, '_>) -> bool {
 }
 
 /// What is known of a node; `None` if its kernel does not run, as far as the cluster knows.
-fn by(state: Node<'_, '_>, question: Question<'_>) -> Option<Drained> {
+fn by(state: Node<'_, '_>, about: DrainedElsewhere<'_>) -> Option<Drained> {
     let is = |name, value: &str| state.attribute(name) == Some(value);
     // From Pacemaker 2.1.7 on it can be a time, of which 0 means no.
     let since = |name| number(state, name).is_some_and(|since| since > 0);
@@ -111,24 +111,24 @@ fn by(state: Node<'_, '_>, question: Question<'_>) -> Option<Drained> {
     if !member && !is("expected", "down") {
         return None;
     }
-    match operation(state, question) {
+    match operation(state, about) {
         // Both cannot have it: what became of it there has been lost, or is on its way.
         Some(operation) if has_it(operation) => Some(Drained::NotYetKnown),
         Some(operation) if !is_pending(operation) => {
             let name = state.attribute("uname").unwrap_or_default();
-            let behind_s = question.clocks.of(name).behind_s;
-            Some(told_by(operation, question, behind_s))
+            let behind_s = about.clocks.of(name).behind_s;
+            Some(told_by(operation, about, behind_s))
         }
         // The node of a bundle is never asked about what does not run in it.
-        _ if remote && !knows_any(state, question) => None,
+        _ if remote && !knows_any(state, about) => None,
         _ if member => Some(Drained::NotYetKnown),
         _ => None,
     }
 }
 
 /// Has a node been asked about any instance of the resource?
-fn knows_any(state: Node<'_, '_>, question: Question<'_>) -> bool {
-    let Some((resource, _)) = question.instance.rsplit_once(':') else {
+fn knows_any(state: Node<'_, '_>, about: DrainedElsewhere<'_>) -> bool {
+    let Some((resource, _)) = about.instance.rsplit_once(':') else {
         return true;
     };
     let mut resources = state
@@ -142,13 +142,13 @@ fn knows_any(state: Node<'_, '_>, question: Question<'_>) -> bool {
 /// what came after a stop undoes it.
 fn operation<'a, 'input>(
     state: Node<'a, 'input>,
-    question: Question<'_>,
+    about: DrainedElsewhere<'_>,
 ) -> Option<Node<'a, 'input>> {
     let mut resources = state
         .descendants()
         .filter(|node| node.has_tag_name("lrm_resource"));
     resources
-        .find(|node| node.attribute("id") == Some(question.instance))?
+        .find(|node| node.attribute("id") == Some(about.instance))?
         .children()
         .filter(was_done_once)
         .max_by_key(|node| number(*node, "call-id"))
@@ -160,19 +160,19 @@ fn is_pending(operation: Node<'_, '_>) -> bool {
 }
 
 /// What the last operation of a node tells.
-fn told_by(operation: Node<'_, '_>, question: Question<'_>, behind_s: u64) -> Drained {
+fn told_by(operation: Node<'_, '_>, about: DrainedElsewhere<'_>, behind_s: u64) -> Drained {
     let at = number(operation, "last-rc-change").map(|at| at.saturating_add(behind_s));
     let drains_from = at.filter(|at| {
         let code = operation.attribute("rc-code");
         match operation.attribute("operation") {
             Some("stop") => code == Some("0"),
-            Some("monitor") => code == Some("7") && *at >= question.since_s,
+            Some("monitor") => code == Some("7") && *at >= about.since_s,
             _ => false,
         }
     });
     // A clock that is ahead is no reason to wait longer.
-    let until = drains_from.map(|at| at.min(question.now_s) + u64::from(question.drain_s));
-    let left = until.map(|until| until.saturating_sub(question.now_s));
+    let until = drains_from.map(|at| at.min(about.now_s) + u64::from(about.drain_s));
+    let left = until.map(|until| until.saturating_sub(about.now_s));
     match left.and_then(|left| u32::try_from(left).ok()) {
         None | Some(0) => Drained::ByNobody,
         Some(left) => Drained::For(left),
@@ -218,7 +218,7 @@ mod tests {
     /// Asked by n1, which has had it for so many seconds.
     fn asked_since(status: &str, age: u64) -> Drained {
         let history = History::read(status).expect("XML");
-        let question = Question {
+        let about = DrainedElsewhere {
             instance: "resIP:3",
             node: "n1",
             drain_s: 300,
@@ -226,7 +226,7 @@ mod tests {
             since_s: NOW - age,
             clocks: &history.clocks("n1"),
         };
-        history.drained(question)
+        history.drained(about)
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::host::cautions::{cautions, warn_of};
 use crate::host::lock::Lock;
 use crate::host::observe::Kernel;
 use crate::host::reach::{ReachError, Reached, reach};
-use crate::host::sweeper::sweep_later;
+use crate::host::sweeper::sweep_what_is_left;
 use crate::host::together::{Other, Wish};
 use crate::model::bucket::{BucketCount, BucketSet};
 use crate::model::phase::Phase;
@@ -95,9 +95,7 @@ fn start_once(env: &Environment, parameters: &Parameters) -> Result<(), Failure>
         }
     }
     drop(lock);
-    if observed.ending {
-        sweep_later();
-    }
+    sweep_what_is_left(vip.address, Some(&observed));
     if phases.of(instance.bucket) == Phase::Adopting {
         settle_later(about);
     }

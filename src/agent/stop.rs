@@ -12,7 +12,7 @@ use super::queue::{InTurn, in_turn, serve, with_others};
 use crate::host::apply::Manners;
 use crate::host::observe::{Kernel, ObserveError};
 use crate::host::reach::{ReachError, Reached, reach_from};
-use crate::host::sweeper::sweep_later;
+use crate::host::sweeper::sweep_what_is_left;
 use crate::host::together::{Served, Wish};
 use crate::host::turns;
 use crate::model::bucket::BucketSet;
@@ -93,7 +93,8 @@ fn cut_unseen(ip: IpAddr, number: u32, why: Failure) -> Result<(), Failure> {
                 "the connections of bucket {number} of {ip} are cut: {}",
                 why.reason
             );
-            sweep_later();
+            // Nobody has looked.
+            sweep_what_is_left(ip, None);
             Ok(())
         }
         Err(error) => {
@@ -189,9 +190,7 @@ fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<
         kernel.nft.close_elsewhere();
     }
     turns::end(lock, &observed.rules);
-    if observed.ending || !leaving.is_empty() {
-        sweep_later();
-    }
+    sweep_what_is_left(ip, Some(&observed));
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use super::observe::{Kernel, ObserveError, flow_of};
 use super::reach::{ReachError, reach};
 use super::turns;
 use crate::model::hash::Flow;
+use crate::model::host::Observed;
 use crate::model::phase::{Phase, Phases};
 use crate::model::ruleset::Ruleset;
 use crate::model::vip::Vip;
@@ -48,11 +49,25 @@ pub enum SweepError {
     Reach(#[from] ReachError),
 }
 
-/// Leaves the sweeper behind, unless there is one.
-pub fn sweep_later() {
+/// Leaves the sweeper behind, unless there is one, if anything of the VIP is left. `seen` is the host after what was
+/// done; `None` where nobody has looked.
+pub fn sweep_what_is_left(address: IpAddr, seen: Option<&Observed>) {
+    if !is_any_left(address, seen) {
+        return;
+    }
     if let Err(error) = detach(sweep) {
         debug!("what is left is left to the next action: {error}");
     }
+}
+
+/// Is anything left of the VIP that is over later: buckets on their way out, or what the kernel has not yet let go of?
+/// Where buckets came beside others that leave, there is a sweeper already, and a second one ends at once, unless the
+/// first was killed.
+fn is_any_left(address: IpAddr, seen: Option<&Observed>) -> bool {
+    seen.is_none_or(|seen| {
+        let leaving = phases_of(&seen.rules, address).leaving();
+        seen.ending || !leaving.is_empty()
+    })
 }
 
 fn sweep() {
@@ -208,6 +223,50 @@ mod tests {
     use crate::model::bucket::BucketSet;
     use crate::model::vip::tests::a_vip;
     use crate::rules::dataplane::ruleset;
+
+    #[test]
+    fn a_sweeper_is_left_for_what_leaves_for_what_the_kernel_holds_and_for_what_nobody_saw() {
+        let vip = a_vip("10.77.0.99");
+        let of = |make: fn(&mut Phases), ending| {
+            let mut phases = Phases::owning(BucketSet::one(0));
+            make(&mut phases);
+            Observed {
+                rules: ruleset(&[(vip.clone(), phases)]),
+                ending,
+                ..Observed::default()
+            }
+        };
+        let gone = |ending| Observed {
+            ending,
+            ..Observed::default()
+        };
+        for (seen, left) in [
+            (Some(gone(false)), false),
+            (Some(gone(true)), true),
+            (Some(of(|_| {}, false)), false),
+            (Some(of(|_| {}, true)), true),
+            (
+                Some(of(|it| it.closing = BTreeMap::from([(1, 1_000)]), false)),
+                true,
+            ),
+            (
+                Some(of(|it| it.draining = BTreeMap::from([(1, 1_000)]), false)),
+                true,
+            ),
+            // Those have a process of their own, and the monitor.
+            (
+                Some(of(|it| it.adopting = BTreeMap::from([(0, 1_000)]), false)),
+                false,
+            ),
+            (None, true),
+        ] {
+            let told = is_any_left(vip.address, seen.as_ref());
+            assert_eq!(told, left, "{seen:?}");
+        }
+        // For another VIP's buckets somebody else has left one.
+        let seen = of(|it| it.draining = BTreeMap::from([(1, 1_000)]), false);
+        assert!(!is_any_left([10, 77, 0, 98].into(), Some(&seen)));
+    }
 
     #[test]
     fn connections_are_ended_once_when_their_buckets_are_foreign() {

@@ -10,7 +10,7 @@ use crate::host::cautions::{cautions, warn_of};
 use crate::host::lock::{Lock, lock};
 use crate::host::observe::Kernel;
 use crate::host::reach::{Reached, reach};
-use crate::host::sweeper::sweep_later;
+use crate::host::sweeper::sweep_what_is_left;
 use crate::host::turns;
 use crate::model::bucket::BucketSet;
 use crate::model::phase::Phases;
@@ -145,10 +145,8 @@ pub(super) fn leave_buckets(
         reached => reached?,
     };
     drop(lock);
+    sweep_what_is_left(address, Some(&reached.observed));
     let phases = phases_of(&reached.observed.rules, address);
-    if reached.observed.ending || !phases.leaving().is_empty() {
-        sweep_later();
-    }
     let outcome = Outcome::after(&reached, address);
     // Pacemaker's come back by themselves; nobody is to take them.
     let by_hand = found.vip.manager == Manager::Manual;
@@ -188,9 +186,7 @@ pub fn down(args: &Down) -> Result<Outcome, Failure> {
         require_manual(&found, args.force)?;
     }
     let Reached { done, observed } = leave(&mut kernel, args.vip)?;
-    if observed.ending {
-        sweep_later();
-    }
+    sweep_what_is_left(args.vip, Some(&observed));
     turns::end(lock, &observed.rules);
     // Its rules may stay for a moment, without it.
     Ok(Outcome::gone(args.vip, !done.is_empty()))
@@ -232,9 +228,7 @@ pub(super) fn take_buckets(
         adopt_ms: Some(1000 * u64::from(adopt_s)),
     };
     let reached = reach(kernel, &intent, manners(force))?;
-    if reached.observed.ending {
-        sweep_later();
-    }
+    sweep_what_is_left(address, Some(&reached.observed));
     Ok(Outcome::after(&reached, address))
 }
 

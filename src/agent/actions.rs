@@ -6,7 +6,7 @@ use super::exit::{Code, Failure};
 use super::failures::of_nft;
 use super::insist::{PATIENCE, insist};
 use super::newest;
-use super::parameters::Parameters;
+use super::parameters::{Instance, Parameters};
 use super::prepare::{await_carrier, described_if_known, enter_namespace, prepared, privileged};
 use super::queue::{InTurn, in_turn, locked, serve, with_others};
 use super::twins;
@@ -16,14 +16,15 @@ use crate::host::lock::Lock;
 use crate::host::observe::Kernel;
 use crate::host::reach::{ReachError, Reached, reach};
 use crate::host::sweeper::sweep_what_is_left;
-use crate::host::together::{Other, Wish};
+use crate::host::together::{Other, Served, Wish};
 use crate::model::bucket::{BucketCount, BucketSet};
-use crate::model::phase::Phase;
+use crate::model::phase::{Phase, Phases};
 use crate::model::vip::Vip;
 use crate::plan::step::{Intent, Refusal, Step};
 use crate::plan::steps;
 use crate::reading::installed::phases_of;
 use crate::sys::errno::passes;
+use crate::sys::netns::Home;
 use crate::sys::nft::NftError;
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
@@ -41,81 +42,98 @@ pub fn start(env: &Environment) -> Result<(), Failure> {
 }
 
 fn start_once(env: &Environment, parameters: &Parameters) -> Result<(), Failure> {
-    let instance = parameters.instance(env)?;
+    let Instance { bucket, buckets } = parameters.instance(env)?;
     privileged("start")?;
-    let home = enter_namespace(parameters.network_namespace.as_ref()).map_err(|error| {
-        let passes = passes(error.errno());
-        Failure::new(Code::Installed, error).passing(passes)
-    })?;
-    let about = WhoDrains {
+    let home = entered(parameters)?;
+    let coming = Coming {
         env,
+        parameters,
         home: home.as_ref(),
-        vip: parameters.ip,
-        bucket: instance.bucket,
-        drain_s: parameters.drain_s,
+        bucket,
     };
-    let owned = format!(
-        "bucket {} of {} is owned here",
-        instance.bucket, parameters.ip
-    );
-    let (lock, wish) = match in_turn(env, "start", Some(instance.bucket)) {
+    let (lock, wish) = match in_turn(env, "start", Some(bucket)) {
         InTurn::Served(served) => {
-            if served.stays {
-                settle_later(about);
-            }
-            if served.changed {
-                info!("{owned}");
-            }
+            coming.was_served(served);
             return Ok(());
         }
         InTurn::Own(lock, wish) => (lock?, wish),
     };
     let mut kernel = Kernel::open()?;
-    let vip = prepared(&mut kernel, parameters, instance.buckets)?;
-    let taken = take(
-        about,
-        lock,
-        &mut kernel,
-        &vip,
-        (instance.bucket, wish),
-        parameters,
-    )?;
+    let vip = prepared(&mut kernel, parameters, buckets)?;
     let Taken {
         lock,
         others,
-        reached: Reached { done, observed },
-    } = taken;
-    let phases = phases_of(&observed.rules, vip.address);
-    let set_up = done.iter().any(|step| matches!(step, Step::SetUp(_)));
-    // Whether there is a carrier everybody has to see for himself.
-    for other in others.iter().filter(|_| !set_up) {
-        let phase = phases.of(other.bucket);
-        if matches!(phase, Phase::Owned | Phase::Adopting) {
-            serve(other, !done.is_empty(), phase == Phase::Adopting);
-        }
-    }
+        reached,
+    } = coming.take(lock, wish, &mut kernel, &vip)?;
+    let phases = phases_of(&reached.observed.rules, vip.address);
+    serve_others(&others, &phases, &reached);
     drop(lock);
-    sweep_what_is_left(vip.address, Some(&observed));
-    if phases.of(instance.bucket) == Phase::Adopting {
-        settle_later(about);
+    sweep_what_is_left(vip.address, Some(&reached.observed));
+    if phases.of(bucket) == Phase::Adopting {
+        settle_later(coming.who_drains());
     }
-    let came_up = done.iter().any(|step| matches!(step, Step::AddAddress(_)));
-    if came_up {
-        info!(
-            "{} is up on {} with the cluster MAC {}",
-            vip.address, vip.nic, vip.mac
-        );
+    if came_up(&reached) {
+        tell_up(&vip);
         warn_of_configuration(env, parameters);
-        warn_of(cautions(&mut kernel, &observed, &vip));
+        warn_of(cautions(&mut kernel, &reached.observed, &vip));
     }
-    if set_up {
+    if was_set_up(&reached) {
         info!("{} was down and has been set up", vip.nic);
         await_carrier(env, &mut kernel, parameters, &vip)?;
     }
-    if !done.is_empty() {
-        info!("{owned}");
+    if !reached.done.is_empty() {
+        coming.tell_owned();
     }
     Ok(())
+}
+
+/// Enters the VIP's namespace, if it has one of its own; the one that was left then.
+fn entered(parameters: &Parameters) -> Result<Option<Home>, Failure> {
+    enter_namespace(parameters.network_namespace.as_ref()).map_err(|error| {
+        let passes = passes(error.errno());
+        Failure::new(Code::Installed, error).passing(passes)
+    })
+}
+
+/// Did the VIP's address come?
+fn came_up(reached: &Reached) -> bool {
+    let mut done = reached.done.iter();
+    done.any(|step| matches!(step, Step::AddAddress(_)))
+}
+
+/// Was the interface set up, which now looks for a carrier?
+fn was_set_up(reached: &Reached) -> bool {
+    let mut done = reached.done.iter();
+    done.any(|step| matches!(step, Step::SetUp(_)))
+}
+
+fn tell_up(vip: &Vip) {
+    let (ip, nic, mac) = (vip.address, &vip.nic, vip.mac);
+    info!("{ip} is up on {nic} with the cluster MAC {mac}");
+}
+
+/// Tells others who wait that their buckets have come, too.
+fn serve_others(others: &[Other], phases: &Phases, reached: &Reached) {
+    // Whether there is a carrier everybody has to see for himself.
+    if was_set_up(reached) {
+        return;
+    }
+    for other in others {
+        let phase = phases.of(other.bucket);
+        if matches!(phase, Phase::Owned | Phase::Adopting) {
+            serve(other, !reached.done.is_empty(), phase == Phase::Adopting);
+        }
+    }
+}
+
+/// The instance that starts.
+#[derive(Clone, Copy)]
+struct Coming<'a> {
+    env: &'a Environment,
+    parameters: &'a Parameters,
+    /// The namespace in which Pacemaker is, if the VIP is in another.
+    home: Option<&'a Home>,
+    bucket: u16,
 }
 
 /// What a start has taken, and for whom.
@@ -125,50 +143,81 @@ struct Taken {
     reached: Reached,
 }
 
-/// Takes the bucket, and those of others who wait. Who shares the VIP under another description, or for another
-/// resource, is given a while to leave; meanwhile the lock is free, for others have nothing to do with it, and may have
-/// given up.
-fn take(
-    about: WhoDrains<'_>,
-    mut lock: Lock,
-    kernel: &mut Kernel,
-    vip: &Vip,
-    (bucket, wish): (u16, Option<Wish>),
-    parameters: &Parameters,
-) -> Result<Taken, Failure> {
-    let manners = Manners {
-        announcements: parameters.announcements,
-        ask: parameters.conflict_detection,
-    };
-    let env = about.env;
-    let patience = (env.timeout().unwrap_or(PATIENCE) / 3).min(PATIENCE_WITH_OTHERS);
-    let begin = Instant::now();
-    loop {
-        let mut others: Vec<Other> = wish.iter().flat_map(Wish::others).collect();
-        others.retain(|other| other.bucket < vip.buckets.get());
-        let intent = Intent::Take {
-            vip: vip.clone(),
-            buckets: with_others(bucket, &others),
-            adopt_ms: Some(1000 * u64::from(parameters.drain_s)),
-        };
-        match reach(kernel, &intent, manners) {
-            Ok(reached) => {
-                return Ok(Taken {
-                    lock,
-                    others,
-                    reached,
-                });
-            }
-            Err(error) if error.disagreement().is_none() => return Err(error.into()),
-            Err(error) if begin.elapsed() + PAUSE >= patience => {
-                drop(lock);
-                return Err(twins::failure(env, about.home, kernel, vip, error));
-            }
-            Err(_) => {}
+impl<'a> Coming<'a> {
+    /// Somebody else has done it.
+    fn was_served(self, Served { changed, stays }: Served) {
+        if stays {
+            settle_later(self.who_drains());
         }
-        drop(lock);
-        std::thread::sleep(PAUSE);
-        lock = locked(env)?;
+        if changed {
+            self.tell_owned();
+        }
+    }
+
+    fn who_drains(self) -> WhoDrains<'a> {
+        WhoDrains {
+            env: self.env,
+            home: self.home,
+            vip: self.parameters.ip,
+            bucket: self.bucket,
+            drain_s: self.parameters.drain_s,
+        }
+    }
+
+    fn tell_owned(self) {
+        info!(
+            "bucket {} of {} is owned here",
+            self.bucket, self.parameters.ip
+        );
+    }
+
+    /// Takes the bucket, and those of others who wait. Who shares the VIP under another description, or for another
+    /// resource, is given a while to leave; meanwhile the lock is free, for others have nothing to do with it, and may
+    /// have given up.
+    fn take(
+        self,
+        mut lock: Lock,
+        wish: Option<Wish>,
+        kernel: &mut Kernel,
+        vip: &Vip,
+    ) -> Result<Taken, Failure> {
+        let manners = Manners {
+            announcements: self.parameters.announcements,
+            ask: self.parameters.conflict_detection,
+        };
+        let patience = self.env.timeout().unwrap_or(PATIENCE) / 3;
+        let patience = patience.min(PATIENCE_WITH_OTHERS);
+        let begin = Instant::now();
+        loop {
+            let mut others: Vec<Other> = wish.iter().flat_map(Wish::others).collect();
+            others.retain(|other| other.bucket < vip.buckets.get());
+            match reach(kernel, &self.intent(vip, &others), manners) {
+                Ok(reached) => {
+                    return Ok(Taken {
+                        lock,
+                        others,
+                        reached,
+                    });
+                }
+                Err(error) if error.disagreement().is_none() => return Err(error.into()),
+                Err(error) if begin.elapsed() + PAUSE >= patience => {
+                    drop(lock);
+                    return Err(twins::failure(self.env, self.home, kernel, vip, error));
+                }
+                Err(_) => {}
+            }
+            drop(lock);
+            std::thread::sleep(PAUSE);
+            lock = locked(self.env)?;
+        }
+    }
+
+    fn intent(self, vip: &Vip, others: &[Other]) -> Intent {
+        Intent::Take {
+            vip: vip.clone(),
+            buckets: with_others(self.bucket, others),
+            adopt_ms: Some(1000 * u64::from(self.parameters.drain_s)),
+        }
     }
 }
 

@@ -10,13 +10,17 @@ use super::parameters::Essentials;
 use super::prepare::{enter_namespace, privileged};
 use super::queue::{InTurn, in_turn, serve, with_others};
 use crate::host::apply::Manners;
+use crate::host::lock::Lock;
 use crate::host::observe::{Kernel, ObserveError};
 use crate::host::reach::{ReachError, Reached, reach_from};
 use crate::host::sweeper::sweep_what_is_left;
-use crate::host::together::{Served, Wish};
+use crate::host::together::{Other, Served, Wish};
 use crate::host::turns;
 use crate::model::bucket::BucketSet;
-use crate::model::vip::Vip;
+use crate::model::host::Observed;
+use crate::model::mac::Mac;
+use crate::model::phase::Phases;
+use crate::model::vip::{Manager, Nic, Vip};
 use crate::plan::removal::deletions;
 use crate::plan::step::{Intent, Step};
 use crate::plan::steps;
@@ -111,90 +115,163 @@ fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<
     // An instance with a number beyond all buckets is an orphan that owns none.
     let bucket = u16::try_from(number).ok();
     let (lock, wish) = match in_turn(env, "stop", bucket) {
-        InTurn::Served(Served { changed, stays }) => {
-            tell_stopped(ip, number, changed, stays);
+        InTurn::Served(served) => {
+            tell_stopped(ip, number, served);
             return Ok(());
         }
         InTurn::Own(lock, wish) => (lock, wish),
     };
-    let observed = Kernel::open().and_then(|mut kernel| {
-        let nic = kernel.nic_of(essentials.nic.as_ref())?;
-        let (observed, generation) = kernel.observe(nic.as_ref(), Some(ip))?;
-        Ok((kernel, nic, observed, generation))
-    });
-    let (mut kernel, nic, observed, generation) = match observed {
-        Err(ObserveError::Nft(error)) if error.is_absent() => {
-            warn!("nothing to stop, for nothing can have been started: {error}");
-            return Ok(());
-        }
-        observed => observed?,
-    };
-    let others = wish.iter().flat_map(Wish::others).collect::<Vec<_>>();
-    let buckets = bucket.map_or_else(BucketSet::default, |bucket| with_others(bucket, &others));
-    let leave = |drain_ms| Intent::Leave {
-        address: ip,
-        buckets: Some(buckets.clone()),
-        drain_ms,
-        place: nic.clone().map(|nic| (nic, essentials.mac)),
-    };
-    let drain_ms = 1000 * u64::from(essentials.drain_s);
-    let manners = Manners::default();
-    let found = find(&observed.rules, ip);
-    let is_others = |found: &&Installed| found.vip.manager != essentials.manager;
-    if let Some(found) = found.as_ref().filter(is_others) {
-        warn!(
-            "nothing to stop: {ip} is here by {}, not by {}",
-            found.vip.manager, essentials.manager
-        );
+    let Some(Seen {
+        mut kernel,
+        nic,
+        observed,
+        generation,
+    }) = look(essentials)?
+    else {
         return Ok(());
-    }
-    // Only the stop of an orphan comes without the clone's attributes.
-    let found = found.filter(|_| env.clone_max().is_none());
-    if let Some(found) = found {
-        if !buckets.shared_with(&found.phases.owned).is_empty() {
-            warn!("{}", orphaned(number, &buckets, &found.vip));
-        }
-    }
-    let lock = match lock {
-        // Whoever cannot be locked out has nothing to change.
-        Err(failure) if steps(&observed, &leave(drain_ms)).is_ok_and(|todo| todo.is_empty()) => {
-            warn!("{}", failure.reason);
+    };
+    let others: Vec<Other> = wish.iter().flat_map(Wish::others).collect();
+    let going = Going {
+        ip,
+        buckets: bucket.map_or_else(BucketSet::default, |bucket| with_others(bucket, &others)),
+        place: nic.map(|nic| (nic, essentials.mac)),
+        drain_ms: 1000 * u64::from(essentials.drain_s),
+    };
+    if let Some(found) = &find(&observed.rules, ip) {
+        if found.vip.manager != essentials.manager {
+            warn!("{}", anothers(&found.vip, &essentials.manager));
             return Ok(());
         }
-        lock => lock?,
-    };
-    let mut seen = Some((observed, generation));
-    let named = format!("bucket {buckets} of {ip}");
-    let reached = drain_or_cut(env, drain_ms, &named, ReachError::passes, |ms| {
-        // A list that was not read to its end has the old socket.
-        if seen.is_none() {
-            kernel = Kernel::open()?;
-        }
-        reach_from(&mut kernel, seen.take(), &leave(ms), manners)
-    });
-    let Reached { done, observed } = reached?;
-    let left = phases_of(&observed.rules, ip);
-    let leaving = left.leaving();
-    for other in others {
-        if !left.owned.contains(other.bucket) {
-            serve(&other, !done.is_empty(), leaving.contains(other.bucket));
+        if is_orphan(env, &going, found) {
+            warn!("{}", orphaned(number, &going.buckets, &found.vip));
         }
     }
-    let stays = bucket.is_some_and(|bucket| leaving.contains(bucket));
-    tell_stopped(ip, number, !done.is_empty(), stays);
-    let gone = |step: &Step| matches!(step, Step::DeleteAddress { .. });
-    if done.iter().any(gone) {
+    let Some(lock) = going.lock_to_change(lock, &observed)? else {
+        return Ok(());
+    };
+    let reached = going.leave(env, &mut kernel, (observed, generation))?;
+    let phases = phases_of(&reached.observed.rules, ip);
+    let changed = !reached.done.is_empty();
+    serve_others(&others, &phases, changed);
+    let stays = bucket.is_some_and(|bucket| phases.leaving().contains(bucket));
+    tell_stopped(ip, number, Served { changed, stays });
+    if is_gone(&reached) {
         info!("{ip} is gone from this node");
     }
-    if !done.is_empty() {
+    if changed {
         kernel.nft.close_elsewhere();
     }
-    turns::end(lock, &observed.rules);
-    sweep_what_is_left(ip, Some(&observed));
+    turns::end(lock, &reached.observed.rules);
+    sweep_what_is_left(ip, Some(&reached.observed));
     Ok(())
 }
 
-fn tell_stopped(ip: IpAddr, number: u32, changed: bool, stays: bool) {
+/// The host as a stop found it.
+struct Seen {
+    kernel: Kernel,
+    /// The interface that is configured, if it is there.
+    nic: Option<Nic>,
+    observed: Observed,
+    generation: u32,
+}
+
+/// Looks at the host; `None` where nothing can have been started.
+fn look(essentials: &Essentials) -> Result<Option<Seen>, Failure> {
+    let seen = Kernel::open().and_then(|mut kernel| {
+        let nic = kernel.nic_of(essentials.nic.as_ref())?;
+        let (observed, generation) = kernel.observe(nic.as_ref(), Some(essentials.ip))?;
+        Ok(Seen {
+            kernel,
+            nic,
+            observed,
+            generation,
+        })
+    });
+    match seen {
+        Err(ObserveError::Nft(error)) if error.is_absent() => {
+            warn!("nothing to stop, for nothing can have been started: {error}");
+            Ok(None)
+        }
+        seen => Ok(Some(seen?)),
+    }
+}
+
+/// What a stop has leave: the instance's bucket, and those of others who wait for the same.
+struct Going {
+    ip: IpAddr,
+    buckets: BucketSet,
+    /// Where the VIP is, and its MAC, should its rules not say.
+    place: Option<(Nic, Mac)>,
+    /// For how long connections may stay.
+    drain_ms: u64,
+}
+
+impl Going {
+    fn intent(&self, drain_ms: u64) -> Intent {
+        Intent::Leave {
+            address: self.ip,
+            buckets: Some(self.buckets.clone()),
+            drain_ms,
+            place: self.place.clone(),
+        }
+    }
+
+    /// The lock; or `None` where it cannot be had, and nothing is left to change.
+    fn lock_to_change(
+        &self,
+        lock: Result<Lock, Failure>,
+        observed: &Observed,
+    ) -> Result<Option<Lock>, Failure> {
+        let is_done = || {
+            let todo = steps(observed, &self.intent(self.drain_ms));
+            todo.is_ok_and(|todo| todo.is_empty())
+        };
+        match lock {
+            Err(failure) if is_done() => {
+                warn!("{}", failure.reason);
+                Ok(None)
+            }
+            lock => lock.map(Some),
+        }
+    }
+
+    /// The buckets leave, as far as anything of them is here.
+    fn leave(
+        &self,
+        env: &Environment,
+        kernel: &mut Kernel,
+        seen: (Observed, u32),
+    ) -> Result<Reached, ReachError> {
+        let named = format!("bucket {} of {}", self.buckets, self.ip);
+        let mut seen = Some(seen);
+        drain_or_cut(env, self.drain_ms, &named, ReachError::passes, |drain_ms| {
+            // A list that was not read to its end has the old socket.
+            if seen.is_none() {
+                *kernel = Kernel::open()?;
+            }
+            let intent = self.intent(drain_ms);
+            reach_from(kernel, seen.take(), &intent, Manners::default())
+        })
+    }
+}
+
+/// Tells others who wait that their buckets have left, too.
+fn serve_others(others: &[Other], phases: &Phases, changed: bool) {
+    let leaving = phases.leaving();
+    for other in others {
+        if !phases.owned.contains(other.bucket) {
+            serve(other, changed, leaving.contains(other.bucket));
+        }
+    }
+}
+
+/// Did the VIP's address go?
+fn is_gone(reached: &Reached) -> bool {
+    let mut done = reached.done.iter();
+    done.any(|step| matches!(step, Step::DeleteAddress { .. }))
+}
+
+fn tell_stopped(ip: IpAddr, number: u32, Served { changed, stays }: Served) {
     match (stays, changed) {
         (true, _) => info!("bucket {number} of {ip} leaves; its connections stay until they end"),
         (false, true) => info!("bucket {number} of {ip} is foreign here now"),
@@ -234,6 +311,19 @@ fn drain_or_cut<T, E: std::fmt::Display>(
     leave(0)
 }
 
+/// What is said where the VIP is not the resource's, and so is left alone.
+fn anothers(vip: &Vip, own: &Manager) -> String {
+    let (ip, manager) = (vip.address, &vip.manager);
+    format!("nothing to stop: {ip} is here by {manager}, not by {own}")
+}
+
+/// Has Pacemaker given up an instance whose bucket is owned here? Only the stop of an orphan comes without the
+/// clone's attributes.
+fn is_orphan(env: &Environment, going: &Going, found: &Installed) -> bool {
+    let owned = going.buckets.shared_with(&found.phases.owned);
+    env.clone_max().is_none() && !owned.is_empty()
+}
+
 /// What Pacemaker's giving up an instance means for its bucket.
 fn orphaned(number: u32, gone: &BucketSet, vip: &Vip) -> String {
     let (ip, count) = (vip.address, vip.buckets);
@@ -247,6 +337,8 @@ fn orphaned(number: u32, gone: &BucketSet, vip: &Vip) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::vip::tests::a_vip;
+    use crate::plan::dataplane::ruleset;
 
     /// An action that may take so long, and began so long ago.
     fn environment(timeout_s: Option<u64>, passed_s: u64) -> Environment {
@@ -344,6 +436,55 @@ mod tests {
         let forbidden = (Err((Code::Permission, false)), false);
         assert_eq!(ended(failed(Code::Permission), true, true), forbidden);
         assert!(ended(failed(Code::Generic), true, false).0.is_err());
+    }
+
+    #[test]
+    fn a_stop_without_the_lock_fails_only_where_something_is_left_to_do() {
+        let vip = a_vip("10.77.0.99");
+        let going = Going {
+            ip: vip.address,
+            buckets: BucketSet::one(3),
+            place: None,
+            drain_ms: 0,
+        };
+        let without_the_lock = |owned: &[u16]| {
+            let phases = Phases::owning(owned.iter().copied().collect());
+            let vips = (!owned.is_empty()).then(|| (vip.clone(), phases));
+            let observed = Observed {
+                rules: ruleset(vips.as_slice()),
+                ..Observed::default()
+            };
+            let lock = going.lock_to_change(Err(Failure::new(Code::Generic, "held")), &observed);
+            lock.map(|lock| lock.is_some())
+                .map_err(|failure| failure.reason)
+        };
+        assert_eq!(without_the_lock(&[]), Ok(false));
+        assert_eq!(without_the_lock(&[2]), Ok(false));
+        assert_eq!(without_the_lock(&[2, 3]), Err("held".to_owned()));
+    }
+
+    #[test]
+    fn an_orphan_is_who_owns_a_bucket_and_has_no_clone_any_more() {
+        let vip = a_vip("10.77.0.99");
+        let going = Going {
+            ip: vip.address,
+            buckets: BucketSet::one(3),
+            place: None,
+            drain_ms: 0,
+        };
+        let max = ("OCF_RESKEY_CRM_meta_clone_max".to_owned(), "4".to_owned());
+        let (orphans, clones) = (Environment::new(None), Environment::new([max]));
+        for (env, owned, orphan) in [
+            (&orphans, 3, true),
+            (&orphans, 2, false),
+            (&clones, 3, false),
+        ] {
+            let found = Installed {
+                vip: vip.clone(),
+                phases: Phases::owning(BucketSet::one(owned)),
+            };
+            assert_eq!(is_orphan(env, &going, &found), orphan, "{owned}");
+        }
     }
 
     #[test]

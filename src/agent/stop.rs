@@ -338,7 +338,7 @@ fn orphaned(number: u32, gone: &BucketSet, vip: &Vip) -> String {
 mod tests {
     use super::*;
     use crate::model::vip::tests::a_vip;
-    use crate::plan::dataplane::ruleset;
+    use crate::rules::dataplane::ruleset;
 
     /// An action that may take so long, and began so long ago.
     fn environment(timeout_s: Option<u64>, passed_s: u64) -> Environment {

@@ -1,6 +1,6 @@
 //! The hash that gives every packet its bucket, in plain Rust.
 //!
-//! This is the mirror of what the data plane tells the kernel to compute (`plan::dataplane`), so
+//! This is the mirror of what the data plane tells the kernel to compute (`rules::dataplane`), so
 //! that people and tests can ask "whose packet is this?" without sending one. Nothing here talks
 //! to the kernel.
 //!

@@ -1,6 +1,6 @@
 //! nf_tables rulesets as values: tables and their chains; what they are made of is `rule`'s and `set`'s.
 //!
-//! The same types say what should be (`plan::dataplane` writes them) and what is (`sys::nft` reads
+//! The same types say what should be (`rules::dataplane` writes them) and what is (`sys::nft` reads
 //! them from the kernel), so the two can be compared. Only what this project puts into the kernel
 //! has a name here; whatever else is found reads as `Other` and is therefore never equal.
 //!

@@ -1,8 +1,10 @@
 //! `nodectl arp`: what the routers and switches around the cluster are to be told.
 
 use super::cli::Arp;
+use super::context::{Context, look};
+use super::failure::{DATA, Failure, USAGE};
+use super::json::{SCHEMA, json};
 use super::screen::Screen;
-use super::{Context, DATA, Failure, SCHEMA, USAGE, json, look};
 use crate::guidance::{Confirmed, Fact, Guide, Line, Site, VENDORS, Vendor, everywhere};
 use crate::model::mac::Mac;
 use crate::model::untrusted::shown;

@@ -1,8 +1,10 @@
 //! `nodectl buckets`: every bucket of a VIP, and what the kernel has counted for it.
 
 use super::cli::OfVip;
+use super::context::{Context, connections_left, known, look};
+use super::failure::Failure;
+use super::json::{SCHEMA, json};
 use super::screen::Screen;
-use super::{Context, Failure, SCHEMA, connections_left, json, known, look};
 use crate::model::host::Observed;
 use crate::model::phase::Phase;
 use crate::reading::installed::{Installed, counts};

@@ -1,9 +1,10 @@
 //! `up`, `down`, `take` and `release`; `drain` has the rest.
 
 use super::cli::{Down, Move, Release, Take, Up};
+use super::context::{Context, known, look};
 use super::describe::described;
+use super::failure::{DATA, Failure, NOT_PERMITTED};
 use super::outcome::Outcome;
-use super::{Context, DATA, Failure, NOT_PERMITTED, known, look};
 use crate::host::announce::Announcements;
 use crate::host::apply::Manners;
 use crate::host::cautions::{cautions, warn_of};

@@ -1,8 +1,10 @@
 //! `nodectl crm` and `nodectl pcs`: a complete configuration, printed for whoever loads it.
 
 use super::cli::{Configuration, Describe};
+use super::context::Context;
 use super::describe::described_at;
-use super::{Context, DATA, Failure, REFUSED, SCHEMA, USAGE, json};
+use super::failure::{DATA, Failure, REFUSED, USAGE};
+use super::json::{SCHEMA, json};
 use crate::host::place::Place;
 use crate::model::bucket::BucketCount;
 use crate::model::hash::Layout;

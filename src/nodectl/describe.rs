@@ -1,8 +1,9 @@
 //! From the command line to a VIP's whole description.
 
 use super::cli::Describe;
-use super::{DATA, Failure, ObserveError};
+use super::failure::{DATA, Failure};
 use crate::host::observe::Kernel;
+use crate::host::observe::ObserveError;
 use crate::host::place::{Place, PlaceError, installed_place, place};
 use crate::model::hash::Hasher;
 use crate::model::mac::Mac;

@@ -2,8 +2,9 @@
 
 use super::change::{begin_move, leave_buckets, take_buckets, usual_drain};
 use super::cli::{Drain, Take, WaitDrained};
+use super::context::{Context, look};
+use super::failure::{DATA, Failure, LATER};
 use super::outcome::Outcome;
-use super::{Context, DATA, Failure, LATER, look};
 use crate::host::lock::lock;
 use crate::host::sweeper::settle;
 use crate::host::turns;

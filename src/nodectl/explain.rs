@@ -1,8 +1,11 @@
 //! `nodectl explain`: why a client lands where it does, step by step, checked against the kernel.
 
 use super::cli::{Client, Owner};
+use super::cluster;
+use super::context::{Context, known, look};
+use super::failure::{DATA, Failure, REFUSED, USAGE};
+use super::json::{SCHEMA, json};
 use super::screen::Screen;
-use super::{Context, DATA, Failure, REFUSED, SCHEMA, USAGE, cluster, json, known, look};
 use crate::host::oracle;
 use crate::model::hash::{Flow, HashMode, Layout};
 use crate::model::phase::Phase;

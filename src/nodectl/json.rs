@@ -3,12 +3,16 @@
 //! JSON asks for no more than the escape of C0's control characters. Here everything is escaped that is not
 //! visible, as `\u202e`: the values are the same, and the document is a line that no terminal obeys.
 
-use super::{Failure, REFUSED};
+use super::failure::{Failure, REFUSED};
 use crate::model::untrusted::is_visible;
 use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::Formatter;
 use std::io::{self, Write};
+
+/// The version of everything that `--json` prints. It changes only when something is taken away or
+/// means something else.
+pub const SCHEMA: u32 = 1;
 
 /// One JSON document, for programs.
 pub(super) fn json(value: &impl Serialize) -> Result<String, Failure> {

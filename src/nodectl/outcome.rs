@@ -1,6 +1,7 @@
 //! What a verb that moves buckets has to tell: a sentence for people, the VIP's state for programs.
 
-use super::{Failure, SCHEMA, json};
+use super::failure::Failure;
+use super::json::{SCHEMA, json};
 use crate::host::reach::Reached;
 use crate::model::bucket::BucketSet;
 use crate::model::ruleset::Ruleset;

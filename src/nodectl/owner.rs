@@ -2,8 +2,10 @@
 
 use super::buckets::phase;
 use super::cli::Owner;
+use super::context::{Context, known, look};
 use super::explain::flow;
-use super::{Context, Failure, SCHEMA, json, known, look};
+use super::failure::Failure;
+use super::json::{SCHEMA, json};
 use crate::model::phase::Phase;
 use serde::Serialize;
 

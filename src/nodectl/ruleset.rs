@@ -5,8 +5,10 @@
 
 use super::change::within;
 use super::cli::{AddressWithPrefix, Describe, Ruleset as Arguments};
+use super::context::{Context, look};
 use super::describe::described;
-use super::{Context, Failure, SCHEMA, json, look};
+use super::failure::Failure;
+use super::json::{SCHEMA, json};
 use crate::host::observe::Kernel;
 use crate::model::bucket::BucketCount;
 use crate::model::host::Observed;

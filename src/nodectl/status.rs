@@ -3,8 +3,10 @@
 
 use super::cli::Status as Arguments;
 use super::cluster::{self, OfVip};
+use super::context::{Context, connections_left, look};
+use super::failure::Failure;
+use super::json::{SCHEMA, json};
 use super::screen::Screen;
-use super::{Context, Failure, SCHEMA, connections_left, json, look};
 use crate::host::cautions::cautions;
 use crate::model::bucket::BucketSet;
 use crate::model::host::Observed;

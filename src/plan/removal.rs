@@ -2,9 +2,9 @@
 //!
 //! Here rulesets are changed as they were found, broken or not: nothing is repaired on the way.
 
-use crate::model::frame::solicited_node;
 use crate::model::bucket::BucketSet;
 use crate::model::change::Change;
+use crate::model::frame::solicited_node;
 use crate::model::ruleset::{Element, Expr, Family, Ruleset, Table, Target};
 use crate::model::vip::Vip;
 use crate::reading::installed::{described, installed};

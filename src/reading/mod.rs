@@ -15,5 +15,5 @@ pub mod explain;
 pub mod health;
 pub mod installed;
 pub mod left_over;
-mod older;
+pub(crate) mod older;
 pub mod wanted;

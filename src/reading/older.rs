@@ -264,25 +264,17 @@ fn payload(header: Header, offset: u32, len: u32, to: Reg) -> Expr {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
-    use crate::model::change::Change;
-    use crate::model::host::NicState;
-    use crate::model::mac::Mac;
     use crate::model::phase::Phases;
     use crate::model::ruleset::Learn;
     use crate::model::vip::Vip;
-    use crate::model::vip::tests::{a_vip, any_vip};
-    use crate::plan::diff;
-    use crate::reading::health::drift;
-    use crate::reading::installed::installed;
-    use crate::reading::wanted::with_vip;
+    use crate::model::vip::tests::a_vip;
     use crate::rules::dataplane;
     use crate::rules::names::{fresh_set, sightings_chain};
-    use proptest::prelude::*;
 
     /// What was written before tags, managers and what is left of connections were looked at.
-    fn of_before(vips: &[(Vip, Phases)]) -> Ruleset {
+    pub(crate) fn of_before(vips: &[(Vip, Phases)]) -> Ruleset {
         let mut rules = dataplane::ruleset(vips);
         for table in rules.values_mut() {
             table.chains.remove(TAGGED);
@@ -295,7 +287,7 @@ mod tests {
     }
 
     /// What 0.1.0 would have written.
-    fn of_0_1_0(vips: &[(Vip, Phases)]) -> Ruleset {
+    pub(crate) fn of_0_1_0(vips: &[(Vip, Phases)]) -> Ruleset {
         let mut rules = of_before(vips);
         for table in rules.values_mut() {
             for (name, chain) in &mut table.chains {
@@ -314,7 +306,7 @@ mod tests {
         rules
     }
 
-    fn moving(vip: Vip) -> (Vip, Phases) {
+    pub(crate) fn moving(vip: Vip) -> (Vip, Phases) {
         let mut phases = Phases::owning([0].into_iter().collect());
         phases.take(vip.buckets.get() - 1, Some(1000));
         phases.close(0);
@@ -350,40 +342,6 @@ mod tests {
             assert_eq!(found[1].exprs, [&segment[..], &[noted]].concat());
             assert_eq!(found[0].exprs[..4], segment);
             assert_eq!(found[2].exprs[..4], segment);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn what_older_versions_wrote_is_known_and_changed_in_place(
-            vips in prop::collection::btree_map(any::<u8>(), any_vip(), 1..4), by_0_1_0: bool,
-        ) {
-            let mut vips: Vec<_> = vips.into_values().map(moving).collect();
-            vips.dedup_by_key(|(vip, _)| vip.address);
-            let rules = if by_0_1_0 { of_0_1_0(&vips) } else { of_before(&vips) };
-            let mut observed = Observed { rules, ..Observed::default() };
-            let state = NicState { mac: Some(Mac([2, 0, 0, 0, 0, 1])), ..NicState::default() };
-            observed.nics.insert("eth0".to_owned(), state);
-            let known: Vec<Vip> = installed(&observed.rules).into_iter().map(|known| known.vip).collect();
-            prop_assert_eq!(known.len(), vips.len());
-            prop_assert_ne!(&observed.rules, &dataplane::ruleset(&vips));
-            for (vip, phases) in &vips {
-                prop_assert!(known.contains(vip));
-                let of_rules = |piece: &str| {
-                    ["table", "chain", "map", "element"].iter().any(|kind| piece.starts_with(kind))
-                };
-                let drift = drift(&observed, vip, false);
-                let drift: Vec<_> = drift.into_iter().filter(|drift| of_rules(&drift.piece)).collect();
-                prop_assert_eq!(drift, vec![]);
-                for change in diff::changes(&observed.rules, &with_vip(&observed, vip, phases)) {
-                    let keeps = matches!(
-                        change,
-                        Change::FlushChain(..) | Change::AddRule(..) | Change::AddSet(..)
-                            | Change::AddElements(..) | Change::AddChain(..)
-                    );
-                    prop_assert!(keeps, "{change:?}");
-                }
-            }
         }
     }
 }

@@ -31,7 +31,6 @@ use crate::model::ruleset::{
 use crate::model::vip::Vip;
 use std::net::IpAddr;
 
-
 /// For how long a segment may come again unanswered, from its first sighting on.
 const FRESH_MS: u64 = 4_000;
 /// How long a sighting is remembered. A pause between two of them is longer only for clients that have

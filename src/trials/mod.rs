@@ -25,3 +25,5 @@ mod second_lock;
 mod side_by_side;
 #[cfg(test)]
 mod tampered;
+#[cfg(test)]
+mod upgraded;

@@ -186,7 +186,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// What a segment with data tells (`plan::adopting`): by timestamps what was heard, otherwise its own
+    /// What a segment with data tells (`rules::adopting`): by timestamps what was heard, otherwise its own
     /// number, if it is no probe.
     fn told(&self, flow: Flow, probes: bool) -> Option<u32> {
         let stamped = flow % 2 == 0;

@@ -35,27 +35,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 const TRIALS: &str = "trials";
 
 /// Imports that still close a circle, each to be struck out as soon as it closes none.
-const KNOWN: &[(&str, &str)] = &[
-    // What both directions of the way speak of stands in the same file as what chooses between them.
-    ("plan/steps.rs", "plan/addressing.rs"),
-    ("plan/steps.rs", "plan/going.rs"),
-    ("plan/steps.rs", "plan/stale.rs"),
-    // How many flows are told at once is a limit of both.
-    ("plan/stale.rs", "plan/going.rs"),
-    // Which rules nft has loaded is asked before VIPs are read, and goes by their addresses.
-    ("plan/guard.rs", "plan/installed.rs"),
-    // The verbs take their context and their failures from the file that chooses between them.
-    ("nodectl/mod.rs", "nodectl/arp.rs"),
-    ("nodectl/mod.rs", "nodectl/buckets.rs"),
-    ("nodectl/mod.rs", "nodectl/change.rs"),
-    ("nodectl/mod.rs", "nodectl/configuration.rs"),
-    ("nodectl/mod.rs", "nodectl/drain.rs"),
-    ("nodectl/mod.rs", "nodectl/explain.rs"),
-    ("nodectl/mod.rs", "nodectl/json.rs"),
-    ("nodectl/mod.rs", "nodectl/owner.rs"),
-    ("nodectl/mod.rs", "nodectl/ruleset.rs"),
-    ("nodectl/mod.rs", "nodectl/status.rs"),
-];
+const KNOWN: &[(&str, &str)] = &[];
 
 /// A sentence for each circle but those that are known, and for each that is known and is none.
 fn runs_in_circles(imports: &BTreeSet<Import>, known: &[(&str, &str)]) -> Vec<String> {

@@ -163,7 +163,7 @@ lint: ## rustfmt, clippy and rustdoc, warnings are errors (with the Rust that is
 CARGO_MUTANTS := 26.0.0
 MUTANTS_TOOL  := $(TARGET)/cargo-mutants-$(CARGO_MUTANTS)
 # The files that are broken: the core, line by line. What is the shell's needs a kernel to be noticed.
-MUTANTS       ?= src/model/*.rs src/plan/*.rs src/pacemaker/*.rs
+MUTANTS       ?= src/model/*.rs src/rules/*.rs src/reading/*.rs src/plan/*.rs src/pacemaker/*.rs
 
 mutants: $(MUTANTS_TOOL)/bin/cargo-mutants ## break the core on purpose, piece by piece: what does no test miss? (days) [MUTANTS=src/model/phase.rs]
 	$(MUTANTS_TOOL)/bin/cargo-mutants mutants --package clusterip --no-shuffle --output $(TARGET) $(foreach file,$(MUTANTS),--file '$(file)')

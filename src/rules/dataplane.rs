@@ -4,7 +4,7 @@
 //! of VIPs of its family, so what is not for a VIP pays one failed lookup, and 64 VIPs cost what one
 //! does. Each VIP has a chain that hashes, and looks
 //! the bucket up in the VIP's own map: an element there means owned; no element means that the
-//! lookup ends the rule, and the next one drops the packet. `plan::ingress` has those chains.
+//! lookup ends the rule, and the next one drops the packet. `ingress` has those chains.
 //!
 //! The table `arp` and the table `ip6` make whatever leaves this host and says where the VIP is
 //! say the cluster MAC.

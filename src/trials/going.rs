@@ -1,12 +1,12 @@
 //! Trials of single ways in which buckets and VIPs go.
 
-use super::interruptions::{beside_a_broken_one, fresh_host, go};
+use super::interruptions::beside_a_broken_one;
+use super::world::World;
 use crate::model::bucket::BucketSet;
 use crate::model::change::Change;
 use crate::model::hash::Flow;
-use crate::model::host::Connection;
 use crate::model::vip::tests::a_vip;
-use crate::plan::step::{Intent, Step};
+use crate::plan::step::{Intent, Look, Step};
 use crate::plan::steps;
 use crate::reading::installed::phases_of;
 use crate::rules::leaving::flow_bytes;
@@ -15,15 +15,15 @@ use std::collections::BTreeMap;
 
 #[test]
 fn a_vip_that_nobody_can_read_keeps_the_second_lock_and_the_membership() {
-    let (mut host, vip) = beside_a_broken_one();
+    let (mut world, vip) = beside_a_broken_one();
     let leave = Intent::Leave {
         address: vip.address,
         buckets: None,
         drain_ms: 0,
         place: None,
     };
-    go(&mut host, &leave, 99).expect("left");
-    let state = &host.nics["eth0"];
+    world.go(&leave, 99).expect("left");
+    let state = &world.host.nics["eth0"];
     assert!(state.held(vip.address).is_none());
     assert_eq!(state.lock_ip4, Some(true));
     assert!(state.memberships.contains(&vip.mac));
@@ -34,33 +34,32 @@ fn a_bucket_drains_only_while_anything_is_left_to_be_said() {
     let vip = a_vip("10.77.0.99");
     let address = vip.address;
     let all: BucketSet = (0..vip.buckets.get()).collect();
-    let connection = |port, alive| {
-        let flow = Flow {
-            source: [192, 0, 2, 7].into(),
-            source_port: port,
-            destination_port: 80,
-        };
-        Connection { flow, alive }
+    let flow = |port| Flow {
+        source: [192, 0, 2, 7].into(),
+        source_port: port,
+        destination_port: 80,
     };
-    let (over, alive) = (connection(1, false), connection(2, true));
-    let (over_in, alive_in) = (vip.bucket(&over.flow), vip.bucket(&alive.flow));
+    let (over, alive) = (flow(1), flow(2));
+    let (over_in, alive_in) = (vip.bucket(&over), vip.bucket(&alive));
     assert_ne!(over_in, alive_in);
-    let mut host = fresh_host();
+    let mut world = World::fresh();
     let take = Intent::Take {
         vip,
         buckets: all.clone(),
         adopt_ms: None,
     };
-    go(&mut host, &take, 99).expect("taken");
+    world.go(&take, 99).expect("taken");
     let release = Intent::Release {
         address,
         buckets: all,
         drain_ms: 1000,
     };
-    go(&mut host, &release, 1).expect("closed");
-    host.connections = Some(vec![over, alive]);
+    world.go(&release, 1).expect("closed");
+    world.waiting.entry(address).or_default().insert(over);
+    world.sockets.entry(address).or_default().insert(alive);
+    world.look(address, Look::Connections);
     // For as long as was asked for, and so do its connections.
-    let todo = steps(&host, &release).expect("steps");
+    let todo = steps(&world.host, &release).expect("steps");
     let changes = todo.iter().flat_map(|step| match step {
         Step::Rules(changes) => changes.as_slice(),
         _ => &[],
@@ -71,9 +70,9 @@ fn a_bucket_drains_only_while_anything_is_left_to_be_said() {
     });
     let flows = kept.next().expect("flows that stay").iter();
     let times: Vec<_> = flows.map(|(key, flow)| (key, flow.left_ms)).collect();
-    assert_eq!(times, [(&flow_bytes(&alive.flow), Some(1000))]);
-    go(&mut host, &release, 99).expect("released");
-    let phases = phases_of(&host.rules, address);
+    assert_eq!(times, [(&flow_bytes(&alive), Some(1000))]);
+    world.go(&release, 99).expect("released");
+    let phases = phases_of(&world.host.rules, address);
     assert_eq!(phases.leaving(), BucketSet::one(alive_in), "{phases:?}");
     assert_eq!(phases.draining, BTreeMap::from([(alive_in, 1000)]));
 }

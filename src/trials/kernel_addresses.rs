@@ -3,75 +3,15 @@
 //! `__inet_del_ifa()`, `inet_select_addr()`), `net/ipv4/fib_frontend.c`, `net/ipv6/addrconf.c`
 //! (`check_cleanup_prefix_route()`, `cleanup_prefix_route()`).
 
-use super::interruptions::{apply as apply_step, check_fails_closed};
-use crate::model::host::{Held, NicState, Observed, Route};
-use crate::model::mac::Mac;
+use super::world::{By, Way, World, address, way};
+use crate::model::host::{Held, NicState, Route};
 use crate::model::network::Network;
-use crate::model::vip::tests::a_vip;
-use crate::model::vip::{Vip, longest_prefix};
-use crate::plan::step::{Intent, Step};
-use crate::plan::steps;
+use crate::model::vip::longest_prefix;
+use crate::plan::step::Step;
+use crate::rules::addressing::ROUTE_METRIC;
 use std::net::IpAddr;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum By {
-    Kernel,
-    Advertisement,
-    Person,
-    Us,
-}
-
-/// A route by the interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Way {
-    pub network: Network,
-    pub metric: u32,
-    pub by: By,
-    /// IPv4: the source that it names.
-    pub source: Option<IpAddr>,
-    /// IPv6: does it end by itself?
-    pub ends: bool,
-}
-
-/// An interface whose kernel keeps its addresses and routes as Linux does.
-#[derive(Debug, Clone)]
-pub(super) struct World {
-    pub host: Observed,
-    pub ways: Vec<Way>,
-}
-
-pub(super) fn address(text: &str, prefix: u8) -> Held {
-    Held {
-        address: text.parse().expect("an address"),
-        prefix,
-        label: None,
-        noprefixroute: false,
-        secondary: false,
-        no_source: false,
-        unusable: false,
-        valid_s: None,
-    }
-}
-
 impl World {
-    pub fn new() -> Self {
-        let mut host = Observed::default();
-        let eth0 = NicState {
-            index: 2,
-            mac: Some(Mac([2, 0, 0, 0, 0, 1])),
-            admin_up: true,
-            carrier: true,
-            lock_ip4: Some(false),
-            lock_ip6: Some(false),
-            ..NicState::default()
-        };
-        host.nics.insert("eth0".to_owned(), eth0);
-        World {
-            host,
-            ways: Vec::new(),
-        }
-    }
-
     pub fn nic(&mut self) -> &mut NicState {
         self.host.nics.get_mut("eth0").expect("an interface")
     }
@@ -209,8 +149,8 @@ impl World {
         self.nic().routes = routes.collect();
     }
 
-    /// What the kernel does at a step, and `host::apply` around it.
-    fn apply(&mut self, step: &Step) -> Result<(), String> {
+    /// What the kernel does at a step that is about addresses or routes, and `host::apply` around it.
+    pub fn apply_to_addresses(&mut self, step: &Step) -> Result<(), String> {
         match step {
             Step::AddAddress(vip) => self.add(Held {
                 label: vip.label.clone(),
@@ -235,10 +175,13 @@ impl World {
                 self.tell();
                 Ok(())
             }
-            Step::AddRoute { network, .. } => {
+            Step::AddRoute { nic, network } => {
+                if self.host.nics[nic.as_str()].has_route_of_ours(network) {
+                    return Err(format!("a route to {network} is there already"));
+                }
                 self.ways.push(Way {
                     network: *network,
-                    metric: crate::rules::addressing::ROUTE_METRIC,
+                    metric: ROUTE_METRIC,
                     by: By::Us,
                     source: None,
                     ends: false,
@@ -252,23 +195,8 @@ impl World {
                 self.tell();
                 Ok(())
             }
-            other => apply_step(&mut self.host, other),
+            other => Err(format!("{other} is nothing of addresses")),
         }
-    }
-
-    pub fn go(&mut self, intent: &Intent) -> Result<(), String> {
-        for _ in 0..10 {
-            let todo = steps(&self.host, intent).map_err(|refusal| refusal.to_string())?;
-            if todo.is_empty() {
-                return Ok(());
-            }
-            for step in todo {
-                self.apply(&step)?;
-                let vips: Vec<Vip> = vips().into_iter().chain(vips6()).collect();
-                check_fails_closed(&self.host, &vips)?;
-            }
-        }
-        Err(format!("{intent:?} is never done"))
     }
 
     /// The source that the kernel takes for a connection to this IPv4 address.
@@ -281,31 +209,4 @@ impl World {
         };
         way.source.or_else(|| first().map(|held| held.address))
     }
-}
-
-pub(super) fn way(network: &str, metric: u32, by: By) -> Way {
-    let (address, prefix) = network.split_once('/').expect("a prefix");
-    Way {
-        network: Network::of(
-            address.parse().expect("an address"),
-            prefix.parse().expect("a number"),
-        ),
-        metric,
-        by,
-        source: None,
-        ends: false,
-    }
-}
-
-pub(super) fn vips() -> Vec<Vip> {
-    let of = |n: u8| a_vip(&format!("192.0.2.{}", 80 + n));
-    (0..16).map(of).collect()
-}
-
-pub(super) fn vips6() -> Vec<Vip> {
-    let of = |n: u8| Vip {
-        prefix: 64,
-        ..a_vip(&format!("fd77::{}", 80 + n))
-    };
-    (0..4).map(of).collect()
 }

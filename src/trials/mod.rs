@@ -27,3 +27,5 @@ mod side_by_side;
 mod tampered;
 #[cfg(test)]
 mod upgraded;
+#[cfg(test)]
+mod world;

@@ -1,170 +1,23 @@
 //! The model-based test of the order of steps, for buckets whose connections stay: hosts that list, keep
 //! and forget flows, are interrupted anywhere, and whose time runs out at any moment.
 
-use super::interruptions::{apply, check_fails_closed, fresh_host, vips};
+use super::world::{World, vips};
 use crate::model::bucket::BucketSet;
-use crate::model::change::Change;
 use crate::model::hash::Flow;
-use crate::model::host::{Connection, Observed};
 use crate::model::phase::Phase;
-use crate::model::ruleset::Family;
 use crate::model::vip::{Manager, Vip};
-use crate::plan::diff::tests::apply as apply_changes;
-use crate::plan::step::{Intent, Look, Refusal, Step, When};
-use crate::plan::steps;
+use crate::plan::step::Intent;
 use crate::reading::health::drift;
-use crate::reading::installed::{Installed, find, installed, phases_of};
-use crate::rules::adopting::family;
-use crate::rules::leaving::flow_of_bytes;
-use crate::rules::names::{flows_set, stale_set};
+use crate::reading::installed::{installed, phases_of};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 const DRAIN_MS: u64 = 60_000;
 
-/// A host, its sockets, and the flows that its kernel's sets have.
-#[derive(Default)]
-struct World {
-    host: Observed,
-    sockets: BTreeMap<IpAddr, BTreeSet<Flow>>,
-    kept: BTreeMap<IpAddr, BTreeSet<Flow>>,
-    /// Connections in TIME-WAIT.
-    waiting: BTreeMap<IpAddr, BTreeSet<Flow>>,
-    /// What the kernel's sets of stale connections have.
-    silent: BTreeMap<IpAddr, BTreeSet<Flow>>,
-    /// Connections whose clients have begun anew while their buckets drained.
-    given_up: BTreeMap<IpAddr, BTreeSet<Flow>>,
-}
-
 impl World {
-    fn fresh() -> Self {
-        World {
-            host: fresh_host(),
-            ..World::default()
-        }
-    }
-
-    /// What the kernel does at a step.
-    fn apply(&mut self, step: &Step) -> Result<(), String> {
-        match step {
-            Step::Rules(changes) => {
-                for change in changes {
-                    self.follow(change);
-                }
-                apply_changes(&mut self.host.rules, changes)
-            }
-            Step::Abort(address, flows) => {
-                for known in [&mut self.sockets, &mut self.given_up] {
-                    let known = known.entry(*address).or_default();
-                    known.retain(|flow| !flows.contains(flow));
-                }
-                Ok(())
-            }
-            Step::Silence(address, flows) => {
-                self.silent.entry(*address).or_default().extend(flows);
-                Ok(())
-            }
-            other => apply(&mut self.host, other),
-        }
-    }
-
-    /// Sets of flows are not read with the rules, so they are followed here.
-    fn follow(&mut self, change: &Change) {
-        for vip in vips() {
-            let (name, stale) = (flows_set(vip.address), stale_set(vip.address));
-            let kept = self.kept.entry(vip.address).or_default();
-            let silent = self.silent.entry(vip.address).or_default();
-            let flows = |elements: &BTreeMap<Vec<u8>, _>| -> Vec<Flow> {
-                elements
-                    .keys()
-                    .filter_map(|key| flow_of_bytes(key))
-                    .collect()
-            };
-            match change {
-                Change::AddElements(_, set, _, new) if *set == name => kept.extend(flows(new)),
-                Change::DeleteElements(_, set, _, gone) if *set == name => {
-                    let gone = flows(gone);
-                    kept.retain(|flow| !gone.contains(flow));
-                }
-                Change::DeleteSet(_, set) if *set == name => kept.clear(),
-                Change::DeleteTable(Family::Netdev) => kept.clear(),
-                Change::DeleteSet(_, set) if *set == stale => silent.clear(),
-                Change::DeleteTable(of) if *of == family(vip.address) => silent.clear(),
-                _ => {}
-            }
-        }
-    }
-
-    /// Does what is asked for, as `host::reach` does, but stops after so many steps.
-    fn go(&mut self, intent: &Intent, mut budget: usize) -> Result<usize, String> {
-        self.host.connections = None;
-        (self.host.flows, self.host.stale) = (None, None);
-        let mut asked = Vec::new();
-        for _ in 0..20 {
-            let todo = match steps(&self.host, intent) {
-                Ok(todo) => todo,
-                Err(Refusal::Unknown(_)) => return Ok(budget),
-                Err(refusal) => return Err(refusal.to_string()),
-            };
-            if todo.is_empty() {
-                return Ok(budget);
-            }
-            for step in todo {
-                if budget == 0 {
-                    return Ok(0);
-                }
-                budget -= 1;
-                if let Step::Look(address, what) = step {
-                    self.look(address, what);
-                    break;
-                }
-                let before = self.found(intent);
-                self.apply(&step)?;
-                self.check_asked(before, intent, &asked)?;
-                if let Step::Agree(vip, when) = &step {
-                    let is_here = self.host.nics["eth0"].held(vip.address).is_some();
-                    asked.push((*when, is_here));
-                }
-                if let (Step::Abort(_, ended), Some(known)) = (&step, &mut self.host.connections) {
-                    known.retain(|connection| !ended.contains(&connection.flow));
-                }
-                check_fails_closed(&self.host, &vips())?;
-            }
-        }
-        Err(format!("{intent:?} is never done"))
-    }
-
-    /// Is the VIP here, and does it own anything?
-    fn found(&self, intent: &Intent) -> (bool, bool) {
-        let Intent::Take { vip, .. } = intent else {
-            return (true, true);
-        };
-        let found = find(&self.host.rules, vip.address);
-        let owns = |found: &Installed| !found.phases.owned.is_empty();
-        (found.is_some(), found.as_ref().is_some_and(owns))
-    }
-
-    /// Nobody comes without asking the others, nor serves without asking again, with the address here: of two
-    /// who come at once one hears the other.
-    fn check_asked(
-        &self,
-        (was_here, owned): (bool, bool),
-        intent: &Intent,
-        asked: &[(When, bool)],
-    ) -> Result<(), String> {
-        let (is_here, owns) = self.found(intent);
-        if is_here && !was_here && !asked.contains(&(When::BeforeItComes, false)) {
-            return Err(format!("{intent:?} comes unasked: {asked:?}"));
-        }
-        if owns && !owned && !asked.contains(&(When::BeforeItServes, true)) {
-            return Err(format!("{intent:?} serves unasked: {asked:?}"));
-        }
-        Ok(())
-    }
-
     /// A client of a draining bucket connects anew: a SYN takes its flow out of the set.
-    fn begin_anew(&mut self, address: IpAddr, flow: Flow) {
+    pub(super) fn begin_anew(&mut self, address: IpAddr, flow: Flow) {
         self.kept.entry(address).or_default().remove(&flow);
         let sockets = self.sockets.entry(address).or_default();
         if sockets.contains(&flow) {
@@ -173,32 +26,10 @@ impl World {
     }
 
     /// A client of an owned bucket begins: nothing older is left here, and a SYN is heard.
-    fn begin(&mut self, address: IpAddr, flow: Flow) {
+    pub(super) fn begin(&mut self, address: IpAddr, flow: Flow) {
         self.sockets.entry(address).or_default().insert(flow);
         for gone in [&mut self.waiting, &mut self.silent] {
             gone.entry(address).or_default().remove(&flow);
-        }
-    }
-
-    fn look(&mut self, address: IpAddr, what: Look) {
-        match what {
-            Look::Connections => {
-                let of = |all: &BTreeMap<IpAddr, BTreeSet<Flow>>, alive| -> Vec<Connection> {
-                    let flows = all.get(&address).into_iter().flatten();
-                    flows
-                        .map(|flow| Connection { flow: *flow, alive })
-                        .collect()
-                };
-                let mut found = of(&self.sockets, true);
-                found.extend(of(&self.waiting, false));
-                self.host.connections = Some(found);
-            }
-            Look::Stale => {
-                self.host.stale = Some(self.silent.get(&address).cloned().unwrap_or_default());
-            }
-            Look::Flows => {
-                self.host.flows = Some(self.kept.get(&address).cloned().unwrap_or_default());
-            }
         }
     }
 
@@ -494,7 +325,7 @@ proptest! {
         }
         world.host.connections = None;
         (world.host.flows, world.host.stale) = (None, None);
-        prop_assert_eq!(world.host, fresh_host());
+        prop_assert_eq!(world.host, World::fresh().host);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The second lock goes back to what it was before the first VIP came.
 
-use super::interruptions::{fresh_host, go};
+use super::world::World;
 use crate::model::bucket::BucketSet;
 use crate::model::phase::Phases;
 use crate::model::vip::tests::a_vip;
@@ -17,12 +17,12 @@ fn what_is_remembered_is_what_was_found() {
         (Some(true), None),
         (None, Some(false)),
     ] {
-        let mut host = fresh_host();
-        let state = host.nics.get_mut("eth0").expect("a host with one");
+        let mut world = World::fresh();
+        let state = world.host.nics.get_mut("eth0").expect("a host with one");
         (state.lock_ip4, state.lock_ip6) = (lock_ip4, lock_ip6);
         let mut wanted = ruleset(&[(vip.clone(), Phases::default())]);
         assert_eq!(before_of(&wanted, &vip.nic), None);
-        remember_before(&mut wanted, &host);
+        remember_before(&mut wanted, &world.host);
         let before = before_of(&wanted, &vip.nic);
         assert_eq!(before, Some(Before { lock_ip4, lock_ip6 }));
     }
@@ -32,26 +32,26 @@ fn what_is_remembered_is_what_was_found() {
 fn the_second_lock_goes_back_to_what_it_was_and_not_further() {
     for before in [false, true] {
         for vip in [a_vip("10.77.0.99"), a_vip("fd77::99")] {
-            let mut fresh = fresh_host();
-            let state = fresh.nics.get_mut("eth0").expect("a host with one");
+            let mut world = World::fresh();
+            let state = world.host.nics.get_mut("eth0").expect("a host with one");
             (state.lock_ip4, state.lock_ip6) = (Some(before), Some(before));
-            let mut host = fresh.clone();
+            let fresh = world.host.clone();
             let address = vip.address;
             let take = Intent::Take {
                 vip,
                 buckets: BucketSet::one(1),
                 adopt_ms: None,
             };
-            go(&mut host, &take, 99).expect("taken");
-            assert_eq!(host.nics["eth0"].lock(address), Some(true));
+            world.go(&take, 99).expect("taken");
+            assert_eq!(world.host.nics["eth0"].lock(address), Some(true));
             let leave = Intent::Leave {
                 address,
                 buckets: None,
                 drain_ms: 0,
                 place: None,
             };
-            go(&mut host, &leave, 99).expect("left");
-            assert_eq!(host, fresh);
+            world.go(&leave, 99).expect("left");
+            assert_eq!(world.host, fresh);
         }
     }
 }

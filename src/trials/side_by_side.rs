@@ -1,7 +1,7 @@
 //! VIPs come and go among each other, among other managers' addresses and the node's own, and among
 //! others' routes. Property tests of `addressing` and `going`, on the model of `kernel_addresses`.
 
-use super::kernel_addresses::{By, Way, World, address, vips, vips6, way};
+use super::world::{By, Way, World, address, many_vips, many_vips6, way};
 use crate::model::bucket::BucketSet;
 use crate::model::host::Held;
 use crate::model::vip::tests::a_vip;
@@ -80,7 +80,7 @@ type Event = (usize, usize, bool);
 
 /// Plays it, and holds what has to be so after each of it.
 fn play(events: &[Event]) -> Result<(), TestCaseError> {
-    let mut world = World::new();
+    let mut world = World::bare();
     world.ways.push(way("198.51.100.0/24", 5, By::Person));
     world.tell();
     let mut is_alone = false;
@@ -89,11 +89,11 @@ fn play(events: &[Event]) -> Result<(), TestCaseError> {
             .into_iter()
             .filter(|held| world.has(held))
             .collect();
-        let (vip, other) = (&vips()[n], &others()[n % others().len()]);
+        let (vip, other) = (&many_vips()[n], &others()[n % others().len()]);
         match kind {
             0 => {
                 world
-                    .go(&come_or_go(vip, &world))
+                    .go(&come_or_go(vip, &world), 99)
                     .map_err(TestCaseError::fail)?;
                 for held in there {
                     prop_assert!(
@@ -134,7 +134,9 @@ fn play(events: &[Event]) -> Result<(), TestCaseError> {
                     world
                         .delete(held.address, held.prefix, promote)
                         .map_err(TestCaseError::fail)?;
-                    let vip = vips().into_iter().find(|vip| vip.address == held.address);
+                    let vip = many_vips()
+                        .into_iter()
+                        .find(|vip| vip.address == held.address);
                     let vip = vip.expect("only VIPs end");
                     let leave = Intent::Leave {
                         address: vip.address,
@@ -142,7 +144,7 @@ fn play(events: &[Event]) -> Result<(), TestCaseError> {
                         drain_ms: 0,
                         place: None,
                     };
-                    world.go(&leave).map_err(TestCaseError::fail)?;
+                    world.go(&leave, 99).map_err(TestCaseError::fail)?;
                 }
                 for held in there {
                     prop_assert!(world.has(&held), "{} ended too", held.address);
@@ -163,7 +165,7 @@ fn play(events: &[Event]) -> Result<(), TestCaseError> {
                     buckets: BucketSet::default(),
                     adopt_ms: None,
                 };
-                world.go(&nothing).map_err(TestCaseError::fail)?;
+                world.go(&nothing, 99).map_err(TestCaseError::fail)?;
             }
         }
         let state = &world.host.nics["eth0"];
@@ -175,7 +177,7 @@ fn play(events: &[Event]) -> Result<(), TestCaseError> {
             );
             prop_assert!(!is_cut_off(&world.host, &vip));
         }
-        let addresses: Vec<IpAddr> = vips().iter().map(|vip| vip.address).collect();
+        let addresses: Vec<IpAddr> = many_vips().iter().map(|vip| vip.address).collect();
         for to in ["192.0.2.7", "10.77.0.7"] {
             let source = world.source(to.parse().expect("an address"));
             prop_assert!(
@@ -207,7 +209,7 @@ proptest! {
         held in prop::collection::vec(any::<bool>(), 12),
         events in prop::collection::vec(0usize..20, 1..30),
     ) {
-        let mut world = World::new();
+        let mut world = World::bare();
         let all: Vec<Held> = others().into_iter().chain(others6()).collect();
         for (other, _) in all.iter().zip(&held).filter(|(_, there)| **there) {
             world.add(other.clone()).map_err(TestCaseError::fail)?;
@@ -225,9 +227,9 @@ proptest! {
             ways
         };
         let before = sorted(&world);
-        let vips: Vec<Vip> = vips().into_iter().chain(vips6()).collect();
+        let vips: Vec<Vip> = many_vips().into_iter().chain(many_vips6()).collect();
         for n in events {
-            world.go(&come_or_go(&vips[n], &world)).map_err(TestCaseError::fail)?;
+            world.go(&come_or_go(&vips[n], &world), 99).map_err(TestCaseError::fail)?;
             prop_assert_eq!(&sorted(&world), &before);
             for ours in world.ways.iter().filter(|way| way.by == By::Us) {
                 let after = |other: &&Way| other.by != By::Us && other.metric >= ours.metric;
@@ -236,7 +238,7 @@ proptest! {
             }
         }
         for vip in installed(&world.host.rules) {
-            world.go(&come_or_go(&vip.vip, &world)).map_err(TestCaseError::fail)?;
+            world.go(&come_or_go(&vip.vip, &world), 99).map_err(TestCaseError::fail)?;
         }
         prop_assert_eq!(&sorted(&world), &before);
         prop_assert!(!world.ways.iter().any(|way| way.by == By::Us));
@@ -247,11 +249,11 @@ proptest! {
 fn what_version_0_1_0_left_is_put_right_by_the_next_start() {
     for (vip, own) in [
         (a_vip("10.77.0.99"), "10.77.0.1"),
-        (vips6()[0].clone(), "fd77::1"),
+        (many_vips6()[0].clone(), "fd77::1"),
     ] {
-        let mut world = World::new();
+        let mut world = World::bare();
         world.add(address(own, vip.prefix)).expect("its own");
-        world.go(&come_or_go(&vip, &world)).expect("taken");
+        world.go(&come_or_go(&vip, &world), 99).expect("taken");
         let network = vip.network().expect("a network");
         for form in [longest_prefix(vip.address), vip.prefix] {
             let found = world.host.nics["eth0"].forms(vip.address);
@@ -272,7 +274,7 @@ fn what_version_0_1_0_left_is_put_right_by_the_next_start() {
             buckets: BucketSet::one(4),
             adopt_ms: None,
         };
-        world.go(&take).expect("taken");
+        world.go(&take, 99).expect("taken");
         let state = &world.host.nics["eth0"];
         let forms: Vec<u8> = state.forms(vip.address).map(|held| held.prefix).collect();
         assert_eq!(forms, [longest_prefix(vip.address)]);

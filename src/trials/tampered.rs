@@ -1,6 +1,6 @@
 //! What somebody has tampered with is named, piece by piece.
 
-use super::interruptions::{fresh_host, go};
+use super::world::World;
 use crate::model::bucket::BucketSet;
 use crate::model::host::{NicState, Observed};
 use crate::model::ruleset::{Family, Table};
@@ -10,13 +10,16 @@ use crate::plan::step::Intent;
 use crate::reading::health::{Drift, drift, is_only_a_route};
 use crate::rules::names::{TO_HOST, dispatch_map, vip_chain};
 
-fn taken(host: &mut Observed, vip: &Vip) {
+/// A host with the VIP, and nothing wrong with it.
+fn healthy(vip: &Vip) -> Observed {
+    let mut world = World::fresh();
     let intent = Intent::Take {
         vip: vip.clone(),
         buckets: BucketSet::one(1),
         adopt_ms: None,
     };
-    go(host, &intent, 99).expect("taken");
+    world.go(&intent, 99).expect("taken");
+    world.host
 }
 
 fn eth0(host: &mut Observed) -> &mut NicState {
@@ -84,8 +87,7 @@ const TAMPERINGS: [Tampering; 13] = [
 #[test]
 fn what_somebody_has_tampered_with_is_named() {
     let vip = a_vip("10.77.0.99");
-    let mut healthy = fresh_host();
-    taken(&mut healthy, &vip);
+    let healthy = healthy(&vip);
     assert_eq!(drift(&healthy, &vip, true), vec![]);
     for (n, (piece, tamper)) in TAMPERINGS.into_iter().enumerate() {
         let mut host = healthy.clone();

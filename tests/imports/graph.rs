@@ -106,11 +106,6 @@ pub fn circles(imports: &BTreeSet<Import>) -> Vec<Vec<String>> {
     circles
 }
 
-/// Does a file import another one, be it by way of others?
-pub fn leads(imports: &BTreeSet<Import>, from: &str, to: &str) -> bool {
-    way(&ways(imports), from, to).is_some()
-}
-
 /// The shortest way from one file to another, without that one.
 fn way<'a>(ways: &Ways<'a>, from: &'a str, to: &str) -> Option<Vec<&'a str>> {
     let mut come_from: BTreeMap<&str, &str> = BTreeMap::new();

@@ -7,7 +7,7 @@
 mod graph;
 mod source;
 
-use graph::{Import, TESTS, circles, imports, leads};
+use graph::{Import, TESTS, circles, imports};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -34,38 +34,16 @@ const ROOMS: &[(&str, &[&str])] = &[
 /// What judges the rest: whatever is there for tests alone may import it, and nothing else.
 const TRIALS: &str = "trials";
 
-/// Imports that still close a circle, each to be struck out as soon as it closes none.
-const KNOWN: &[(&str, &str)] = &[];
-
-/// A sentence for each circle but those that are known, and for each that is known and is none.
-fn runs_in_circles(imports: &BTreeSet<Import>, known: &[(&str, &str)]) -> Vec<String> {
-    let is_known = |import: &Import| known.contains(&(&import.from, &import.to));
-    let without_known: BTreeSet<Import> = imports
-        .iter()
-        .filter(|import| !is_known(import))
-        .cloned()
-        .collect();
-    let mut wrong: Vec<String> = circles(&without_known)
-        .into_iter()
-        .map(|circle| {
-            let way = circle.join(" → ");
-            format!(
-                "these files import each other in a circle: {way} → {}",
-                circle[0]
-            )
-        })
-        .collect();
-    for (from, to) in known {
-        let is_there = imports
-            .iter()
-            .any(|import| (&*import.from, &*import.to) == (*from, *to));
-        if !is_there || !leads(&without_known, to, from) {
-            wrong.push(format!(
-                "that {from} imports {to} closes no circle any more: strike it out of KNOWN"
-            ));
-        }
-    }
-    wrong
+/// A sentence for each circle.
+fn runs_in_circles(imports: &BTreeSet<Import>) -> Vec<String> {
+    let told = circles(imports).into_iter().map(|circle| {
+        let way = circle.join(" → ");
+        format!(
+            "these files import each other in a circle: {way} → {}",
+            circle[0]
+        )
+    });
+    told.collect()
 }
 
 /// The rooms that a room may import, by way of others too.
@@ -148,14 +126,14 @@ fn expect_nothing(wrong: Vec<String>) {
 fn no_files_import_each_other_in_a_circle() {
     let imports = without_tests(imports(&sources()));
     assert!(imports.len() > 500, "{} imports", imports.len());
-    expect_nothing(runs_in_circles(&imports, KNOWN));
+    expect_nothing(runs_in_circles(&imports));
 }
 
 #[test]
 fn neither_do_they_with_what_is_there_for_tests_alone() {
     let all = imports(&sources());
     assert!(all.iter().any(|import| import.to.ends_with(TESTS)));
-    expect_nothing(runs_in_circles(&all, KNOWN));
+    expect_nothing(runs_in_circles(&all));
 }
 
 #[test]
@@ -187,30 +165,12 @@ mod judged {
     fn a_circle_is_told_file_by_file() {
         let imports = imports(&files(CIRCLE));
         assert_eq!(
-            runs_in_circles(&imports, &[]),
+            runs_in_circles(&imports),
             [
                 "these files import each other in a circle: model/d/e.rs → plan/a.rs → plan/b.rs → \
                  model/d/mod.rs → model/d/e.rs"
             ]
         );
-        assert_eq!(
-            runs_in_circles(&imports, &[("plan/a.rs", "plan/b.rs")]),
-            [""; 0]
-        );
-    }
-
-    #[test]
-    fn a_known_circle_that_is_none_is_told_too() {
-        for known in [("plan/a.rs", "plan/c.rs"), ("plan/b.rs", "plan/a.rs")] {
-            let all_known = [("plan/a.rs", "plan/b.rs"), known];
-            let (from, to) = known;
-            assert_eq!(
-                runs_in_circles(&imports(&files(CIRCLE)), &all_known),
-                [format!(
-                    "that {from} imports {to} closes no circle any more: strike it out of KNOWN"
-                )]
-            );
-        }
     }
 
     #[test]
@@ -220,9 +180,9 @@ mod judged {
         let b = format!("use super::a::A;\n{}", test("use crate::model::a::A;"));
         let found = |b: &str| {
             let imports = imports(&files(&[("model/a.rs", &a), ("model/b.rs", b)]));
-            let product = runs_in_circles(&without_tests(imports.clone()), &[]);
+            let product = runs_in_circles(&without_tests(imports.clone()));
             assert_eq!(product, [""; 0]);
-            runs_in_circles(&imports, &[])
+            runs_in_circles(&imports)
         };
         assert_eq!(found(&b), [""; 0]);
         assert_eq!(

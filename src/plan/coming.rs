@@ -38,7 +38,7 @@ pub(super) fn take(
     let state = suitable(observed, vip)?;
     let found = match standing(observed, state, vip)? {
         Standing::InTheWay => return Ok(Coming::AfterWhatIsLeft),
-        Standing::Here(found) => Some(found),
+        Standing::Here(found) => Some(*found),
         Standing::Nothing => None,
     };
     let mut steps = Vec::new();
@@ -115,7 +115,7 @@ enum Standing {
     /// Nothing, or what a file has left over, which is made anew.
     Nothing,
     /// The VIP as it is asked for.
-    Here(Installed),
+    Here(Box<Installed>),
     /// What is left of it by another description, and answers nothing.
     InTheWay,
 }
@@ -130,7 +130,7 @@ fn standing(observed: &Observed, state: &NicState, vip: &Vip) -> Result<Standing
         differences,
     };
     match find(&observed.rules, vip.address) {
-        Some(found) if found.vip.is_like(vip) => Ok(Standing::Here(found)),
+        Some(found) if found.vip.is_like(vip) => Ok(Standing::Here(Box::new(found))),
         Some(found) if found.phases.owned.is_empty() => Ok(Standing::InTheWay),
         Some(found) => Err(other(found.phases.owned, found.vip.differences(vip))),
         None if is_unreadable(&observed.rules, vip.address) => {

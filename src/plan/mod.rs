@@ -5,7 +5,7 @@
 //! everything else: whoever is interrupted leaves behind what the next action needs to finish the work, and at no moment
 //! is a foreign packet answered.
 //!
-//! | | coming ([`coming`]) | going ([`going`]) |
+//! | | coming (`coming`) | going (`going`) |
 //! |---|---|---|
 //! | 1 | the link's consent, if nothing of the VIP is here ([`step::Step::Agree`]) | the buckets: foreign, or closing, listed and draining |
 //! | 2 | the rules, which drop what is foreign | the address, unless connections stay: then its lifetime |
@@ -19,8 +19,8 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`step`] | the words of both directions: intent, step, look, refusal |
-//! | [`coming`], [`going`] | the two directions |
-//! | [`stale`], [`flows`] | what this node has left of connections; those that stay |
+//! | `coming`, `going` | the two directions |
+//! | [`stale`], `flows` | what this node has left of connections; those that stay |
 //! | [`removal`] | what goes with a VIP or a bucket, in rules that may be broken |
 //! | [`diff`] | from one ruleset to another, in one transaction |
 

@@ -438,15 +438,20 @@ mod tests {
         assert!(ended(failed(Code::Generic), true, false).0.is_err());
     }
 
-    #[test]
-    fn a_stop_without_the_lock_fails_only_where_something_is_left_to_do() {
-        let vip = a_vip("10.77.0.99");
-        let going = Going {
+    /// Bucket 3 of the VIP leaves, with nothing kept.
+    fn going(vip: &Vip) -> Going {
+        Going {
             ip: vip.address,
             buckets: BucketSet::one(3),
             place: None,
             drain_ms: 0,
-        };
+        }
+    }
+
+    #[test]
+    fn a_stop_without_the_lock_fails_only_where_something_is_left_to_do() {
+        let vip = a_vip("10.77.0.99");
+        let going = going(&vip);
         let without_the_lock = |owned: &[u16]| {
             let phases = Phases::owning(owned.iter().copied().collect());
             let vips = (!owned.is_empty()).then(|| (vip.clone(), phases));
@@ -466,12 +471,7 @@ mod tests {
     #[test]
     fn an_orphan_is_who_owns_a_bucket_and_has_no_clone_any_more() {
         let vip = a_vip("10.77.0.99");
-        let going = Going {
-            ip: vip.address,
-            buckets: BucketSet::one(3),
-            place: None,
-            drain_ms: 0,
-        };
+        let going = going(&vip);
         let max = ("OCF_RESKEY_CRM_meta_clone_max".to_owned(), "4".to_owned());
         let (orphans, clones) = (Environment::new(None), Environment::new([max]));
         for (env, owned, orphan) in [

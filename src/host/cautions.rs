@@ -93,7 +93,8 @@ fn deaf(observed: &Observed, vip: &Vip, arp_ignore: i32) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::host::{Held, NicState};
+    use crate::model::host::NicState;
+    use crate::model::host::tests::an_address;
     use crate::model::vip::tests::a_vip;
 
     fn address(text: &str, scope: u8) -> Address {
@@ -146,16 +147,7 @@ mod tests {
             (0..=8).filter(is_deaf).collect()
         };
         assert_eq!(deaf_at(&observed), [2, 3, 8]);
-        let own = Held {
-            address: "10.77.0.1".parse().expect("an address"),
-            prefix: 16,
-            label: None,
-            noprefixroute: false,
-            secondary: false,
-            no_source: false,
-            unusable: false,
-            valid_s: None,
-        };
+        let own = an_address("10.77.0.1", 16);
         if let Some(state) = observed.nics.get_mut("eth0") {
             state.addresses.push(own);
         }

@@ -165,3 +165,35 @@ impl NicState {
         held.address.is_ipv6() || !is_last && (held.secondary || !self.addresses.iter().any(goes))
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// An interface that is up, with nothing on it.
+    pub(crate) fn an_interface() -> NicState {
+        NicState {
+            index: 2,
+            mac: Some(Mac([2, 0, 0, 0, 0, 1])),
+            admin_up: true,
+            carrier: true,
+            lock_ip4: Some(false),
+            lock_ip6: Some(false),
+            ..NicState::default()
+        }
+    }
+
+    /// An address as somebody adds it.
+    pub(crate) fn an_address(text: &str, prefix: u8) -> Held {
+        Held {
+            address: text.parse().expect("an address"),
+            prefix,
+            label: None,
+            noprefixroute: false,
+            secondary: false,
+            no_source: false,
+            unusable: false,
+            valid_s: None,
+        }
+    }
+}

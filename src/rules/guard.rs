@@ -54,8 +54,8 @@ fn drops_all(exprs: &[Expr]) -> bool {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::model::host::{NicState, Observed};
-    use crate::model::mac::Mac;
+    use crate::model::host::Observed;
+    use crate::model::host::tests::an_interface;
 
     /// A host that was booted with these rules, and has nothing else of ours.
     pub(crate) fn booted_with(mut rules: Ruleset) -> Observed {
@@ -63,18 +63,9 @@ pub(crate) mod tests {
         let chain = netdev.chains.get_mut(TO_HOST).expect("a chain");
         let turns = |expr: &Expr| matches!(expr, Expr::FirstTwoToHostOrder { .. });
         chain.rules[0].exprs.retain(|expr| !turns(expr));
-        let state = NicState {
-            index: 2,
-            mac: Some(Mac([2, 0, 0, 0, 0, 1])),
-            admin_up: true,
-            carrier: true,
-            lock_ip4: Some(false),
-            lock_ip6: Some(false),
-            ..NicState::default()
-        };
         Observed {
             rules,
-            nics: [("eth0".to_owned(), state)].into(),
+            nics: [("eth0".to_owned(), an_interface())].into(),
             ..Observed::default()
         }
     }

@@ -3,7 +3,8 @@
 //! `__inet_del_ifa()`, `inet_select_addr()`), `net/ipv4/fib_frontend.c`, `net/ipv6/addrconf.c`
 //! (`check_cleanup_prefix_route()`, `cleanup_prefix_route()`).
 
-use super::world::{By, Way, World, address, way};
+use super::world::{By, Way, World, way};
+use crate::model::host::tests::an_address;
 use crate::model::host::{Held, NicState, Route};
 use crate::model::network::Network;
 use crate::model::vip::longest_prefix;
@@ -156,7 +157,7 @@ impl World {
                 label: vip.label.clone(),
                 noprefixroute: vip.address.is_ipv6(),
                 no_source: true,
-                ..address(&vip.address.to_string(), longest_prefix(vip.address))
+                ..an_address(&vip.address.to_string(), longest_prefix(vip.address))
             }),
             Step::DeleteAddress {
                 address, prefix, ..

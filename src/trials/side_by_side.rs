@@ -1,9 +1,10 @@
 //! VIPs come and go among each other, among other managers' addresses and the node's own, and among
 //! others' routes. Property tests of `addressing` and `going`, on the model of `kernel_addresses`.
 
-use super::world::{By, Way, World, address, many_vips, many_vips6, way};
+use super::world::{By, Way, World, many_vips, many_vips6, way};
 use crate::model::bucket::BucketSet;
 use crate::model::host::Held;
+use crate::model::host::tests::an_address;
 use crate::model::vip::tests::a_vip;
 use crate::model::vip::{Vip, longest_prefix};
 use crate::plan::step::Intent;
@@ -32,31 +33,31 @@ fn come_or_go(vip: &Vip, world: &World) -> Intent {
 /// Addresses of the node's and of other managers, some in the VIPs' network, some with other prefixes.
 fn others() -> Vec<Held> {
     vec![
-        address("192.0.2.50", 24),
-        address("192.0.2.51", 24),
-        address("192.0.2.52", 24),
-        address("192.0.2.53", 32),
-        address("192.0.2.54", 16),
-        address("192.0.2.5", 24),
-        address("10.77.0.1", 16),
+        an_address("192.0.2.50", 24),
+        an_address("192.0.2.51", 24),
+        an_address("192.0.2.52", 24),
+        an_address("192.0.2.53", 32),
+        an_address("192.0.2.54", 16),
+        an_address("192.0.2.5", 24),
+        an_address("10.77.0.1", 16),
     ]
 }
 
 fn others6() -> Vec<Held> {
     let noprefixroute = true;
     vec![
-        address("fd77::1", 64),
-        address("fd77::2", 128),
+        an_address("fd77::1", 64),
+        an_address("fd77::2", 128),
         Held {
             noprefixroute,
-            ..address("fd77::3", 64)
+            ..an_address("fd77::3", 64)
         },
         Held {
             noprefixroute,
             valid_s: Some(3600),
-            ..address("fd77::4", 64)
+            ..an_address("fd77::4", 64)
         },
-        address("fd77::50", 64),
+        an_address("fd77::50", 64),
     ]
 }
 
@@ -252,7 +253,7 @@ fn what_version_0_1_0_left_is_put_right_by_the_next_start() {
         (many_vips6()[0].clone(), "fd77::1"),
     ] {
         let mut world = World::bare();
-        world.add(address(own, vip.prefix)).expect("its own");
+        world.add(an_address(own, vip.prefix)).expect("its own");
         world.go(&come_or_go(&vip, &world), 99).expect("taken");
         let network = vip.network().expect("a network");
         for form in [longest_prefix(vip.address), vip.prefix] {
@@ -264,7 +265,7 @@ fn what_version_0_1_0_left_is_put_right_by_the_next_start() {
         world.ways.retain(|way| way.by != By::Us);
         let old = Held {
             no_source: vip.address.is_ipv6(),
-            ..address(&vip.address.to_string(), vip.prefix)
+            ..an_address(&vip.address.to_string(), vip.prefix)
         };
         world.add(old).expect("as it was");
         // It is well as it is, and a start makes it better.

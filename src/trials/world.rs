@@ -4,8 +4,8 @@
 
 use crate::model::change::Change;
 use crate::model::hash::Flow;
-use crate::model::host::{Connection, Held, NicState, Observed};
-use crate::model::mac::Mac;
+use crate::model::host::tests::{an_address, an_interface};
+use crate::model::host::{Connection, Observed};
 use crate::model::network::Network;
 use crate::model::ruleset::{Expr, Family, Target, Verdict};
 use crate::model::vip::Vip;
@@ -83,20 +83,6 @@ pub(super) fn many_vips6() -> Vec<Vip> {
     (0..4).map(of).collect()
 }
 
-/// An address as somebody adds it.
-pub(super) fn address(text: &str, prefix: u8) -> Held {
-    Held {
-        address: text.parse().expect("an address"),
-        prefix,
-        label: None,
-        noprefixroute: false,
-        secondary: false,
-        no_source: false,
-        unusable: false,
-        valid_s: None,
-    }
-}
-
 /// A route as somebody brings it.
 pub(super) fn way(network: &str, metric: u32, by: By) -> Way {
     let (address, prefix) = network.split_once('/').expect("a prefix");
@@ -116,23 +102,15 @@ impl World {
     /// A host with one interface, and no address.
     pub fn bare() -> Self {
         let mut world = World::default();
-        let eth0 = NicState {
-            index: 2,
-            mac: Some(Mac([2, 0, 0, 0, 0, 1])),
-            admin_up: true,
-            carrier: true,
-            lock_ip4: Some(false),
-            lock_ip6: Some(false),
-            ..NicState::default()
-        };
-        world.host.nics.insert("eth0".to_owned(), eth0);
+        let nics = &mut world.host.nics;
+        nics.insert("eth0".to_owned(), an_interface());
         world
     }
 
     /// The same with addresses of its own.
     pub fn fresh() -> Self {
         let mut world = World::bare();
-        for own in [address("10.77.0.1", 24), address("fd77::1", 64)] {
+        for own in [an_address("10.77.0.1", 24), an_address("fd77::1", 64)] {
             world.add(own).expect("an address");
         }
         world

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lab::cluster::PATIENCE;
+use lab::cluster::{Membership, PATIENCE};
 use lab::{Client, Cluster, ClusterOptions, Context, Error, Lab, Pace, Result, Serve};
 
 use crate::errand::{self, Errand};
@@ -28,11 +28,6 @@ pub struct Rig {
     lab: Lab,
     clocks: Mutex<Clocks>,
     lost: Mutex<Vec<&'static str>>,
-}
-
-/// Whether Pacemaker knows that the node is away. Who comes back before is fenced when it does.
-fn is_fenced(line: &str) -> bool {
-    line.contains("online=\"false\"") && line.contains("unclean=\"false\"")
 }
 
 /// Where clients connect to.
@@ -131,34 +126,22 @@ impl Rig {
 
     /// Switches on what has been fenced; each node must be a member.
     fn expect_all_online(&self) -> Result<()> {
+        let memberships = self.cluster.memberships()?;
         for name in NODES {
-            if self.cluster.is_off(name)?
-                && self.line_of(name)?.is_some_and(|line| is_fenced(&line))
-            {
+            let seen = memberships.get(name);
+            // Who comes back before Pacemaker knows that he was away is fenced when it does.
+            if self.cluster.is_off(name)? && seen == Some(&Membership::Away) {
                 self.lost().push(name);
+                // It is a member when this returns.
                 self.cluster.power_on(name)?;
                 self.clocks().booted(name);
-            }
-            if !self.cluster.is_on(name)? {
+            } else if !self.cluster.is_on(name)? {
                 return Err(Error::new(format!("{name} is not fenced yet")));
-            }
-            let online = |line: &String| {
-                line.contains("online=\"true\"") && line.contains("pending=\"false\"")
-            };
-            if !self.line_of(name)?.as_ref().is_some_and(online) {
+            } else if seen != Some(&Membership::Online) {
                 return Err(Error::new(format!("{name} is not online")));
             }
         }
         Ok(())
-    }
-
-    /// What Pacemaker says of a node.
-    fn line_of(&self, name: &str) -> Result<Option<String>> {
-        let text = self.cluster.status_xml()?;
-        let named = format!("name=\"{name}\"");
-        let mut lines = text.lines();
-        let line = lines.find(|line| line.contains("<node ") && line.contains(&named));
-        Ok(line.map(str::to_owned))
     }
 
     /// Waits until each node is a member, and switches on what has been fenced.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use clusterip::model::hash::Hasher;
-use lab::cluster::PATIENCE;
+use lab::cluster::{Membership, PATIENCE};
 use lab::traffic::{Held, Probe};
 use lab::{Client, Cluster, Context, Error, HoldOptions, Lab, Pace, ProbeKind, Result};
 
@@ -341,16 +341,10 @@ impl Rig {
     /// Waits until Pacemaker has fenced a node that is lost, and not only the lab knows that it is off.
     pub fn wait_fenced(&self, lost: &str) -> Result<()> {
         self.lab.wait_until("the fence", PATIENCE, || {
-            let status = self.cluster.status_xml()?;
-            let line = status
-                .lines()
-                .find(|line| line.contains("<node ") && line.contains(&format!("name=\"{lost}\"")));
-            let fenced = line.is_some_and(|line| {
-                line.contains("online=\"false\"") && line.contains("unclean=\"false\"")
-            });
-            match fenced && self.cluster.is_off(lost)? {
+            let seen = self.cluster.memberships()?.remove(lost);
+            match seen == Some(Membership::Away) && self.cluster.is_off(lost)? {
                 true => Ok(()),
-                false => Err(Error::new(format!("{line:?}"))),
+                false => Err(Error::new(format!("{seen:?}"))),
             }
         })
     }

@@ -13,6 +13,17 @@ use crate::{Context, Error, Result};
 /// Where the instances of a clone run: by number, each on no, one or (wrongly) several nodes.
 pub type Instances = BTreeMap<u32, Vec<String>>;
 
+/// How Pacemaker sees a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Membership {
+    /// It is a member.
+    Online,
+    /// It is away, and that is certain: fenced, or shut down.
+    Away,
+    /// It comes, or is lost and not fenced yet.
+    Between,
+}
+
 /// An action that failed, as `crm_mon` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedAction {
@@ -79,21 +90,20 @@ impl Cluster {
             find(&status, "current_dc")
                 .find(|dc| dc.attribute("present") == Some("true"))
                 .context("no DC")?;
-            let nodes = find(&status, "nodes").next().context("no nodes")?;
-            let online = |name: &&&str| {
-                let mut all = nodes.children().filter(Element::is_element);
-                !all.any(|node| {
-                    node.attribute("name") == Some(**name)
-                        && node.attribute("online") == Some("true")
-                        && node.attribute("pending") != Some("true")
-                })
-            };
-            match names.iter().find(online) {
+            let memberships = memberships(&status)?;
+            let missing = |name: &&&str| memberships.get(**name) != Some(&Membership::Online);
+            match names.iter().find(missing) {
                 None => Ok(()),
                 Some(missing) => Err(Error::new(format!("{missing} is not online"))),
             }
         });
         self.with_logs(online)
+    }
+
+    /// How Pacemaker sees each node that it knows.
+    pub fn memberships(&self) -> Result<BTreeMap<String, Membership>> {
+        let text = self.status_xml()?;
+        memberships(&parse(&text)?)
     }
 
     /// Where each instance of the globally unique clone of `resource` (the primitive) is started.
@@ -272,6 +282,23 @@ fn find<'a>(
     document
         .descendants()
         .filter(move |element| element.has_tag_name(tag))
+}
+
+fn memberships(status: &Document<'_>) -> Result<BTreeMap<String, Membership>> {
+    let nodes = find(status, "nodes").next().context("no nodes")?;
+    let all = nodes.children().filter(Element::is_element).map(|node| {
+        let is = |name, value| node.attribute(name) == Some(value);
+        let membership = if is("online", "true") && !is("pending", "true") {
+            Membership::Online
+        } else if is("online", "false") && is("unclean", "false") {
+            Membership::Away
+        } else {
+            Membership::Between
+        };
+        let name = node.attribute("name").unwrap_or_default();
+        (name.to_owned(), membership)
+    });
+    Ok(all.collect())
 }
 
 fn started(text: &str, resource: &str) -> bool {

@@ -21,7 +21,7 @@ use nix::sys::signal::kill;
 use nix::unistd::{Pid, geteuid};
 
 pub use chronicle::Chronicle;
-pub use crm::{FailedAction, Instances};
+pub use crm::{FailedAction, Instances, Membership};
 
 use crate::exec::{Exec, LAB, Place, Running};
 use crate::node::NodeOptions;

@@ -14,7 +14,7 @@ use crate::host::apply::Manners;
 use crate::host::cautions::{cautions, warn_of};
 use crate::host::lock::Lock;
 use crate::host::observe::Kernel;
-use crate::host::reach::{ReachError, Reached, reach};
+use crate::host::reach::{ReachError, Reached, reach_from};
 use crate::host::sweeper::sweep_what_is_left;
 use crate::host::together::{Other, Served, Wish};
 use crate::model::bucket::{BucketCount, BucketSet};
@@ -189,9 +189,11 @@ impl<'a> Coming<'a> {
         let patience = patience.min(PATIENCE_WITH_OTHERS);
         let begin = Instant::now();
         loop {
+            // Who comes while we look is there in time.
+            let seen = kernel.observe(Some(&vip.nic), Some(vip.address))?;
             let mut others: Vec<Other> = wish.iter().flat_map(Wish::others).collect();
             others.retain(|other| other.bucket < vip.buckets.get());
-            match reach(kernel, &self.intent(vip, &others), manners) {
+            match reach_from(kernel, Some(seen), &self.intent(vip, &others), manners) {
                 Ok(reached) => {
                     return Ok(Taken {
                         lock,

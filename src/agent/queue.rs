@@ -3,7 +3,7 @@
 use super::environment::Environment;
 use super::exit::{Code, Failure};
 use super::insist::left;
-use crate::host::lock::{Lock, lock};
+use crate::host::lock::{Lock, LockError, lock};
 use crate::host::together::{Key, Other, Served, Wish};
 use crate::model::bucket::BucketSet;
 use tracing::debug;
@@ -20,7 +20,10 @@ pub(super) enum InTurn {
 pub(super) fn in_turn(env: &Environment, action: &str, bucket: Option<u16>) -> InTurn {
     let wanted = env.key(action).zip(bucket);
     let wish = wanted.and_then(|(key, bucket)| Wish::tell(Key(key), bucket));
-    let lock = locked(env);
+    let lock = match &wish {
+        Some(wish) => wish.lock(left(env)).map_err(not_locked),
+        None => locked(env),
+    };
     match wish.as_ref().and_then(Wish::answer) {
         Some(served) => InTurn::Served(served),
         None => InTurn::Own(lock, wish),
@@ -40,8 +43,10 @@ pub(super) fn serve(other: &Other, changed: bool, stays: bool) {
 
 /// Waits for the lock, for as long as the action may take.
 pub(super) fn locked(env: &Environment) -> Result<Lock, Failure> {
-    lock(left(env)).map_err(|error| {
-        let passes = error.passes();
-        Failure::new(Code::Generic, error).passing(passes)
-    })
+    lock(left(env)).map_err(not_locked)
+}
+
+fn not_locked(error: LockError) -> Failure {
+    let passes = error.passes();
+    Failure::new(Code::Generic, error).passing(passes)
 }

@@ -92,9 +92,17 @@ impl LockError {
 /// # Errors
 /// [`LockError::Held`] after that time; [`LockError::Open`] without `/proc` or root's rights.
 pub fn lock(patience: Duration) -> Result<Lock, LockError> {
+    lock_unless(patience, &|| false)
+}
+
+/// The same for one who gives up where it is no longer needed: that is asked whenever a signal comes.
+pub(super) fn lock_unless(
+    patience: Duration,
+    is_spared: &dyn Fn() -> bool,
+) -> Result<Lock, LockError> {
     let path = Path::new(FILE);
     let file = File::open(path).map_err(|error| failed(path, error))?;
-    match within(patience, file) {
+    match within_unless(patience, file, is_spared) {
         Some(Ok(file)) => Ok(Lock { _file: file }),
         Some(Err(errno)) => Err(failed(path, errno.into())),
         None => Err(LockError::Held {
@@ -115,6 +123,15 @@ fn failed(path: &Path, error: io::Error) -> LockError {
 /// stands in its queue, each one behind the other (fs/locks.c: `__locks_insert_block()`); only who comes in the moment
 /// in which the lock passes on can be before somebody who waits.
 pub(super) fn within(patience: Duration, file: File) -> Option<Result<Exclusive, Errno>> {
+    within_unless(patience, file, &|| false)
+}
+
+/// The same for one who may be spared the wait.
+pub(super) fn within_unless(
+    patience: Duration,
+    file: File,
+    is_spared: &dyn Fn() -> bool,
+) -> Option<Result<Exclusive, Errno>> {
     let start = Instant::now();
     let file = match at_once(file) {
         Err(file) => file,
@@ -124,12 +141,12 @@ pub(super) fn within(patience: Duration, file: File) -> Option<Result<Exclusive,
         return None;
     }
     let Ok(_alarm) = Alarm::after(patience) else {
-        return by_asking(patience, file);
+        return by_asking(patience, file, is_spared);
     };
     let mut file = file;
     loop {
         file = match Flock::lock(file, FlockArg::LockExclusive) {
-            Err((_, Errno::EINTR)) if start.elapsed() >= patience => return None,
+            Err((_, Errno::EINTR)) if start.elapsed() >= patience || is_spared() => return None,
             Err((again, Errno::EINTR)) => again,
             ended => return Some(exclusive(ended)),
         };
@@ -150,14 +167,18 @@ fn exclusive(locked: Result<Flock<File>, (File, Errno)>) -> Result<Exclusive, Er
 }
 
 /// The same where no timer is to be had: others may be first again and again.
-fn by_asking(patience: Duration, mut file: File) -> Option<Result<Exclusive, Errno>> {
+fn by_asking(
+    patience: Duration,
+    mut file: File,
+    is_spared: &dyn Fn() -> bool,
+) -> Option<Result<Exclusive, Errno>> {
     let start = Instant::now();
     loop {
         file = match at_once(file) {
             Err(file) => file,
             Ok(ended) => return Some(ended),
         };
-        if start.elapsed() >= patience {
+        if start.elapsed() >= patience || is_spared() {
             return None;
         }
         std::thread::sleep(Duration::from_millis(5));
@@ -240,9 +261,9 @@ mod tests {
     fn where_no_timer_is_to_be_had_it_is_asked_for() {
         let folder = Folder::of("asked");
         let held = taken(&folder);
-        assert!(by_asking(Duration::from_millis(20), file(&folder)).is_none());
+        assert!(by_asking(Duration::from_millis(20), file(&folder), &|| false).is_none());
         thread::scope(|scope| {
-            let asks = scope.spawn(|| by_asking(PATIENCE, file(&folder)));
+            let asks = scope.spawn(|| by_asking(PATIENCE, file(&folder), &|| false));
             drop(held);
             let got = asks.join().expect("no panic").expect("in time");
             got.expect("the lock");

@@ -1,35 +1,35 @@
 //! Actions that wait for the lock and want the same but for the bucket: whoever has got the lock does it for all of
 //! them, with one look and one transaction.
 //!
-//! Who waits says what he wants in a file in `/run/clusterip`, and holds an flock on it for as long as he wants it: the
-//! wish of one who was killed is none. Who has fulfilled wishes answers into their files before the lock passes on.
-//! Nothing hangs on it: where there can be no such file, and where nobody answers, everybody does it for himself.
+//! Who waits makes a pipe in `/run/clusterip` whose name says what he wants, and holds an flock on it for as long as he
+//! wants it: the wish of one who was killed is none. Who has fulfilled wishes writes an answer into their pipes, which
+//! ends the wait for the lock: those who are served need not have it one after the other. Nothing hangs on it: where
+//! there can be no such pipe, and where nobody answers, everybody does it for himself.
 
-use super::lock::{Exclusive, within};
+use super::lock::{Exclusive, Lock, LockError, lock_unless, within};
 use super::turns::{END, files, folder, is_still};
+use crate::sys::alarm::interrupted_by;
 use crate::sys::netns;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use std::cell::OnceCell;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tracing::debug;
 
-/// What the names of the files begin with.
+/// What the names of the pipes begin with; the key, the bucket, the process and the network namespace follow.
 const WISH: &str = "wish-";
-/// No file is longer: a key has 64 bytes, an answer less than 50.
-const LONGEST: u64 = 256;
+/// No answer is longer.
+const LONGEST: usize = 64;
 
 /// What is wanted: the same for all who may be served together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key(pub [u8; 32]);
-
-/// A bucket of the key's, for which an action waits.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
-struct Wanted {
-    key: String,
-    bucket: u16,
-}
 
 /// What was done for somebody who waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -43,16 +43,19 @@ pub struct Served {
 /// One's own wish; it ends with the value, and with the process in any case.
 #[derive(Debug)]
 pub struct Wish {
-    file: Exclusive,
+    pipe: Exclusive,
     path: PathBuf,
-    /// As it is written.
-    key: String,
+    /// What the names of all who want the same begin with.
+    same: String,
+    /// What the names of all wishes in this network namespace end with.
+    here: String,
+    answer: OnceCell<Served>,
 }
 
 /// Somebody else's wish.
 #[derive(Debug)]
 pub struct Other {
-    file: File,
+    pipe: File,
     /// The bucket.
     pub bucket: u16,
 }
@@ -72,106 +75,111 @@ impl Wish {
     }
 
     fn tell_in(folder: &Path, id: u64, key: Key, bucket: u16) -> io::Result<Wish> {
-        let name = format!("{WISH}{}-{bucket}-{id}{END}", std::process::id());
-        // Whoever looks sees it when it is whole and held.
+        let same = format!("{WISH}{}-", blake3::Hash::from(key.0).to_hex());
+        let here = format!("-{id}{END}");
+        let name = format!("{same}{bucket}-{}{here}", std::process::id());
+        // Whoever looks sees it when it is held.
         let (hidden, path) = (folder.join(format!(".{name}")), folder.join(name));
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .read(true)
-            .write(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-            .open(&hidden)?;
-        let held = within(Duration::ZERO, file).ok_or(io::ErrorKind::WouldBlock)?;
-        let wish = Wish {
-            file: held.map_err(io::Error::from)?,
+        // Of one who had this number before, and was killed.
+        let _ = std::fs::remove_file(&hidden);
+        mkfifo(&hidden, Mode::S_IRUSR | Mode::S_IWUSR)?;
+        let held = || {
+            let pipe = open(&hidden)?;
+            interrupted_by(&pipe)?;
+            let held = within(Duration::ZERO, pipe).ok_or(io::ErrorKind::WouldBlock)??;
+            std::fs::rename(&hidden, &path)?;
+            Ok::<_, io::Error>(held)
+        };
+        let pipe = held().inspect_err(|_| {
+            let _ = std::fs::remove_file(&hidden);
+        })?;
+        Ok(Wish {
+            pipe,
             path,
-            key: blake3::Hash::from(key.0).to_hex().to_string(),
-        };
-        let wanted = Wanted {
-            key: wish.key.clone(),
-            bucket,
-        };
-        let line = serde_json::to_string(&wanted)? + "\n";
-        wish.file.write_all_at(line.as_bytes(), 0)?;
-        std::fs::rename(&hidden, &wish.path)?;
-        Ok(wish)
+            same,
+            here,
+            answer: OnceCell::new(),
+        })
     }
 
     /// What has been done for us.
     pub fn answer(&self) -> Option<Served> {
-        let text = text_of(&self.file)?;
-        serde_json::from_str(text.lines().nth(1)?).ok()
+        if self.answer.get().is_none() && is_answered(&self.pipe) {
+            // Who reads it wants nothing any more.
+            let _ = std::fs::remove_file(&self.path);
+            let mut line = [0; LONGEST];
+            let length = (&*self.pipe).read(&mut line).ok()?;
+            let first = line.get(..length)?.split(|byte| *byte == b'\n').next()?;
+            let served = serde_json::from_slice(first).ok()?;
+            let _ = self.answer.set(served);
+        }
+        self.answer.get().copied()
+    }
+
+    /// Waits for the lock, or for the answer.
+    pub fn lock(&self, patience: Duration) -> Result<Lock, LockError> {
+        lock_unless(patience, &|| self.answer().is_some())
     }
 
     /// Others who want the same, and are still there to want it.
     pub fn others(&self) -> Vec<Other> {
-        let Some((folder, own)) = self.path.parent().zip(self.path.file_name()) else {
-            return Vec::new();
-        };
-        let end = own.to_str().and_then(|own| own.rsplit_once('-'));
-        let Some((_, end)) = end else {
+        let Some(folder) = self.path.parent() else {
             return Vec::new();
         };
         let theirs = files(folder).filter(|(name, path)| {
-            name.starts_with(WISH)
-                && name
-                    .rsplit_once('-')
-                    .is_some_and(|(_, theirs)| theirs == end)
-                && *path != self.path
+            name.starts_with(WISH) && name.ends_with(&self.here) && *path != self.path
         });
-        theirs.filter_map(|(_, path)| self.other(&path)).collect()
+        theirs
+            .filter_map(|(name, path)| self.other(&name, &path))
+            .collect()
     }
 
-    fn other(&self, path: &Path) -> Option<Other> {
-        let open = || {
-            let mut options = OpenOptions::new();
-            options.read(true).write(true);
-            let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC;
-            options.custom_flags(flags).open(path).ok()
-        };
-        if let Some(nobodys) = within(Duration::ZERO, open()?) {
-            if nobodys.is_ok_and(|file| is_still(&file, path)) {
+    fn other(&self, name: &str, path: &Path) -> Option<Other> {
+        if let Some(nobodys) = within(Duration::ZERO, open(path).ok()?) {
+            if nobodys.is_ok_and(|pipe| is_still(&pipe, path)) {
                 let _ = std::fs::remove_file(path);
             }
             return None;
         }
-        let file = open()?;
-        let text = text_of(&file)?;
-        let mut lines = text.lines();
-        let wanted: Wanted = serde_json::from_str(lines.next()?).ok()?;
-        let bucket = wanted.bucket;
-        (wanted.key == self.key && lines.next().is_none()).then_some(Other { file, bucket })
+        let (bucket, _) = name.strip_prefix(&self.same)?.split_once('-')?;
+        let bucket = bucket.parse().ok()?;
+        let pipe = open(path).ok()?;
+        let is_pipe = pipe.metadata().ok()?.file_type().is_fifo();
+        (is_pipe && !is_answered(&pipe)).then_some(Other { pipe, bucket })
     }
 }
 
 impl Drop for Wish {
     fn drop(&mut self) {
-        // A file that stays is nobody's, and removed by the next one.
+        // A pipe that stays is nobody's, and removed by the next one.
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
 impl Other {
-    /// Tells what was done. Who has the lock afterwards finds it.
+    /// Tells what was done. Who waits for the lock, or has it afterwards, finds it.
     pub fn tell(&self, served: Served) -> io::Result<()> {
         let line = serde_json::to_string(&served)? + "\n";
-        let at = self.file.metadata()?.len();
-        self.file.write_all_at(line.as_bytes(), at)
+        (&self.pipe).write_all(line.as_bytes())
     }
 }
 
-fn text_of(file: &File) -> Option<String> {
-    let mut bytes = vec![0; usize::try_from(LONGEST).ok()?];
-    let length = file.read_at(&mut bytes, 0).ok()?;
-    let mut text = String::new();
-    bytes.get(..length)?.read_to_string(&mut text).ok()?;
-    Some(text)
+/// For both directions, so that nothing waits for the other side.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK;
+    options.custom_flags(flags).open(path)
+}
+
+fn is_answered(pipe: &File) -> bool {
+    let mut waits = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+    poll(&mut waits, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::lock::within_unless;
     use super::*;
     use crate::sys::folder::Folder;
 
@@ -225,15 +233,55 @@ mod tests {
     fn what_is_no_wish_is_passed_over() {
         let folder = Folder::of("no-wish");
         let own = wish(&folder, 11, KEY, 0);
-        for text in ["", "{}", "{\"key\":\"\",\"bucket\":70000}", "\u{1}\n\n"] {
-            let other = wish(&folder, 11, KEY, 1);
-            other.file.set_len(0).expect("empty");
-            other
-                .file
-                .write_all_at(text.as_bytes(), 0)
-                .expect("written");
-            assert!(buckets(&own).is_empty(), "{text}");
-            assert_eq!(other.answer(), None);
-        }
+        // They are held, as wishes are, but are no pipes, or say nothing.
+        let held: Vec<_> = ["70000-1", "x-1", "1", "1-1"]
+            .iter()
+            .map(|rest| {
+                let path = folder
+                    .path()
+                    .join(format!("{}{rest}{}", own.same, own.here));
+                std::fs::write(&path, "").expect("a file");
+                let file = within(Duration::ZERO, open(&path).expect("open"));
+                (path, file.expect("free").expect("held"))
+            })
+            .collect();
+        assert!(buckets(&own).is_empty());
+        assert!(held.iter().all(|(path, _)| path.exists()));
+        drop(held);
+        // An answer that cannot be read is none.
+        let other = wish(&folder, 11, KEY, 1);
+        (&*other.pipe).write_all(b"\x01\n").expect("written");
+        assert_eq!(other.answer(), None);
+    }
+
+    #[test]
+    fn an_answer_ends_the_wait_for_the_lock() {
+        let folder = Folder::of("spared");
+        let path = folder.path().join("x.lock");
+        let file = || File::options().create(true).append(true).open(&path);
+        let never = Duration::from_secs(600);
+        let held = within(Duration::ZERO, file().expect("a file")).expect("free");
+        let own = wish(&folder, 11, KEY, 0);
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| {
+                // The signal is for the thread that tells what it wants.
+                let wish = wish(&folder, 11, KEY, 1);
+                let lock =
+                    within_unless(never, file().expect("a file"), &|| wish.answer().is_some());
+                (lock.is_none(), wish.answer())
+            });
+            // A signal may come before the wait begins, so there is one after the other.
+            let mut known = Vec::new();
+            while !waits.is_finished() {
+                known.extend(own.others());
+                for other in &known {
+                    other.tell(SERVED).expect("told");
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let (spared, answer) = waits.join().expect("no panic");
+            assert_eq!((spared, answer), (true, Some(SERVED)));
+        });
+        drop(held);
     }
 }

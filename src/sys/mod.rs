@@ -2,7 +2,7 @@
 //!
 //! All of the crate's `unsafe` stands below this module: in `nft` (libnftnl's expressions and
 //! batches, a borrowed file descriptor), `mcast` (two ioctls), `packet` (a packet socket),
-//! `process` (fork) and `alarm` (a signal handler); and a test of `connections` sets a socket's option.
+//! `process` (fork) and `alarm` (a signal handler, a pipe that sends signals); and a test of `connections` sets a socket's option.
 
 pub mod alarm;
 pub mod connections;

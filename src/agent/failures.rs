@@ -3,6 +3,7 @@
 use super::exit::{Code, Failure};
 use crate::host::apply::StepError;
 use crate::host::features::missing;
+use crate::host::lock::LockError;
 use crate::host::observe::ObserveError;
 use crate::host::reach::ReachError;
 use crate::plan::step::Refusal;
@@ -22,6 +23,13 @@ pub(super) fn of_nft(error: &NftError) -> Failure {
             Failure::new(code, lacking)
         }
         None => Failure::new(code, error),
+    }
+}
+
+impl From<LockError> for Failure {
+    fn from(error: LockError) -> Self {
+        let passes = error.passes();
+        Failure::new(Code::Generic, error).passing(passes)
     }
 }
 

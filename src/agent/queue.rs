@@ -1,9 +1,9 @@
 //! An action's wait for the lock, in which somebody else may do it too.
 
 use super::environment::Environment;
-use super::exit::{Code, Failure};
+use super::exit::Failure;
 use super::insist::left;
-use crate::host::lock::{Lock, LockError, lock};
+use crate::host::lock::{Lock, lock};
 use crate::host::together::{Key, Other, Served, Wish};
 use crate::model::bucket::BucketSet;
 use tracing::debug;
@@ -21,7 +21,7 @@ pub(super) fn in_turn(env: &Environment, action: &str, bucket: Option<u16>) -> I
     let wanted = env.key(action).zip(bucket);
     let wish = wanted.and_then(|(key, bucket)| Wish::tell(Key(key), bucket));
     let lock = match &wish {
-        Some(wish) => wish.lock(left(env)).map_err(not_locked),
+        Some(wish) => wish.lock(left(env)).map_err(Failure::from),
         None => locked(env),
     };
     match wish.as_ref().and_then(Wish::answer) {
@@ -43,10 +43,5 @@ pub(super) fn serve(other: &Other, changed: bool, stays: bool) {
 
 /// Waits for the lock, for as long as the action may take.
 pub(super) fn locked(env: &Environment) -> Result<Lock, Failure> {
-    lock(left(env)).map_err(not_locked)
-}
-
-fn not_locked(error: LockError) -> Failure {
-    let passes = error.passes();
-    Failure::new(Code::Generic, error).passing(passes)
+    Ok(lock(left(env))?)
 }

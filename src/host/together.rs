@@ -135,7 +135,8 @@ impl Wish {
     }
 
     fn other(&self, name: &str, path: &Path) -> Option<Other> {
-        if let Some(nobodys) = within(Duration::ZERO, open(path).ok()?) {
+        let pipe = open(path).ok()?;
+        if let Some(nobodys) = within(Duration::ZERO, pipe.try_clone().ok()?) {
             if nobodys.is_ok_and(|pipe| is_still(&pipe, path)) {
                 let _ = std::fs::remove_file(path);
             }
@@ -143,7 +144,6 @@ impl Wish {
         }
         let (bucket, _) = name.strip_prefix(&self.same)?.split_once('-')?;
         let bucket = bucket.parse().ok()?;
-        let pipe = open(path).ok()?;
         let is_pipe = pipe.metadata().ok()?.file_type().is_fifo();
         (is_pipe && !is_answered(&pipe)).then_some(Other { pipe, bucket })
     }
@@ -179,8 +179,8 @@ fn is_answered(pipe: &File) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lock::within_unless;
     use super::*;
+    use crate::host::lock::within_unless;
     use crate::sys::folder::Folder;
 
     const KEY: Key = Key([7; 32]);

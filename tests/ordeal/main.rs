@@ -102,13 +102,19 @@ fn run(cli: &Cli) -> Result<Tally> {
         let deed = Deed::any(&mut chance, &cli.only);
         let number = tally.rounds.len() + 1;
         let round = one(&rig, deed, &mut chance, cli.calm)
-            .context(format!("round {number}, {}", deed.name()))?;
-        rig.say(format!("round {number}: {}", round.line()));
-        if !round.faults.is_empty() {
+            .context(format!("round {number}, {}", deed.name()));
+        if let Ok(round) = &round {
+            rig.say(format!("round {number}: {}", round.line()));
+        }
+        if round
+            .as_ref()
+            .map_or(true, |round| !round.faults.is_empty())
+        {
             let folder = cli.logs.join(format!("round-{number}"));
             rig.keep_logs(&folder)?;
             rig.say(format!("its logs are in {}", folder.display()));
         }
+        let round = round?;
         let ends_here = cli.stop_at_first && !round.faults.is_empty();
         tally.rounds.push(round);
         if ends_here {
@@ -144,8 +150,8 @@ fn one(rig: &Rig, deed: Deed, chance: &mut fastrand::Rng, calm: bool) -> Result<
     if let Err(error) = rested {
         faults.push(error.to_string());
         // The next round needs a cluster at rest.
-        rig.bring_back()?;
-        rig.wait_at_rest(&NODES)
+        rig.bring_back()
+            .and_then(|()| rig.wait_at_rest(&NODES))
             .map_err(|again| Error::new(format!("{error}; and without any trouble: {again}")))?;
     }
     faults.extend(felt.faults(deed.is_planned()));

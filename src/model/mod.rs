@@ -11,6 +11,7 @@ pub mod answer;
 pub mod belief;
 pub mod bucket;
 pub mod change;
+mod extensions;
 pub mod frame;
 pub mod hash;
 pub mod host;

@@ -2,14 +2,14 @@
 //!
 //! It reads the packet's own bytes, as the kernel does before a netdev rule sees them
 //! (`nft_set_pktinfo_ipv4_validate()`, `nft_set_pktinfo_ipv6_validate()` in
-//! `include/net/netfilter/`, `ipv6_find_hdr()` in `net/ipv6/exthdrs_core.c`), and says which bucket
-//! decides. Property tests hold it against the kernel.
+//! `include/net/netfilter/`), and says which bucket decides. What stands between the IPv6 header and what it
+//! carries is `extensions`'. Property tests hold it against the kernel.
 
+use super::extensions::{Extensions, fragment_header, is_extension, may_wait};
 use super::hash::Flow;
 use super::phase::Phase;
 use super::protocol::{
-    AH, FRAGMENT_HEADER as FRAGMENT, ICMP, ICMP_ERRORS, ICMP6, ICMP6_EVERYWHERE, LAST_EARLY_OFFSET,
-    LONGEST_EARLY, TCP, VLAN, VLAN_OF_PROVIDER, WITH_PORTS,
+    AH, ICMP, ICMP_ERRORS, ICMP6, ICMP6_EVERYWHERE, TCP, VLAN, VLAN_OF_PROVIDER, WITH_PORTS,
 };
 use super::vip::Vip;
 use std::collections::BTreeSet;
@@ -265,95 +265,10 @@ impl Headers {
     }
 }
 
-const HOP_BY_HOP: u8 = 0;
-const ROUTING: u8 = 43;
-const DESTINATION: u8 = 60;
-
-/// What comes behind the extension headers; AH ends them.
-struct Extensions {
-    protocol: u8,
-    transport: Option<usize>,
-}
-
-impl Extensions {
-    fn walk(packet: &[u8], first: u8) -> Option<Self> {
-        let (mut protocol, mut at) = (first, 40);
-        loop {
-            let found = Extensions {
-                protocol,
-                transport: Some(at),
-            };
-            if !is_extension(protocol) {
-                return Some(found);
-            }
-            let header = packet.get(at..at + 2)?;
-            if protocol == AH {
-                return Some(found);
-            }
-            at += match protocol {
-                FRAGMENT => {
-                    let bits = packet.get(at + 2..at + 4)?;
-                    if u16::from_be_bytes([bits[0], bits[1]]) & 0xfff8 != 0 {
-                        // A later fragment: what it begins with is the middle of something.
-                        return (!is_extension(header[0])).then_some(Extensions {
-                            protocol: header[0],
-                            transport: None,
-                        });
-                    }
-                    8
-                }
-                ROUTING if packet.len() < at + 4 => return None,
-                _ => 8 * (usize::from(header[1]) + 1),
-            };
-            protocol = header[0];
-        }
-    }
-}
-
-/// May a later IPv6 fragment wait for its first one on every node, or would the kernel complain of
-/// it at once? That is so behind other extension headers, with nothing behind the fragment header, of
-/// a length that is no multiple of eight although more follow, and beyond the longest datagram
-/// (`ip6_frag_queue()`).
-fn may_wait(packet: &[u8]) -> bool {
-    let be16 = |at: usize| {
-        let bytes = packet.get(at..at + 2)?;
-        Some(u16::from_be_bytes([bytes[0], bytes[1]]))
-    };
-    let (Some(length), Some(bits)) = (be16(4), be16(42)) else {
-        return false;
-    };
-    let more = bits & 1 != 0;
-    packet[6] == FRAGMENT
-        && (9..=LONGEST_EARLY).contains(&length)
-        && !(more && length & 7 != 0)
-        && bits & 0xfff8 <= LAST_EARLY_OFFSET
-}
-
-/// The fragment header and what follows, at least four bytes, wherever it stands.
-fn fragment_header(packet: &[u8], first: u8) -> Option<&[u8]> {
-    let (mut next, mut at) = (first, 40);
-    while next != FRAGMENT {
-        if !is_extension(next) {
-            return None;
-        }
-        let header = packet.get(at..at + 2)?;
-        at += match next {
-            AH => 4 * (usize::from(header[1]) + 2),
-            ROUTING if packet.len() < at + 4 => return None,
-            _ => 8 * (usize::from(header[1]) + 1),
-        };
-        next = header[0];
-    }
-    packet.get(at..).filter(|header| header.len() >= 4)
-}
-
-/// `ipv6_ext_hdr()`, but for "no next header" (59), which has nothing behind it.
-fn is_extension(header: u8) -> bool {
-    [HOP_BY_HOP, ROUTING, FRAGMENT, AH, DESTINATION].contains(&header)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::extensions::{DESTINATION, HOP_BY_HOP};
+    use super::super::protocol::FRAGMENT_HEADER as FRAGMENT;
     use super::*;
     use crate::model::vip::tests::{a_vip, any_vip};
     use proptest::prelude::*;

@@ -7,6 +7,7 @@
 //! | `clocks` | whether the clocks of nodes agree. Pure |
 //! | `status` | the nodes in the CIB's status, and what they have done. Pure |
 //! | `cluster` | which node runs which instances. Pure |
+//! | `configured` | the parameters of shared addresses, wherever in the CIB they stand. Pure |
 //! | `twins` | resources that are to share one address. Pure |
 //! | `pressing` | what a gate that waits must not delay. Pure |
 //! | `wish` | what is wished of a configuration for a shared address. Pure |
@@ -16,6 +17,7 @@
 pub mod clocks;
 pub mod cluster;
 pub mod configuration;
+mod configured;
 pub mod crm;
 pub mod history;
 pub mod pcs;

@@ -1,6 +1,7 @@
 //! Resources that are to share one address. Pure; `query` has the program that answers.
 
-use super::cluster::{ClusterError, configured};
+use super::cluster::ClusterError;
+use super::configured::configured;
 use crate::model::untrusted::Untrusted;
 use roxmltree::Document;
 use std::net::IpAddr;

@@ -3,9 +3,8 @@
 //!
 //! They are the service, in a group with an attribute that says where it runs, and the group's clone; the gate that
 //! keeps it until its connections have ended; the address and its clone; the order of the three, and the rule that
-//! buckets go where the service runs. What belongs to the whole cluster (fencing, Corosync's times, Pacemaker's
-//! limits) is explained in comments and left alone, but for the one property without which a gate cuts connections
-//! on busy nodes.
+//! buckets go where the service runs. What belongs to the whole cluster is left alone, and is `remarks`', but for the
+//! one property without which a gate cuts connections on busy nodes.
 
 use super::wish::{Service, Wish};
 
@@ -18,8 +17,6 @@ const GATE_MONITOR_S: u32 = 60;
 /// The times of a generated service's actions, in seconds.
 const SERVICE_S: u32 = 60;
 const SERVICE_MONITOR_S: u32 = 20;
-/// Pacemaker's default of shutdown-escalation.
-const ESCALATION_S: u32 = 20 * 60;
 /// The parameter that both agents have.
 const NETNS: &str = "network_namespace";
 /// Why something is set that is not only the address's. Two hyphens in a row cannot stand in a comment of the CIB.
@@ -292,7 +289,7 @@ fn address_clone(wish: &Wish) -> String {
 }
 
 /// For how long a gate may wait.
-fn gate_stop_s(wish: &Wish) -> u32 {
+pub(super) fn gate_stop_s(wish: &Wish) -> u32 {
     wish.drain_s + GATE_SPARE_S
 }
 
@@ -318,50 +315,6 @@ fn usual_times(every_s: u32) -> Times {
     }
 }
 
-/// What the reader has to look at himself; every line is a comment for crm shell and for a shell.
-pub(super) fn remarks(wish: &Wish, loaded_by: &str) -> String {
-    let (ip, buckets, nodes, seed) = (wish.ip, wish.buckets(), wish.nodes, wish.seed);
-    let mut text = format!(
-        "# {ip}, shared by {nodes} nodes in {buckets} buckets. Load it with:\n\
-         #     {loaded_by}\n\
-         #\n\
-         # To print it again for the running cluster, ask for this seed, {seed:#010x}, and for {buckets} buckets.\n\
-         # Another seed restarts every instance and cuts every connection; another number restarts nothing,\n\
-         # and leaves buckets dark or refuses to start them: stop the clone before.\n\
-         #\n\
-         # Left alone, and worth a look before:\n\
-         # - Fencing is not optional: a node whose user space is dead goes on answering in its kernel.\n\
-         #   Configure a fence device for every node, and leave fencing enabled, as it is by default.\n\
-         # - Corosync's token (3 s from Corosync 3.1 on, plus 650 ms for each node beyond the second)\n\
-         #   is how long a dead node goes unnoticed; then come consensus, 1.2 times as long, and fencing. So\n\
-         #   long its buckets are dark. A shorter token also fences for shorter hiccups.\n\
-         # - node-action-limit is 0: twice as many actions at once as a node has cores. A node that\n\
-         #   comes back starts its {each} buckets in so many rounds of some 10 ms.\n",
-        each = buckets.div_ceil(nodes.max(1)),
-    );
-    if wish.has_gate() && gate_stop_s(wish) >= ESCALATION_S {
-        text += "# - shutdown-escalation (20 min): a cluster stack that is stopped on a node and waits longer for the\n\
-                 #   gate gives up, and the node is fenced. Set it to more than the gate's stop takes.\n";
-    }
-    // No name that somebody gave stands in a comment: those of the CIB take no two hyphens in a row.
-    if wish.netns.is_some() && wish.service.is_some() {
-        text += "# - The service must listen in the address's network namespace, which is its own business\n\
-                 #   (systemd: NetworkNamespacePath=).\n";
-    }
-    if let Some(Service::Clone(_)) = &wish.service {
-        text += &match wish.attribute() {
-            Some(up) => format!(
-                "# - The rule goes by the node attribute {up}, which stands behind the service in the\n\
-                 #   configuration of the first address. Without it no node has a bucket.\n"
-            ),
-            None => "# - A node where the service cannot run keeps its buckets, and they are dark. A node attribute\n\
-                     #   behind the service, and a rule for it, have them move: docs/agent.md, at A service in front.\n"
-                .to_owned(),
-        };
-    }
-    text
-}
-
 /// The whole configuration in the words of a language, which has some for each part.
 pub(super) fn said(wish: &Wish, word: impl Fn(&Part) -> String) -> String {
     let section = |Section { why, parts }: &Section| {
@@ -379,7 +332,7 @@ pub(super) fn pairs<V>(all: &[(&str, V)], value: impl Fn(&V) -> String) -> Strin
 
 #[cfg(test)]
 mod tests {
-    use super::super::wish::tests::a_wish;
+    use super::super::wish::tests::{a_wish, in_front};
     use super::*;
 
     const GATE_AND_ADDRESS: [&str; 2] = ["ocf:rust:ClusterIPDrain", "ocf:rust:ClusterIP"];
@@ -415,14 +368,6 @@ mod tests {
         })
     }
 
-    fn in_front(service: &str) -> Wish {
-        let service = Some(service.parse().expect("a service"));
-        Wish {
-            service,
-            ..a_wish()
-        }
-    }
-
     fn pair(first: &str, then: &str) -> (String, String) {
         (first.to_owned(), then.to_owned())
     }
@@ -439,7 +384,6 @@ mod tests {
         assert_eq!(agents(&wish), GATE_AND_ADDRESS);
         // Nothing is known of where it runs.
         assert_eq!(nowhere(&wish), None);
-        assert!(remarks(&wish, "").contains("where the service cannot run"));
         let (gate, address) = ("clone-gate-10-0-0-99", "clone-ip-10-0-0-99");
         assert_eq!(orders(&wish), [pair("cloneWeb", gate), pair(gate, address)]);
     }
@@ -453,10 +397,7 @@ mod tests {
         let rule = nowhere(&wish).expect("a rule");
         assert_eq!(rule, "not_defined up-10-0-0-99 or up-10-0-0-99 ne 1");
         assert_eq!(agents(&wish), GATE_AND_ADDRESS);
-        assert!(!remarks(&wish, "").contains("cannot run"));
-        let others = in_front("clone-service-web");
-        assert_eq!(nowhere(&others), None);
-        assert!(remarks(&others, "").contains("cannot run"));
+        assert_eq!(nowhere(&in_front("clone-service-web")), None);
     }
 
     #[test]
@@ -484,18 +425,5 @@ mod tests {
             let told = |section: &Section| section.why.contains("the whole cluster's");
             assert_eq!(sections.iter().any(told), sets);
         }
-    }
-
-    #[test]
-    fn who_waits_for_long_is_told_of_the_escalation() {
-        let of = |drain_s| {
-            let wish = Wish {
-                drain_s,
-                ..in_front("systemd:nginx")
-            };
-            remarks(&wish, "")
-        };
-        assert!(!of(300).contains("escalation"));
-        assert!(of(3600).contains("escalation"));
     }
 }

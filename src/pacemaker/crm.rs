@@ -1,6 +1,7 @@
 //! A configuration in the words of crm shell. Pure.
 
-use super::configuration::{Part, Primitive, Times, Value, pairs, remarks, said};
+use super::configuration::{Part, Primitive, Times, Value, pairs, said};
+use super::remarks::remarks;
 use super::wish::Wish;
 
 /// How a line goes on in the next one.

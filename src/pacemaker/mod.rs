@@ -13,6 +13,7 @@
 //! | `wish` | what is wished of a configuration for a shared address. Pure |
 //! | `configuration` | the resources and rules that follow from it, as data. Pure |
 //! | `crm`, `pcs` | the same in the words of either program. Pure |
+//! | `remarks` | what the reader of a configuration has to look at himself. Pure |
 
 pub mod clocks;
 pub mod cluster;
@@ -23,6 +24,7 @@ pub mod history;
 pub mod pcs;
 pub mod pressing;
 pub mod query;
+mod remarks;
 mod status;
 pub mod twins;
 pub mod wish;

@@ -1,7 +1,8 @@
 //! A configuration in the words of pcs: lines for a shell. They change a copy, which is loaded as a whole: pcs
 //! would start what there is already while the rest is still missing. Pure.
 
-use super::configuration::{Part, Primitive, Times, Value, pairs, remarks, said};
+use super::configuration::{Part, Primitive, Times, Value, pairs, said};
+use super::remarks::remarks;
 use super::wish::Wish;
 
 /// How a line goes on in the next one.

@@ -185,6 +185,15 @@ pub(super) mod tests {
         }
     }
 
+    /// The same for an address in front of this service.
+    pub fn in_front(service: &str) -> Wish {
+        let service = Some(service.parse().expect("a service"));
+        Wish {
+            service,
+            ..a_wish()
+        }
+    }
+
     #[test]
     fn services_are_agents_or_clones_and_nothing_that_a_shell_would_mind() {
         let agent = |text: &str| Ok(Service::Agent(text.to_owned()));

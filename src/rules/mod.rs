@@ -11,7 +11,7 @@
 //! | [`addressing`] | not a rule: how the address stands, and the way to its network |
 //! | [`features`] | what all that needs of a kernel |
 //! | [`names`] | what chains, sets and keys are called |
-//! | `sentence`, `connection_words`, `fragment_words` | the vocabulary |
+//! | `sentence`, `connection_words`, `fragment_words`, `neighbour_words` | the vocabulary |
 
 pub mod addressing;
 pub mod adopting;
@@ -23,5 +23,6 @@ pub mod guard;
 mod ingress;
 pub mod leaving;
 pub mod names;
+mod neighbour_words;
 pub(crate) mod sentence;
 mod tagged;

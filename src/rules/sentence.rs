@@ -1,9 +1,7 @@
 //! The vocabulary in which rules are written: a rule is a sentence, and says in nft's words what its
 //! expressions do. Pure.
 
-use super::names::*;
-use crate::model::agreement::{MANAGER_OPTION, MANAGER_WORD};
-use crate::model::frame::NONCE_OPTION;
+use super::names::{EVERYWHERE_IP4, EVERYWHERE_IP6, TO_HOST, buckets_map};
 use crate::model::hash::{Hasher, Layout};
 use crate::model::protocol::{ICMP, ICMP6};
 use crate::model::ruleset::{Comparison, Expr, Found, Header, Learn, MetaKey, Reg, Rule, Verdict};
@@ -59,11 +57,11 @@ impl Way {
 /// Where neighbour discovery messages say a link-layer address (RFC 4861 §4.3, §4.4, §4.6.1): the
 /// first option follows 24 bytes into the message.
 pub(crate) struct NeighbourDiscovery {
-    icmp_type: u8,
-    option: u8,
+    pub(super) icmp_type: u8,
+    pub(super) option: u8,
     /// The address that the link-layer address is said of.
-    address: (Header, u32),
-    text: &'static str,
+    pub(super) address: (Header, u32),
+    pub(super) text: &'static str,
 }
 
 pub(crate) const ADVERTISEMENT: NeighbourDiscovery = NeighbourDiscovery {
@@ -396,118 +394,5 @@ impl Sentence {
             "jhash {} mod {modulus} seed {seed:#x}",
             words.join(" . ")
         ))
-    }
-
-    pub(crate) fn oifname(self, to: Reg) -> Self {
-        self.expr(Expr::Meta {
-            key: MetaKey::OutIfName,
-            to,
-        })
-    }
-
-    pub(crate) fn arp_sender_ip(self, to: Reg) -> Self {
-        self.payload(Header::Network, 14, 4, to)
-    }
-
-    pub(crate) fn set_arp_sender_mac(self, from: Reg, map: &str) -> Self {
-        self.expr(Expr::Write {
-            header: Header::Network,
-            offset: 8,
-            len: 6,
-            from,
-            checksum: None,
-        })
-        .say(format!(
-            "arp saddr ether set oifname . arp saddr ip map @{map}"
-        ))
-    }
-
-    /// An ARP reply that says where one of these addresses is.
-    pub(crate) fn arp_reply_from(self, set: &str) -> Self {
-        self.payload(Header::Network, 6, 2, REG0)
-            .equal(REG0, &[0, 2])
-            .payload(Header::Network, 14, 4, REG0)
-            .say("arp operation reply arp saddr ip")
-            .in_set(set, REG0)
-    }
-
-    /// An ARP request from nobody whose target hardware address is an agreed digest (RFC 5227).
-    pub(crate) fn arp_probe_with_digest(self) -> Self {
-        self.payload(Header::Network, 6, 2, REG0)
-            .equal(REG0, &[0, 1])
-            .payload(Header::Network, 14, 4, REG0)
-            .equal(REG0, &[0; 4])
-            .payload(Header::Network, 18, 6, Reg(0))
-            .payload(Header::Network, 24, 4, Reg(2))
-            .lookup(AGREED, Reg(0), Found::GoOn)
-            .say("arp operation request arp saddr ip 0.0.0.0")
-            .say(format!("arp daddr ether . arp daddr ip @{AGREED}"))
-    }
-
-    /// Whose padding names a manager, and another one.
-    pub(crate) fn arp_of_another_manager(self) -> Self {
-        self.payload(Header::Network, 28, 8, REG0)
-            .equal(REG0, &MANAGER_WORD)
-            .payload(Header::Network, 36, 6, Reg(0))
-            .payload(Header::Network, 42, 4, Reg(2))
-            .lookup(MANAGERS, Reg(0), Found::Missing)
-            .say("@nh,224,64 0x7265736f75726365")
-            .say(format!("@nh,288,48 . @nh,336,32 != @{MANAGERS}"))
-    }
-
-    /// A neighbour solicitation from nobody whose nonce is an agreed digest (RFC 7527).
-    pub(crate) fn ip6_probe_with_digest(self) -> Self {
-        self.ip6_nexthdr(REG0)
-            .equal(REG0, &[ICMP6])
-            .payload(Header::Network, 8, 16, REG0)
-            .equal(REG0, &[0; 16])
-            .payload(Header::Transport, 0, 1, REG0)
-            .equal(REG0, &[SOLICITATION.icmp_type])
-            .payload(Header::Transport, 24, 2, REG0)
-            .equal(REG0, &[NONCE_OPTION, 1])
-            .payload(Header::Transport, 26, 6, Reg(0))
-            .payload(Header::Transport, 8, 16, Reg(2))
-            .lookup(AGREE_IP6, Reg(0), Found::GoOn)
-            .say("icmpv6 ip6 saddr :: icmpv6 type nd-neighbor-solicit @th,192,16 0x0e01")
-            .say(format!("@th,208,48 . icmpv6 taddr @{AGREE_IP6}"))
-    }
-
-    /// Whose second option names a manager, and another one.
-    pub(crate) fn ip6_of_another_manager(self) -> Self {
-        self.payload(Header::Transport, 32, 2, REG0)
-            .equal(REG0, &[MANAGER_OPTION, 1])
-            .payload(Header::Transport, 34, 6, Reg(0))
-            .payload(Header::Transport, 8, 16, Reg(2))
-            .lookup(MANAGERS_IP6, Reg(0), Found::Missing)
-            .say("@th,256,16 0xfd01")
-            .say(format!("@th,272,48 . icmpv6 taddr != @{MANAGERS_IP6}"))
-    }
-
-    /// A message of this kind that says a link-layer address; then the key of the map of MACs.
-    pub(crate) fn neighbour_discovery(self, nd: &NeighbourDiscovery) -> Self {
-        let (header, offset) = nd.address;
-        self.ip6_nexthdr(REG0)
-            .equal(REG0, &[ICMP6])
-            .payload(Header::Transport, 0, 1, REG0)
-            .equal(REG0, &[nd.icmp_type])
-            .payload(Header::Transport, 24, 2, REG0)
-            .equal(REG0, &[nd.option, 1])
-            .oifname(Reg(0))
-            // In two halves, or nft takes one message's for an address and the other's for bytes.
-            .payload(header, offset, 8, Reg(4))
-            .payload(header, offset + 8, 8, Reg(6))
-            .say("icmpv6")
-    }
-
-    /// Writes the address into the option; the ICMPv6 checksum follows the change.
-    pub(crate) fn set_nd_mac(self, from: Reg, nd: &NeighbourDiscovery) -> Self {
-        self.expr(Expr::Write {
-            header: Header::Transport,
-            offset: 26,
-            len: 6,
-            from,
-            checksum: Some(2),
-        })
-        .say(format!("{} map @{MACS}", nd.text))
     }
 }

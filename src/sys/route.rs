@@ -9,6 +9,7 @@
 //! goes on belonging to it when the process enters another one.
 
 mod decode;
+mod encode;
 mod error;
 mod saved;
 mod types;
@@ -18,13 +19,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::{
-    AddressAttribute, AddressFlags, AddressMessage, AddressScope, CacheInfo,
-};
-use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage};
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
-};
+use netlink_packet_route::address::AddressMessage;
+use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
+use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage};
 use tracing::debug;
 
 use crate::model::untrusted::shown;
@@ -43,7 +40,6 @@ use wire::{Answer, Wire, malformed};
 /// terminating zero).
 const ALT_NAME_MAX: usize = 127;
 const IFLA_ALT_IFNAME: u16 = 53;
-const FOREVER: u32 = u32::MAX;
 
 /// An open conversation with rtnetlink. Calls take `&mut self`, for the socket
 /// has one conversation at a time.
@@ -122,12 +118,8 @@ impl RouteSocket {
     /// [`RouteError::Io`], [`RouteError::Timeout`], [`RouteError::Malformed`].
     pub fn set_up(&mut self, index: u32) -> Result<(), RouteError> {
         let what = format!("set interface index {index} up");
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        message.header.flags = LinkFlags::Up;
-        message.header.change_mask = LinkFlags::Up;
-        self.wire
-            .change(RouteNetlinkMessage::SetLink(message), 0, &what)?;
+        let message = RouteNetlinkMessage::SetLink(encode::up(index));
+        self.wire.change(message, 0, &what)?;
         debug!("{what}: done");
         Ok(())
     }
@@ -188,7 +180,7 @@ impl RouteSocket {
             "add {}/{} to interface index {}",
             new.addr, new.prefix, new.index
         );
-        let message = RouteNetlinkMessage::NewAddress(new_address(new, &what)?);
+        let message = RouteNetlinkMessage::NewAddress(encode::new_address(new, &what)?);
         match self.wire.change(message, NLM_F_CREATE | NLM_F_EXCL, &what) {
             Ok(()) => {
                 debug!("{what}: done");
@@ -215,7 +207,7 @@ impl RouteSocket {
             "set the lifetime of {}/{} on interface index {}",
             new.addr, new.prefix, new.index
         );
-        let message = RouteNetlinkMessage::NewAddress(new_address(new, &what)?);
+        let message = RouteNetlinkMessage::NewAddress(encode::new_address(new, &what)?);
         self.wire
             .change(message, NLM_F_CREATE | NLM_F_REPLACE, &what)?;
         debug!("{what}: done");
@@ -237,18 +229,9 @@ impl RouteSocket {
         prefix: u8,
     ) -> Result<Deleted, RouteError> {
         let what = format!("delete {addr}/{prefix} from interface index {index}");
-        let mut message = AddressMessage::default();
-        message.header.family = Family::of(&addr).wire();
-        message.header.prefix_len = checked_prefix(addr, prefix, &what)?;
-        message.header.index = index;
-        message.attributes = vec![
-            AddressAttribute::Local(addr),
-            AddressAttribute::Address(addr),
-        ];
-        match self
-            .wire
-            .change(RouteNetlinkMessage::DelAddress(message), 0, &what)
-        {
+        let message = encode::old_address(index, addr, prefix, &what)?;
+        let message = RouteNetlinkMessage::DelAddress(message);
+        match self.wire.change(message, 0, &what) {
             Ok(()) => {
                 debug!("{what}: done");
                 Ok(Deleted::Deleted)
@@ -385,7 +368,7 @@ impl RouteSocket {
         );
         // To append does not mind a route of somebody else's with the same metric; EEXIST is this very one.
         let flags = NLM_F_CREATE | NLM_F_APPEND;
-        let message = RouteNetlinkMessage::NewRoute(route_message(new));
+        let message = RouteNetlinkMessage::NewRoute(encode::route(new));
         match self.wire.change(message, flags, &what) {
             Ok(()) => {
                 debug!("{what}: done");
@@ -406,7 +389,7 @@ impl RouteSocket {
             "delete the route to {} by interface index {}",
             old.network, old.index
         );
-        let message = RouteNetlinkMessage::DelRoute(route_message(old));
+        let message = RouteNetlinkMessage::DelRoute(encode::route(old));
         match self.wire.change(message, 0, &what) {
             Ok(()) => {
                 debug!("{what}: done");
@@ -418,33 +401,6 @@ impl RouteSocket {
             Err(error) => Err(error),
         }
     }
-}
-
-fn route_message(route: &NewRoute) -> RouteMessage {
-    let mut message = RouteMessage::default();
-    let network = route.network;
-    message.header.address_family = Family::of(&network.address()).wire();
-    message.header.destination_prefix_length = network.prefix();
-    message.header.table = short_table(route.table);
-    message.header.protocol = RouteProtocol::from(route.protocol);
-    message.header.kind = RouteType::Unicast;
-    let destination = match network.address() {
-        IpAddr::V4(v4) => {
-            message.header.scope = RouteScope::Link;
-            RouteAddress::Inet(v4)
-        }
-        IpAddr::V6(v6) => {
-            message.header.scope = RouteScope::Universe;
-            RouteAddress::Inet6(v6)
-        }
-    };
-    message.attributes = vec![
-        RouteAttribute::Destination(destination),
-        RouteAttribute::Oif(route.index),
-        RouteAttribute::Table(route.table),
-        RouteAttribute::Priority(route.metric),
-    ];
-    message
 }
 
 /// A question about links, without the statistics, which would make up most
@@ -481,62 +437,4 @@ fn decoded<T>(
         .filter_map(|answer| decode(answer).transpose())
         .collect::<Result<_, _>>()
         .map_err(|detail| malformed(what, detail))
-}
-
-fn invalid(what: &str, why: String) -> RouteError {
-    RouteError::Invalid {
-        what: what.to_owned(),
-        why,
-    }
-}
-
-fn checked_prefix(addr: IpAddr, prefix: u8, what: &str) -> Result<u8, RouteError> {
-    let family = Family::of(&addr);
-    if prefix > family.bits() {
-        let why = format!("an {family} prefix has at most {} bits", family.bits());
-        return Err(invalid(what, why));
-    }
-    Ok(prefix)
-}
-
-fn new_address(new: &NewAddress, what: &str) -> Result<AddressMessage, RouteError> {
-    let mut message = AddressMessage::default();
-    message.header.family = Family::of(&new.addr).wire();
-    message.header.prefix_len = checked_prefix(new.addr, new.prefix, what)?;
-    message.header.index = new.index;
-    let add = &mut message.attributes;
-    add.push(AddressAttribute::Local(new.addr));
-    add.push(AddressAttribute::Address(new.addr));
-    let mut flags = AddressFlags::empty();
-    let valid = match new.valid_s {
-        Some(0) => {
-            return Err(invalid(
-                what,
-                "a lifetime of 0 s would end it at once".into(),
-            ));
-        }
-        Some(seconds) => seconds,
-        None => FOREVER,
-    };
-    let mut lifetimes = CacheInfo::default();
-    lifetimes.ifa_valid = valid;
-    if new.addr.is_ipv6() {
-        // With a route of its own and a lifetime, the network's route would get that lifetime too
-        // (`net/ipv6/addrconf.c`, `modify_prefix_route`).
-        flags |= AddressFlags::Nodad | AddressFlags::Noprefixroute;
-        lifetimes.ifa_preferred = 0;
-    } else {
-        message.header.scope = AddressScope::Host;
-        lifetimes.ifa_preferred = valid;
-        if let Some(label) = &new.label {
-            if label.is_empty() || label.len() > NAME_MAX || label.contains('\0') {
-                let why = format!("a label has 1 to {NAME_MAX} bytes, {label:?} does not");
-                return Err(invalid(what, why));
-            }
-            add.push(AddressAttribute::Label(label.clone()));
-        }
-    }
-    add.push(AddressAttribute::Flags(flags));
-    add.push(AddressAttribute::CacheInfo(lifetimes));
-    Ok(message)
 }

@@ -7,6 +7,7 @@ mod batch;
 mod decode;
 mod encode;
 mod expr;
+mod heard;
 mod numbers;
 mod read;
 mod socket;

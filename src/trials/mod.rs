@@ -2,6 +2,7 @@
 //! knows them; the lab replays the interleavings of [`moves`] on real kernels.
 
 pub mod moves;
+mod node;
 
 #[cfg(test)]
 mod going;

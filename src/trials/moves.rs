@@ -1,177 +1,19 @@
 //! A model of moves: several nodes, clients with connections, a Pacemaker that is killed, late, or
-//! without a word about who drains. Each node's phases follow `model::phase`, the functions that the
-//! product runs, and each packet is judged as the rules judge it. Pure.
+//! without a word about who drains. What a node does with a packet is `node`'s. Pure.
 //!
 //! Whatever is interleaved: at most one node answers a packet; and an established connection is
 //! answered by its own node until it ends, its time is over or the node dies. A property test holds
 //! the model to that, and a scenario of the lab has real kernels do what it says.
 
-use crate::model::phase::{Phase, Phases};
-use std::collections::{BTreeMap, BTreeSet};
+use super::node::{Answer, Node, SIGHTINGS, Segment};
+pub use super::node::{BUCKETS, DRAIN_MS, Flow, bucket};
+use crate::model::phase::Phase;
+use std::collections::BTreeMap;
 
 /// How many nodes there are.
 pub const NODES: usize = 3;
-/// How many buckets.
-pub const BUCKETS: u16 = 3;
-/// A client's address and port; its bucket is its number modulo the buckets.
-pub type Flow = u8;
 /// How many clients.
 pub const FLOWS: Flow = 9;
-/// How long connections may stay.
-pub const DRAIN_MS: u64 = 100;
-/// More sightings of the same segment than this make an orphan; in the kernel it is a matter of time.
-const SIGHTINGS: u8 = 5;
-
-/// A node: what its rules and its sockets are.
-#[derive(Default, Clone)]
-struct Node {
-    alive: bool,
-    phases: Phases,
-    /// Connections of its own stack, by the number of the connection.
-    sockets: BTreeMap<Flow, u32>,
-    /// What is left of those that this node ended first, in TIME-WAIT.
-    waiting: BTreeMap<Flow, u32>,
-    /// What is left of connections in buckets that came back, and is silent while they are adopted.
-    stale: BTreeSet<Flow>,
-    /// The flow set, and when each ends.
-    flows: BTreeMap<Flow, u64>,
-    /// How often a client has told that it has heard nothing since, by what tells it.
-    sightings: BTreeMap<(Flow, u32), u8>,
-}
-
-/// What a client sends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Segment {
-    /// It begins a connection.
-    Syn,
-    /// Data, and what would tell that nobody answers, if anything does.
-    Data(Option<u32>),
-}
-
-/// What a node does with a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Answer {
-    /// Nothing is said.
-    Silence,
-    /// The service answers.
-    Served,
-    /// The stack refuses.
-    Reset,
-    /// TIME-WAIT says what it expects (RFC 9293 §3.10.7.4).
-    Acknowledged,
-}
-
-impl Node {
-    fn get(&mut self, flow: Flow, segment: Segment, connection: u32) -> Answer {
-        let syn = segment == Segment::Syn;
-        let bucket = bucket(flow);
-        let taken = match self.phases.of(bucket) {
-            Phase::Owned | Phase::Adopting => true,
-            Phase::Closing => !syn,
-            Phase::Draining if syn => {
-                self.flows.remove(&flow);
-                false
-            }
-            Phase::Draining => self.flows.contains_key(&flow),
-            Phase::Foreign => false,
-        };
-        if !self.alive || !taken {
-            return Answer::Silence;
-        }
-        if syn {
-            // TIME-WAIT makes way for a connection that begins anew.
-            self.waiting.remove(&flow);
-            self.stale.remove(&flow);
-            self.sockets.insert(flow, connection);
-            return Answer::Served;
-        }
-        let adopting = self.phases.adopting.contains_key(&bucket);
-        if adopting && self.stale.contains(&flow) {
-            return Answer::Silence;
-        }
-        match (self.sockets.get(&flow), self.waiting.get(&flow)) {
-            (Some(socket), _) if *socket == connection => return Answer::Served,
-            // What is left of an old connection with the same ports says so at once (RFC 9293 §3.10.7).
-            (Some(_), _) => return Answer::Reset,
-            (None, Some(_)) => return Answer::Acknowledged,
-            (None, None) => {}
-        }
-        if adopting {
-            let Segment::Data(Some(told)) = segment else {
-                return Answer::Silence;
-            };
-            let seen = self.sightings.entry((flow, told)).or_default();
-            *seen += 1;
-            if *seen <= SIGHTINGS {
-                return Answer::Silence;
-            }
-        }
-        Answer::Reset
-    }
-
-    fn list(&mut self, bucket_of: u16) {
-        let ours: Vec<Flow> = self
-            .sockets
-            .keys()
-            .copied()
-            .filter(|flow| bucket(*flow) == bucket_of)
-            .collect();
-        // Nothing is left to be said but in answer to a last word that comes again.
-        let waiting = self.waiting.keys().copied();
-        let waiting: Vec<Flow> = waiting
-            .filter(|flow| bucket(*flow) == bucket_of && !self.stale.contains(flow))
-            .collect();
-        self.phases.listed(bucket_of, !ours.is_empty(), DRAIN_MS);
-        if self.phases.of(bucket_of) == Phase::Draining {
-            let staying = ours.iter().chain(&waiting);
-            self.flows.extend(staying.map(|flow| (*flow, DRAIN_MS)));
-        }
-    }
-
-    fn take(&mut self, bucket_of: u16, adopt_ms: Option<u64>) {
-        // Sockets of connections that this node has given up are none any more.
-        let kept = self.phases.of(bucket_of) == Phase::Closing;
-        let flows = &self.flows;
-        if adopt_ms.is_some() {
-            let left = self.waiting.keys().copied();
-            self.stale.extend(
-                left.filter(|flow| {
-                    bucket(*flow) == bucket_of && !kept && !flows.contains_key(flow)
-                }),
-            );
-        }
-        self.sockets
-            .retain(|flow, _| bucket(*flow) != bucket_of || kept || flows.contains_key(flow));
-        self.phases.take(bucket_of, adopt_ms);
-        self.flows.retain(|flow, _| bucket(*flow) != bucket_of);
-        self.sightings
-            .retain(|(flow, _), _| bucket(*flow) != bucket_of);
-    }
-
-    fn pass(&mut self, ms: u64) {
-        let phases = &mut self.phases;
-        for ending in [
-            &mut phases.adopting,
-            &mut phases.closing,
-            &mut phases.draining,
-        ] {
-            ending.retain(|_, left| *left > ms);
-            ending.values_mut().for_each(|left| *left -= ms);
-        }
-        // With the last bucket that is adopted the set goes.
-        if self.phases.adopting.is_empty() {
-            self.stale.clear();
-        }
-        self.flows.retain(|_, left| *left > ms);
-        self.flows.values_mut().for_each(|left| *left -= ms);
-    }
-}
-
-/// The bucket of a client.
-pub fn bucket(flow: Flow) -> u16 {
-    u16::from(flow) % BUCKETS
-}
-
 /// An established connection, as its client sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct Connection {
@@ -269,12 +111,8 @@ pub struct World {
 
 impl Default for World {
     fn default() -> Self {
-        let alive = Node {
-            alive: true,
-            ..Node::default()
-        };
         World {
-            nodes: vec![alive; NODES],
+            nodes: vec![Node::empty(); NODES],
             connections: BTreeMap::new(),
             next: 0,
         }
@@ -393,18 +231,15 @@ impl World {
             }
             Event::End(flow) => {
                 if let Some(gone) = self.connections.remove(&flow) {
-                    self.nodes[gone.node].sockets.remove(&flow);
+                    self.nodes[gone.node].end(flow);
                 }
             }
             Event::EndedByService(flow) => {
                 if let Some(gone) = self.connections.remove(&flow) {
-                    let node = &mut self.nodes[gone.node];
-                    if let Some(number) = node.sockets.remove(&flow) {
-                        node.waiting.insert(flow, number);
-                    }
+                    self.nodes[gone.node].end_first(flow);
                 }
             }
-            Event::Forget(n) => self.nodes[n].waiting.clear(),
+            Event::Forget(n) => self.nodes[n].forget(),
             Event::Send(flow) => self.exchange(flow, false)?,
             Event::Probe(flow) => (0..=SIGHTINGS).try_for_each(|_| self.exchange(flow, true))?,
             Event::Pass(ms) => {
@@ -414,10 +249,7 @@ impl World {
                     .for_each(|left| *left = left.saturating_sub(ms));
             }
             Event::Die(n) => {
-                self.nodes[n] = Node {
-                    alive: true,
-                    ..Node::default()
-                };
+                self.nodes[n] = Node::empty();
                 self.connections
                     .retain(|_, connection| connection.node != n);
             }
@@ -429,18 +261,7 @@ impl World {
                     }
                 }
             }
-            Event::Sweep(n) => {
-                let node = &mut self.nodes[n];
-                let alive: BTreeSet<u16> = node.sockets.keys().map(|flow| bucket(*flow)).collect();
-                let draining: Vec<u16> = node.phases.draining.keys().copied().collect();
-                for over in draining
-                    .into_iter()
-                    .filter(|bucket| !alive.contains(bucket))
-                {
-                    node.phases.drained(over);
-                    node.flows.retain(|flow, _| bucket(*flow) != over);
-                }
-            }
+            Event::Sweep(n) => self.nodes[n].sweep(),
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 
 pub mod actions;
 pub mod adoption;
+mod cutting;
 pub mod environment;
 pub mod exit;
 mod failures;

@@ -2,11 +2,35 @@
 //! probes in which the question is asked. Pure.
 
 use super::names::{AGREE_IP6, AGREED, MACS, MANAGERS, MANAGERS_IP6};
-use super::sentence::{NeighbourDiscovery, REG0, SOLICITATION, Sentence};
+use super::sentence::{REG0, Sentence};
 use crate::model::agreement::{MANAGER_OPTION, MANAGER_WORD};
 use crate::model::frame::NONCE_OPTION;
 use crate::model::protocol::ICMP6;
 use crate::model::ruleset::{Expr, Found, Header, MetaKey, Reg};
+
+/// Where neighbour discovery messages say a link-layer address (RFC 4861 §4.3, §4.4, §4.6.1): the
+/// first option follows 24 bytes into the message.
+pub(crate) struct NeighbourDiscovery {
+    icmp_type: u8,
+    option: u8,
+    /// The address that the link-layer address is said of.
+    address: (Header, u32),
+    text: &'static str,
+}
+
+pub(crate) const ADVERTISEMENT: NeighbourDiscovery = NeighbourDiscovery {
+    icmp_type: 136,
+    option: 2,
+    address: (Header::Transport, 8),
+    text: "icmpv6 type nd-neighbor-advert @th,192,16 0x0201 @th,208,48 set oifname . icmpv6 taddr",
+};
+
+pub(crate) const SOLICITATION: NeighbourDiscovery = NeighbourDiscovery {
+    icmp_type: 135,
+    option: 1,
+    address: (Header::Network, 8),
+    text: "icmpv6 type nd-neighbor-solicit @th,192,16 0x0101 @th,208,48 set oifname . ip6 saddr",
+};
 
 impl Sentence {
     pub(crate) fn oifname(self, to: Reg) -> Self {

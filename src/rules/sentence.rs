@@ -54,30 +54,6 @@ impl Way {
     }
 }
 
-/// Where neighbour discovery messages say a link-layer address (RFC 4861 §4.3, §4.4, §4.6.1): the
-/// first option follows 24 bytes into the message.
-pub(crate) struct NeighbourDiscovery {
-    pub(super) icmp_type: u8,
-    pub(super) option: u8,
-    /// The address that the link-layer address is said of.
-    pub(super) address: (Header, u32),
-    pub(super) text: &'static str,
-}
-
-pub(crate) const ADVERTISEMENT: NeighbourDiscovery = NeighbourDiscovery {
-    icmp_type: 136,
-    option: 2,
-    address: (Header::Transport, 8),
-    text: "icmpv6 type nd-neighbor-advert @th,192,16 0x0201 @th,208,48 set oifname . icmpv6 taddr",
-};
-
-pub(crate) const SOLICITATION: NeighbourDiscovery = NeighbourDiscovery {
-    icmp_type: 135,
-    option: 1,
-    address: (Header::Network, 8),
-    text: "icmpv6 type nd-neighbor-solicit @th,192,16 0x0101 @th,208,48 set oifname . ip6 saddr",
-};
-
 /// A rule that is being written: its expressions and its words.
 #[derive(Clone)]
 pub(crate) struct Sentence {

@@ -104,4 +104,12 @@ impl Chain {
             rules: rules.into_iter().collect(),
         }
     }
+
+    /// A base chain without rules.
+    pub fn hooked(hook: Hook, priority: i32) -> Self {
+        Chain {
+            base: Some(BaseChain { hook, priority }),
+            ..Chain::default()
+        }
+    }
 }

@@ -15,6 +15,9 @@ use std::net::IpAddr;
 /// changes what `model::packet` says of any packet raises it.
 pub const RULES: u16 = 1;
 
+/// The most VIPs on an interface, and of all interfaces together.
+pub const MOST_VIPS: u32 = 1024;
+
 /// How all nodes get to see the VIP's packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum L2Mode {

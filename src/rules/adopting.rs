@@ -26,7 +26,7 @@ use super::names::*;
 use super::sentence::{Ports, REG0, Sentence, Way};
 use crate::model::phase::Phases;
 use crate::model::ruleset::{
-    BaseChain, Chain, Data, Element, Family, Hook, Learn, Lifetime, Ruleset, Set, SetSpec, Target,
+    Chain, Data, Element, Family, Hook, Learn, Lifetime, Ruleset, Set, SetSpec, Target,
 };
 use crate::model::vip::Vip;
 use std::net::IpAddr;
@@ -79,19 +79,15 @@ pub(crate) fn add(rules: &mut Ruleset, vips: &[(Vip, Phases)]) {
     adopt.sort_by_key(|(vip, _)| vip.address.to_string());
     for (vip, phases) in adopt {
         let table = rules.entry(family(vip.address)).or_default();
-        let base = |hook, priority| Chain {
-            base: Some(BaseChain { hook, priority }),
-            ..Chain::default()
-        };
         let chains = &mut table.chains;
         let before = chains.entry(BEFORE.to_owned());
-        let before = before.or_insert_with(|| base(Hook::Before, PRIORITY_BEFORE));
+        let before = before.or_insert_with(|| Chain::hooked(Hook::Before, PRIORITY_BEFORE));
         let incoming = [anew(vip), stale(vip), data(vip)];
         before
             .rules
             .extend(incoming.into_iter().map(Sentence::rule));
         let after = chains.entry(AFTER.to_owned());
-        let after = after.or_insert_with(|| base(Hook::After, PRIORITY_AFTER));
+        let after = after.or_insert_with(|| Chain::hooked(Hook::After, PRIORITY_AFTER));
         after.rules.push(silence(vip).rule());
         chains.insert(sightings_chain(vip.address), sightings(vip.address));
         table.sets.extend(sets(vip, phases));

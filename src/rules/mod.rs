@@ -2,9 +2,10 @@
 //!
 //! | module | which rules are there for |
 //! |---|---|
-//! | [`dataplane`] | the whole of it: all tables, dispatch, ARP and ND |
+//! | [`dataplane`] | the whole of it: all tables, and the dispatch on VIPs |
 //! | `ingress` | what comes in: by bucket, fragments, ICMP errors |
 //! | `tagged` | what comes in with the tag of a VLAN |
+//! | `neighbours` | ARP, neighbour discovery, and the probes that need no answer |
 //! | [`leaving`] | buckets that close or drain |
 //! | [`adopting`] | buckets that are adopted, orphans, what is left of connections |
 //! | [`guard`] | what nft has loaded from a file |
@@ -24,5 +25,6 @@ mod ingress;
 pub mod leaving;
 pub mod names;
 mod neighbour_words;
+mod neighbours;
 pub(crate) mod sentence;
 mod tagged;

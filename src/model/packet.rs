@@ -1,4 +1,4 @@
-//! What becomes of a packet for a VIP: the mirror of `rules::ingress` in plain Rust. Pure.
+//! What becomes of a packet for a VIP: the mirror of `rules::ingress` and `rules::fragments` in plain Rust. Pure.
 //!
 //! It reads the packet's own bytes, as the kernel does before a netdev rule sees them
 //! (`nft_set_pktinfo_ipv4_validate()`, `nft_set_pktinfo_ipv6_validate()` in

@@ -10,7 +10,7 @@ use super::untrusted::Untrusted;
 use std::fmt;
 use std::net::IpAddr;
 
-/// The revision of the packet rules (`rules::ingress`): which packets are hashed by what. It is part
+/// The revision of the packet rules (`rules::ingress`, `rules::fragments`): which packets are hashed by what. It is part
 /// of a description, for two versions that treat a packet differently could both answer it. Whoever
 /// changes what `model::packet` says of any packet raises it.
 pub const RULES: u16 = 1;

@@ -4,11 +4,13 @@
 //! of VIPs of its family, so what is not for a VIP pays one failed lookup, and 64 VIPs cost what one
 //! does. Each VIP has a chain that hashes, and looks
 //! the bucket up in the VIP's own map: an element there means owned; no element means that the
-//! lookup ends the rule, and the next one drops the packet. `ingress` has those chains.
+//! lookup ends the rule, and the next one drops the packet. `ingress` has those chains, and
+//! `fragments` those for what comes in pieces.
 //!
 //! What is said of the VIP's link-layer address is `neighbours`'.
 
 use super::adopting;
+use super::fragments;
 use super::guard;
 use super::ingress;
 use super::leaving;
@@ -110,8 +112,9 @@ fn netdev_table(vips: &[(Vip, Phases)]) -> Table {
 /// The VIP's own chains and sets, and its map.
 fn add_vip(table: &mut Table, vip: &Vip, phases: &Phases) {
     table.chains.extend(ingress::chains(vip, phases));
+    table.chains.extend(fragments::chains(vip, phases));
     table.sets.extend(leaving::sets(vip, phases));
-    for (name, set) in ingress::sets(vip) {
+    for (name, set) in ingress::sets(vip).into_iter().chain(fragments::sets(vip)) {
         table.sets.insert(name.to_owned(), set);
     }
     let buckets = vip.buckets.get();

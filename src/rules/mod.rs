@@ -3,7 +3,8 @@
 //! | module | which rules are there for |
 //! |---|---|
 //! | [`dataplane`] | the whole of it: all tables, and the dispatch on VIPs |
-//! | `ingress` | what comes in: by bucket, fragments, ICMP errors |
+//! | `ingress` | what comes in: by bucket, ICMP errors |
+//! | `fragments` | what comes in fragments |
 //! | `tagged` | what comes in with the tag of a VLAN |
 //! | `neighbours` | ARP, neighbour discovery, and the probes that need no answer |
 //! | [`leaving`] | buckets that close or drain |
@@ -20,6 +21,7 @@ mod connection_words;
 pub mod dataplane;
 pub mod features;
 mod fragment_words;
+mod fragments;
 pub mod guard;
 mod ingress;
 pub mod leaving;

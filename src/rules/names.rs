@@ -26,6 +26,14 @@ pub(crate) const MANAGERS_IP6: &str = "managers-ip6";
 /// The IPv4 VIPs, whatever their interfaces.
 pub(crate) const VIPS: &str = "vips";
 
+/// The set of protocols with ports in which the protocol behind the network header is looked up.
+pub(crate) fn ports_set(vip: IpAddr) -> &'static str {
+    match vip {
+        IpAddr::V4(_) => PORTS,
+        IpAddr::V6(_) => PORTS_IP6,
+    }
+}
+
 /// The name of the interface's base chain.
 pub(crate) fn ingress_chain(nic: &Nic) -> String {
     format!("ingress-{nic}")

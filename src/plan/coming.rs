@@ -15,8 +15,7 @@ use crate::model::vip::Vip;
 use crate::reading::installed::{Installed, find, is_unreadable, others_need, phases_of};
 use crate::reading::left_over::is_left_over;
 use crate::reading::wanted::with_vip;
-use crate::rules::addressing::{is_right, needed_route};
-use crate::rules::dataplane::needs_membership;
+use crate::rules::addressing::{is_right, needed_route, needs_membership};
 
 /// How buckets come.
 #[derive(Debug, PartialEq, Eq)]

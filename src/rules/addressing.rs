@@ -1,4 +1,4 @@
-//! How a VIP's address stands on its interface, and the way to its network. Pure.
+//! How a VIP's address stands on its interface, the way to its network, and who needs a membership. Pure.
 //!
 //! A VIP must never be the source of the node's own connections, for their answers would be hashed to
 //! another node; and it must not depend on other addresses, nor they on it. The kernel ties IPv4
@@ -14,6 +14,7 @@
 //! would come before that route.
 
 use crate::model::host::{Held, NicState, Observed};
+use crate::model::mac::Mac;
 use crate::model::network::Network;
 use crate::model::vip::{Vip, longest_prefix};
 use std::net::IpAddr;
@@ -46,6 +47,11 @@ pub fn is_sound(state: &NicState, held: &Held, vip: &Vip) -> bool {
         IpAddr::V6(_) => held.no_source && !held.unusable,
     };
     is_right(held, vip) || as_it_was && held.prefix == vip.prefix
+}
+
+/// Does the VIP need a membership of its own, or does the kernel join its group by itself?
+pub fn needs_membership(vip: &Vip) -> bool {
+    vip.address.is_ipv4() || vip.mac != Mac::of_group(vip.address)
 }
 
 /// The network to which the VIP needs a way, if the interface does not reach more than that anyway.

@@ -18,7 +18,6 @@ use super::names::*;
 use super::neighbours;
 use super::sentence::{REG0, Sentence};
 use super::tagged;
-use crate::model::mac::Mac;
 use crate::model::phase::Phases;
 use crate::model::ruleset::{
     Chain, Data, Element, Family, Hook, KeyPart, Ruleset, Set, SetSpec, Table, Target, Verdict,
@@ -126,11 +125,6 @@ fn add_vip(table: &mut Table, vip: &Vip, phases: &Phases) {
         map.elements.insert(bucket_key(bucket), owned_element());
     }
     table.sets.insert(buckets_map(vip.address), map);
-}
-
-/// Does the VIP need a membership of its own, or does the kernel join its group by itself?
-pub fn needs_membership(vip: &Vip) -> bool {
-    vip.address.is_ipv4() || vip.mac != Mac::of_group(vip.address)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 //! | [`leaving`] | buckets that close or drain |
 //! | [`adopting`] | buckets that are adopted, orphans, what is left of connections |
 //! | [`guard`] | what nft has loaded from a file |
-//! | [`addressing`] | not a rule: how the address stands, and the way to its network |
+//! | [`addressing`] | not a rule: how the address stands, the way to its network, who needs a membership |
 //! | [`features`] | what all that needs of a kernel |
 //! | [`names`] | what chains, sets and keys are called |
 //! | `sentence`, `connection_words`, `fragment_words`, `neighbour_words` | the vocabulary |

@@ -3,8 +3,8 @@
 
 use crate::model::vip::{Nic, NicName, NoNic};
 use crate::reading::installed::find;
+use crate::reading::loaded::is_loaded;
 use crate::rules::addressing::ROUTE_PROTOCOL;
-use crate::rules::guard::is_loaded;
 use crate::sys::nft::{NftError, NftSocket};
 use crate::sys::route::{ConnectedRoute, Family, Link, RouteError, RouteSocket};
 use std::net::IpAddr;

@@ -17,7 +17,7 @@ use crate::pacemaker::cluster::{Cluster, Shared};
 use crate::reading::health::{Drift, drift};
 use crate::reading::installed::{Installed, addresses, counts, foreign, installed, is_unreadable};
 use crate::reading::left_over::is_left_over;
-use crate::rules::guard::is_loaded;
+use crate::reading::loaded::is_loaded;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::IpAddr;

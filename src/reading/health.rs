@@ -1,7 +1,9 @@
 //! Is a VIP as it should be? What is and what should be are both written down piece by piece, in
 //! the same words; where the two texts differ there is drift, and the piece has a name. Pure.
 
+use super::addressing::{is_sound, reaches};
 use super::installed::{installed, phases_of};
+use super::loaded::is_loaded;
 use super::older::in_todays_words;
 use super::wanted::with_vip;
 use crate::model::host::{Held, NicState, Observed};
@@ -13,9 +15,8 @@ use crate::model::seed::without_seeds;
 use crate::model::set::hex;
 use crate::model::untrusted::in_one_line;
 use crate::model::vip::Vip;
-use crate::rules::addressing::{is_sound, needed_route, needs_membership, reaches};
+use crate::rules::addressing::{needed_route, needs_membership};
 use crate::rules::dataplane;
-use crate::rules::guard::is_loaded;
 use crate::rules::names::{bucket_of_key, buckets_map};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

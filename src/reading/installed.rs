@@ -1,17 +1,18 @@
 //! Which VIPs a ruleset has, read from the descriptions next to the rules. Pure.
 
+use super::loaded::is_loaded;
 use crate::model::bucket::BucketSet;
 use crate::model::host::Observed;
 use crate::model::mac::Mac;
 use crate::model::phase::Phases;
-use crate::model::ruleset::{Count, Family, Ruleset, Table};
+use crate::model::ruleset::{Count, Family, Ruleset, Set, Table, Target, Verdict};
 use crate::model::vip::{Nic, Vip};
+use crate::rules::adopting;
 use crate::rules::dataplane::owned_element;
-use crate::rules::guard::is_loaded;
 use crate::rules::names::{
-    about_chain, bucket_of_key, buckets_map, chains_of, leaving_map, vip_chain, vip_of_chain,
+    about_chain, adopting_set, bucket_of_key, buckets_map, chains_of, closing_chain,
+    draining_chain, leaving_map, vip_chain, vip_of_chain,
 };
-use crate::rules::{adopting, leaving};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -91,9 +92,9 @@ pub fn phases_of(rules: &Ruleset, address: IpAddr) -> Phases {
     let mut phases = Phases::owning(owned(table, address));
     if let Some(map) = table.sets.get(&leaving_map(address)) {
         phases.leaving_rules = true;
-        leaving::read(map, address, &mut phases);
+        read_leaving(map, address, &mut phases);
     }
-    adopting::read(rules, address, &mut phases);
+    read_adopting(rules, address, &mut phases);
     phases
 }
 
@@ -106,6 +107,38 @@ fn owned(table: &Table, address: IpAddr) -> BucketSet {
         .filter(|(_, element)| **element == owned_element())
         .filter_map(|(key, _)| bucket_of_key(key))
         .collect()
+}
+
+/// In which phases the elements of a map of leaving buckets say that they are.
+fn read_leaving(leaving: &Set, vip: IpAddr, phases: &mut Phases) {
+    for (key, element) in &leaving.elements {
+        let (Some(bucket), Target::Verdict(Verdict::Goto(chain))) =
+            (bucket_of_key(key), &element.target)
+        else {
+            continue;
+        };
+        let left = element.left_ms.unwrap_or_default();
+        if *chain == closing_chain(vip) {
+            phases.closing.insert(bucket, left);
+        } else if *chain == draining_chain(vip) {
+            phases.draining.insert(bucket, left);
+        }
+    }
+}
+
+/// Which buckets of the VIP are adopted according to these rules.
+fn read_adopting(rules: &Ruleset, vip: IpAddr, phases: &mut Phases) {
+    let table = rules.get(&adopting::family(vip));
+    let Some(set) = table.and_then(|table| table.sets.get(&adopting_set(vip))) else {
+        return;
+    };
+    phases.adopting_rules = true;
+    for (key, element) in &set.elements {
+        if let Some(bucket) = bucket_of_key(key) {
+            let left = element.left_ms.unwrap_or_default();
+            phases.adopting.insert(bucket, left);
+        }
+    }
 }
 
 /// What the elements of the VIP's map have counted, by bucket.
@@ -138,7 +171,7 @@ pub fn foreign(rules: &Ruleset, address: IpAddr) -> Count {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ruleset::{Element, Target, Verdict};
+    use crate::model::ruleset::Element;
     use crate::model::vip::tests::a_vip;
     use crate::rules::dataplane::ruleset;
     use crate::rules::names::bucket_key;

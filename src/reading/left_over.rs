@@ -1,8 +1,8 @@
 //! What a file that nft has saved left here when the node was booted with it. Pure.
 
 use super::installed::addresses;
+use super::loaded::is_loaded;
 use crate::model::host::Observed;
-use crate::rules::guard::is_loaded;
 use std::net::IpAddr;
 
 /// Are the VIP's rules all that is here of it, and from a file? So they are after the node was booted with a

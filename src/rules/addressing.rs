@@ -13,7 +13,7 @@
 //! it and whenever. Where the interface reaches more than the network anyway there is none of ours: it
 //! would come before that route.
 
-use crate::model::host::{Held, NicState, Observed};
+use crate::model::host::{Held, NicState};
 use crate::model::mac::Mac;
 use crate::model::network::Network;
 use crate::model::vip::{Vip, longest_prefix};
@@ -34,21 +34,6 @@ pub(crate) fn is_right(held: &Held, vip: &Vip) -> bool {
     family && held.no_source && held.prefix == longest_prefix(vip.address)
 }
 
-/// Is it so, or as version 0.1.0 had it: with the network's prefix, behind the node's own address, or
-/// without a route behind another one? The next start puts that right.
-pub fn is_sound(state: &NicState, held: &Held, vip: &Vip) -> bool {
-    let as_it_was = match vip.address {
-        IpAddr::V4(_) => {
-            let is_primary = |other: &&Held| other.address.is_ipv4() && !other.secondary;
-            let first = state.addresses.iter().find(is_primary);
-            let is_behind = held.secondary || held.noprefixroute && first != Some(held);
-            is_behind && held.label == vip.label
-        }
-        IpAddr::V6(_) => held.no_source && !held.unusable,
-    };
-    is_right(held, vip) || as_it_was && held.prefix == vip.prefix
-}
-
 /// Does the VIP need a membership of its own, or does the kernel join its group by itself?
 pub fn needs_membership(vip: &Vip) -> bool {
     vip.address.is_ipv4() || vip.mac != Mac::of_group(vip.address)
@@ -62,20 +47,4 @@ pub fn needed_route(state: &NicState, vip: &Vip) -> Option<Network> {
     let mut others = state.routes.iter().filter(|route| !route.ours);
     let is_covered = others.any(|route| wider(&route.network));
     (!is_covered).then_some(network)
-}
-
-/// Is there no way to the VIP's network, although there could be?
-pub fn is_cut_off(observed: &Observed, vip: &Vip) -> bool {
-    let state = observed.nics.get(vip.nic.as_str());
-    let needed = |state: &NicState| {
-        let network = needed_route(state, vip);
-        state.admin_up && network.is_some_and(|network| !reaches(state, &network))
-    };
-    state.is_some_and(needed)
-}
-
-/// Does the interface reach this network, by whomever's route?
-pub fn reaches(state: &NicState, network: &Network) -> bool {
-    let mut routes = state.routes.iter();
-    routes.any(|route| route.network == *network)
 }

@@ -204,21 +204,6 @@ pub(crate) fn stale_spec(vip: IpAddr) -> SetSpec {
     }
 }
 
-/// Which buckets of the VIP are adopted according to these rules.
-pub(crate) fn read(rules: &Ruleset, vip: IpAddr, phases: &mut Phases) {
-    let table = rules.get(&family(vip));
-    let Some(set) = table.and_then(|table| table.sets.get(&adopting_set(vip))) else {
-        return;
-    };
-    phases.adopting_rules = true;
-    for (key, element) in &set.elements {
-        if let Some(bucket) = bucket_of_key(key) {
-            let left = element.left_ms.unwrap_or_default();
-            phases.adopting.insert(bucket, left);
-        }
-    }
-}
-
 /// Takes the VIP's rules for this out of the ruleset, and tables that only had them.
 pub(crate) fn remove(rules: &mut Ruleset, vip: IpAddr) {
     let Some(table) = rules.get_mut(&family(vip)) else {

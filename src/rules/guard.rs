@@ -5,11 +5,11 @@
 //! So the first rule of the chain to which everything goes that is accepted drops whatever comes, unless
 //! the rule is as the agent has written it: it asks for a bit that is in every IP header, of four bytes of
 //! which it has turned two. nft has no word for that, believes that all four are turned, and so lists a value,
-//! and loads it, that no packet has. Rules that were loaded by nft are known by it.
+//! and loads it, that no packet has. Rules that were loaded by nft are known by it
+//! (`reading::loaded`).
 
-use super::names::TO_HOST;
 use super::sentence::{REG0, Sentence};
-use crate::model::ruleset::{Expr, Family, Header, Rule, Ruleset, Verdict};
+use crate::model::ruleset::{Expr, Header, Rule};
 
 const GUARD: &str = "drops only as nft loads it from a file: what is loaded must answer nothing";
 
@@ -28,34 +28,12 @@ pub(crate) fn rule() -> Rule {
         .rule()
 }
 
-/// Were these rules loaded by nft from a file? Then they accept nothing, whatever else they say, also
-/// where they were loaded on top of the agent's.
-pub fn is_loaded(rules: &Ruleset) -> bool {
-    let table = rules.get(&Family::Netdev);
-    let chain = table.and_then(|table| table.chains.get(TO_HOST));
-    let mut rules = chain.into_iter().flat_map(|chain| &chain.rules);
-    rules.any(|rule| drops_all(&rule.exprs))
-}
-
-/// Is this the rule without its turning? What is left of it nft words in its own way.
-fn drops_all(exprs: &[Expr]) -> bool {
-    let asks = matches!(
-        exprs.first(),
-        Some(Expr::Payload {
-            header: Header::Network,
-            offset: 0,
-            ..
-        })
-    );
-    let turns = |expr: &Expr| matches!(expr, Expr::FirstTwoToHostOrder { .. });
-    asks && exprs.last() == Some(&Expr::Verdict(Verdict::Drop)) && !exprs.iter().any(turns)
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::*;
     use crate::model::host::Observed;
     use crate::model::host::tests::an_interface;
+    use crate::model::ruleset::{Expr, Family, Ruleset};
+    use crate::rules::names::TO_HOST;
 
     /// A host that was booted with these rules, and has nothing else of ours.
     pub(crate) fn booted_with(mut rules: Ruleset) -> Observed {

@@ -158,23 +158,6 @@ pub fn flow_of_bytes(key: &[u8]) -> Option<Flow> {
     })
 }
 
-/// In which phases the elements of a map of leaving buckets say that they are.
-pub(crate) fn read(leaving: &Set, vip: IpAddr, phases: &mut Phases) {
-    for (key, element) in &leaving.elements {
-        let (Some(bucket), Target::Verdict(Verdict::Goto(chain))) =
-            (bucket_of_key(key), &element.target)
-        else {
-            continue;
-        };
-        let left = element.left_ms.unwrap_or_default();
-        if *chain == closing_chain(vip) {
-            phases.closing.insert(bucket, left);
-        } else if *chain == draining_chain(vip) {
-            phases.draining.insert(bucket, left);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,9 +8,9 @@ use crate::model::host::tests::an_address;
 use crate::model::vip::tests::a_vip;
 use crate::model::vip::{Vip, longest_prefix};
 use crate::plan::step::Intent;
+use crate::reading::addressing::{is_cut_off, is_sound};
 use crate::reading::health::{drift, is_only_a_route};
 use crate::reading::installed::{Installed, find, installed};
-use crate::rules::addressing::{is_cut_off, is_sound};
 use proptest::prelude::*;
 use std::net::IpAddr;
 

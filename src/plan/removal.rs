@@ -12,7 +12,8 @@ use crate::rules::adopting;
 use crate::rules::leaving::flows_spec;
 use crate::rules::names::{
     AGREE_IP6, MANAGERS_IP6, address_bytes, adopting_set, bucket_key, bucket_of_key, buckets_map,
-    chains_of, dispatch_map, ingress_chain, is_vip_chain, leaving_map, sets_of, vip_of_chain,
+    chains_of, dispatch_map, ingress_chain, is_dispatch, is_dispatch_ip6, is_ingress, is_vip_chain,
+    leaving_map, sets_of, vip_of_chain,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
@@ -90,7 +91,7 @@ fn disagree_on_ip6(netdev: &mut Table, address: Ipv6Addr, others: &[Vip]) {
         .collect();
     let group = group.octets().to_vec();
     for (name, set) in &mut netdev.sets {
-        if name.starts_with("ip6-") && !needed.contains(name) {
+        if is_dispatch_ip6(name) && !needed.contains(name) {
             set.elements.remove(&group);
         }
     }
@@ -112,7 +113,6 @@ fn sweep(table: &mut Table) {
     let needed: BTreeSet<String> = staying
         .flat_map(|vip| [ingress_chain(&vip.nic), dispatch_map(&vip.nic, vip.address)])
         .collect();
-    let is_dispatch = |name: &str| name.starts_with("ip4-") || name.starts_with("ip6-");
     let empty: Vec<String> = table
         .sets
         .iter()
@@ -124,7 +124,7 @@ fn sweep(table: &mut Table) {
         let uses = |expr: &Expr| matches!(expr, Expr::Lookup { set, .. } if empty.contains(set));
         chain.rules.retain(|rule| !rule.exprs.iter().any(uses));
     }
-    let is_over = |name: &str| name.starts_with("ingress-") && !needed.contains(name);
+    let is_over = |name: &str| is_ingress(name) && !needed.contains(name);
     table
         .chains
         .retain(|name, chain| !(is_over(name) && chain.rules.is_empty()));

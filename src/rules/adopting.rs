@@ -51,9 +51,6 @@ const STALE_MS: u64 = 86_400_000;
 const PRIORITY_BEFORE: i32 = -290;
 const PRIORITY_AFTER: i32 = 310;
 
-pub(crate) const BEFORE: &str = "adopting-in";
-pub(crate) const AFTER: &str = "adopting-out";
-
 const ORPHAN: &str = "seen again after seconds, unanswered: nobody has this connection";
 const SEEN: &str = "seen";
 const FRESH: &str = "seen for the first time, or again a moment later";

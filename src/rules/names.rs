@@ -26,6 +26,17 @@ pub(crate) const MANAGERS_IP6: &str = "managers-ip6";
 /// The IPv4 VIPs, whatever their interfaces.
 pub(crate) const VIPS: &str = "vips";
 
+/// The base chains of the tables `arp` and `ip6`.
+pub(crate) const INPUT: &str = "input";
+pub(crate) const OUTPUT: &str = "output";
+/// The base chains for buckets that are adopted: of what comes in, and of what goes out.
+pub(crate) const BEFORE: &str = "adopting-in";
+pub(crate) const AFTER: &str = "adopting-out";
+/// What the names of interfaces' base chains and maps of VIPs begin with.
+const INGRESS: &str = "ingress-";
+const DISPATCH_IP4: &str = "ip4-";
+const DISPATCH_IP6: &str = "ip6-";
+
 /// The set of protocols with ports in which the protocol behind the network header is looked up.
 pub(crate) fn ports_set(vip: IpAddr) -> &'static str {
     match vip {
@@ -36,15 +47,30 @@ pub(crate) fn ports_set(vip: IpAddr) -> &'static str {
 
 /// The name of the interface's base chain.
 pub(crate) fn ingress_chain(nic: &Nic) -> String {
-    format!("ingress-{nic}")
+    format!("{INGRESS}{nic}")
+}
+
+/// Is it the base chain of an interface?
+pub(crate) fn is_ingress(name: &str) -> bool {
+    name.starts_with(INGRESS)
 }
 
 /// The name of the map from an interface's VIPs to their chains.
 pub(crate) fn dispatch_map(nic: &Nic, vip: IpAddr) -> String {
     match vip {
-        IpAddr::V4(_) => format!("ip4-{nic}"),
-        IpAddr::V6(_) => format!("ip6-{nic}"),
+        IpAddr::V4(_) => format!("{DISPATCH_IP4}{nic}"),
+        IpAddr::V6(_) => format!("{DISPATCH_IP6}{nic}"),
     }
+}
+
+/// Is it the map of VIPs of an interface?
+pub(crate) fn is_dispatch(name: &str) -> bool {
+    name.starts_with(DISPATCH_IP4) || is_dispatch_ip6(name)
+}
+
+/// Is it that of its IPv6 VIPs?
+pub(crate) fn is_dispatch_ip6(name: &str) -> bool {
+    name.starts_with(DISPATCH_IP6)
 }
 
 /// The VIP as a part of names; nft knows no colons there.

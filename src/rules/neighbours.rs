@@ -66,7 +66,7 @@ pub(super) fn arp_table(vips: &[(Vip, Phases)]) -> Table {
             .drop()
             .rule(),
     );
-    table.chains.insert("input".to_owned(), input);
+    table.chains.insert(INPUT.to_owned(), input);
     let managers = probes(KeyPart::Ip4).worded([network(36, 6), network(42, 4)]);
     let addresses = SetSpec::new(vec![KeyPart::Ip4], Data::None, MOST_VIPS);
     let mut add = |name: &str, spec, key: fn(&Vip) -> Vec<u8>| {
@@ -119,7 +119,7 @@ fn mac_table(
     }
     Table {
         flags: 0,
-        chains: BTreeMap::from([("output".to_owned(), base)]),
+        chains: BTreeMap::from([(OUTPUT.to_owned(), base)]),
         sets: BTreeMap::from([(MACS.to_owned(), macs)]),
     }
 }

@@ -6,7 +6,7 @@ use crate::model::hash::Flow;
 use crate::model::phase::Phases;
 use crate::model::vip::Vip;
 use crate::model::vip::tests::a_vip;
-use crate::rules::adopting::{AFTER, BEFORE, family};
+use crate::rules::adopting::family;
 use crate::rules::leaving::flow_bytes;
 use crate::rules::names::*;
 use proptest::prelude::*;

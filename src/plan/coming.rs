@@ -11,6 +11,7 @@ use super::step::{
 use crate::model::bucket::BucketSet;
 use crate::model::host::{Held, Master, NicState, Observed};
 use crate::model::phase::Phases;
+use crate::model::ruleset::Ruleset;
 use crate::model::vip::Vip;
 use crate::reading::installed::{Installed, find, is_unreadable, others_need, phases_of};
 use crate::reading::left_over::is_left_over;
@@ -48,43 +49,58 @@ pub(super) fn take(
     let vip = &found.as_ref().map_or(vip, |found| &found.vip).clone();
     let adopts = adopt_ms.is_some_and(|ms| ms > 0);
     let held = held(observed, found, adopts);
-    let outside = outside(state, vip);
     let mut rules = observed.rules.clone();
+    let outside = outside(state, vip);
     if !outside.is_empty() {
         // Nothing of the VIP may be there before the rules that drop what is foreign.
         rules_step(&mut steps, &mut rules, with_vip(observed, vip, &held));
         steps.extend(outside);
     }
-    let coming = buckets.without(&held.owned);
     let mut all = held.clone();
-    for bucket in coming.iter() {
+    for bucket in buckets.without(&held.owned).iter() {
         all.take(bucket, adopt_ms);
     }
     if held.owned.is_empty() && !all.owned.is_empty() {
         steps.push(Step::Agree(vip.clone(), When::BeforeItServes));
     }
-    let back = held.leaving().without(&all.leaving());
-    match (
-        stale::left(observed, vip, &coming, &held, adopts),
-        forgotten(observed, vip, &back, &all),
-    ) {
-        (Ok(Left { given_up, loud }), Some(forgotten)) => {
-            if !given_up.is_empty() {
-                steps.push(Step::Abort(vip.address, given_up));
-            }
-            if !loud.is_empty() {
-                let mut ready = held;
-                ready.adopting_rules = true;
-                rules_step(&mut steps, &mut rules, with_vip(observed, vip, &ready));
-                steps.push(Step::Silence(vip.address, loud));
-            }
-            let wanted = with_vip(observed, vip, &all);
-            rules_step_with(&mut steps, &mut rules, wanted, forgotten);
-        }
-        (Err(look), _) => steps.push(Step::Look(vip.address, look)),
-        (_, None) => steps.push(Step::Look(vip.address, Look::Flows)),
+    match buckets_come(observed, vip, held, &all, adopts, rules) {
+        Ok(coming) => steps.extend(coming),
+        Err(look) => steps.push(Step::Look(vip.address, look)),
     }
     Ok(Coming::By(steps))
+}
+
+/// From these phases to those: what this node has given up ends, what is left of it falls silent, and only then the
+/// buckets are served.
+fn buckets_come(
+    observed: &Observed,
+    vip: &Vip,
+    held: Phases,
+    all: &Phases,
+    adopts: bool,
+    mut rules: Ruleset,
+) -> Result<Vec<Step>, Look> {
+    let coming = all.owned.without(&held.owned);
+    let back = held.leaving().without(&all.leaving());
+    let Left { given_up, loud } = stale::left(observed, vip, &coming, &held, adopts)?;
+    let forgotten = forgotten(observed, vip, &back, all).ok_or(Look::Flows)?;
+    let mut steps = Vec::new();
+    if !given_up.is_empty() {
+        steps.push(Step::Abort(vip.address, given_up));
+    }
+    if !loud.is_empty() {
+        let mut ready = held;
+        ready.adopting_rules = true;
+        rules_step(&mut steps, &mut rules, with_vip(observed, vip, &ready));
+        steps.push(Step::Silence(vip.address, loud));
+    }
+    rules_step_with(
+        &mut steps,
+        &mut rules,
+        with_vip(observed, vip, all),
+        forgotten,
+    );
+    Ok(steps)
 }
 
 /// The interface, if a VIP can be on it.

@@ -39,7 +39,7 @@ pub(super) fn release(
 ) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut rules = observed.rules.clone();
-    part(
+    let_go(
         observed,
         address,
         Some(buckets),
@@ -60,15 +60,14 @@ pub(super) fn leave(
 ) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut rules = observed.rules.clone();
-    if let Some(left) = part(observed, address, buckets, drain_ms, &mut steps, &mut rules) {
-        if !left.owned.is_empty() {
-            return steps;
-        }
-        if let Some(left_ms) = left.leaving_ms() {
-            steps.extend(limit(observed, address, left_ms));
-            return steps;
-        }
-    } else {
+    let Some(left) = let_go(observed, address, buckets, drain_ms, &mut steps, &mut rules) else {
+        return steps;
+    };
+    if !left.owned.is_empty() {
+        return steps;
+    }
+    if let Some(left_ms) = left.leaving_ms() {
+        steps.extend(limit(observed, address, left_ms));
         return steps;
     }
     vanish(observed, address, place, steps, rules)
@@ -124,7 +123,7 @@ fn vanish(
 }
 
 /// The buckets leave. Their phases then; `None` while something has to be looked at first.
-fn part(
+fn let_go(
     observed: &Observed,
     address: IpAddr,
     buckets: Option<&BucketSet>,

@@ -16,7 +16,7 @@ use crate::host::lock::Lock;
 use crate::host::observe::Kernel;
 use crate::host::reach::{ReachError, Reached, reach_from};
 use crate::host::sweeper::sweep_what_is_left;
-use crate::host::together::{Other, Served, Wish};
+use crate::host::together::{Other, Request, Served};
 use crate::model::bucket::{BucketCount, BucketSet};
 use crate::model::phase::{Phase, Phases};
 use crate::model::vip::Vip;
@@ -45,18 +45,18 @@ fn start_once(env: &Environment, parameters: &Parameters) -> Result<(), Failure>
     let Instance { bucket, buckets } = parameters.instance(env)?;
     privileged("start")?;
     let home = entered(parameters)?;
-    let coming = Coming {
+    let starting = Starting {
         env,
         parameters,
         home: home.as_ref(),
         bucket,
     };
-    let (lock, wish) = match in_turn(env, "start", Some(bucket)) {
+    let (lock, request) = match in_turn(env, "start", Some(bucket)) {
         InTurn::Served(served) => {
-            coming.was_served(served);
+            starting.was_served(served);
             return Ok(());
         }
-        InTurn::Own(lock, wish) => (lock?, wish),
+        InTurn::Own(lock, request) => (lock?, request),
     };
     let mut kernel = Kernel::open()?;
     let vip = prepared(&mut kernel, parameters, buckets)?;
@@ -64,13 +64,13 @@ fn start_once(env: &Environment, parameters: &Parameters) -> Result<(), Failure>
         lock,
         others,
         reached,
-    } = coming.take(lock, wish, &mut kernel, &vip)?;
+    } = starting.take(lock, request, &mut kernel, &vip)?;
     let phases = phases_of(&reached.observed.rules, vip.address);
     serve_others(&others, &phases, &reached);
     drop(lock);
     sweep_what_is_left(vip.address, Some(&reached.observed));
     if phases.of(bucket) == Phase::Adopting {
-        settle_later(coming.who_drains());
+        settle_later(starting.who_drains());
     }
     if came_up(&reached) {
         tell_up(&vip);
@@ -82,7 +82,7 @@ fn start_once(env: &Environment, parameters: &Parameters) -> Result<(), Failure>
         await_carrier(env, &mut kernel, parameters, &vip)?;
     }
     if !reached.done.is_empty() {
-        coming.tell_owned();
+        starting.tell_owned();
     }
     Ok(())
 }
@@ -128,7 +128,7 @@ fn serve_others(others: &[Other], phases: &Phases, reached: &Reached) {
 
 /// The instance that starts.
 #[derive(Clone, Copy)]
-struct Coming<'a> {
+struct Starting<'a> {
     env: &'a Environment,
     parameters: &'a Parameters,
     /// The namespace in which Pacemaker is, if the VIP is in another.
@@ -143,7 +143,7 @@ struct Taken {
     reached: Reached,
 }
 
-impl<'a> Coming<'a> {
+impl<'a> Starting<'a> {
     /// Somebody else has done it.
     fn was_served(self, Served { changed, stays }: Served) {
         if stays {
@@ -177,7 +177,7 @@ impl<'a> Coming<'a> {
     fn take(
         self,
         mut lock: Lock,
-        wish: Option<Wish>,
+        request: Option<Request>,
         kernel: &mut Kernel,
         vip: &Vip,
     ) -> Result<Taken, Failure> {
@@ -191,7 +191,7 @@ impl<'a> Coming<'a> {
         loop {
             // Who comes while we look is there in time.
             let seen = kernel.observe(Some(&vip.nic), Some(vip.address))?;
-            let mut others: Vec<Other> = wish.iter().flat_map(Wish::others).collect();
+            let mut others: Vec<Other> = request.iter().flat_map(Request::others).collect();
             others.retain(|other| other.bucket < vip.buckets.get());
             match reach_from(kernel, Some(seen), &self.intent(vip, &others), manners) {
                 Ok(reached) => {

@@ -96,10 +96,10 @@ fn settle(kernel: &mut Kernel, about: WhoDrains<'_>, asked: SystemTime) {
             debug!("others will ask again: {error}");
         }
         match settled(kernel, about) {
-            Ok(Settled::All) => return turn.remove(),
-            Ok(Settled::AllThatIsKnown) => return,
-            Ok(Settled::NotYet) if Instant::now() < until => std::thread::sleep(AGAIN),
-            Ok(Settled::NotYet) => {
+            Ok(HowFar::All) => return turn.remove(),
+            Ok(HowFar::AllThatIsKnown) => return,
+            Ok(HowFar::NotYet) if Instant::now() < until => std::thread::sleep(AGAIN),
+            Ok(HowFar::NotYet) => {
                 return info!(
                     "Pacemaker does not know yet what has started here; whether buckets of {vip} are \
                      drained is left to the monitor"
@@ -113,7 +113,7 @@ fn settle(kernel: &mut Kernel, about: WhoDrains<'_>, asked: SystemTime) {
 
 /// How far one answer has brought it.
 #[derive(Debug, PartialEq, Eq)]
-enum Settled {
+enum HowFar {
     /// Nothing is adopted any more.
     All,
     /// The rest is drained, or nobody knows.
@@ -123,12 +123,12 @@ enum Settled {
 }
 
 /// Asks once, and ends the adoption of all buckets that nobody drains.
-fn settled(kernel: &mut Kernel, about: WhoDrains<'_>) -> Result<Settled, Unknown> {
+fn settled(kernel: &mut Kernel, about: WhoDrains<'_>) -> Result<HowFar, WhoDrainsError> {
     let vip = about.vip;
     let (now, time) = (Instant::now(), SystemTime::now());
     let adopted = adopted(kernel, vip)?;
     if adopted.is_empty() {
-        return Ok(Settled::All);
+        return Ok(HowFar::All);
     }
     let told = told(vip, who_drains(about, &adopted, time)?);
     let until = |bucket: u16| Some((bucket, now + *adopted.get(&bucket)?));
@@ -161,11 +161,11 @@ fn told(vip: IpAddr, answers: Vec<(u16, Drained)>) -> Told {
 
 impl Told {
     /// How far it has brought it, of so many that are adopted, if the adoptions of those that are free have ended.
-    fn settles(&self, adopted: usize, ended: bool) -> Settled {
+    fn settles(&self, adopted: usize, ended: bool) -> HowFar {
         match () {
-            () if self.free.len() == adopted && ended => Settled::All,
-            () if !self.is_outdated => Settled::AllThatIsKnown,
-            () => Settled::NotYet,
+            () if self.free.len() == adopted && ended => HowFar::All,
+            () if !self.is_outdated => HowFar::AllThatIsKnown,
+            () => HowFar::NotYet,
         }
     }
 }
@@ -181,7 +181,7 @@ fn adopted(kernel: &mut Kernel, vip: IpAddr) -> Result<BTreeMap<u16, Duration>, 
 
 /// Who drains is not known.
 #[derive(Debug, thiserror::Error)]
-enum Unknown {
+enum WhoDrainsError {
     #[error("the clock stands before 1970")]
     Clock(#[from] SystemTimeError),
     #[error("the node's name cannot be read: {0}")]
@@ -198,7 +198,7 @@ fn who_drains(
     about: WhoDrains<'_>,
     adopted: &BTreeMap<u16, Duration>,
     time: SystemTime,
-) -> Result<Vec<(u16, Drained)>, Unknown> {
+) -> Result<Vec<(u16, Drained)>, WhoDrainsError> {
     let WhoDrains { env, drain_s, .. } = about;
     let now = time.duration_since(UNIX_EPOCH)?;
     let host = nix::unistd::gethostname()?;
@@ -328,15 +328,11 @@ mod tests {
         let vip = IpAddr::from([10, 77, 0, 99]);
         use Drained::*;
         for (answers, free, settled) in [
-            (vec![ByNobody, ByNobody], vec![0, 1], Settled::All),
-            (vec![ByNobody, For(7)], vec![0], Settled::AllThatIsKnown),
-            (
-                vec![NotYetKnown, ByNobody],
-                vec![1],
-                Settled::AllThatIsKnown,
-            ),
-            (vec![Outdated, ByNobody], vec![1], Settled::NotYet),
-            (vec![Outdated, NotYetKnown, For(7)], vec![], Settled::NotYet),
+            (vec![ByNobody, ByNobody], vec![0, 1], HowFar::All),
+            (vec![ByNobody, For(7)], vec![0], HowFar::AllThatIsKnown),
+            (vec![NotYetKnown, ByNobody], vec![1], HowFar::AllThatIsKnown),
+            (vec![Outdated, ByNobody], vec![1], HowFar::NotYet),
+            (vec![Outdated, NotYetKnown, For(7)], vec![], HowFar::NotYet),
         ] {
             let count = answers.len();
             let answers: Vec<_> = (0..).zip(answers).collect();
@@ -346,7 +342,7 @@ mod tests {
         }
         // What could not be ended is not settled.
         let all = told(vip, vec![(0, ByNobody)]);
-        assert_eq!(all.settles(1, false), Settled::AllThatIsKnown);
+        assert_eq!(all.settles(1, false), HowFar::AllThatIsKnown);
     }
 
     #[test]

@@ -129,7 +129,7 @@ struct Lookout<'a> {
 
 /// It cannot be told.
 #[derive(Debug, thiserror::Error)]
-enum Unknown {
+enum LookoutError {
     #[error(transparent)]
     Query(#[from] QueryError),
     #[error(transparent)]
@@ -168,7 +168,7 @@ impl<'a> Lookout<'a> {
         }
     }
 
-    fn moment(&self) -> Result<Moment, Unknown> {
+    fn moment(&self) -> Result<Moment, LookoutError> {
         let placement = ask_at(self.home.as_ref(), Query::Placement)?;
         Ok(Moment::read(&placement)?)
     }

@@ -4,7 +4,7 @@ use super::environment::Environment;
 use super::exit::Failure;
 use super::insist::left;
 use crate::host::lock::{Lock, lock};
-use crate::host::together::{Key, Other, Served, Wish};
+use crate::host::together::{Key, Other, Request, Served};
 use crate::model::bucket::BucketSet;
 use tracing::debug;
 
@@ -13,20 +13,20 @@ pub(super) enum InTurn {
     /// Somebody else has done it, too.
     Served(Served),
     /// It has to be done, under the lock.
-    Own(Result<Lock, Failure>, Option<Wish>),
+    Own(Result<Lock, Failure>, Option<Request>),
 }
 
 /// Waits for the lock; others who have it meanwhile may do for this bucket what they do for theirs.
 pub(super) fn in_turn(env: &Environment, action: &str, bucket: Option<u16>) -> InTurn {
     let wanted = env.key(action).zip(bucket);
-    let wish = wanted.and_then(|(key, bucket)| Wish::tell(Key(key), bucket));
-    let lock = match &wish {
-        Some(wish) => wish.lock(left(env)).map_err(Failure::from),
+    let request = wanted.and_then(|(key, bucket)| Request::tell(Key(key), bucket));
+    let lock = match &request {
+        Some(request) => request.lock(left(env)).map_err(Failure::from),
         None => locked(env),
     };
-    match wish.as_ref().and_then(Wish::answer) {
+    match request.as_ref().and_then(Request::answer) {
         Some(served) => InTurn::Served(served),
-        None => InTurn::Own(lock, wish),
+        None => InTurn::Own(lock, request),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::host::lock::Lock;
 use crate::host::observe::{Kernel, ObserveError};
 use crate::host::reach::{ReachError, Reached, reach_from};
 use crate::host::sweeper::sweep_what_is_left;
-use crate::host::together::{Other, Served, Wish};
+use crate::host::together::{Other, Request, Served};
 use crate::host::turns;
 use crate::model::bucket::BucketSet;
 use crate::model::host::Observed;
@@ -62,12 +62,12 @@ fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<
     privileged("stop")?;
     // An instance with a number beyond all buckets is an orphan that owns none.
     let bucket = u16::try_from(number).ok();
-    let (lock, wish) = match in_turn(env, "stop", bucket) {
+    let (lock, request) = match in_turn(env, "stop", bucket) {
         InTurn::Served(served) => {
             tell_stopped(ip, number, served);
             return Ok(());
         }
-        InTurn::Own(lock, wish) => (lock, wish),
+        InTurn::Own(lock, request) => (lock, request),
     };
     let Some(Seen {
         mut kernel,
@@ -78,7 +78,7 @@ fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<
     else {
         return Ok(());
     };
-    let others: Vec<Other> = wish.iter().flat_map(Wish::others).collect();
+    let others: Vec<Other> = request.iter().flat_map(Request::others).collect();
     let going = Going {
         ip,
         buckets: bucket.map_or_else(BucketSet::default, |bucket| with_others(bucket, &others)),

@@ -75,7 +75,7 @@ fn sweep() {
     let Some(only) = turns::try_sweeper() else {
         return;
     };
-    let mut drained = Drained::default();
+    let mut drained = DrainedFlows::default();
     let mut pause = FIRST_PAUSE;
     let mut until = Instant::now() + INSIST;
     loop {
@@ -106,7 +106,7 @@ fn sweep() {
 }
 
 /// The flows that have drained here since the sweeper began, and whose sockets may still be there.
-type Drained = BTreeMap<IpAddr, (Vip, BTreeSet<Flow>)>;
+type DrainedFlows = BTreeMap<IpAddr, (Vip, BTreeSet<Flow>)>;
 
 /// What is left after a look, and the lock under which it was looked.
 struct Passed {
@@ -116,7 +116,7 @@ struct Passed {
 }
 
 /// Settles all VIPs, and ends connections whose time is over, so that no program waits for them.
-fn pass(drained: &mut Drained) -> Result<Passed, SweepError> {
+fn pass(drained: &mut DrainedFlows) -> Result<Passed, SweepError> {
     let lock = lock(PATIENCE)?;
     let settled = settle(&mut Kernel::open()?)?;
     for (address, over) in time_is_over(drained, settled.flows, &settled.rules) {
@@ -144,7 +144,7 @@ fn is_to_end(found: &Connection, over: &BTreeSet<Flow>) -> bool {
 /// The flows whose buckets are foreign by now, of those known and those that drained until now. They are told
 /// once: what comes later with the same ports is another connection.
 fn time_is_over(
-    drained: &mut Drained,
+    drained: &mut DrainedFlows,
     now: Vec<(Vip, BTreeSet<Flow>)>,
     rules: &Ruleset,
 ) -> Vec<(IpAddr, BTreeSet<Flow>)> {
@@ -285,7 +285,7 @@ mod tests {
             ruleset(&[(vip.clone(), phases)])
         };
         let none = BucketSet::default;
-        let mut drained = Drained::new();
+        let mut drained = DrainedFlows::new();
         let mut now = vec![(vip.clone(), [1, 2, 3].map(flow).into())];
         let mut over = |rules| time_is_over(&mut drained, std::mem::take(&mut now), &rules);
         let of = |buckets: &[u16]| {

@@ -2,8 +2,8 @@
 //! them, with one look and one transaction.
 //!
 //! Who waits makes a pipe in `/run/clusterip` whose name says what he wants, and holds an flock on it for as long as he
-//! wants it: the wish of one who was killed is none. Who has fulfilled wishes writes an answer into their pipes, which
-//! ends the wait for the lock: those who are served need not have it one after the other. Nothing hangs on it: where
+//! wants it: the request of one who was killed is none. Who has done what was requested writes an answer into the pipes,
+//! which ends the wait for the lock: those who are served need not have it one after the other. Nothing hangs on it: where
 //! there can be no such pipe, and where nobody answers, everybody does it for himself.
 
 use super::lock::{Exclusive, Lock, LockError, lock_unless, within};
@@ -22,8 +22,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tracing::debug;
 
-/// What the names of the pipes begin with; the key, the bucket, the process and the network namespace follow.
-const WISH: &str = "wish-";
+/// What the names of the pipes begin with; the key, the bucket, the process and the network namespace follow. Other
+/// versions look for it too.
+const NAMED: &str = "wish-";
 /// No answer is longer.
 const LONGEST: usize = 64;
 
@@ -40,19 +41,19 @@ pub struct Served {
     pub stays: bool,
 }
 
-/// One's own wish; it ends with the value, and with the process in any case.
+/// One's own request; it ends with the value, and with the process in any case.
 #[derive(Debug)]
-pub struct Wish {
+pub struct Request {
     pipe: Exclusive,
     path: PathBuf,
     /// What the names of all who want the same begin with.
     same: String,
-    /// What the names of all wishes in this network namespace end with.
+    /// What the names of all requests in this network namespace end with.
     here: String,
     answer: OnceCell<Served>,
 }
 
-/// Somebody else's wish.
+/// Somebody else's request.
 #[derive(Debug)]
 pub struct Other {
     pipe: File,
@@ -60,13 +61,13 @@ pub struct Other {
     pub bucket: u16,
 }
 
-impl Wish {
+impl Request {
     /// Says that a bucket is wanted, or leaves it, where that cannot be said.
-    pub fn tell(key: Key, bucket: u16) -> Option<Wish> {
+    pub fn tell(key: Key, bucket: u16) -> Option<Request> {
         let named = || Some((folder().ok()?.to_owned(), netns::current_id().ok()?));
         let (folder, id) = named()?;
         match Self::tell_in(&folder, id, key, bucket) {
-            Ok(wish) => Some(wish),
+            Ok(request) => Some(request),
             Err(error) => {
                 debug!("nobody does it for us: {error}");
                 None
@@ -74,8 +75,8 @@ impl Wish {
         }
     }
 
-    fn tell_in(folder: &Path, id: u64, key: Key, bucket: u16) -> io::Result<Wish> {
-        let same = format!("{WISH}{}-", blake3::Hash::from(key.0).to_hex());
+    fn tell_in(folder: &Path, id: u64, key: Key, bucket: u16) -> io::Result<Request> {
+        let same = format!("{NAMED}{}-", blake3::Hash::from(key.0).to_hex());
         let here = format!("-{id}{END}");
         let name = format!("{same}{bucket}-{}{here}", std::process::id());
         // Whoever looks sees it when it is held.
@@ -93,7 +94,7 @@ impl Wish {
         let pipe = held().inspect_err(|_| {
             let _ = std::fs::remove_file(&hidden);
         })?;
-        Ok(Wish {
+        Ok(Request {
             pipe,
             path,
             same,
@@ -127,7 +128,7 @@ impl Wish {
             return Vec::new();
         };
         let theirs = files(folder).filter(|(name, path)| {
-            name.starts_with(WISH) && name.ends_with(&self.here) && *path != self.path
+            name.starts_with(NAMED) && name.ends_with(&self.here) && *path != self.path
         });
         theirs
             .filter_map(|(name, path)| self.other(&name, &path))
@@ -149,7 +150,7 @@ impl Wish {
     }
 }
 
-impl Drop for Wish {
+impl Drop for Request {
     fn drop(&mut self) {
         // A pipe that stays is nobody's, and removed by the next one.
         let _ = std::fs::remove_file(&self.path);
@@ -189,22 +190,25 @@ mod tests {
         stays: false,
     };
 
-    fn wish(folder: &Folder, id: u64, key: Key, bucket: u16) -> Wish {
-        Wish::tell_in(folder.path(), id, key, bucket).expect("a wish")
+    fn request(folder: &Folder, id: u64, key: Key, bucket: u16) -> Request {
+        Request::tell_in(folder.path(), id, key, bucket).expect("a request")
     }
 
-    fn buckets(wish: &Wish) -> Vec<u16> {
-        let mut all: Vec<u16> = wish.others().iter().map(|other| other.bucket).collect();
+    fn buckets(request: &Request) -> Vec<u16> {
+        let mut all: Vec<u16> = request.others().iter().map(|other| other.bucket).collect();
         all.sort();
         all
     }
 
     #[test]
     fn who_wants_the_same_in_the_same_namespace_is_found_and_answered() {
-        let folder = Folder::of("wishes");
-        let own = wish(&folder, 11, KEY, 0);
-        let (second, third) = (wish(&folder, 11, KEY, 1), wish(&folder, 11, KEY, 2));
-        let _else = [wish(&folder, 11, Key([8; 32]), 3), wish(&folder, 1, KEY, 4)];
+        let folder = Folder::of("requests");
+        let own = request(&folder, 11, KEY, 0);
+        let (second, third) = (request(&folder, 11, KEY, 1), request(&folder, 11, KEY, 2));
+        let _else = [
+            request(&folder, 11, Key([8; 32]), 3),
+            request(&folder, 1, KEY, 4),
+        ];
         assert_eq!(buckets(&own), [1, 2]);
         assert_eq!(second.answer(), None);
         for other in own.others().iter().filter(|other| other.bucket == 1) {
@@ -218,10 +222,10 @@ mod tests {
     }
 
     #[test]
-    fn the_wish_of_one_who_is_gone_is_none() {
+    fn the_request_of_one_who_is_gone_is_none() {
         let folder = Folder::of("killed");
-        let own = wish(&folder, 11, KEY, 0);
-        let mut killed = wish(&folder, 11, KEY, 1);
+        let own = request(&folder, 11, KEY, 0);
+        let mut killed = request(&folder, 11, KEY, 1);
         let path = std::mem::take(&mut killed.path);
         drop(killed);
         assert!(path.exists());
@@ -230,10 +234,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_wish_is_passed_over() {
-        let folder = Folder::of("no-wish");
-        let own = wish(&folder, 11, KEY, 0);
-        // They are held, as wishes are, but are no pipes, or say nothing.
+    fn what_is_no_request_is_passed_over() {
+        let folder = Folder::of("no-request");
+        let own = request(&folder, 11, KEY, 0);
+        // They are held, as requests are, but are no pipes, or say nothing.
         let held: Vec<_> = ["70000-1", "x-1", "1", "1-1"]
             .iter()
             .map(|rest| {
@@ -249,7 +253,7 @@ mod tests {
         assert!(held.iter().all(|(path, _)| path.exists()));
         drop(held);
         // An answer that cannot be read is none.
-        let other = wish(&folder, 11, KEY, 1);
+        let other = request(&folder, 11, KEY, 1);
         (&*other.pipe).write_all(b"\x01\n").expect("written");
         assert_eq!(other.answer(), None);
     }
@@ -261,14 +265,15 @@ mod tests {
         let file = || File::options().create(true).append(true).open(&path);
         let never = Duration::from_secs(600);
         let held = within(Duration::ZERO, file().expect("a file")).expect("free");
-        let own = wish(&folder, 11, KEY, 0);
+        let own = request(&folder, 11, KEY, 0);
         std::thread::scope(|scope| {
             let waits = scope.spawn(|| {
                 // The signal is for the thread that tells what it wants.
-                let wish = wish(&folder, 11, KEY, 1);
-                let lock =
-                    within_unless(never, file().expect("a file"), &|| wish.answer().is_some());
-                (lock.is_none(), wish.answer())
+                let request = request(&folder, 11, KEY, 1);
+                let lock = within_unless(never, file().expect("a file"), &|| {
+                    request.answer().is_some()
+                });
+                (lock.is_none(), request.answer())
             });
             // A signal may come before the wait begins, so there is one after the other.
             let mut known = Vec::new();

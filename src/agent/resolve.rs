@@ -4,7 +4,7 @@ use super::exit::{Code, Failure};
 use super::parameters::Parameters;
 use crate::host::place::{Place, PlaceError};
 use crate::model::bucket::BucketCount;
-use crate::model::mac::Mac;
+use crate::model::draft::Draft;
 use crate::model::vip::{L2Mode, Vip};
 
 /// The whole description of the VIP, checked.
@@ -13,17 +13,12 @@ pub fn describe(
     place: Place,
     buckets: BucketCount,
 ) -> Result<Vip, Failure> {
-    let vip = Vip {
+    let draft = Draft {
         address: parameters.ip,
         prefix: place.prefix,
-        label: parameters
-            .label
-            .as_ref()
-            .map(|label| format!("{}:{label}", place.nic)),
+        label: parameters.label.clone(),
         nic: place.nic,
-        mac: parameters
-            .mac
-            .unwrap_or_else(|| Mac::of_group(parameters.ip)),
+        mac: parameters.mac,
         mode: L2Mode::default(),
         hasher: parameters.hasher,
         buckets,
@@ -32,10 +27,8 @@ pub fn describe(
         drain_s: parameters.drain_s,
         manager: parameters.manager.clone(),
     };
-    match vip.validate() {
-        Ok(()) => Ok(vip),
-        Err(error) => Err(Failure::new(Code::Configured, error)),
-    }
+    let vip = draft.complete();
+    vip.map_err(|error| Failure::new(Code::Configured, error))
 }
 
 impl From<PlaceError> for Failure {

@@ -11,6 +11,7 @@ pub mod answer;
 pub mod belief;
 pub mod bucket;
 pub mod change;
+pub mod draft;
 mod extensions;
 pub mod frame;
 pub mod hash;

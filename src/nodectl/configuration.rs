@@ -1,14 +1,13 @@
 //! `nodectl crm` and `nodectl pcs`: a complete configuration, printed for whoever loads it.
 
-use super::cli::{Configuration, Describe};
+use super::cli::Configuration;
 use super::context::Context;
-use super::describe::described_at;
 use super::failure::{DATA, Failure, REFUSED, USAGE};
 use super::json::{SCHEMA, json};
-use crate::host::place::Place;
 use crate::model::bucket::BucketCount;
-use crate::model::hash::Layout;
-use crate::model::vip::{Vip, longest_prefix};
+use crate::model::draft::Draft;
+use crate::model::hash::{Hasher, Layout};
+use crate::model::vip::{L2Mode, Manager, Vip, longest_prefix};
 use crate::pacemaker::wish::{Netns, Wish};
 use crate::pacemaker::{crm, pcs};
 use serde::Serialize;
@@ -50,7 +49,8 @@ fn print(
     reader: &'static str,
     words: fn(&Wish) -> String,
 ) -> Result<String, Failure> {
-    let (wish, vip) = wished(args, context.netns)?;
+    let wish = wished(args, context.netns)?;
+    let vip = described(&wish)?;
     let text = words(&wish);
     if !context.json {
         return Ok(text);
@@ -69,17 +69,16 @@ fn print(
     })
 }
 
-/// What is asked for, and the VIP that follows from it, which must be one that can be shared at all.
-fn wished(args: &Configuration, netns: Option<&str>) -> Result<(Wish, Vip), Failure> {
+/// What is asked for.
+fn wished(args: &Configuration, netns: Option<&str>) -> Result<Wish, Failure> {
     let netns = netns.map(str::parse::<Netns>).transpose();
     let netns = netns.map_err(|error| Failure::new(USAGE, error))?;
-    let address = args.vip.address;
     let seed = match args.seed {
         Some(seed) => seed,
         None => random()?,
     };
-    let wish = Wish {
-        ip: address,
+    Ok(Wish {
+        ip: args.vip.address,
         prefix: args.vip.prefix,
         nic: args.nic.clone(),
         netns,
@@ -90,24 +89,31 @@ fn wished(args: &Configuration, netns: Option<&str>) -> Result<(Wish, Vip), Fail
         mac: args.mac,
         drain_s: args.drain_s,
         service: args.service.clone(),
-    };
+    })
+}
+
+/// The VIP that follows from it, which must be one that can be shared at all.
+fn described(wish: &Wish) -> Result<Vip, Failure> {
     let buckets = BucketCount::new(wish.buckets().into());
-    let describe = Describe {
-        nic: None,
+    let draft = Draft {
+        address: wish.ip,
+        prefix: wish.prefix.unwrap_or_else(|| longest_prefix(wish.ip)),
+        label: None,
+        nic: wish.nic.clone(),
+        mac: wish.mac,
+        mode: L2Mode::default(),
+        hasher: Hasher {
+            mode: wish.hash,
+            layout: Layout::default(),
+            seed: wish.seed,
+        },
         buckets: buckets.map_err(|error| Failure::new(DATA, error))?,
-        hash: args.hash,
-        layout: Layout::default(),
-        seed: Some(seed),
-        mac: args.mac,
-        drain_s: Some(args.drain_s),
-        without_second_lock: false,
+        noprefixroute: false,
+        lock: true,
+        drain_s: wish.drain_s,
+        manager: Manager::Manual,
     };
-    let place = Place {
-        nic: args.nic.clone(),
-        prefix: args.vip.prefix.unwrap_or_else(|| longest_prefix(address)),
-    };
-    let vip = described_at(address, place, &describe)?;
-    Ok((wish, vip))
+    draft.complete().map_err(|error| Failure::new(DATA, error))
 }
 
 fn random() -> Result<u32, Failure> {

@@ -4,9 +4,9 @@ use super::cli::Describe;
 use super::failure::{DATA, Failure};
 use crate::host::observe::Kernel;
 use crate::host::observe::ObserveError;
-use crate::host::place::{Place, PlaceError, installed_place, place};
+use crate::host::place::{PlaceError, installed_place, place};
+use crate::model::draft::Draft;
 use crate::model::hash::Hasher;
-use crate::model::mac::Mac;
 use crate::model::seed::derived_seed;
 use crate::model::vip::{L2Mode, Manager, Vip, check_address};
 use std::net::IpAddr;
@@ -28,18 +28,13 @@ pub(super) fn described(
         PlaceError::Route(error) => ObserveError::from(error).into(),
         error => Failure::new(DATA, error),
     })?;
-    described_at(address, place, args)
-}
-
-/// What the command line describes, if such a VIP can be shared at all, at a place that is known.
-pub(super) fn described_at(address: IpAddr, place: Place, args: &Describe) -> Result<Vip, Failure> {
     let label = args.nic.as_ref().and_then(|nic| nic.label());
-    let vip = Vip {
+    let draft = Draft {
         address,
         prefix: place.prefix,
-        label: label.map(|own| format!("{}:{own}", place.nic)),
+        label: label.map(str::to_owned),
         nic: place.nic,
-        mac: args.mac.unwrap_or_else(|| Mac::of_group(address)),
+        mac: args.mac,
         mode: L2Mode::default(),
         hasher: Hasher {
             mode: args.hash,
@@ -52,8 +47,5 @@ pub(super) fn described_at(address: IpAddr, place: Place, args: &Describe) -> Re
         drain_s: args.drain_s.unwrap_or(0),
         manager: Manager::Manual,
     };
-    match vip.validate() {
-        Ok(()) => Ok(vip),
-        Err(error) => Err(Failure::new(DATA, error)),
-    }
+    draft.complete().map_err(|error| Failure::new(DATA, error))
 }

@@ -15,12 +15,11 @@
 //! are asked they see nothing but their digest.
 
 use super::frame::{
-    ARP_PADDING, ETHERTYPE_ARP, ETHERTYPE_IPV6, HOP_LIMIT, NEIGHBOUR_ADVERTISEMENT,
-    NEIGHBOUR_SOLICITATION, NONCE_OPTION, arp_request, group_mac, neighbour_message,
-    solicited_node,
+    ARP_PADDING, HOP_LIMIT, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION, NONCE_OPTION,
+    arp_request, group_mac, neighbour_message, solicited_node,
 };
 use super::mac::Mac;
-use super::protocol::ICMP6;
+use super::protocol::{ETHERTYPE_ARP, ETHERTYPE_IP6, ICMP6};
 use super::vip::Vip;
 use super::written::Digest;
 use std::net::{IpAddr, Ipv6Addr};
@@ -58,7 +57,7 @@ impl Question {
     pub fn ethertype(&self) -> u16 {
         match self.vip {
             IpAddr::V4(_) => ETHERTYPE_ARP,
-            IpAddr::V6(_) => ETHERTYPE_IPV6,
+            IpAddr::V6(_) => ETHERTYPE_IP6,
         }
     }
 

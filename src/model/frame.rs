@@ -7,7 +7,7 @@
 //! interface's own address, never the cluster's: no switch may learn the cluster MAC at one port (and a
 //! multicast address is forbidden there). Only the payload names it.
 
-use super::protocol::ICMP6;
+use super::protocol::{ETHERTYPE_ARP, ETHERTYPE_IP6, ICMP6};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The shortest Ethernet frame, in bytes, without its check sequence
@@ -21,8 +21,6 @@ const BROADCAST: [u8; 6] = [0xff; 6];
 /// The group of all nodes on the link (RFC 4291 §2.7.1).
 pub(super) const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
-pub(super) const ETHERTYPE_ARP: u16 = 0x0806;
-pub(super) const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ARP_REQUEST: u16 = 1;
 /// Ethernet and IPv4, the lengths of their addresses, and a reply (RFC 826).
 pub(super) const ARP_REPLY: [u8; 8] = [0, 1, 8, 0, 6, 4, 0, 2];
@@ -74,7 +72,7 @@ pub(crate) fn neighbour_message(
     let sum = checksum(from, to, &message);
     message.splice(2..4, sum.to_be_bytes());
 
-    let mut frame = ethernet(to_mac, nic_mac, ETHERTYPE_IPV6);
+    let mut frame = ethernet(to_mac, nic_mac, ETHERTYPE_IP6);
     frame.extend([0x60, 0, 0, 0]); // version 6, no class, no label
     frame.extend((message.len() as u16).to_be_bytes());
     frame.extend([ICMP6, HOP_LIMIT]);

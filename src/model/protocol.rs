@@ -1,4 +1,5 @@
-//! What the hash makes of IP's protocols: which carry ports, which go to every node. Pure.
+//! Numbers of protocols: what frames carry; and what the hash makes of IP's, which carry ports, which go to every
+//! node. Pure.
 //!
 //! Numbers are IANA's; what is in place of ports is `proto_ports_offset()` of Linux
 //! (`include/linux/in.h`), by which `ipt_CLUSTERIP` went.
@@ -26,6 +27,12 @@ pub const ICMP: u8 = 1;
 /// ICMPv6.
 pub const ICMP6: u8 = 58;
 
+/// EtherTypes: what a frame carries.
+pub const ETHERTYPE_IP4: u16 = 0x0800;
+/// See [`ETHERTYPE_IP4`].
+pub const ETHERTYPE_ARP: u16 = 0x0806;
+/// See [`ETHERTYPE_IP4`].
+pub const ETHERTYPE_IP6: u16 = 0x86dd;
 /// The EtherTypes of the two tags that Linux knows (`eth_type_vlan()`): of a VLAN (802.1Q), and of a provider around
 /// those of his customers (802.1ad).
 pub const VLAN: u16 = 0x8100;

@@ -4,6 +4,7 @@ use super::failure::Failure;
 use super::json::{SCHEMA, json};
 use crate::host::reach::Reached;
 use crate::model::bucket::BucketSet;
+use crate::model::phase::Phase;
 use crate::model::ruleset::Ruleset;
 use crate::model::untrusted::NOT_QUOTED;
 use crate::reading::installed::{Installed, find};
@@ -49,10 +50,10 @@ impl Outcome {
     fn here(Installed { vip, phases }: Installed, changed: bool) -> Self {
         let leaving = phases.leaving();
         let adopting: BucketSet = phases.adopting.keys().copied().collect();
-        let moving = [("draining", &leaving), ("adopting", &adopting)];
+        let moving = [(Phase::Draining, &leaving), (Phase::Adopting, &adopting)];
         let moving = moving.into_iter().filter(|(_, set)| !set.is_empty());
         let moving: Vec<String> = moving
-            .map(|(word, set)| format!(", {word} {set}"))
+            .map(|(phase, set)| format!(", {phase} {set}"))
             .collect();
         let moving = moving.concat();
         Outcome {

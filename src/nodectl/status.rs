@@ -317,7 +317,7 @@ fn of_vip(known: &Known<'_>, screen: Screen) -> String {
     };
     line("moves", moves);
     line(
-        "owned",
+        Phase::Owned.name(),
         format!("{} of {} buckets: {owned}", owned.len(), vip.buckets),
     );
     for (n, row) in strip(vip, phases, screen).into_iter().enumerate() {
@@ -334,16 +334,17 @@ fn of_vip(known: &Known<'_>, screen: Screen) -> String {
             "connections"
         };
         line(
-            "draining",
+            Phase::Draining.name(),
             format!("{leaving}: {count} {connections} left, {left} s at most"),
         );
     }
     let adopting: BucketSet = phases.adopting.keys().copied().collect();
     if let Some(left) = seconds(phases.adopting.values().copied().max()) {
-        line("adopting", format!("{adopting}: {left} s at most"));
+        let name = Phase::Adopting.name();
+        line(name, format!("{adopting}: {left} s at most"));
     }
     line(
-        "foreign",
+        Phase::Foreign.name(),
         format!("{} packets dropped", known.foreign_packets),
     );
     line("manager", vip.manager.to_string());

@@ -3,7 +3,7 @@
 
 use super::names::{EVERYWHERE_IP4, EVERYWHERE_IP6, TO_HOST, buckets_map};
 use crate::model::hash::{Hasher, Layout};
-use crate::model::protocol::{ICMP, ICMP6};
+use crate::model::protocol::{ETHERTYPE_IP4, ETHERTYPE_IP6, ICMP, ICMP6};
 use crate::model::ruleset::{Comparison, Expr, Found, Header, Learn, MetaKey, Reg, Rule, Verdict};
 use crate::model::vip::Vip;
 use std::net::IpAddr;
@@ -146,13 +146,13 @@ impl Sentence {
     }
 
     pub(crate) fn ip4_daddr(self, to: Reg) -> Self {
-        self.protocol(0x0800)
+        self.protocol(ETHERTYPE_IP4)
             .payload(Header::Network, 16, 4, to)
             .say("ip daddr")
     }
 
     pub(crate) fn ip6_daddr(self, to: Reg) -> Self {
-        self.protocol(0x86dd)
+        self.protocol(ETHERTYPE_IP6)
             .payload(Header::Network, 24, 16, to)
             .say("ip6 daddr")
     }

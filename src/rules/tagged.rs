@@ -12,7 +12,7 @@
 
 use super::names::{TAGGED, register_text};
 use super::sentence::{REG0, Sentence};
-use crate::model::protocol::{VLAN, VLAN_OF_PROVIDER};
+use crate::model::protocol::{ETHERTYPE_IP4, ETHERTYPE_IP6, VLAN, VLAN_OF_PROVIDER};
 use crate::model::ruleset::{Chain, Header, MetaKey, Rule};
 use std::net::IpAddr;
 
@@ -24,8 +24,8 @@ const OTHERS: &str = "not the VIP's, but another interface's";
 /// The first rule of a chain to which what is for a VIP goes.
 pub(crate) fn rule(vip: IpAddr) -> Rule {
     let (ethertype, name) = match vip {
-        IpAddr::V4(_) => (0x0800, "ip"),
-        IpAddr::V6(_) => (0x86dd_u16, "ip6"),
+        IpAddr::V4(_) => (ETHERTYPE_IP4, "ip"),
+        IpAddr::V6(_) => (ETHERTYPE_IP6, "ip6"),
     };
     Sentence::because(TAG)
         .ethertype()

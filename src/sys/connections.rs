@@ -12,6 +12,7 @@ use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_SOCK_DIAG};
 
 use super::dump::{dump, message_of, request};
 use super::errno;
+use crate::model::protocol::TCP;
 
 /// A TCP connection of this namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +46,6 @@ const SOURCE_CONDITION: u8 = 7;
 /// the half-open ones.
 const STATES: u32 = 0b1_1011_0111_1110;
 const TIME_WAIT: u8 = 6;
-const TCP: u8 = 6;
 
 /// `(NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_GET`.
 const CONNTRACK_GET: u16 = 0x0101;

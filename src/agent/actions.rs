@@ -1,13 +1,14 @@
 //! The actions `start`, `validate-all` and `reload-agent`.
 
 use super::adoption::{WhoDrains, settle_later};
+use super::carrier::await_carrier;
 use super::environment::Environment;
 use super::exit::{Code, Failure};
 use super::failures::of_nft;
 use super::insist::{PATIENCE, insist};
-use super::newest;
+use super::newest_ipaddr2;
 use super::parameters::{Instance, Parameters};
-use super::prepare::{await_carrier, described_if_known, enter_namespace, prepared, privileged};
+use super::prepare::{described_if_known, enter_namespace, prepared, privileged};
 use super::queue::{InTurn, in_turn, locked, serve, with_others};
 use super::twins;
 use crate::host::apply::Manners;
@@ -290,7 +291,7 @@ pub fn reload_agent(env: &Environment) -> Result<(), Failure> {
 }
 
 fn warn_of_configuration(env: &Environment, parameters: &Parameters) {
-    if let Some(sentence) = newest::other_hash(env, parameters) {
+    if let Some(sentence) = newest_ipaddr2::other_hash(env, parameters) {
         warn!("{sentence}");
     }
     let clone_max = env.clone_max().and_then(|max| max.parse::<u16>().ok());

@@ -5,6 +5,7 @@ use crate::host::apply::StepError;
 use crate::host::features::missing;
 use crate::host::lock::LockError;
 use crate::host::observe::ObserveError;
+use crate::host::place::PlaceError;
 use crate::host::reach::ReachError;
 use crate::plan::step::Refusal;
 use crate::sys::nft::NftError;
@@ -40,6 +41,13 @@ impl From<ObserveError> for Failure {
             _ => Failure::new(Code::Generic, &error),
         };
         failure.passing(error.passes())
+    }
+}
+
+impl From<PlaceError> for Failure {
+    fn from(error: PlaceError) -> Self {
+        let passes = matches!(&error, PlaceError::Route(route) if route.passes());
+        Failure::new(Code::Installed, error).passing(passes)
     }
 }
 

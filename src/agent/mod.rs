@@ -5,7 +5,9 @@
 
 pub mod actions;
 pub mod adoption;
+mod carrier;
 mod cutting;
+pub mod describe;
 pub mod environment;
 pub mod exit;
 mod failures;
@@ -13,11 +15,10 @@ pub mod gate;
 mod insist;
 pub mod metadata;
 pub mod monitor;
-pub mod newest;
+pub mod newest_ipaddr2;
 pub mod parameters;
 mod prepare;
 mod queue;
 pub mod report;
-pub mod resolve;
 pub mod stop;
 mod twins;

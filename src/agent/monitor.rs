@@ -7,12 +7,12 @@
 //! of the VIP's.
 
 use super::adoption::{WhoDrains, settle_later, tidy};
+use super::describe::describe;
 use super::environment::Environment;
 use super::exit::{Code, Failure};
 use super::insist::insist;
 use super::parameters::{Essentials, Parameters};
 use super::prepare::enter_namespace;
-use super::resolve::describe;
 use crate::host::apply::Manners;
 use crate::host::lock::lock;
 use crate::host::observe::{Kernel, ObserveError};

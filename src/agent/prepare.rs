@@ -1,10 +1,10 @@
 //! What an action needs before it changes anything: the namespace and the privilege; for a start and validate-all the
 //! whole description, and a host on which it can be. Nothing is changed here.
 
-use super::environment::Environment;
+use super::carrier::require_link;
+use super::describe::describe;
 use super::exit::{Code, Failure};
 use super::parameters::Parameters;
-use super::resolve::describe;
 use crate::host::apply::StepError;
 use crate::host::observe::{Kernel, ObserveError};
 use crate::host::place::{PlaceError, installed_place, place};
@@ -12,16 +12,9 @@ use crate::host::second_lock;
 use crate::model::bucket::BucketCount;
 use crate::model::untrusted::Untrusted;
 use crate::model::vip::Vip;
-use crate::plan::step::Refusal;
 use crate::sys::netns::{self, Home, NetnsError};
 use crate::sys::process::has_cap_net_admin;
 use crate::sys::route::RouteSocket;
-use std::time::{Duration, Instant};
-
-/// How long an interface that was down is given to find its carrier, where the action's time-out leaves more.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// The pause before a carrier is looked for again.
-const PAUSE: Duration = Duration::from_millis(250);
 
 /// Enters the namespace that was named, if one was; the one that was left then.
 pub(super) fn enter_namespace(name: Option<&Untrusted>) -> Result<Option<Home>, NetnsError> {
@@ -76,46 +69,4 @@ pub(super) fn prepared(
         Failure::new(Code::Installed, &error).passing(error.passes())
     })?;
     Ok(vip)
-}
-
-/// An interface without a carrier cannot serve anything, if anybody cares. One that is down is set up.
-fn require_link(kernel: &mut Kernel, parameters: &Parameters, vip: &Vip) -> Result<(), Failure> {
-    let link = kernel.route.link(vip.nic.as_str());
-    let link = link.map_err(ObserveError::from)?;
-    match link {
-        None => Err(Failure::new(
-            Code::Installed,
-            Refusal::NoInterface(vip.nic.clone()),
-        )),
-        Some(link) if parameters.check_link_status && link.admin_up && !link.carrier => {
-            Err(no_carrier(vip))
-        }
-        Some(_) => Ok(()),
-    }
-}
-
-fn no_carrier(vip: &Vip) -> Failure {
-    let words = "check the cable, or set check_link_status=\"false\"";
-    let reason = format!("the interface {} is without a carrier; {words}", vip.nic);
-    Failure::new(Code::Generic, reason)
-}
-
-/// An interface that was just set up has its carrier after a moment, if it gets one.
-pub(super) fn await_carrier(
-    env: &Environment,
-    kernel: &mut Kernel,
-    parameters: &Parameters,
-    vip: &Vip,
-) -> Result<(), Failure> {
-    let patience = env
-        .timeout()
-        .map_or(PATIENCE, |timeout| (timeout / 3).min(PATIENCE));
-    let begin = Instant::now();
-    while let Err(failure) = require_link(kernel, parameters, vip) {
-        if begin.elapsed() + PAUSE > patience {
-            return Err(failure);
-        }
-        std::thread::sleep(PAUSE);
-    }
-    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::exit::{Code, Failure};
 use super::parameters::Parameters;
-use crate::host::place::{Place, PlaceError};
+use crate::host::place::Place;
 use crate::model::bucket::BucketCount;
 use crate::model::draft::Draft;
 use crate::model::vip::{L2Mode, Vip};
@@ -29,11 +29,4 @@ pub fn describe(
     };
     let vip = draft.complete();
     vip.map_err(|error| Failure::new(Code::Configured, error))
-}
-
-impl From<PlaceError> for Failure {
-    fn from(error: PlaceError) -> Self {
-        let passes = matches!(&error, PlaceError::Route(route) if route.passes());
-        Failure::new(Code::Installed, error).passing(passes)
-    }
 }

@@ -10,8 +10,7 @@
 use super::environment::Environment;
 use crate::host::lock::lock;
 use crate::host::observe::{Kernel, ObserveError};
-use crate::host::reach::reach;
-use crate::host::sweeper::SweepError;
+use crate::host::reach::{UnderLockError, reach};
 use crate::host::turns;
 use crate::model::bucket::BucketSet;
 use crate::model::untrusted::shown;
@@ -253,7 +252,7 @@ fn adopted_since(now: Duration, all: Duration, left: Duration) -> u64 {
 /// These buckets are owned, as far as their adoptions are still those that were asked about, which end at
 /// these times. Whether nothing stood in the way.
 fn end(kernel: &mut Kernel, vip: IpAddr, free: &BTreeMap<u16, Instant>) -> bool {
-    let mut ended = || -> Result<BucketSet, SweepError> {
+    let mut ended = || -> Result<BucketSet, UnderLockError> {
         let _lock = lock(PATIENCE)?;
         let now = Instant::now();
         let buckets = still_so(free, &adopted(kernel, vip)?, now);
@@ -296,7 +295,7 @@ fn still_so(
 /// Takes away the rules for what moves when nothing does any more, which is the sweeper's work if that
 /// was not killed.
 pub fn tidy(kernel: &mut Kernel, vip: IpAddr) {
-    let mut tidied = || -> Result<(), SweepError> {
+    let mut tidied = || -> Result<(), UnderLockError> {
         let lock = lock(PATIENCE)?;
         let reached = reach(kernel, &Intent::Settle { address: vip }, Default::default())?;
         turns::end(lock, &reached.observed.rules);

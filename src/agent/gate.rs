@@ -12,7 +12,8 @@ use super::exit::{Code, Failure};
 use super::prepare::enter_namespace;
 use crate::host::lock::lock;
 use crate::host::observe::{Kernel, ObserveError};
-use crate::host::sweeper::{SweepError, settle};
+use crate::host::reach::UnderLockError;
+use crate::host::sweeper::settle;
 use crate::host::turns;
 use crate::pacemaker::cluster::ClusterError;
 use crate::pacemaker::pressing::{Bucket, Moment, Pressing, Watch};
@@ -187,14 +188,14 @@ struct Leaving {
 }
 
 /// What leaves. What has ended is taken away before, if nobody else is at it.
-fn leaving() -> Result<Leaving, SweepError> {
+fn leaving() -> Result<Leaving, UnderLockError> {
     let mut kernel = match Kernel::open() {
         // Without nf_tables nothing was ever there.
         Err(ObserveError::Nft(error)) if error.is_absent() => return Ok(Leaving::default()),
         kernel => kernel?,
     };
     let settled = lock(Duration::ZERO)
-        .map_err(SweepError::from)
+        .map_err(UnderLockError::from)
         .and_then(|lock| {
             let settled = settle(&mut kernel)?;
             turns::end(lock, &settled.rules);

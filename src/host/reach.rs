@@ -6,6 +6,7 @@
 
 use super::agreement::Disagreement;
 use super::apply::{Manners, StepError, apply};
+use super::lock::LockError;
 use super::observe::{Kernel, ObserveError};
 use crate::model::hash::Flow;
 use crate::model::host::{Connection, Observed};
@@ -71,6 +72,20 @@ impl ReachError {
 fn join(errors: &[StepError]) -> String {
     let words: Vec<String> = errors.iter().map(ToString::to_string).collect();
     words.join("; ")
+}
+
+/// Why what is done under the lock could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum UnderLockError {
+    /// Somebody else has it.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The host cannot be looked at.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    /// What was asked for could not be reached.
+    #[error(transparent)]
+    Reach(#[from] ReachError),
 }
 
 /// What was asked for is so.

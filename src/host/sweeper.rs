@@ -5,9 +5,9 @@
 //! the next action, and ends the sockets of connections whose time is over. If it is killed, these stay
 //! until their programs give them up; no packet reaches them meanwhile.
 
-use super::lock::{Lock, LockError, lock};
+use super::lock::{Lock, lock};
 use super::observe::{Kernel, ObserveError, flow_of};
-use super::reach::{ReachError, reach};
+use super::reach::{ReachError, UnderLockError, reach};
 use super::turns;
 use crate::model::hash::Flow;
 use crate::model::host::Observed;
@@ -34,20 +34,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// For how long it tries again what has failed; whoever held the lock so long was killed by Pacemaker.
 const INSIST: Duration = Duration::from_secs(300);
-
-/// What is left could not be looked after.
-#[derive(Debug, thiserror::Error)]
-pub enum SweepError {
-    /// Somebody else is at it.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// The host cannot be looked at.
-    #[error(transparent)]
-    Observe(#[from] ObserveError),
-    /// What has ended could not be taken away.
-    #[error(transparent)]
-    Reach(#[from] ReachError),
-}
 
 /// Leaves the sweeper behind, unless there is one, if anything of the VIP is left. `seen` is the host after what was
 /// done; `None` where nobody has looked.
@@ -116,7 +102,7 @@ struct Passed {
 }
 
 /// Settles all VIPs, and ends connections whose time is over, so that no program waits for them.
-fn pass(drained: &mut DrainedFlows) -> Result<Passed, SweepError> {
+fn pass(drained: &mut DrainedFlows) -> Result<Passed, UnderLockError> {
     let lock = lock(PATIENCE)?;
     let settled = settle(&mut Kernel::open()?)?;
     for (address, over) in time_is_over(drained, settled.flows, &settled.rules) {

@@ -81,42 +81,93 @@ fn told(document: &str) -> BTreeMap<String, BTreeSet<String>> {
     all
 }
 
+/// Has this folder, or one that it is in, a row without names? The root's own row tells no folder.
+fn is_told_as_a_whole(folder: &str, told: &BTreeMap<String, BTreeSet<String>>) -> bool {
+    let mut above = Some(folder);
+    while let Some(folder) = above.filter(|folder| !folder.is_empty()) {
+        if told.get(folder).is_some_and(BTreeSet::is_empty) {
+            return true;
+        }
+        above = folder.rsplit_once('/').map(|(above, _)| above);
+    }
+    false
+}
+
+/// A sentence for each source file that no row has, and for each row of what is not there. A folder has rows of its own,
+/// which name its files (all but the map, `mod.rs`), or is told as a whole, as are those in it: by a row without names.
+fn untold(files: &BTreeSet<String>, told: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for file in files.iter().filter(|file| file.ends_with(".rs")) {
+        let (folder, name) = file.rsplit_once('/').unwrap_or(("", file));
+        let is_told = match told.get(folder).filter(|names| !names.is_empty()) {
+            Some(names) => name == "mod.rs" || names.contains(name),
+            None => is_told_as_a_whole(folder, told),
+        };
+        if !is_told {
+            wrong.push(format!("docs/design.md has no row for src/{file}"));
+        }
+    }
+    for (folder, names) in told {
+        let folder = match folder.is_empty() {
+            true => String::new(),
+            false => format!("{folder}/"),
+        };
+        let is_there = files.iter().any(|file| file.starts_with(&folder));
+        let named = names.iter().map(|name| format!("{folder}{name}"));
+        let gone = named.filter(|file| !files.contains(file));
+        let gone = gone.chain((!is_there).then_some(folder.clone()));
+        wrong.extend(
+            gone.map(|gone| format!("docs/design.md has a row for src/{gone}, which is not there")),
+        );
+    }
+    wrong
+}
+
 #[test]
 fn each_file_of_the_source_tree_is_in_the_table_of_it_and_no_other() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../src");
     let prefix = format!("{}/", root.display());
-    let mut told = told(include_str!("../docs/design.md"));
+    let files = files(&root).into_iter();
+    let files = files.map(|file| file.strip_prefix(&prefix).expect("in src").to_owned());
+    let told = told(include_str!("../docs/design.md"));
     assert!(told.len() > 10, "{told:?}");
-    let mut missing = Vec::new();
-    for file in files(&root) {
-        let file = file.strip_prefix(&prefix).expect("in src");
-        let (folder, name) = file.rsplit_once('/').unwrap_or(("", file));
-        // What is not named one by one is told as a folder, with all that is in it.
-        let mut above = folder;
-        let names = loop {
-            if let Some(names) = told.get_mut(above) {
-                break names;
-            }
-            above = above.rsplit_once('/').map_or("", |(above, _)| above);
-        };
-        let as_a_whole = names.is_empty() && !above.is_empty();
-        let is_map = name == "mod.rs" || !name.ends_with(".rs") || above != folder;
-        if !as_a_whole && !is_map && !names.contains(name) {
-            missing.push(file.to_owned());
-        }
+    let wrong = untold(&files.collect(), &told);
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+#[test]
+fn what_the_table_of_the_source_tree_lacks_or_has_besides_is_told() {
+    let told = told(
+        "## The source tree\n| `src/plan/`: `step.rs` | the way | pure |\n\
+         | `src/sys/` | the kernel | |\n| `src/`: `lib.rs` | the map | |\n",
+    );
+    let there = [
+        "lib.rs",
+        "plan/mod.rs",
+        "plan/step.rs",
+        "plan/recorded/a.xml",
+        "sys/mod.rs",
+        "sys/nft/read.rs",
+    ];
+    let wrong = |but: &str, besides: &str| {
+        let files = there.into_iter().chain([besides]);
+        let files = files.filter(|file| !file.is_empty() && !file.starts_with(but));
+        untold(&files.map(str::to_owned).collect(), &told)
+    };
+    assert_eq!(wrong("nothing", ""), [""; 0]);
+    for new in [
+        "main.rs",
+        "plan/new.rs",
+        "daemon/main.rs",
+        "daemon/mod.rs",
+        "plan/sub/new.rs",
+        "system/mod.rs",
+    ] {
+        let expected = format!("docs/design.md has no row for src/{new}");
+        assert_eq!(wrong("nothing", new), [expected]);
     }
-    assert!(
-        missing.is_empty(),
-        "docs/design.md has no row for src/{}",
-        missing.join(", src/")
-    );
-    let gone: Vec<String> = told
-        .iter()
-        .flat_map(|(folder, names)| names.iter().map(move |name| format!("{folder}/{name}")))
-        .filter(|file| !root.join(file.trim_start_matches('/')).exists())
-        .collect();
-    assert!(
-        gone.is_empty(),
-        "docs/design.md has rows for {gone:?}, which are not there"
-    );
+    for gone in ["lib.rs", "plan/step.rs", "sys/"] {
+        let expected = format!("docs/design.md has a row for src/{gone}, which is not there");
+        assert_eq!(wrong(gone, ""), [expected]);
+    }
 }

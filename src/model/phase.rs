@@ -9,7 +9,7 @@
 //! | draining | the TCP connections that it had when the bucket left |
 //!
 //! The phases that can answer beside another node end by themselves, in the kernel. What is here
-//! decides which phase follows which; the model of `trials::moves` runs it against every interleaving.
+//! decides which phase follows which; the model of `trials::cluster` runs it against every interleaving.
 
 use super::bucket::BucketSet;
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! Models that judge the product, and the trials that it stands: property tests over whole worlds. No product file
-//! knows them; the lab replays the interleavings of [`moves`] on real kernels.
+//! knows them; the lab replays the interleavings of [`cluster`] on real kernels.
 
-pub mod moves;
+pub mod cluster;
 mod node;
 
 #[cfg(test)]

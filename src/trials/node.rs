@@ -1,5 +1,5 @@
 //! A node of the model of moves: its phases follow `model::phase`, the functions that the product runs, and each packet
-//! is judged as the rules judge it. Pure. What happens to nodes, and what clients make of their answers, is `moves`'.
+//! is judged as the rules judge it. Pure. What happens to nodes, and what clients make of their answers, is `cluster`'s.
 
 use crate::model::phase::{Phase, Phases};
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,11 +1,11 @@
-//! Interleavings of moves, as the model has them (`clusterip::trials::moves`), replayed by real kernels
+//! Interleavings of moves, as the model has them (`clusterip::trials::cluster`), replayed by real kernels
 //! with real packets: whoever answers a client in the model answers it here. Time does not pass, and
 //! nobody asks Pacemaker; the deadlines and the questions have scenarios of their own.
 
 use crate::draining_support::expect_no_double_answers_but_resets;
 use crate::product::*;
 use clusterip::model::hash::Hasher;
-use clusterip::trials::moves::{BUCKETS, Event, FLOWS, Flow, NODES, Told, World, bucket};
+use clusterip::trials::cluster::{BUCKETS, Cluster, Event, FLOWS, Flow, NODES, Told, bucket};
 use lab::{Client, Context, Error, Lab, Node, Result, Witness, wait_until};
 use nix::sys::socket::{setsockopt, sockopt};
 use proptest::prelude::*;
@@ -54,7 +54,7 @@ fn any_event() -> impl Strategy<Value = Event> {
 
 /// Real nodes and clients beside those of the model.
 struct Replay {
-    world: World,
+    model: Cluster,
     vip: IpAddr,
     /// Where each client of the model is.
     clients: Vec<SocketAddr>,
@@ -85,7 +85,7 @@ impl Replay {
         });
         let clients = clients.collect::<Result<_>>()?;
         let replay = Replay {
-            world: World::default(),
+            model: Cluster::default(),
             vip,
             clients,
             lines: BTreeMap::new(),
@@ -100,9 +100,9 @@ impl Replay {
 
     /// Lets it happen, in the model and here.
     fn happen(&mut self, event: &Event) -> Result<()> {
-        let before: Vec<Option<usize>> = (0..BUCKETS).map(|b| self.world.owner(b)).collect();
+        let before: Vec<Option<usize>> = (0..BUCKETS).map(|b| self.model.owner(b)).collect();
         let owner = |bucket: u16| before[usize::from(bucket)];
-        self.world.happen(event).map_err(Error::new)?;
+        self.model.happen(event).map_err(Error::new)?;
         match *event {
             Event::Move { bucket, to, told } => {
                 self.release(owner(bucket), bucket)?;
@@ -162,7 +162,7 @@ impl Replay {
     }
 
     fn take(&self, to: usize, bucket: u16, told: Told) -> Result<()> {
-        let drained = self.world.drained(bucket, to).is_some();
+        let drained = self.model.drained(bucket, to).is_some();
         let adopt = match told {
             Told::Truth if !drained => "0",
             Told::Truth | Told::Nothing => DRAIN_S,
@@ -175,7 +175,7 @@ impl Replay {
         if let Some(old) = self.lines.remove(&flow) {
             vanish(old)?;
         }
-        let expected = self.world.connections.get(&flow).map(|found| found.node);
+        let expected = self.model.connections.get(&flow).map(|found| found.node);
         let (from, to) = (
             self.clients[usize::from(flow)],
             SocketAddr::new(self.vip, PORT),
@@ -224,7 +224,7 @@ impl Replay {
 
     /// Each client with a connection is answered by the node that has it in the model.
     fn ask_all(&mut self) -> Result<()> {
-        for (flow, connection) in &self.world.connections {
+        for (flow, connection) in &self.model.connections {
             let line = self.lines.get_mut(flow).context("a connection")?;
             let expected = self.nodes[connection.node].name();
             let mut answer = String::new();
@@ -251,7 +251,7 @@ impl Replay {
         node.stop_serving();
         self.nodectl(n, &["down", "VIP"])?;
         self.lab.cable(node.name(), true)?;
-        let alive = |flow: &Flow| self.world.connections.contains_key(flow);
+        let alive = |flow: &Flow| self.model.connections.contains_key(flow);
         let (kept, lost): (BTreeMap<_, _>, _) = std::mem::take(&mut self.lines)
             .into_iter()
             .partition(|(flow, _)| alive(flow));

@@ -1,5 +1,5 @@
-//! A model of moves: several nodes, clients with connections, a Pacemaker that is killed, late, or
-//! without a word about who drains. What a node does with a packet is `node`'s. Pure.
+//! A model of moves: a cluster of several nodes, clients with connections, a Pacemaker that is killed, late,
+//! or without a word about who drains. What a node does with a packet is `node`'s. Pure.
 //!
 //! Whatever is interleaved: at most one node answers a packet; and an established connection is
 //! answered by its own node until it ends, its time is over or the node dies. A property test holds
@@ -102,16 +102,16 @@ pub enum Told {
 }
 
 /// All nodes and clients.
-pub struct World {
+pub struct Cluster {
     nodes: Vec<Node>,
     /// The established connections, by client.
     pub connections: BTreeMap<Flow, Connection>,
     next: u32,
 }
 
-impl Default for World {
+impl Default for Cluster {
     fn default() -> Self {
-        World {
+        Cluster {
             nodes: vec![Node::empty(); NODES],
             connections: BTreeMap::new(),
             next: 0,
@@ -119,7 +119,7 @@ impl Default for World {
     }
 }
 
-impl World {
+impl Cluster {
     /// The node that owns a bucket.
     pub fn owner(&self, bucket: u16) -> Option<usize> {
         let owns = |node: &Node| node.alive && node.phases.owned.contains(bucket);
@@ -295,7 +295,7 @@ impl World {
     /// Every client with a connection sends data.
     ///
     /// # Errors
-    /// As of [`World::happen`].
+    /// As of [`Cluster::happen`].
     pub fn send_all(&mut self) -> Result<(), String> {
         (0..FLOWS).try_for_each(|flow| self.exchange(flow, false))
     }
@@ -335,12 +335,12 @@ mod tests {
         fn connections_stay_and_nobody_answers_beside_another(
             events in prop::collection::vec(any_event(), 1..80),
         ) {
-            let mut world = World::default();
+            let mut cluster = Cluster::default();
             for (n, event) in events.iter().enumerate() {
-                let happened = world.happen(event).and_then(|()| world.send_all());
+                let happened = cluster.happen(event).and_then(|()| cluster.send_all());
                 prop_assert!(happened.is_ok(), "event {}, {:?}: {}", n, event, happened.unwrap_err());
                 for bucket in 0..BUCKETS {
-                    let owners = world.nodes.iter().filter(|node| node.phases.owned.contains(bucket));
+                    let owners = cluster.nodes.iter().filter(|node| node.phases.owned.contains(bucket));
                     prop_assert!(owners.count() <= 1);
                 }
             }

@@ -5,7 +5,7 @@ pub mod cluster;
 mod node;
 
 #[cfg(test)]
-mod going;
+mod in_the_way;
 #[cfg(test)]
 mod interruptions;
 #[cfg(test)]

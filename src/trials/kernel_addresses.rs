@@ -1,5 +1,5 @@
-//! A model of what the kernel does with the addresses and connected routes of one interface, for the
-//! property tests of `side_by_side`. Sources: `net/ipv4/devinet.c` (`inet_insert_ifa()`,
+//! What the kernel of the trials' world does with the addresses and connected routes of its one interface: every trial
+//! on `World` stands on it. Sources: `net/ipv4/devinet.c` (`inet_insert_ifa()`,
 //! `__inet_del_ifa()`, `inet_select_addr()`), `net/ipv4/fib_frontend.c`, `net/ipv6/addrconf.c`
 //! (`check_cleanup_prefix_route()`, `cleanup_prefix_route()`).
 

@@ -20,54 +20,6 @@ use std::net::IpAddr;
 
 const DRAIN_MS: u64 = 60_000;
 
-impl World {
-    /// A client of a draining bucket connects anew: a SYN takes its flow out of the set.
-    pub(super) fn begin_anew(&mut self, address: IpAddr, flow: Flow) {
-        self.kept.entry(address).or_default().remove(&flow);
-        let sockets = self.sockets.entry(address).or_default();
-        if sockets.contains(&flow) {
-            self.given_up.entry(address).or_default().insert(flow);
-        }
-    }
-
-    /// A client of an owned bucket begins: nothing older is left here, and a SYN is heard.
-    pub(super) fn begin(&mut self, address: IpAddr, flow: Flow) {
-        self.sockets.entry(address).or_default().insert(flow);
-        for gone in [&mut self.waiting, &mut self.silent] {
-            gone.entry(address).or_default().remove(&flow);
-        }
-    }
-
-    /// What is left of connections in this bucket, if it is another node's.
-    fn loud(&self, vip: &Vip, bucket: u16) -> BTreeSet<Flow> {
-        let waiting = self.waiting.get(&vip.address).into_iter().flatten();
-        let kept = self.kept.get(&vip.address);
-        let left = waiting.filter(|flow| !kept.is_some_and(|kept| kept.contains(flow)));
-        match phases_of(&self.host.rules, vip.address).of(bucket) {
-            Phase::Foreign | Phase::Draining => left
-                .filter(|flow| vip.bucket(flow) == bucket)
-                .copied()
-                .collect(),
-            _ => BTreeSet::new(),
-        }
-    }
-
-    /// All that ends by itself has ended.
-    fn pass(&mut self) {
-        for table in self.host.rules.values_mut() {
-            for set in table.sets.values_mut() {
-                set.elements.retain(|_, element| element.left_ms.is_none());
-            }
-        }
-        for state in self.host.nics.values_mut() {
-            state.addresses.retain(|held| held.valid_s.is_none());
-        }
-        self.kept.clear();
-        // What is left then is the sweeper's.
-        self.given_up.clear();
-    }
-}
-
 /// A client of the VIP in this bucket.
 fn client(vip: &Vip, bucket: u16) -> Flow {
     let source = match vip.address {

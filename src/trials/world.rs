@@ -1,19 +1,20 @@
-//! The world of the trials: a host whose kernel does what each step says, with its addresses and routes
-//! (`kernel_addresses`), its sockets, and the flows that its sets have; and how `host::reach` goes about what is asked
-//! for, interrupted after any step.
+//! The world of the trials: a host whose kernel does what each step says, its sockets, and the flows that its sets have;
+//! how `host::reach` goes about what is asked for, interrupted after any step; and what clients and time do to it. What
+//! that kernel does with addresses and routes is in `kernel_addresses`.
 
 use crate::model::change::Change;
 use crate::model::hash::Flow;
 use crate::model::host::tests::{an_address, an_interface};
 use crate::model::host::{Connection, Observed};
 use crate::model::network::Network;
+use crate::model::phase::Phase;
 use crate::model::ruleset::{Expr, Family, Target, Verdict};
 use crate::model::vip::Vip;
 use crate::model::vip::tests::a_vip;
 use crate::plan::diff::tests::apply as apply_changes;
 use crate::plan::step::{Intent, Look, Refusal, Step, When};
 use crate::plan::steps;
-use crate::reading::installed::{Installed, find};
+use crate::reading::installed::{Installed, find, phases_of};
 use crate::rules::adopting::family;
 use crate::rules::leaving::flow_of_bytes;
 use crate::rules::names::{dispatch_map, flows_set, ingress_chain, stale_set, vip_chain};
@@ -259,6 +260,52 @@ impl World {
                 self.host.flows = Some(self.kept.get(&address).cloned().unwrap_or_default());
             }
         }
+    }
+
+    /// A client of a draining bucket connects anew: a SYN takes its flow out of the set.
+    pub fn begin_anew(&mut self, address: IpAddr, flow: Flow) {
+        self.kept.entry(address).or_default().remove(&flow);
+        let sockets = self.sockets.entry(address).or_default();
+        if sockets.contains(&flow) {
+            self.given_up.entry(address).or_default().insert(flow);
+        }
+    }
+
+    /// A client of an owned bucket begins: nothing older is left here, and a SYN is heard.
+    pub fn begin(&mut self, address: IpAddr, flow: Flow) {
+        self.sockets.entry(address).or_default().insert(flow);
+        for gone in [&mut self.waiting, &mut self.silent] {
+            gone.entry(address).or_default().remove(&flow);
+        }
+    }
+
+    /// What is left of connections in this bucket, if it is another node's.
+    pub fn loud(&self, vip: &Vip, bucket: u16) -> BTreeSet<Flow> {
+        let waiting = self.waiting.get(&vip.address).into_iter().flatten();
+        let kept = self.kept.get(&vip.address);
+        let left = waiting.filter(|flow| !kept.is_some_and(|kept| kept.contains(flow)));
+        match phases_of(&self.host.rules, vip.address).of(bucket) {
+            Phase::Foreign | Phase::Draining => left
+                .filter(|flow| vip.bucket(flow) == bucket)
+                .copied()
+                .collect(),
+            _ => BTreeSet::new(),
+        }
+    }
+
+    /// All that ends by itself has ended.
+    pub fn pass(&mut self) {
+        for table in self.host.rules.values_mut() {
+            for set in table.sets.values_mut() {
+                set.elements.retain(|_, element| element.left_ms.is_none());
+            }
+        }
+        for state in self.host.nics.values_mut() {
+            state.addresses.retain(|held| held.valid_s.is_none());
+        }
+        self.kept.clear();
+        // What is left then is the sweeper's.
+        self.given_up.clear();
     }
 
     /// An address may only be there while everything stands that drops what is foreign.

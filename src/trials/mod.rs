@@ -11,6 +11,8 @@ mod interruptions;
 #[cfg(test)]
 mod kernel_addresses;
 #[cfg(test)]
+pub(crate) mod kernel_changes;
+#[cfg(test)]
 mod kernel_rules;
 #[cfg(test)]
 mod mirrored;

@@ -1,12 +1,12 @@
 //! What nft has saved and loaded again owns nothing; a start makes it anew, and stops take it away.
 
+use super::kernel_changes::apply;
 use crate::model::bucket::BucketSet;
 use crate::model::host::Observed;
 use crate::model::phase::Phases;
 use crate::model::ruleset::{Family, Ruleset};
 use crate::model::vip::Vip;
 use crate::model::vip::tests::{a_vip, any_vip};
-use crate::plan::diff::tests::apply;
 use crate::plan::step::{Intent, Step};
 use crate::plan::steps;
 use crate::reading::installed::{find, installed, phases_of};

@@ -2,6 +2,7 @@
 //! how `host::reach` goes about what is asked for, interrupted after any step; and what clients and time do to it. What
 //! that kernel does with addresses and routes is in `kernel_addresses`.
 
+use super::kernel_changes::apply as apply_changes;
 use crate::model::change::Change;
 use crate::model::hash::Flow;
 use crate::model::host::tests::{an_address, an_interface};
@@ -11,7 +12,6 @@ use crate::model::phase::Phase;
 use crate::model::ruleset::{Expr, Family, Target, Verdict};
 use crate::model::vip::Vip;
 use crate::model::vip::tests::a_vip;
-use crate::plan::diff::tests::apply as apply_changes;
 use crate::plan::step::{Intent, Look, Refusal, Step, When};
 use crate::plan::steps;
 use crate::reading::installed::{Installed, find, phases_of};

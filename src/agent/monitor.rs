@@ -276,7 +276,7 @@ mod tests {
     use crate::model::phase::Phases;
     use crate::model::ruleset::Ruleset;
     use crate::rules::dataplane::ruleset;
-    use crate::rules::guard::tests::booted_with;
+    use crate::trials::saved::booted_with;
 
     fn environment(resource: &str, seed: &str) -> Environment {
         let pairs = [

@@ -27,24 +27,3 @@ pub(crate) fn rule() -> Rule {
         .drop()
         .rule()
 }
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use crate::model::host::Observed;
-    use crate::model::host::tests::an_interface;
-    use crate::model::ruleset::{Expr, Family, Ruleset};
-    use crate::rules::names::TO_HOST;
-
-    /// A host that was booted with these rules, and has nothing else of ours.
-    pub(crate) fn booted_with(mut rules: Ruleset) -> Observed {
-        let netdev = rules.get_mut(&Family::Netdev).expect("a table");
-        let chain = netdev.chains.get_mut(TO_HOST).expect("a chain");
-        let turns = |expr: &Expr| matches!(expr, Expr::FirstTwoToHostOrder { .. });
-        chain.rules[0].exprs.retain(|expr| !turns(expr));
-        Observed {
-            rules,
-            nics: [("eth0".to_owned(), an_interface())].into(),
-            ..Observed::default()
-        }
-    }
-}

@@ -21,7 +21,7 @@ mod moving;
 #[cfg(test)]
 mod orphans;
 #[cfg(test)]
-mod saved;
+pub(crate) mod saved;
 #[cfg(test)]
 mod second_lock;
 #[cfg(test)]

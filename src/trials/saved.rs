@@ -3,8 +3,9 @@
 use super::kernel_changes::apply;
 use crate::model::bucket::BucketSet;
 use crate::model::host::Observed;
+use crate::model::host::tests::an_interface;
 use crate::model::phase::Phases;
-use crate::model::ruleset::{Family, Ruleset};
+use crate::model::ruleset::{Expr, Family, Ruleset};
 use crate::model::vip::Vip;
 use crate::model::vip::tests::{a_vip, any_vip};
 use crate::plan::step::{Intent, Step};
@@ -13,9 +14,21 @@ use crate::reading::installed::{find, installed, phases_of};
 use crate::reading::left_over::is_left_over;
 use crate::reading::loaded::is_loaded;
 use crate::rules::dataplane;
-use crate::rules::guard::tests::booted_with;
 use crate::rules::names::TO_HOST;
 use proptest::prelude::*;
+
+/// A host that was booted with these rules, and has nothing else of ours.
+pub(crate) fn booted_with(mut rules: Ruleset) -> Observed {
+    let netdev = rules.get_mut(&Family::Netdev).expect("a table");
+    let chain = netdev.chains.get_mut(TO_HOST).expect("a chain");
+    let turns = |expr: &Expr| matches!(expr, Expr::FirstTwoToHostOrder { .. });
+    chain.rules[0].exprs.retain(|expr| !turns(expr));
+    Observed {
+        rules,
+        nics: [("eth0".to_owned(), an_interface())].into(),
+        ..Observed::default()
+    }
+}
 
 /// The rules behind all steps.
 fn done(observed: &Observed, intent: &Intent) -> Result<Ruleset, TestCaseError> {

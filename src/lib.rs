@@ -1,9 +1,11 @@
 //! One IP address, shared actively by all nodes of a cluster, with no director in front.
 //!
-//! The map of the house. Imports run downhill: each module knows those below it.
+//! The map of the house. Imports run downhill only, from room to room as the chapter of the source tree in
+//! `docs/design.md` draws it; a test looks.
 //!
 //! | module | what lives there |
 //! |---|---|
+//! | `bin` | a `main` each, and nothing else |
 //! | [`agent`] | the resource agent: Pacemaker's words for what the rest does |
 //! | [`nodectl`] | the same for people at a terminal, one file a verb |
 //! | [`pacemaker`] | what Pacemaker knows of who did what, read by its own programs; configurations for it |
@@ -12,11 +14,13 @@
 //! | [`plan`] | pure: the ordered way from what is to what should be |
 //! | [`reading`] | pure: what is: installed VIPs, drift, why a packet is treated as it is |
 //! | [`rules`] | pure: what should be: what the kernel is told for a VIP |
+//! | [`logging`] | lines on stderr, for people and for Pacemaker's log |
 //! | [`sys`] | the kernel's interfaces, without policy; all `unsafe` is here |
 //! | [`model`] | pure: the hash, buckets, MACs, a VIP's description, rulesets, frames |
+//! | `trials` | models that judge all this, and the trials that it stands; no product file knows them |
 //!
 //! Read [`rules::dataplane`] for what the kernel is told, [`plan`] for the order in which it is told, and
-//! [`host::reach`] for how that is done. Models that judge all this are in `trials`, which no product file knows.
+//! [`host::reach`] for how that is done.
 #![warn(missing_docs)]
 
 pub mod agent;

@@ -136,6 +136,31 @@ fn neither_do_they_with_what_is_there_for_tests_alone() {
     expect_nothing(runs_in_circles(&all));
 }
 
+/// The arrows that a document draws between rooms.
+fn drawn(document: &str) -> BTreeMap<&str, BTreeSet<&str>> {
+    let (_, tree) = document
+        .split_once("## The source tree")
+        .expect("the chapter");
+    let lines = tree.lines().filter_map(|line| line.strip_prefix("    "));
+    let mut drawn: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for line in lines {
+        let rooms: Vec<&str> = line.split(" → ").collect();
+        for arrow in rooms.windows(2) {
+            for from in arrow[0].split(", ") {
+                drawn.entry(from).or_default().extend(arrow[1].split(", "));
+            }
+        }
+    }
+    drawn
+}
+
+#[test]
+fn the_rooms_are_drawn_as_they_are() {
+    let above = ROOMS.iter().filter(|(_, next)| !next.is_empty());
+    let rooms = above.map(|(room, next)| (*room, next.iter().copied().collect()));
+    assert_eq!(drawn(include_str!("../../docs/design.md")), rooms.collect());
+}
+
 #[test]
 fn imports_run_downhill() {
     let files = sources();

@@ -5,7 +5,7 @@ use super::parameters::Parameters;
 use crate::host::place::Place;
 use crate::model::bucket::BucketCount;
 use crate::model::draft::Draft;
-use crate::model::vip::{L2Mode, Vip};
+use crate::model::vip::Vip;
 
 /// The whole description of the VIP, checked.
 pub fn describe(
@@ -19,7 +19,7 @@ pub fn describe(
         label: parameters.label.clone(),
         nic: place.nic,
         mac: parameters.mac,
-        mode: L2Mode::default(),
+        mode: parameters.mode,
         hasher: parameters.hasher,
         buckets,
         noprefixroute: parameters.noprefixroute,

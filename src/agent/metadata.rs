@@ -37,7 +37,7 @@ const fn parameter(
     }
 }
 
-const PARAMETERS: [Described; 17] = [
+const PARAMETERS: [Described; 18] = [
     Described {
         required: true,
         unique: true,
@@ -76,12 +76,24 @@ const PARAMETERS: [Described; 17] = [
          characters.",
     ),
     parameter(
+        "mode",
+        "select",
+        Some("multicast"),
+        "How all nodes get to see the packets",
+        "multicast: by a multicast MAC, which switches flood or have in static entries. igmp: the same, \
+         and every node joins the IPv4 group 239.255.Y.Z, for hardware that snoops and forwards by MAC; \
+         software switches look the address inside up, so it does not help there. stealth: by a unicast \
+         MAC that nothing is ever sent from, so that switches flood it: for snooping bridges, and routers \
+         that refuse a multicast MAC. The same on all nodes.",
+    ),
+    parameter(
         "mac",
         "string",
         None,
         "The cluster MAC",
-        "The multicast MAC under which all nodes receive the address. If it is not set: \
-         01:00:5e:7f:Y:Z with the last two octets of an IPv4 address, 33:33:ff:… for IPv6.",
+        "The MAC under which all nodes receive the address, a multicast one but for the mode stealth. If it \
+         is not set: 01:00:5e:7f:Y:Z with the last two octets of an IPv4 address, 33:33:ff:… for IPv6; in \
+         the mode stealth 02:bf and the address's last four octets.",
     ),
     parameter(
         "clusterip_hash",
@@ -196,7 +208,8 @@ const PARAMETERS: [Described; 17] = [
     },
 ];
 
-const SELECTIONS: [(&str, &[&str]); 2] = [
+const SELECTIONS: [(&str, &[&str]); 3] = [
+    ("mode", &["multicast", "igmp", "stealth"]),
     (
         "clusterip_hash",
         &[
@@ -210,7 +223,7 @@ const SELECTIONS: [(&str, &[&str]); 2] = [
 
 const LONG: &str = "\
 Shares one IP address actively between all nodes: an active-active address without a director.
-Every node receives every packet under one multicast MAC; each node's kernel hashes the source
+Every node receives every packet under one cluster MAC; each node's kernel hashes the source
 and answers only the buckets whose instances Pacemaker runs there. Put the primitive into a clone
 with globally-unique=true, with clone-max and clone-node-max several times the number of nodes,
 interleave=true, and resource-stickiness=0 on the primitive. Without fencing a node that lost its

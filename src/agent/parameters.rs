@@ -9,8 +9,8 @@ use crate::model::mac::Mac;
 use crate::model::seed::{derived_seed, parse_seed};
 use crate::model::untrusted::Untrusted;
 use crate::model::vip::{
-    DRAIN_S, LONGEST_DRAIN_S, Manager, NicName, VipError, check_address, check_in_network,
-    check_label, check_mac, longest_prefix,
+    DRAIN_S, L2Mode, LONGEST_DRAIN_S, Manager, NicName, VipError, check_address, check_in_network,
+    check_label, longest_prefix,
 };
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -70,7 +70,9 @@ pub struct Parameters {
     pub prefix: Option<u8>,
     /// `iflabel`, without the interface, or what stands behind a colon in `nic`.
     pub label: Option<String>,
-    /// `mac`; if it is not given, it follows from the address.
+    /// `mode`.
+    pub mode: L2Mode,
+    /// `mac`; if it is not given, it follows from the mode and the address.
     pub mac: Option<Mac>,
     /// `clusterip_hash`, `hash_layout` and `hash_seed`.
     pub hasher: Hasher,
@@ -106,7 +108,7 @@ pub struct Essentials {
     pub ip: IpAddr,
     /// `nic`, if it can be read.
     pub nic: Option<NicName>,
-    /// `mac` if it can be read, or the one that follows from the address.
+    /// `mac` if it can be read, or the one that follows from `mode` and the address.
     pub mac: Mac,
     /// `network_namespace`.
     pub network_namespace: Option<Untrusted>,
@@ -138,11 +140,13 @@ impl Essentials {
     /// Reads them; `None` if there is no address, without which nothing was ever started.
     pub fn read(env: &Environment) -> Option<Self> {
         let ip = env.parameter("ip")?.parse().ok()?;
+        let mode = env.parameter("mode").and_then(|mode| mode.parse().ok());
+        let mode: Option<L2Mode> = mode;
         let mac = env.parameter("mac").and_then(|mac| mac.parse().ok());
         Some(Essentials {
             ip,
             nic: env.parameter("nic").and_then(|nic| nic.parse().ok()),
-            mac: mac.unwrap_or_else(|| Mac::of_group(ip)),
+            mac: mac.unwrap_or_else(|| mode.unwrap_or_default().mac(ip)),
             network_namespace: env.parameter("network_namespace"),
             drain_s: env
                 .parameter("drain_timeout")
@@ -224,12 +228,17 @@ impl Parameters {
         if let Some(prefix) = prefix {
             check_in_network(ip, prefix).map_err(in_words("ip"))?;
         }
+        let l2_mode = env.parameter("mode").map(|mode| mode.parse::<L2Mode>());
+        let l2_mode = l2_mode.transpose();
+        let l2_mode = l2_mode.map_err(|error| wrong(format!("mode: {error}")))?;
+        let l2_mode = l2_mode.unwrap_or_default();
         let mac = env
             .parameter("mac")
             .map(|mac| mac.parse::<Mac>())
             .transpose();
         let mac = mac.map_err(|error| wrong(format!("mac: {error}")))?;
-        mac.map_or(Ok(()), check_mac).map_err(in_words("mac"))?;
+        let checked = mac.map_or(Ok(()), |mac| l2_mode.check(ip, mac));
+        checked.map_err(VipError::from).map_err(in_words("mac"))?;
         let mode = env
             .parameter("clusterip_hash")
             .map(|mode| mode.parse::<HashMode>());
@@ -291,6 +300,7 @@ impl Parameters {
             nic,
             prefix,
             label: label.map(|label| label.raw().to_owned()),
+            mode: l2_mode,
             mac,
             hasher: Hasher {
                 mode: mode.unwrap_or_default(),

@@ -2,6 +2,7 @@
 
 use super::guide::{Line, line, tried};
 use super::site::Site;
+use crate::model::l2_mode::L2Mode;
 use serde::Serialize;
 use std::net::IpAddr;
 
@@ -17,6 +18,69 @@ pub struct Fact {
 
 /// What holds for this site.
 pub fn everywhere(site: &Site) -> Vec<Fact> {
+    let facts = match site.mode {
+        L2Mode::Multicast | L2Mode::Igmp => for_multicast(site).to_vec(),
+        L2Mode::Stealth => for_stealth(site).to_vec(),
+    };
+    let facts = facts.into_iter().chain([check(site)]);
+    facts.map(|(about, line)| Fact { about, line }).collect()
+}
+
+fn check(site: &Site) -> (&'static str, Line) {
+    let vip = site.vip;
+    (
+        "check",
+        tried(format!(
+            "On every node 'tcpdump -ni NIC -e host {vip}' must show the packets of one client."
+        )),
+    )
+}
+
+/// A unicast MAC is believed by all, and no switch knows where it is.
+fn for_stealth(site: &Site) -> [(&'static str, Line); 5] {
+    let Site { vip, mac, .. } = site;
+    [
+        (
+            "router",
+            tried(format!(
+                "It has to send the packets for {vip} to {mac}, which it learns by itself: that is a unicast MAC."
+            )),
+        ),
+        (
+            "switch",
+            tried(format!(
+                "It has to flood the frames for {mac}. It does, for nothing is ever sent from that MAC, so that \
+                 no port has it; snooping of IGMP and MLD plays no part."
+            )),
+        ),
+        (
+            "switch",
+            line(
+                None,
+                "One that does not flood unknown unicast frames, or limits them, needs an exception; an entry of \
+                 the MAC for one port alone cuts the other nodes off.",
+            ),
+        ),
+        (
+            "host",
+            tried(
+                "A macvlan and a macvtap (but passthru) do not receive a second unicast MAC, nor does what is \
+                 behind a bridge port with 'flood off'."
+                    .to_owned(),
+            ),
+        ),
+        (
+            "VLAN",
+            line(
+                None,
+                "One of its own for the nodes and the router: everybody in it sees the traffic. Limits of unknown \
+                 unicast, port security and dynamic ARP inspection need exceptions.",
+            ),
+        ),
+    ]
+}
+
+fn for_multicast(site: &Site) -> [(&'static str, Line); 6] {
     let Site { vip, mac, .. } = site;
     let learns = match vip {
         IpAddr::V4(_) => line(
@@ -32,6 +96,11 @@ pub fn everywhere(site: &Site) -> Vec<Fact> {
     };
     let group = site.group();
     let joins = match (group, vip) {
+        (Some(_), IpAddr::V4(_)) if site.mode == L2Mode::Igmp => tried(
+            "The nodes report the group by IGMP: one that snoops, forwards by MAC and hears a querier finds their \
+             ports by that."
+                .to_owned(),
+        ),
         (Some(_), IpAddr::V6(_)) => line(
             Some("RFC 4862, 5.4.2"),
             "The nodes report the group by MLD, as for every IPv6 address.",
@@ -73,13 +142,5 @@ pub fn everywhere(site: &Site) -> Vec<Fact> {
                  control, limits of multicast and dynamic ARP inspection need exceptions.",
             ),
         ),
-        (
-            "check",
-            tried(format!(
-                "On every node 'tcpdump -ni NIC -e host {vip}' must show the packets of one client."
-            )),
-        ),
     ]
-    .map(|(about, line)| Fact { about, line })
-    .into()
 }

@@ -1,7 +1,13 @@
 //! A vendor, and its guide: what to configure, how to check it, what to beware of.
 
 use super::site::Site;
+use crate::model::l2_mode::L2Mode;
 use serde::Serialize;
+
+/// What every system has to be told of a unicast MAC that no switch learns.
+const NOTHING_TO_DO: &str = "needs no entry, as far as is known: routers believe a unicast MAC, and switches flood one \
+                             that they have not learnt. What limits the flooding of unknown unicast frames gets in \
+                             the way";
 
 /// A system that forwards packets to the cluster.
 #[derive(Debug, Clone, Copy)]
@@ -16,7 +22,10 @@ pub struct Vendor {
 impl Vendor {
     /// What to configure there for this site.
     pub fn guide(&self, site: &Site) -> Guide {
-        (self.advice)(site).for_family_of(site)
+        match site.mode {
+            L2Mode::Multicast | L2Mode::Igmp => (self.advice)(site).for_family_of(site),
+            L2Mode::Stealth => Guide::default().beware(None, NOTHING_TO_DO),
+        }
     }
 }
 

@@ -64,11 +64,13 @@ pub const VENDORS: [Vendor; 23] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::l2_mode::L2Mode;
 
     fn sites() -> Vec<Site> {
         let of = |ip: &str, full: bool| Site {
             vip: ip.parse().expect("an address"),
-            mac: crate::model::mac::Mac::of_group(ip.parse().expect("an address")),
+            mode: L2Mode::default(),
+            mac: L2Mode::default().mac(ip.parse().expect("an address")),
             vlan: full.then(|| "10".parse().expect("a VLAN")),
             ports: match full {
                 true => vec![

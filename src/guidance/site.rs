@@ -1,6 +1,7 @@
 //! What is particular to a site: the VIP, its cluster MAC, the VLAN, the ports.
 
 use crate::model::frame::solicited_node;
+use crate::model::l2_mode::L2Mode;
 use crate::model::mac::Mac;
 use crate::model::untrusted::shown;
 use std::fmt;
@@ -12,6 +13,8 @@ use std::str::FromStr;
 pub struct Site {
     /// The VIP.
     pub vip: IpAddr,
+    /// How all nodes get to see its packets.
+    pub mode: L2Mode,
     /// Its cluster MAC.
     pub mac: Mac,
     /// The VLAN of the nodes, if it is known.
@@ -26,6 +29,9 @@ impl Site {
     /// The multicast group to which the cluster MAC belongs; `None` for a MAC of somebody's own. Of the 32
     /// IPv4 groups that share a MAC it is the one that stays within the site (239/8, RFC 2365).
     pub fn group(&self) -> Option<IpAddr> {
+        if let Some(group) = self.mode.group(self.vip, self.mac) {
+            return Some(group.into());
+        }
         if self.mac != Mac::of_group(self.vip) {
             return None;
         }

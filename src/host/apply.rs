@@ -5,6 +5,7 @@ use super::announce::{Announcements, announce};
 use super::observe::{Kernel, flow_of};
 use super::second_lock;
 use crate::model::host::{NicState, Observed};
+use crate::model::mac::Mac;
 use crate::model::network::Network;
 use crate::model::vip::{Nic, longest_prefix};
 use crate::plan::stale::silence;
@@ -37,6 +38,19 @@ pub enum StepError {
     /// A change of addresses.
     #[error(transparent)]
     Route(#[from] RouteError),
+    /// A unicast MAC cannot be received.
+    #[error(
+        "{nic} cannot receive {mac}, a unicast MAC beside its own, as a macvlan cannot unless it is passthru: use the \
+         mode multicast, or another interface: {source}"
+    )]
+    Filter {
+        /// The interface.
+        nic: Nic,
+        /// The MAC.
+        mac: Mac,
+        /// What the kernel said.
+        source: RouteError,
+    },
     /// A change of memberships.
     #[error(transparent)]
     Mcast(#[from] McastError),
@@ -62,7 +76,7 @@ impl StepError {
     pub fn passes(&self) -> bool {
         match self {
             StepError::Nft(error) => error.passes(),
-            StepError::Route(error) => error.passes(),
+            StepError::Route(error) | StepError::Filter { source: error, .. } => error.passes(),
             StepError::Mcast(error) => passes(error.errno()),
             StepError::Lock(error) | StepError::Sysctl(error) => passes(error.errno()),
             StepError::Disagreement(Disagreement::Packet(error)) => passes(error.errno()),
@@ -97,8 +111,24 @@ pub fn apply(
             let path = second_lock::path(nic.as_str(), Family::of(family))?;
             sysctl::write(&path, i32::from(*on)).map_err(StepError::Lock)?;
         }
-        Step::Join { nic, mac } => mcast::join(nic.as_str(), mac.0)?,
-        Step::LeaveMac { nic, mac } => mcast::leave(nic.as_str(), mac.0)?,
+        Step::Join { nic, mac } if mac.is_multicast() => mcast::join(nic.as_str(), mac.0)?,
+        Step::Join { nic, mac } => {
+            let done = kernel.route.let_in(index(nic)?.index, mac.0);
+            done.map_err(|source| StepError::Filter {
+                nic: nic.clone(),
+                mac: *mac,
+                source,
+            })?;
+        }
+        Step::LeaveMac { nic, mac } if mac.is_multicast() => mcast::leave(nic.as_str(), mac.0)?,
+        Step::LeaveMac { nic, mac } => {
+            kernel.route.shut_out(index(nic)?.index, mac.0)?;
+        }
+        Step::JoinGroup { nic, group } => {
+            let mut new = NewAddress::new(index(nic)?.index, (*group).into(), 32);
+            new.joins = true;
+            kernel.route.add_address(&new)?;
+        }
         Step::SetUp(nic) => kernel.route.set_up(index(nic)?.index)?,
         Step::AddAddress(vip) => {
             let prefix = longest_prefix(vip.address);

@@ -124,6 +124,8 @@ impl Kernel {
         let families: BTreeSet<bool> = vips.iter().map(IpAddr::is_ipv4).collect();
         for link in links.into_values() {
             let mut state = state_of(&link, &held)?;
+            let filter = self.route.filter(link.index)?.into_iter();
+            state.memberships.extend(filter.map(Mac));
             if let Some(index) = link.master {
                 self.look_at_master(index, &mut state)?;
             }

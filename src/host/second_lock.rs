@@ -17,7 +17,7 @@ pub fn path(nic: &str, family: Family) -> Result<SysctlPath, SysctlError> {
 /// # Errors
 /// [`SysctlError`], of which `EROFS` and `EACCES` are the likely ones.
 pub fn ready(vip: &Vip) -> Result<(), SysctlError> {
-    if !vip.lock {
+    if !vip.needs_lock() {
         return Ok(());
     }
     let path = path(vip.nic.as_str(), Family::of(&vip.address))?;

@@ -41,7 +41,7 @@ impl Question {
             IpAddr::V6(vip) => self.advertised(vip, payload)?,
         };
         // Nobody's MAC, and everybody's, are where no address is.
-        let is_place = is_hosts(says) || (says.is_multicast() && says.0 != [0xff; 6]);
+        let is_place = is_hosts(says) || (says.is_multicast() && says != Mac::BROADCAST);
         is_place.then_some(Answer { from, says })
     }
 
@@ -99,7 +99,7 @@ impl Question {
         let says = Mac(*first(TARGET_LINK_LAYER_ADDRESS)?);
         // A kernel that has the address answers from it. Others may choose (RFC 4861 §4.4), but they have
         // no cluster MAC.
-        let may_be = match says.is_multicast() {
+        let may_be = match says.is_shared() {
             true => from == vip,
             false => !(from.is_unspecified() || from.is_loopback() || from.is_multicast()),
         };

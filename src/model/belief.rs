@@ -98,7 +98,7 @@ impl Answers {
 
     /// Somebody answers.
     pub fn heard(&mut self, answer: Answer) {
-        let room = match answer.says.is_multicast() {
+        let room = match answer.says.is_shared() {
             true => MOST_SENDERS,
             false => MOST_SENDERS / 2,
         };
@@ -114,7 +114,7 @@ impl Answers {
             last: 0,
         });
         // Who has two MACs of his own is a stranger with two interfaces.
-        let of_cluster = sender.says.is_multicast() || answer.says.is_multicast();
+        let of_cluster = sender.says.is_shared() || answer.says.is_shared();
         sender.contradicts |= of_cluster && sender.says != answer.says;
         sender.heard = sender.heard.saturating_add(1);
         if sender.last != self.questions {
@@ -158,7 +158,7 @@ impl Answers {
 
     /// Those who named a cluster MAC.
     fn sharing(&self) -> impl Iterator<Item = (&Mac, &Sender)> {
-        let names_cluster = |sender: &Sender| sender.says.is_multicast() || sender.contradicts;
+        let names_cluster = |sender: &Sender| sender.says.is_shared() || sender.contradicts;
         self.senders
             .iter()
             .filter(move |(_, sender)| names_cluster(sender))
@@ -189,9 +189,13 @@ mod tests {
         Mac([2, 0, 0, 0, high, low])
     }
 
+    /// Of both kinds, by turns.
     fn cluster(n: u16) -> Mac {
         let [high, low] = n.to_be_bytes();
-        Mac([1, 0, 0x5e, 0, high, low])
+        match n % 2 {
+            0 => Mac([1, 0, 0x5e, 0, high, low]),
+            _ => Mac([2, 0xbf, 0, 0, high, low]),
+        }
     }
 
     fn says(from: u16, says: Mac) -> Answer {
@@ -340,7 +344,7 @@ mod tests {
             match answers.belief() {
                 Belief::Free => prop_assert!(all.is_empty()),
                 Belief::Shared(answer) => {
-                    prop_assert!(answer.says.is_multicast());
+                    prop_assert!(answer.says.is_shared());
                     prop_assert!(all.contains(&(answer.from, answer.says)));
                 }
                 Belief::Taken(answer) | Belief::Forged(answer) => {

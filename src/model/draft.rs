@@ -42,13 +42,14 @@ impl Draft {
     /// # Errors
     /// Such a VIP cannot be shared, or not so.
     pub fn complete(self) -> Result<Vip, VipError> {
+        let mode = self.mode.of_family(self.address);
         let label = self.label.map(|own| format!("{}:{own}", self.nic));
         let vip = Vip {
             address: self.address,
             prefix: self.prefix,
             nic: self.nic,
-            mac: self.mac.unwrap_or_else(|| Mac::of_group(self.address)),
-            mode: self.mode,
+            mac: self.mac.unwrap_or_else(|| mode.mac(self.address)),
+            mode,
             hasher: self.hasher,
             buckets: self.buckets,
             label,
@@ -91,6 +92,18 @@ mod tests {
         for address in ["10.77.0.99", "fd77::99"] {
             assert_eq!(a_draft(address).complete(), Ok(a_vip(address)));
         }
+        for (mode, address, described) in [
+            (L2Mode::Igmp, "10.77.0.99", L2Mode::Igmp),
+            (L2Mode::Igmp, "fd77::99", L2Mode::Multicast),
+            (L2Mode::Stealth, "fd77::99", L2Mode::Stealth),
+        ] {
+            let draft = Draft {
+                mode,
+                ..a_draft(address)
+            };
+            let vip = draft.complete().expect("a description");
+            assert_eq!((vip.mode, vip.mac), (described, mode.mac(vip.address)));
+        }
         let mac = Mac([3, 0, 0, 0, 0, 1]);
         let said = Draft {
             mac: Some(mac),
@@ -107,7 +120,7 @@ mod tests {
             mac: Some(Mac([2, 0, 0, 0, 0, 1])),
             ..a_draft("10.77.0.99")
         };
-        assert!(matches!(wrong.complete(), Err(VipError::UnicastMac(_))));
+        assert!(matches!(wrong.complete(), Err(VipError::Mac(_))));
         let wrong = Draft {
             label: Some("a-long-label".to_owned()),
             ..a_draft("10.77.0.99")

@@ -55,7 +55,8 @@ pub struct NicState {
     pub addresses: Vec<Held>,
     /// The networks that it reaches without a router, of the families that matter.
     pub routes: Vec<Route>,
-    /// The multicast MACs that were added by hand (`SIOCADDMULTI`), not by a group.
+    /// The MACs in its filter beyond its own: multicast ones that were added by hand (`SIOCADDMULTI`), not by a
+    /// group, and unicast ones.
     pub memberships: BTreeSet<Mac>,
     /// The second lock, `drop_unicast_in_l2_multicast`, for IPv4; `None` where there is none.
     pub lock_ip4: Option<bool>,

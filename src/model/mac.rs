@@ -2,7 +2,7 @@
 
 use super::untrusted::Untrusted;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 /// A 48-bit link-layer address.
@@ -13,6 +13,42 @@ impl Mac {
     /// Is this a multicast (group) address: the lowest bit of the first octet (IEEE 802)?
     pub fn is_multicast(self) -> bool {
         self.0[0] & 1 == 1
+    }
+
+    /// The broadcast address.
+    pub const BROADCAST: Mac = Mac([0xff; 6]);
+
+    /// Does it begin as the cluster MACs of the mode `stealth` do? They are locally administered (IEEE 802), and known
+    /// by that from whatever MAC a host may have for itself.
+    pub fn is_unlearnt(self) -> bool {
+        self.0[..2] == [0x02, 0xbf]
+    }
+
+    /// Is it a MAC under which several hosts receive packets?
+    pub fn is_shared(self) -> bool {
+        self.is_multicast() || self.is_unlearnt()
+    }
+
+    /// The IPv4 group whose MAC this is, if it is one's. Of the 32 that share a MAC it is the one that stays within
+    /// the site (239/8, RFC 2365) and begins its last three octets with a one, as 239.255.Y.Z does.
+    pub fn group(self) -> Option<Ipv4Addr> {
+        match self.0 {
+            [0x01, 0x00, 0x5e, x @ 0..=0x7f, y, z] => Some(Ipv4Addr::new(239, 0x80 | x, y, z)),
+            _ => None,
+        }
+    }
+
+    /// The cluster MAC of the mode `stealth`: `02:bf` and the last four octets of the VIP, which is locally
+    /// administered.
+    pub fn unlearnt(vip: IpAddr) -> Mac {
+        let [a, b, c, d] = match vip {
+            IpAddr::V4(address) => address.octets(),
+            IpAddr::V6(address) => {
+                let [.., a, b, c, d] = address.octets();
+                [a, b, c, d]
+            }
+        };
+        Mac([0x02, 0xbf, a, b, c, d])
     }
 
     /// The cluster MAC of the mode `multicast`: for IPv4 `01:00:5e:7f:Y:Z` from the last two
@@ -81,6 +117,13 @@ mod tests {
         ] {
             let vip = vip.parse().expect("address");
             assert_eq!(Mac::of_group(vip).to_string(), mac);
+        }
+        for (vip, mac) in [
+            ("10.77.0.99", "02:bf:0a:4d:00:63"),
+            ("2001:db8::12:3456", "02:bf:00:12:34:56"),
+        ] {
+            let vip = vip.parse().expect("address");
+            assert_eq!(Mac::unlearnt(vip).to_string(), mac);
         }
     }
 

@@ -16,6 +16,7 @@ mod extensions;
 pub mod frame;
 pub mod hash;
 pub mod host;
+pub mod l2_mode;
 pub mod mac;
 pub mod network;
 pub mod nic;

@@ -3,12 +3,13 @@
 
 use super::bucket::BucketCount;
 use super::hash::{Flow, Hasher};
+pub use super::l2_mode::{L2Mode, NoClusterMac};
 use super::mac::Mac;
 use super::network::Network;
 pub use super::nic::{Nic, NicName, NoNic};
 use super::untrusted::Untrusted;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// The revision of the packet rules (`rules::ingress`, `rules::fragments`): which packets are hashed by what. It is part
 /// of a description, for two versions that treat a packet differently could both answer it. Whoever
@@ -17,23 +18,6 @@ pub const RULES: u16 = 1;
 
 /// The most VIPs on an interface, and of all interfaces together.
 pub const MOST_VIPS: u32 = 1024;
-
-/// How all nodes get to see the VIP's packets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum L2Mode {
-    /// A multicast MAC, which switches flood or have in a static entry.
-    #[default]
-    Multicast,
-}
-
-impl L2Mode {
-    /// The name that outputs use.
-    pub fn name(self) -> &'static str {
-        match self {
-            L2Mode::Multicast => "multicast",
-        }
-    }
-}
 
 /// Who put the VIP here, and may change it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -130,17 +114,9 @@ pub enum VipError {
         /// The longest that there is.
         longest: u8,
     },
-    /// A cluster MAC that is a unicast address.
-    #[error(
-        "{0} is a unicast MAC: only the node that a switch last saw it on would get the packets; \
-         use a multicast MAC (an odd first octet) such as 01:00:5e:7f:00:63, or leave it out"
-    )]
-    UnicastMac(Mac),
-    /// The broadcast MAC.
-    #[error(
-        "ff:ff:ff:ff:ff:ff is the broadcast MAC; use a multicast MAC such as 01:00:5e:7f:00:63"
-    )]
-    BroadcastMac,
+    /// A MAC that cannot be the cluster's.
+    #[error(transparent)]
+    Mac(#[from] NoClusterMac),
     /// A time that is too long.
     #[error("connections cannot stay for {0} seconds; use 0 to {LONGEST_DRAIN_S}")]
     Drain(u32),
@@ -178,6 +154,16 @@ impl Vip {
         self.hasher.bucket(flow, self.buckets.get())
     }
 
+    /// Is the sysctl to be set that keeps a node silent whose rules are gone?
+    pub fn needs_lock(&self) -> bool {
+        self.lock && self.mode.locks_by_sysctl()
+    }
+
+    /// The IPv4 group that the node is to be in.
+    pub fn group(&self) -> Option<Ipv4Addr> {
+        self.mode.group(self.address, self.mac)
+    }
+
     /// The network to which it needs a way, if its prefix names one and the way is wanted.
     pub fn network(&self) -> Option<Network> {
         let network = Network::of(self.address, self.prefix);
@@ -196,7 +182,7 @@ impl Vip {
             });
         }
         check_in_network(self.address, self.prefix)?;
-        check_mac(self.mac)?;
+        self.mode.check(self.address, self.mac)?;
         if self.drain_s > LONGEST_DRAIN_S {
             return Err(VipError::Drain(self.drain_s));
         }
@@ -235,18 +221,6 @@ pub fn check_address(address: IpAddr) -> Result<(), VipError> {
     match unfit(address) {
         Some(why) => Err(VipError::Address(address, why)),
         None => Ok(()),
-    }
-}
-
-/// Can this be the MAC of a shared address?
-///
-/// # Errors
-/// [`VipError::BroadcastMac`], [`VipError::UnicastMac`].
-pub fn check_mac(mac: Mac) -> Result<(), VipError> {
-    match mac {
-        Mac([0xff, 0xff, 0xff, 0xff, 0xff, 0xff]) => Err(VipError::BroadcastMac),
-        mac if !mac.is_multicast() => Err(VipError::UnicastMac(mac)),
-        _ => Ok(()),
     }
 }
 
@@ -329,15 +303,22 @@ pub(crate) mod tests {
         });
         let rest = (
             1u8..=32,
-            any::<[u8; 6]>(),
+            (any::<[u8; 6]>(), 0usize..3),
             1u64..=1024,
             any::<[bool; 4]>(),
             0..=LONGEST_DRAIN_S,
             "[a-zA-Z0-9_.:-]{1,80}",
         );
         (prop_oneof![v4, v6], hasher, rest).prop_map(
-            |(address, hasher, (prefix, mut mac, buckets, [a, b, c, d], seconds, resource))| {
-                mac[0] = (mac[0] | 1) & 0x7f;
+            |(address, hasher, (prefix, (mac, mode), buckets, [a, b, c, d], seconds, resource))| {
+                let mode = L2Mode::ALL[mode].of_family(address);
+                let mac = match mode {
+                    L2Mode::Multicast => {
+                        Mac([(mac[0] | 1) & 0x7f, mac[1], mac[2], mac[3], mac[4], mac[5]])
+                    }
+                    L2Mode::Igmp => mode.mac(address),
+                    L2Mode::Stealth => Mac([0x02, 0xbf, mac[2], mac[3], mac[4], mac[5]]),
+                };
                 // In a short prefix of many zeros or ones it could be the network's.
                 let prefix = match super::unfit_in_network(address, prefix) {
                     Some(_) => 32,
@@ -347,8 +328,8 @@ pub(crate) mod tests {
                     address,
                     prefix,
                     nic: "eth0".parse().expect("a name"),
-                    mac: Mac(mac),
-                    mode: L2Mode::Multicast,
+                    mac,
+                    mode,
                     hasher,
                     buckets: BucketCount::new(buckets).expect("in range"),
                     label: (a && address.is_ipv4()).then(|| "eth0:web-1".to_owned()),
@@ -371,7 +352,7 @@ pub(crate) mod tests {
             address,
             prefix: 24,
             nic: "eth0".parse().expect("a name"),
-            mac: Mac::of_group(address),
+            mac: L2Mode::Multicast.mac(address),
             mode: L2Mode::Multicast,
             hasher: Hasher {
                 mode: HashMode::default(),

@@ -5,6 +5,7 @@
 //! longest comment that nft reads back is the comment of another chain.
 
 use super::hash::Hasher;
+use super::mac::Mac;
 use super::untrusted::shown;
 use super::vip::{L2Mode, Manager, RULES, Vip, VipError};
 use std::str::FromStr;
@@ -101,10 +102,14 @@ impl Vip {
 
     /// The whole description, as it is written next to the rules. Read back by `parse`.
     pub fn written(&self) -> String {
+        // What follows from the MAC goes without saying: two comments have room for little more.
+        let unsaid = match self.mode == implied(self.mac) {
+            true => format!(" mode {}", self.mode),
+            false => String::new(),
+        };
         let mut text = format!(
             "{} {LOCAL} {} nic {}",
-            // There is one mode; two comments have no room for its name too.
-            self.identity().replace(" mode multicast", ""),
+            self.identity().replace(&unsaid, ""),
             self.prefix,
             self.nic
         );
@@ -124,6 +129,14 @@ impl Vip {
             Manager::Manual => text,
             Manager::Pacemaker(resource) => text + &format!(" by {resource}"),
         }
+    }
+}
+
+/// The mode of a description that names none.
+fn implied(mac: Mac) -> L2Mode {
+    match mac.is_unlearnt() {
+        true => L2Mode::Stealth,
+        false => L2Mode::Multicast,
     }
 }
 
@@ -167,15 +180,15 @@ impl FromStr for Vip {
             }
             Err(_) => return Err(wrong("'rules' is no number".to_owned())),
         }
+        let mac = need("mac", take("mac")).map_err(wrong)?;
         let vip = Vip {
             address: need("vip", take("vip")).map_err(wrong)?,
             prefix: need("prefix", take("prefix")).map_err(wrong)?,
             nic: need("nic", take("nic")).map_err(wrong)?,
-            mac: need("mac", take("mac")).map_err(wrong)?,
+            mac,
             mode: match take("mode") {
-                // As 0.1.0 has written it.
-                None | Some("multicast") => L2Mode::Multicast,
-                Some(_) => return Err(wrong("'mode' is unknown".to_owned())),
+                None => implied(mac),
+                mode => need("mode", mode).map_err(wrong)?,
             },
             hasher: Hasher {
                 mode: need("hash", take("hash")).map_err(wrong)?,
@@ -214,6 +227,7 @@ mod tests {
     use super::super::vip::tests::{a_vip, any_vip};
     use super::*;
     use proptest::prelude::*;
+    use std::net::IpAddr;
 
     proptest! {
         #[test]
@@ -264,14 +278,32 @@ mod tests {
 
     #[test]
     fn the_longest_description_has_room_in_two_comments() {
-        let vip: Vip = "vip 2001:1db8:1000:1000:1000:1000:1000:1000 rules 1 mac 33:33:ff:00:00:63 hash \
-                        sourceip-sourceport-destport layout clusterip seed 0x516175ce buckets 1024 prefix 128 nic \
-                        abcdefghijklmno route none lock none drain 86400 by 12345678901234567"
+        let addresses = ["2001:1db8:1000:1000:1000:1000:1000:1000", "210.210.210.210"];
+        for (mode, address) in L2Mode::ALL
+            .into_iter()
+            .flat_map(|mode| addresses.map(|address| (mode, address)))
+        {
+            let address: IpAddr = address.parse().expect("an address");
+            let ip6 = address.is_ipv6();
+            let mac = mode.mac(address);
+            let rest = match ip6 {
+                true => "prefix 128 nic abcdefghijklmno",
+                false => "prefix 32 nic abcdefghijklmno",
+            };
+            let mut vip: Vip = format!(
+                "vip {address} rules 1 mac {mac} hash sourceip-sourceport-destport layout clusterip seed \
+                 0x516175ce buckets 1024 {rest} route none lock none drain 86400 by 12345678901234567"
+            )
             .parse()
             .expect("readable");
-        let (first, second) = vip.comments();
-        assert!(first.len() <= LONGEST_COMMENT);
-        assert!(second.is_some_and(|second| second.len() <= LONGEST_COMMENT));
+            vip.mode = mode.of_family(address);
+            let (first, second) = vip.comments();
+            assert!(first.len() <= LONGEST_COMMENT, "{first}");
+            assert!(
+                second.is_some_and(|second| second.len() <= LONGEST_COMMENT),
+                "{vip:?}"
+            );
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::screen::Screen;
 use crate::guidance::{Confirmed, Fact, Guide, Line, Site, VENDORS, Vendor, everywhere};
 use crate::model::mac::Mac;
 use crate::model::untrusted::shown;
-use crate::model::vip::{check_address, check_mac};
+use crate::model::vip::{L2Mode, VipError, check_address};
 use crate::reading::installed::find;
 use serde::Serialize;
 use std::fmt::Write;
@@ -33,6 +33,7 @@ struct Name {
 struct Advice {
     schema: u32,
     vip: String,
+    mode: &'static str,
     mac: String,
     mac_from: MacFrom,
     group: Option<String>,
@@ -66,12 +67,13 @@ pub(super) fn arp(args: &Arp, context: &Context<'_>) -> Result<String, Failure> 
         return list(context.json);
     };
     let vendors = chosen(&args.vendor)?;
-    let (mac, from) = mac_of(vip, args.mac);
+    let (mode, mac, from) = mac_of(vip, args.mode, args.mac);
     check_address(vip)
-        .and_then(|()| check_mac(mac))
+        .and_then(|()| mode.check(vip, mac).map_err(VipError::from))
         .map_err(|error| Failure::new(DATA, error))?;
     let site = Site {
         vip,
+        mode,
         mac,
         vlan: args.vlan,
         ports: args.ports.clone(),
@@ -85,6 +87,7 @@ pub(super) fn arp(args: &Arp, context: &Context<'_>) -> Result<String, Failure> 
         return json(&Advice {
             schema: SCHEMA,
             vip: vip.to_string(),
+            mode: site.mode.name(),
             mac: site.mac.to_string(),
             mac_from: from,
             group: site.group().map(|group| group.to_string()),
@@ -148,16 +151,24 @@ fn chosen(words: &[String]) -> Result<Vec<Vendor>, Failure> {
     words.iter().map(of_word).collect()
 }
 
-/// The MAC that was given, or the VIP's as it is installed here, or else as it follows from the address:
-/// routers are configured from anywhere, also without being root.
-fn mac_of(vip: IpAddr, given: Option<Mac>) -> (Mac, MacFrom) {
-    if let Some(mac) = given {
-        return (mac, MacFrom::Given);
+/// The mode and the MAC that were given, or the VIP's as it is installed here, or else as they follow from the
+/// address: routers are configured from anywhere, also without being root.
+fn mac_of(vip: IpAddr, mode: Option<L2Mode>, mac: Option<Mac>) -> (L2Mode, Mac, MacFrom) {
+    if let Some(mac) = mac {
+        let as_it_looks = match mac.is_multicast() {
+            true => L2Mode::Multicast,
+            false => L2Mode::Stealth,
+        };
+        return (mode.unwrap_or(as_it_looks), mac, MacFrom::Given);
     }
     let here = look().ok();
-    match here.and_then(|(_, observed)| find(&observed.rules, vip)) {
-        Some(found) => (found.vip.mac, MacFrom::Installed),
-        None => (Mac::of_group(vip), MacFrom::Address),
+    let found = here.and_then(|(_, observed)| find(&observed.rules, vip));
+    match found.filter(|found| mode.is_none_or(|mode| mode == found.vip.mode)) {
+        Some(found) => (found.vip.mode, found.vip.mac, MacFrom::Installed),
+        None => {
+            let mode = mode.unwrap_or_default();
+            (mode, mode.mac(vip), MacFrom::Address)
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::model::bucket::{BucketCount, BucketSet};
 use crate::model::hash::{HashMode, Layout};
 use crate::model::mac::Mac;
 use crate::model::untrusted::in_one_line;
-use crate::model::vip::{DRAIN_S, Nic, NicName};
+use crate::model::vip::{DRAIN_S, L2Mode, Nic, NicName};
 use crate::pacemaker::wish::Service;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
@@ -118,6 +118,11 @@ pub enum Verb {
         after_help = "Examples:\n  nodectl arp --list\n  nodectl arp 10.0.0.99 --vendor cisco-ios --vlan 10 --ports Gi1/0/1,Gi1/0/2"
     )]
     Arp(Arp),
+    /// Say under which MAC an address is shared, as it follows from the address
+    #[command(
+        after_help = "Examples:\n  nodectl mac 10.0.0.99\n  nodectl mac 2001:db8::99 --mode stealth"
+    )]
+    Mac(MacOf),
 }
 
 /// Arguments of `take` and `undrain`.
@@ -182,7 +187,10 @@ pub struct Describe {
     /// The initial value of the hash, decimal or hex after 0x [default: follows from the VIP]
     #[arg(long, value_name = "N", value_parser = seed)]
     pub seed: Option<u32>,
-    /// The cluster MAC, a multicast one [default: follows from the VIP]
+    /// How all nodes get the packets: multicast, igmp or stealth
+    #[arg(long, value_name = "MODE", default_value_t)]
+    pub mode: L2Mode,
+    /// The cluster MAC, of the mode's kind [default: follows from the mode and the VIP]
     #[arg(long)]
     pub mac: Option<Mac>,
     /// For how many seconds the connections of a bucket that leaves may stay; 0 cuts them [default: 0, or
@@ -291,6 +299,9 @@ pub struct Ruleset {
     /// The initial value of the hash
     #[arg(long, value_name = "N", value_parser = seed, requires = "vip")]
     pub seed: Option<u32>,
+    /// multicast, igmp or stealth
+    #[arg(long, value_name = "MODE", default_value_t, requires = "vip")]
+    pub mode: L2Mode,
     /// The cluster MAC
     #[arg(long, requires = "vip")]
     pub mac: Option<Mac>,
@@ -319,7 +330,10 @@ pub struct Configuration {
     /// The initial value of the hash, decimal or hex after 0x [default: a random one]
     #[arg(long, value_name = "N", value_parser = seed)]
     pub seed: Option<u32>,
-    /// The cluster MAC, a multicast one [default: follows from the VIP]
+    /// How all nodes get the packets: multicast, igmp or stealth
+    #[arg(long, value_name = "MODE", default_value_t)]
+    pub mode: L2Mode,
+    /// The cluster MAC, of the mode's kind [default: follows from the mode and the VIP]
     #[arg(long)]
     pub mac: Option<Mac>,
     /// For how many seconds the connections of a bucket that leaves may stay; 0 cuts them
@@ -345,12 +359,26 @@ pub struct Arp {
     /// The router's interface in the nodes' network
     #[arg(long, value_name = "NAME")]
     pub interface: Option<Port>,
-    /// The cluster MAC [default: that of the VIP if it is installed here, or as it follows from the VIP]
+    /// The mode [default: that of the VIP if it is installed here, or multicast]
+    #[arg(long, value_name = "MODE")]
+    pub mode: Option<L2Mode>,
+    /// The cluster MAC [default: that of the VIP if it is installed here, or as it follows from the mode and
+    /// the VIP]
     #[arg(long)]
     pub mac: Option<Mac>,
     /// List the vendors
     #[arg(long, conflicts_with = "vip")]
     pub list: bool,
+}
+
+/// Arguments of `mac`.
+#[derive(Debug, Args)]
+pub struct MacOf {
+    /// The shared address
+    pub vip: IpAddr,
+    /// Only that of this mode [default: all]
+    #[arg(long, value_name = "MODE")]
+    pub mode: Option<L2Mode>,
 }
 
 #[cfg(test)]

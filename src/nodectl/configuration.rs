@@ -7,7 +7,7 @@ use super::json::{SCHEMA, json};
 use crate::model::bucket::BucketCount;
 use crate::model::draft::Draft;
 use crate::model::hash::{Hasher, Layout};
-use crate::model::vip::{L2Mode, Manager, Vip, longest_prefix};
+use crate::model::vip::{Manager, Vip, longest_prefix};
 use crate::pacemaker::wish::{Netns, Wish};
 use crate::pacemaker::{crm, pcs};
 use serde::Serialize;
@@ -24,6 +24,7 @@ struct Printed {
     vip: String,
     nic: String,
     network_namespace: Option<String>,
+    mode: &'static str,
     mac: String,
     hash: &'static str,
     seed: u32,
@@ -60,6 +61,7 @@ fn print(
         vip: wish.ip.to_string(),
         nic: wish.nic.to_string(),
         network_namespace: wish.netns.as_ref().map(|netns| netns.as_str().to_owned()),
+        mode: vip.mode.name(),
         mac: vip.mac.to_string(),
         hash: wish.hash.name(),
         seed: wish.seed,
@@ -86,6 +88,7 @@ fn wished(args: &Configuration, netns: Option<&str>) -> Result<Wish, Failure> {
         buckets: args.buckets,
         hash: args.hash,
         seed,
+        mode: args.mode,
         mac: args.mac,
         drain_s: args.drain_s,
         service: args.service.clone(),
@@ -101,7 +104,7 @@ fn described(wish: &Wish) -> Result<Vip, Failure> {
         label: None,
         nic: wish.nic.clone(),
         mac: wish.mac,
-        mode: L2Mode::default(),
+        mode: wish.mode,
         hasher: Hasher {
             mode: wish.hash,
             layout: Layout::default(),

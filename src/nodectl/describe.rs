@@ -8,7 +8,7 @@ use crate::host::place::{PlaceError, installed_place, place};
 use crate::model::draft::Draft;
 use crate::model::hash::Hasher;
 use crate::model::seed::derived_seed;
-use crate::model::vip::{L2Mode, Manager, Vip, check_address};
+use crate::model::vip::{Manager, Vip, check_address};
 use std::net::IpAddr;
 
 /// What the command line describes, with the rest found on this node.
@@ -35,7 +35,7 @@ pub(super) fn described(
         label: label.map(str::to_owned),
         nic: place.nic,
         mac: args.mac,
-        mode: L2Mode::default(),
+        mode: args.mode,
         hasher: Hasher {
             mode: args.hash,
             layout: args.layout,

@@ -101,7 +101,9 @@ impl From<ReachError> for Failure {
     fn from(error: ReachError) -> Self {
         let of_step = |step: &StepError| match step {
             StepError::Nft(nft) => code_of_nft(nft),
-            StepError::Route(route) => code_of_errno(route.errno()),
+            StepError::Route(route) | StepError::Filter { source: route, .. } => {
+                code_of_errno(route.errno())
+            }
             StepError::Mcast(mcast) => code_of_errno(mcast.errno()),
             StepError::Sysctl(sysctl) | StepError::Lock(sysctl) => code_of_errno(sysctl.errno()),
             StepError::Disagreement(Disagreement::Packet(packet)) => code_of_errno(packet.errno()),

@@ -16,6 +16,7 @@ mod drain;
 mod explain;
 mod failure;
 mod json;
+mod mac;
 mod outcome;
 mod owner;
 mod ruleset;
@@ -35,7 +36,7 @@ pub fn run(cli: &Cli) -> Result<String, Failure> {
     let (json, netns) = (cli.json, cli.netns.as_deref());
     let home = match &cli.verb {
         // The namespace is on other machines, perhaps, or there is nothing to look at.
-        Verb::Crm(_) | Verb::Pcs(_) => None,
+        Verb::Crm(_) | Verb::Pcs(_) | Verb::Mac(_) => None,
         Verb::Arp(args) if args.list || args.mac.is_some() => None,
         _ => netns.map(enter).transpose()?,
     };
@@ -61,5 +62,6 @@ fn told(cli: &Cli, context: &Context<'_>) -> Result<String, Failure> {
         Verb::Crm(args) => configuration::crm(args, context),
         Verb::Pcs(args) => configuration::pcs(args, context),
         Verb::Arp(args) => arp::arp(args, context),
+        Verb::Mac(args) => mac::mac(args, context),
     }
 }

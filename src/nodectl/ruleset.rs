@@ -107,6 +107,7 @@ fn would_be(
         hash: args.hash,
         layout: args.layout,
         seed: args.seed,
+        mode: args.mode,
         mac: args.mac,
         drain_s: None,
         without_second_lock: false,

@@ -7,6 +7,7 @@
 //! one property without which a gate cuts connections on busy nodes.
 
 use super::wish::{Service, Wish};
+use crate::model::vip::L2Mode;
 
 /// How much longer than the connections the gate may wait, in seconds.
 const GATE_SPARE_S: u32 = 20;
@@ -219,6 +220,9 @@ fn address(wish: &Wish) -> Section {
     parameters.extend(netns_parameter(wish));
     let prefix = wish.prefix.map(|prefix| prefix.to_string());
     parameters.extend(prefix.map(|prefix| ("cidr_netmask", wished(prefix))));
+    if wish.mode != L2Mode::default() {
+        parameters.push(("mode", wished(wish.mode.to_string())));
+    }
     let mac = wish.mac.map(|mac| mac.to_string());
     parameters.extend(mac.map(|mac| ("mac", wished(mac))));
     parameters.extend([

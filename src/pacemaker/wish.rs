@@ -6,7 +6,7 @@ use crate::model::hash::HashMode;
 use crate::model::mac::Mac;
 use crate::model::nic::is_shown;
 use crate::model::untrusted::shown;
-use crate::model::vip::Nic;
+use crate::model::vip::{L2Mode, Nic};
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -99,6 +99,8 @@ pub struct Wish {
     pub hash: HashMode,
     /// The initial value of the hash.
     pub seed: u32,
+    /// How all nodes get to see the packets.
+    pub mode: L2Mode,
     /// The cluster MAC, if it is not to follow from the address.
     pub mac: Option<Mac>,
     /// For how many seconds connections may stay when their bucket leaves.
@@ -179,6 +181,7 @@ pub(super) mod tests {
             buckets: None,
             hash: HashMode::default(),
             seed: 0x3f7a_91c4,
+            mode: L2Mode::default(),
             mac: None,
             drain_s: 300,
             service: None,

@@ -16,7 +16,7 @@ use crate::model::vip::Vip;
 use crate::reading::installed::{Installed, find, is_unreadable, others_need, phases_of};
 use crate::reading::left_over::is_left_over;
 use crate::reading::wanted::with_vip;
-use crate::rules::addressing::{is_right, needed_route, needs_membership};
+use crate::rules::addressing::{is_in_group, is_right, needed_route, needs_membership};
 
 /// How buckets come.
 #[derive(Debug, PartialEq, Eq)]
@@ -180,7 +180,7 @@ fn held(observed: &Observed, found: Option<Installed>, adopts: bool) -> Phases {
 /// What is missing outside of the rules.
 fn outside(state: &NicState, vip: &Vip) -> Vec<Step> {
     let mut steps = Vec::new();
-    if vip.lock && state.lock(vip.address) == Some(false) {
+    if vip.needs_lock() && state.lock(vip.address) == Some(false) {
         steps.push(Step::Lock {
             nic: vip.nic.clone(),
             family: vip.address,
@@ -192,6 +192,10 @@ fn outside(state: &NicState, vip: &Vip) -> Vec<Step> {
             nic: vip.nic.clone(),
             mac: vip.mac,
         });
+    }
+    if let Some(group) = vip.group().filter(|group| !is_in_group(state, *group)) {
+        let nic = vip.nic.clone();
+        steps.push(Step::JoinGroup { nic, group });
     }
     if !state.admin_up {
         steps.push(Step::SetUp(vip.nic.clone()));

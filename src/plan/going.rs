@@ -20,13 +20,14 @@ use crate::model::mac::Mac;
 use crate::model::network::Network;
 use crate::model::phase::Phases;
 use crate::model::ruleset::Ruleset;
-use crate::model::vip::{Manager, Nic, Vip};
+use crate::model::vip::{L2Mode, Manager, Nic, Vip};
 use crate::reading::before::before_of;
 use crate::reading::installed::{
-    addresses, find, installed, others_need, others_unreadable, phases_of,
+    addresses, find, installed, others_need, others_need_group, others_unreadable, phases_of,
 };
 use crate::reading::left_over::knows_nothing_of;
 use crate::reading::wanted::with_vip;
+use crate::rules::addressing::joined;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -83,15 +84,15 @@ fn vanish(
 ) -> Vec<Step> {
     let found = find(&observed.rules, address);
     let described = found.map(|found| (found.vip.nic, found.vip.mac));
-    let mac = match described.as_ref().or(place) {
-        Some((_, mac)) => *mac,
-        None => Mac::of_group(address),
-    };
     // The address may be on another interface than the described one, which may have been renamed.
     let has_rules = addresses(&observed.rules).contains(&address);
     for (name, state) in &observed.nics {
         let Ok(nic) = name.parse::<Nic>() else {
             continue;
+        };
+        let mac = match described.as_ref().or(place) {
+            Some((_, mac)) => *mac,
+            None => likely_mac(state, address),
         };
         // Without its rules an address may be anybody's.
         let shared = others_need(observed, address, &nic, mac);
@@ -99,8 +100,10 @@ fn vanish(
         let held: Vec<&Held> = state.forms(address).filter(ours).collect();
         let mut named = [described.as_ref(), place].into_iter().flatten();
         let here = !held.is_empty() || named.any(|(named, _)| *named == nic);
-        steps.extend(lasting(observed, &nic, state.without(&held)));
-        steps.extend(held.iter().map(|held| delete_address(&nic, held)));
+        let group = group_that_goes(observed, address, &nic, mac).filter(|_| here);
+        let gone: Vec<&Held> = held.iter().copied().chain(group).collect();
+        steps.extend(lasting(observed, &nic, state.without(&gone)));
+        steps.extend(gone.iter().map(|held| delete_address(&nic, held)));
         // Routes that go with an interface's last address come back by way of ours.
         if here {
             steps.extend(routes_that_go(observed, address, &nic));
@@ -120,6 +123,26 @@ fn vanish(
         rules_step(&mut steps, &mut rules, wanted);
     }
     steps
+}
+
+/// The MAC of a VIP of which nobody knows more than the address: of those that follow from that one that the interface
+/// receives.
+fn likely_mac(state: &NicState, address: IpAddr) -> Mac {
+    let mut likely = L2Mode::ALL.into_iter().map(|mode| mode.mac(address));
+    let received = likely.find(|mac| state.memberships.contains(mac));
+    received.unwrap_or_else(|| L2Mode::default().mac(address))
+}
+
+/// The address by which this VIP alone is in the group of its MAC, if it is.
+fn group_that_goes<'a>(
+    observed: &'a Observed,
+    address: IpAddr,
+    nic: &Nic,
+    mac: Mac,
+) -> Option<&'a Held> {
+    let group = mac.group().filter(|_| address.is_ipv4())?;
+    let needed = others_need_group(observed, address, nic, group);
+    joined(observed.nics.get(nic.as_str())?, group).filter(|_| !needed)
 }
 
 /// The buckets leave. Their phases then; `None` while something has to be looked at first.

@@ -7,14 +7,15 @@ use crate::model::change::Change;
 use crate::model::frame::solicited_node;
 use crate::model::ruleset::{Element, Expr, Family, Ruleset, Table, Target};
 use crate::model::vip::Vip;
-use crate::reading::installed::{described, installed};
+use crate::reading::installed::{described, installed, others_unreadable};
 use crate::rules::adopting;
 use crate::rules::leaving::flows_spec;
 use crate::rules::names::{
-    AGREE_IP6, MANAGERS_IP6, address_bytes, adopting_set, bucket_key, bucket_of_key, buckets_map,
-    chains_of, dispatch_map, ingress_chain, is_dispatch, is_dispatch_ip6, is_ingress, is_vip_chain,
-    leaving_map, sets_of, vip_of_chain,
+    AGREE_IP6, MANAGERS_IP6, STEALTH, TO_HOST, address_bytes, adopting_set, bucket_key,
+    bucket_of_key, buckets_map, chains_of, dispatch_map, ingress_chain, is_dispatch,
+    is_dispatch_ip6, is_ingress, is_vip_chain, leaving_map, sets_of, vip_of_chain,
 };
+use crate::rules::stealth::{self, is_stealth};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -26,6 +27,7 @@ pub fn without_vip(rules: &Ruleset, address: IpAddr) -> Ruleset {
         .filter(|vip| vip.address != address)
         .collect();
     let mut rules = rules.clone();
+    let others_unreadable = others_unreadable(&rules, address);
     let gone = chains_of(address);
     if let Some(netdev) = rules.get_mut(&Family::Netdev) {
         for name in &gone {
@@ -39,6 +41,9 @@ pub fn without_vip(rules: &Ruleset, address: IpAddr) -> Ruleset {
         }
         if let IpAddr::V6(address) = address {
             disagree_on_ip6(netdev, address, &others);
+        }
+        if !others_unreadable {
+            uncover(netdev, &others);
         }
         if !netdev.chains.keys().any(|name| is_vip_chain(name)) {
             return Ruleset::new();
@@ -100,6 +105,24 @@ fn disagree_on_ip6(netdev: &mut Table, address: Ipv6Addr, others: &[Vip]) {
         for set in netdev.sets.values_mut() {
             let gone = [AGREE_IP6.to_owned()];
             set.elements.retain(|_, element| !element.goes_to(&gone));
+        }
+    }
+}
+
+/// Takes out the unicast MACs that no other VIP has, and the rules for them where no other VIP has one.
+fn uncover(netdev: &mut Table, others: &[Vip]) {
+    let stealthy: Vec<&Vip> = others.iter().filter(|vip| is_stealth(vip)).collect();
+    if let Some(macs) = netdev.sets.get_mut(STEALTH) {
+        let needed = |mac: &Vec<u8>| stealthy.iter().any(|vip| stealth::key(vip) == *mac);
+        macs.elements.retain(|mac, _| needed(mac));
+    }
+    let bases = stealthy.iter().map(|vip| ingress_chain(&vip.nic));
+    let to_host = stealthy.iter().map(|_| TO_HOST.to_owned());
+    let needed: BTreeSet<String> = bases.chain(to_host).collect();
+    let macs = [STEALTH.to_owned()];
+    for (name, chain) in &mut netdev.chains {
+        if !needed.contains(name) {
+            chain.rules.retain(|rule| !rule.uses(&macs));
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::model::untrusted::Untrusted;
 use crate::model::vip::{Nic, Vip};
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +101,7 @@ pub enum Step {
         /// Locked or as it was.
         on: bool,
     },
-    /// Receive frames for a multicast MAC.
+    /// Receive frames for a MAC.
     Join {
         /// The interface.
         nic: Nic,
@@ -114,6 +114,13 @@ pub enum Step {
         nic: Nic,
         /// The MAC.
         mac: Mac,
+    },
+    /// Be in an IPv4 group, and say so to whoever queries: an address that the kernel joins. It goes as addresses do.
+    JoinGroup {
+        /// The interface.
+        nic: Nic,
+        /// The group.
+        group: Ipv4Addr,
     },
     /// Set an interface up.
     SetUp(Nic),
@@ -205,6 +212,7 @@ impl fmt::Display for Step {
                 write!(f, "set drop_unicast_in_l2_multicast of {nic} to {value}")
             }
             Step::Join { nic, mac } => write!(f, "receive {mac} on {nic}"),
+            Step::JoinGroup { nic, group } => write!(f, "join the group {group} on {nic}"),
             Step::LeaveMac { nic, mac } => write!(f, "receive {mac} on {nic} no more"),
             Step::SetUp(nic) => write!(f, "set {nic} up"),
             Step::AddAddress(vip) => write!(f, "add {} to {}", vip.address, vip.nic),

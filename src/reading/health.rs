@@ -15,7 +15,7 @@ use crate::model::seed::without_seeds;
 use crate::model::set::hex;
 use crate::model::untrusted::in_one_line;
 use crate::model::vip::Vip;
-use crate::rules::addressing::{needed_route, needs_membership};
+use crate::rules::addressing::{is_in_group, needed_route, needs_membership};
 use crate::rules::dataplane;
 use crate::rules::names::{bucket_of_key, buckets_map};
 use std::collections::BTreeMap;
@@ -135,7 +135,10 @@ fn expected(observed: &Observed, vip: &Vip) -> Pieces {
     if let Some(network) = up.and_then(|state| needed_route(state, vip)) {
         pieces.insert(route_piece(vip, &network), THERE.to_owned());
     }
-    if vip.lock && state.is_none_or(|state| state.lock(vip.address).is_some()) {
+    if let Some(group) = vip.group() {
+        pieces.insert(group_piece(vip, group), "joined".to_owned());
+    }
+    if vip.needs_lock() && state.is_none_or(|state| state.lock(vip.address).is_some()) {
         pieces.insert(lock_piece(vip), "1".to_owned());
     }
     pieces
@@ -178,7 +181,10 @@ fn found(observed: &Observed, vip: &Vip, strict_link: bool) -> Pieces {
     if needs_membership(vip) && state.memberships.contains(&vip.mac) {
         pieces.insert(membership_piece(vip), "joined".to_owned());
     }
-    if let Some(on) = state.lock(vip.address).filter(|_| vip.lock) {
+    if let Some(group) = vip.group().filter(|group| is_in_group(state, *group)) {
+        pieces.insert(group_piece(vip, group), "joined".to_owned());
+    }
+    if let Some(on) = state.lock(vip.address).filter(|_| vip.needs_lock()) {
         pieces.insert(lock_piece(vip), if on { "1" } else { "0" }.to_owned());
     }
     pieces
@@ -245,6 +251,10 @@ fn route_piece(vip: &Vip, network: &Network) -> String {
 
 fn membership_piece(vip: &Vip) -> String {
     format!("membership {} {}", vip.nic, vip.mac)
+}
+
+fn group_piece(vip: &Vip, group: Ipv4Addr) -> String {
+    format!("group {} {group}", vip.nic)
 }
 
 fn lock_piece(vip: &Vip) -> String {

@@ -14,7 +14,7 @@ use crate::rules::names::{
     draining_chain, leaving_map, vip_chain, vip_of_chain,
 };
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// A VIP that is in the kernel, and the buckets that are owned here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +77,15 @@ pub fn others_need(observed: &Observed, address: IpAddr, nic: &Nic, mac: Mac) ->
     others_unreadable(&observed.rules, address)
         || installed(&observed.rules).iter().any(|other| {
             other.vip.address != address && other.vip.nic == *nic && other.vip.mac == mac
+        })
+}
+
+/// Does another VIP on the interface need this group?
+pub fn others_need_group(observed: &Observed, address: IpAddr, nic: &Nic, group: Ipv4Addr) -> bool {
+    others_unreadable(&observed.rules, address)
+        || installed(&observed.rules).iter().any(|other| {
+            let vip = &other.vip;
+            vip.address != address && vip.nic == *nic && vip.group() == Some(group)
         })
 }
 

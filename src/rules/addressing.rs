@@ -17,7 +17,7 @@ use crate::model::host::{Held, NicState};
 use crate::model::mac::Mac;
 use crate::model::network::Network;
 use crate::model::vip::{Vip, longest_prefix};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Who our routes are from (`rtm_protocol`): a number that neither the kernel's `rtnetlink.h` nor
 /// iproute2's `rt_protos` gives to anybody else.
@@ -32,6 +32,18 @@ pub(crate) fn is_right(held: &Held, vip: &Vip) -> bool {
         IpAddr::V6(_) => held.noprefixroute && !held.unusable,
     };
     family && held.no_source && held.prefix == longest_prefix(vip.address)
+}
+
+/// Is the interface in a group by an address of the group's own?
+pub(crate) fn is_in_group(state: &NicState, group: Ipv4Addr) -> bool {
+    let mut forms = state.forms(group.into());
+    forms.any(|held| held.prefix == 32)
+}
+
+/// The address by which we have joined a group, if it is there: no source, as all of ours.
+pub(crate) fn joined(state: &NicState, group: Ipv4Addr) -> Option<&Held> {
+    let mut forms = state.forms(group.into());
+    forms.find(|held| held.prefix == 32 && held.no_source)
 }
 
 /// Does the VIP need a membership of its own, or does the kernel join its group by itself?

@@ -17,6 +17,7 @@ use super::leaving;
 use super::names::*;
 use super::neighbours;
 use super::sentence::{REG0, Sentence};
+use super::stealth;
 use super::tagged;
 use crate::model::phase::Phases;
 use crate::model::ruleset::{
@@ -101,6 +102,7 @@ fn netdev_table(vips: &[(Vip, Phases)]) -> Table {
                 Element::new(Target::Verdict(Verdict::Goto(vip_chain(vip.address)))),
             );
         add_vip(&mut table, vip, phases);
+        stealth::add(&mut table, vip);
         if let IpAddr::V6(address) = vip.address {
             neighbours::agree_on_ip6(&mut table, vip, address);
         }

@@ -7,6 +7,7 @@
 //! | `fragments` | what comes in fragments |
 //! | `tagged` | what comes in with the tag of a VLAN |
 //! | `neighbours` | ARP, neighbour discovery, and the probes that need no answer |
+//! | [`stealth`] | what comes to a MAC that is no interface's own |
 //! | [`leaving`] | buckets that close or drain |
 //! | [`adopting`] | buckets that are adopted, orphans, what is left of connections |
 //! | [`guard`] | what nft has loaded from a file |
@@ -29,4 +30,5 @@ pub mod names;
 mod neighbour_words;
 mod neighbours;
 pub(crate) mod sentence;
+pub mod stealth;
 mod tagged;

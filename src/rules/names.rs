@@ -23,6 +23,8 @@ pub(crate) const AGREE_IP6: &str = "agree-ip6";
 pub(crate) const AGREED: &str = "agreed";
 pub(crate) const MANAGERS: &str = "managers";
 pub(crate) const MANAGERS_IP6: &str = "managers-ip6";
+/// The cluster MACs that are unicast.
+pub(crate) const STEALTH: &str = "stealth";
 /// The IPv4 VIPs, whatever their interfaces.
 pub(crate) const VIPS: &str = "vips";
 

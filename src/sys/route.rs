@@ -11,6 +11,7 @@
 mod decode;
 mod encode;
 mod error;
+mod filter;
 mod saved;
 mod types;
 mod wire;

@@ -2,7 +2,7 @@
 //! anywhere, and go on later. Whatever happens, nothing foreign can be answered, and what is asked
 //! for in the end is reached, without a trace of what came between.
 
-use super::world::{World, vips};
+use super::world::{VIPS, World, vips};
 use crate::model::bucket::BucketSet;
 use crate::model::vip::Vip;
 use crate::model::vip::tests::a_vip;
@@ -21,18 +21,14 @@ struct Action {
 }
 
 fn any_action() -> impl Strategy<Value = Action> {
-    (
-        0usize..4,
-        0u16..12,
-        0u8..4,
-        prop_oneof![0usize..9, Just(99)],
-    )
-        .prop_map(|(vip, bucket, kind, budget)| Action {
+    (0..VIPS, 0u16..12, 0u8..4, prop_oneof![0usize..9, Just(99)]).prop_map(
+        |(vip, bucket, kind, budget)| Action {
             vip,
             bucket,
             kind,
             budget,
-        })
+        },
+    )
 }
 
 fn intent(action: &Action) -> Intent {
@@ -96,7 +92,7 @@ proptest! {
             prop_assert!(world.go(&intent, 99).map_err(TestCaseError::fail)? > 0);
             prop_assert_eq!(drift(&world.host, &vip, true), vec![]);
         }
-        prop_assert_eq!(installed(&world.host.rules).len(), 4);
+        prop_assert_eq!(installed(&world.host.rules).len(), VIPS);
         // And leaving leaves no trace.
         for vip in vips() {
             let intent = Intent::Leave { address: vip.address, buckets: None, drain_ms: 0, place: None };

@@ -159,6 +159,10 @@ impl World {
                 no_source: true,
                 ..an_address(&vip.address.to_string(), longest_prefix(vip.address))
             }),
+            Step::JoinGroup { group, .. } => self.add(Held {
+                no_source: true,
+                ..an_address(&group.to_string(), 32)
+            }),
             Step::DeleteAddress {
                 address, prefix, ..
             } => {

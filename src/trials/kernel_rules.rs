@@ -3,6 +3,7 @@
 //! without root, and in a second, which rule is broken; scenarios hold the rules against the kernel itself.
 
 use crate::model::hash::jhash;
+use crate::model::mac::Mac;
 use crate::model::phase::Phases;
 use crate::model::protocol::{FRAGMENT_HEADER, TCP};
 use crate::model::ruleset::{
@@ -31,7 +32,7 @@ pub(super) struct Packet {
     pub(super) came_by: &'static str,
     /// The interface by which it leaves.
     out: &'static str,
-    /// PACKET_MULTICAST (2), or what a rule has made of it.
+    /// PACKET_MULTICAST (2), PACKET_OTHERHOST (3), or what a rule has made of it.
     pub(super) kind: u8,
 }
 
@@ -114,6 +115,13 @@ impl Packet {
         header.extend([words << 4, flags, 0, 0, 0, 0, 0, 0]);
         header.extend([options, data].concat());
         Packet::ip(from.0, to.0, TCP, (0, false, 0), &header)
+    }
+
+    /// The same in a frame for this MAC, which is no interface's own.
+    pub(super) fn for_mac(mut self, mac: Mac) -> Self {
+        self.link[..6].copy_from_slice(&mac.0);
+        self.kind = if mac.is_multicast() { 2 } else { 3 };
+        self
     }
 
     /// The same in a frame with a tag, if there is one: its kind, and its priority and VLAN.

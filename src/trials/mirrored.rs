@@ -4,6 +4,7 @@
 use super::kernel_rules::{Kernel, Packet};
 use crate::model::agreement::Question;
 use crate::model::announce;
+use crate::model::bucket::BucketSet;
 use crate::model::frame::neighbour_message;
 use crate::model::hash::Flow;
 use crate::model::mac::Mac;
@@ -11,8 +12,8 @@ use crate::model::packet::{Datagram, Judgement, Taker, is_in_vlan, judge};
 use crate::model::phase::{Phase, Phases};
 use crate::model::protocol::{AH, ESP, ICMP, ICMP6, TCP, UDP, VLAN, VLAN_OF_PROVIDER};
 use crate::model::ruleset::Family;
-use crate::model::vip::Vip;
 use crate::model::vip::tests::{a_vip, any_vip};
+use crate::model::vip::{L2Mode, Vip};
 use crate::rules::leaving::flow_bytes;
 use crate::rules::names::{flows_set, ingress_chain};
 use proptest::prelude::*;
@@ -84,7 +85,9 @@ impl Sent {
         }
         payload.truncate(self.length);
         let client = client_of(vip, self.client);
-        Packet::ip(client, vip.address, protocol, self.fragment, &payload).tagged(self.tag)
+        Packet::ip(client, vip.address, protocol, self.fragment, &payload)
+            .for_mac(vip.mac)
+            .tagged(self.tag)
     }
 }
 
@@ -165,11 +168,12 @@ proptest! {
         for sent in &all {
             let mut packet = sent.to(vip);
             packet.in_kind = in_kind;
+            let came = packet.kind;
             let judgement = judge(mirror.vip, &packet.bytes).expect("it is for the VIP");
             let is_others = is_in_vlan(packet.link()) && in_kind != Some("vlan");
             let accepted = kernel.accepts(Family::Netdev, &ingress_chain(&vip.nic), &mut packet);
             if is_others {
-                prop_assert!(accepted && packet.kind == 2, "{:?}", sent);
+                prop_assert!(accepted && packet.kind == came, "{:?}", sent);
                 continue;
             }
             prop_assert_eq!(accepted, mirror.takes(judgement), "{:?}: {:?}", sent, judgement);
@@ -183,8 +187,9 @@ proptest! {
         let mut kernel = Kernel::with(&[(vip.clone(), Phases::default())]);
         let other = Vip { address: client_of(&vip, 99), ..vip.clone() };
         let mut packet = sent.to(&other);
+        let came = packet.kind;
         let accepted = kernel.accepts(Family::Netdev, &ingress_chain(&vip.nic), &mut packet);
-        prop_assert!(accepted && packet.kind == 2);
+        prop_assert!(accepted && packet.kind == came);
     }
 
     /// Where another node may have the connection, the stack does not say that there is none; it says all
@@ -206,6 +211,36 @@ proptest! {
         let bare = flags & 0x14 == 0x04;
         prop_assert_eq!(says(vip.address, flags), !(adopted && bare));
         prop_assert!(says(client_of(&vip, 100), 0x04), "the node's own address");
+    }
+}
+
+/// A promiscuous node sees what comes to other nodes' own MACs too.
+#[test]
+fn what_comes_to_an_unlearnt_mac_is_this_hosts_and_what_comes_to_another_is_not() {
+    for address in ["10.77.0.99", "fd77::99"] {
+        let multicast = a_vip(address);
+        let mode = L2Mode::Stealth;
+        let mac = mode.mac(multicast.address);
+        let vip = Vip {
+            mode,
+            mac,
+            ..multicast
+        };
+        let all: BucketSet = (0..vip.buckets.get()).collect();
+        let phases = Phases::owning(all);
+        let mut kernel = Kernel::with(&[(vip.clone(), phases)]);
+        let mut kind_of = |mut packet: Packet| {
+            assert!(kernel.accepts(Family::Netdev, "ingress-eth0", &mut packet));
+            packet.kind
+        };
+        let segment = Packet::tcp((client_of(&vip, 1), 4000), (vip.address, 80), 2, (0, 0));
+        let other = Mac([2, 0, 0, 0, 0, 7]);
+        assert_eq!(kind_of(segment.clone().for_mac(mac)), 0);
+        assert_eq!(kind_of(segment.for_mac(other)), 3);
+        let arp = announce::frame([10, 77, 0, 7].into(), other.0, mac.0, [0; 6]);
+        let arp = Packet::framed(&arp, "");
+        assert_eq!(kind_of(arp.clone().for_mac(mac)), 0);
+        assert_eq!(kind_of(arp.for_mac(other)), 3);
     }
 }
 

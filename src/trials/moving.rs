@@ -1,7 +1,7 @@
 //! The model-based test of the order of steps, for buckets whose connections stay: hosts that list, keep
 //! and forget flows, are interrupted anywhere, and whose time runs out at any moment.
 
-use super::world::{World, vips};
+use super::world::{VIPS, World, vips};
 use crate::model::bucket::BucketSet;
 use crate::model::change::Change;
 use crate::model::hash::Flow;
@@ -75,10 +75,10 @@ fn any_event() -> impl Strategy<Value = Event> {
     ];
     let budget = prop_oneof![0usize..9, Just(99), Just(99)];
     prop_oneof![
-        8 => (action, 0usize..4, 0u16..4, budget).prop_map(|(a, v, b, n)| Event::Act(a, v, b, n)),
-        4 => (0usize..4, 0u16..4).prop_map(|(v, b)| Event::Connect(v, b)),
-        2 => (0usize..4, 0u16..4).prop_map(|(v, b)| Event::Anew(v, b)),
-        2 => (0usize..4, 0u16..4, any::<bool>()).prop_map(|(v, b, first)| Event::Close(v, b, first)),
+        8 => (action, 0..VIPS, 0u16..4, budget).prop_map(|(a, v, b, n)| Event::Act(a, v, b, n)),
+        4 => (0..VIPS, 0u16..4).prop_map(|(v, b)| Event::Connect(v, b)),
+        2 => (0..VIPS, 0u16..4).prop_map(|(v, b)| Event::Anew(v, b)),
+        2 => (0..VIPS, 0u16..4, any::<bool>()).prop_map(|(v, b, first)| Event::Close(v, b, first)),
         1 => Just(Event::Forget),
         1 => any::<bool>().prop_map(Event::Pass),
         1 => Just(Event::Collected),
@@ -86,7 +86,7 @@ fn any_event() -> impl Strategy<Value = Event> {
 }
 
 /// Two of the VIPs are Pacemaker's: these go with their last bucket.
-fn managed() -> [Vip; 4] {
+fn managed() -> [Vip; VIPS] {
     let mut all = vips();
     for vip in &mut all[..2] {
         vip.manager = Manager::pacemaker("resIP");
@@ -273,7 +273,7 @@ proptest! {
             prop_assert!(world.go(&taken, 99).map_err(TestCaseError::fail)? > 0);
             prop_assert_eq!(drift(&world.host, vip, true), vec![]);
         }
-        prop_assert_eq!(installed(&world.host.rules).len(), 4);
+        prop_assert_eq!(installed(&world.host.rules).len(), VIPS);
         world.pass();
         world.host.ending = false;
         for vip in &vips {

@@ -4,11 +4,11 @@ use super::world::World;
 use crate::model::bucket::BucketSet;
 use crate::model::host::{NicState, Observed};
 use crate::model::ruleset::{Family, Table};
-use crate::model::vip::Vip;
 use crate::model::vip::tests::a_vip;
+use crate::model::vip::{L2Mode, Vip};
 use crate::plan::step::Intent;
 use crate::reading::health::{Drift, drift, is_only_a_route};
-use crate::rules::names::{TO_HOST, dispatch_map, vip_chain};
+use crate::rules::names::{STEALTH, TO_HOST, dispatch_map, vip_chain};
 
 /// A host with the VIP, and nothing wrong with it.
 fn healthy(vip: &Vip) -> Observed {
@@ -83,6 +83,68 @@ const TAMPERINGS: [Tampering; 13] = [
         table(host, Family::Arp).flags = 1;
     }),
 ];
+
+#[test]
+fn in_each_mode_what_it_needs_is_named_where_it_is_gone() {
+    let of = |mode: L2Mode| {
+        let vip = a_vip(match mode {
+            L2Mode::Igmp => "10.79.0.99",
+            _ => "10.77.0.97",
+        });
+        let mac = mode.mac(vip.address);
+        Vip { mode, mac, ..vip }
+    };
+    let tamperings: [(L2Mode, Tampering); 5] = [
+        (
+            L2Mode::Igmp,
+            ("group eth0 239.255.0.99", |host, vip| {
+                let group = vip.group().expect("a group");
+                eth0(host).addresses.retain(|held| held.address != group);
+            }),
+        ),
+        (
+            L2Mode::Stealth,
+            ("membership eth0 02:bf:0a:4d:00:61", |host, _| {
+                eth0(host).memberships.clear();
+            }),
+        ),
+        (
+            L2Mode::Stealth,
+            ("element netdev stealth", |host, _| {
+                let macs = table(host, Family::Netdev).sets.get_mut(STEALTH);
+                macs.expect("a set").elements.clear();
+            }),
+        ),
+        (
+            L2Mode::Stealth,
+            ("chain netdev to-host", |host, _| {
+                let chain = table(host, Family::Netdev).chains.get_mut(TO_HOST);
+                chain.expect("a chain").rules.pop();
+            }),
+        ),
+        (
+            L2Mode::Stealth,
+            ("chain netdev ingress-eth0", |host, _| {
+                let chain = table(host, Family::Netdev).chains.get_mut("ingress-eth0");
+                chain.expect("a chain").rules.pop();
+            }),
+        ),
+    ];
+    for (mode, (piece, tamper)) in tamperings {
+        let vip = of(mode);
+        let mut host = healthy(&vip);
+        assert_eq!(drift(&host, &vip, true), vec![]);
+        tamper(&mut host, &vip);
+        let found = drift(&host, &vip, true);
+        let named = |drift: &Drift| drift.piece.starts_with(piece);
+        assert!(found.iter().any(named), "{piece}: {found:?}");
+    }
+    // What another mode needs is of no matter.
+    let vip = of(L2Mode::Stealth);
+    let mut host = healthy(&vip);
+    eth0(&mut host).lock_ip4 = Some(false);
+    assert_eq!(drift(&host, &vip, true), vec![]);
+}
 
 #[test]
 fn what_somebody_has_tampered_with_is_named() {

@@ -3,8 +3,8 @@
 use crate::model::change::Change;
 use crate::model::host::{NicState, Observed};
 use crate::model::mac::Mac;
-use crate::model::vip::Vip;
 use crate::model::vip::tests::any_vip;
+use crate::model::vip::{L2Mode, Vip};
 use crate::plan::diff;
 use crate::reading::health::drift;
 use crate::reading::installed::installed;
@@ -13,12 +13,22 @@ use crate::reading::wanted::with_vip;
 use crate::rules::dataplane;
 use proptest::prelude::*;
 
+/// As older versions could describe it: they had one mode.
+fn of_old(vip: Vip) -> Vip {
+    let mode = L2Mode::Multicast;
+    let mac = match mode.check(vip.address, vip.mac) {
+        Ok(()) => vip.mac,
+        Err(_) => mode.mac(vip.address),
+    };
+    Vip { mode, mac, ..vip }
+}
+
 proptest! {
     #[test]
     fn what_older_versions_wrote_is_known_and_changed_in_place(
         vips in prop::collection::btree_map(any::<u8>(), any_vip(), 1..4), by_0_1_0: bool,
     ) {
-        let mut vips: Vec<_> = vips.into_values().map(moving).collect();
+        let mut vips: Vec<_> = vips.into_values().map(of_old).map(moving).collect();
         vips.dedup_by_key(|(vip, _)| vip.address);
         let rules = if by_0_1_0 { of_0_1_0(&vips) } else { of_before(&vips) };
         let mut observed = Observed { rules, ..Observed::default() };

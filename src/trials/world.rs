@@ -10,8 +10,8 @@ use crate::model::host::{Connection, Observed};
 use crate::model::network::Network;
 use crate::model::phase::Phase;
 use crate::model::ruleset::{Expr, Family, Target, Verdict};
-use crate::model::vip::Vip;
 use crate::model::vip::tests::a_vip;
+use crate::model::vip::{L2Mode, Vip};
 use crate::plan::step::{Intent, Look, Refusal, Step, When};
 use crate::plan::steps;
 use crate::reading::installed::{Installed, find, phases_of};
@@ -58,15 +58,34 @@ pub(super) struct World {
     pub given_up: BTreeMap<IpAddr, BTreeSet<Flow>>,
 }
 
-/// VIPs that get in each other's way: equal last octets, so an equal MAC; both families.
-pub(super) fn vips() -> [Vip; 4] {
+/// How many VIPs [`vips`] has.
+pub(super) const VIPS: usize = 8;
+
+/// VIPs that get in each other's way: equal last octets, so an equal MAC or group; both families, all modes.
+pub(super) fn vips() -> [Vip; VIPS] {
     let mut other_seed = a_vip("10.77.0.98");
     other_seed.hasher.seed = 7;
     let mut ip6 = a_vip("fd77::99");
     ip6.prefix = 64;
     let mut twin = a_vip("10.78.0.99");
     twin.mac = a_vip("10.77.0.99").mac;
-    [a_vip("10.77.0.99"), twin, other_seed, ip6]
+    let of_mode = |mode: L2Mode, address: &str| {
+        let vip = a_vip(address);
+        let mac = mode.mac(vip.address);
+        Vip { mode, mac, ..vip }
+    };
+    let mut hidden6 = of_mode(L2Mode::Stealth, "fd77::97");
+    hidden6.prefix = 64;
+    [
+        a_vip("10.77.0.99"),
+        twin,
+        other_seed,
+        ip6,
+        of_mode(L2Mode::Stealth, "10.77.0.97"),
+        hidden6,
+        of_mode(L2Mode::Igmp, "10.79.0.99"),
+        of_mode(L2Mode::Igmp, "10.80.0.99"),
+    ]
 }
 
 /// Sixteen in one network.
@@ -138,6 +157,7 @@ impl World {
                 Ok(())
             }
             Step::AddAddress(_)
+            | Step::JoinGroup { .. }
             | Step::DeleteAddress { .. }
             | Step::AddRoute { .. }
             | Step::DeleteRoute { .. } => self.apply_to_addresses(step),
@@ -334,7 +354,10 @@ impl World {
                 .ok_or("no chain")?;
             let drops = |exprs: &[Expr]| exprs.last() == Some(&Expr::Verdict(Verdict::Drop));
             let dropped = chain.rules.last().is_some_and(|rule| drops(&rule.exprs));
-            let locked = state.lock(vip.address) == Some(true);
+            let locked = match vip.mode.locks_by_sysctl() {
+                true => state.lock(vip.address) == Some(true),
+                false => state.mac.is_some_and(|own| own != vip.mac),
+            };
             if !(asked && goes && dropped && locked) {
                 return Err(format!("{} could answer anything", vip.address));
             }
@@ -356,6 +379,7 @@ fn apply_to_host(host: &mut Observed, step: &Step) -> Result<(), String> {
         | Step::AddRoute { .. }
         | Step::DeleteRoute { .. }
         | Step::AddAddress(_)
+        | Step::JoinGroup { .. }
         | Step::DeleteAddress { .. } => {}
         Step::Lock { nic, family, on } => {
             let state = host.nics.get_mut(&nic_of(nic.as_str())).ok_or("nic")?;

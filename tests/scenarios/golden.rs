@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// All verbs of nodectl.
-const VERBS: [&str; 15] = [
+const VERBS: [&str; 16] = [
     "up",
     "down",
     "take",
@@ -26,6 +26,7 @@ const VERBS: [&str; 15] = [
     "crm",
     "pcs",
     "arp",
+    "mac",
 ];
 
 /// A file of the repository.
@@ -96,6 +97,22 @@ fn golden_ruleset_of_the_mode_multicast() -> Result<()> {
     let lab = Lab::new("golden-nft")?;
     let node = node_with_two_vips(&lab)?;
     check_rules("nft/multicast.nft", &node)
+}
+
+#[test]
+fn golden_rulesets_of_the_other_modes() -> Result<()> {
+    for mode in ["igmp", "stealth"] {
+        let lab = Lab::new("golden-mode")?;
+        let node = lab.node("n1")?;
+        for vip in [V4, V6] {
+            let words =
+                format!("--nic eth0 --buckets 12 --own 0,3-5 --seed 0x516175ce --mode {mode}");
+            let words: Vec<&str> = ["up", vip].into_iter().chain(words.split(' ')).collect();
+            nodectl(&node, &words)?;
+        }
+        check_rules(&format!("nft/{mode}.nft"), &node)?;
+    }
+    Ok(())
 }
 
 #[test]
@@ -334,6 +351,12 @@ fn golden_screens_of_nodectl() -> Result<()> {
             &["arp", V6, "--vendor", "cisco-ios", "--vendor", "linux"],
         ),
         ("arp-json", &["arp", V4, "--vendor", "cisco-ios", "--json"]),
+        (
+            "arp-stealth",
+            &["arp", V4, "--mode", "stealth", "--vendor", "linux"],
+        ),
+        ("mac", &["mac", V4]),
+        ("mac-ip6-json", &["mac", V6, "--json"]),
         ("arp-list-json", &["arp", "--list", "--json"]),
         (
             "crm-json",

@@ -41,6 +41,7 @@ mod lab_itself;
 mod lacking_kernel;
 mod many_vips;
 mod middlebox;
+mod modes;
 mod moving_fragments;
 mod neighbours;
 mod no_own_address;

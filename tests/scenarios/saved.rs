@@ -9,6 +9,7 @@ use crate::product::*;
 use crate::sharing::*;
 use crate::tampering::left_on;
 use clusterip::model::hash::{HashMode, Hasher, Layout};
+use clusterip::model::vip::L2Mode;
 use lab::traffic::Held;
 use lab::{Client, Context, HoldOptions, Lab, Node, Result};
 use std::net::{IpAddr, SocketAddr};
@@ -101,14 +102,14 @@ fn hold_in(client: &Client, vip: IpAddr, hasher: &Hasher, bucket: u16) -> Result
 }
 
 /// Both VIPs own, drain and adopt buckets, with what packets put into sets.
-fn in_every_state(lab: &Lab, mode: HashMode, layout: Layout) -> Result<()> {
+fn in_every_state(lab: &Lab, mode: HashMode, layout: Layout, l2: L2Mode) -> Result<()> {
     let (client, node, other) = (lab.client("c1")?, lab.node("n1")?, lab.node("n2")?);
     node.serve(&SERVICES)?;
     let mut held = Vec::new();
     for vip in [V4, V6] {
         let words = format!(
             "up {vip} --nic eth0 --buckets 12 --own 0-4 --seed 7 --hash {} --layout {} \
-             --drain-timeout 300 --force",
+             --mode {l2} --drain-timeout 300 --force",
             mode.name(),
             layout.name()
         );
@@ -148,7 +149,12 @@ fn in_every_state(lab: &Lab, mode: HashMode, layout: Layout) -> Result<()> {
 #[test]
 fn nft_reads_back_what_it_lists_of_every_state_by_source() -> Result<()> {
     for layout in Layout::ALL {
-        in_every_state(&Lab::new("saved-ip")?, HashMode::SourceIp, layout)?;
+        in_every_state(
+            &Lab::new("saved-ip")?,
+            HashMode::SourceIp,
+            layout,
+            L2Mode::Igmp,
+        )?;
     }
     Ok(())
 }
@@ -160,6 +166,7 @@ fn nft_reads_back_what_it_lists_of_every_state_by_port() -> Result<()> {
             &Lab::new("saved-port")?,
             HashMode::SourceIpSourcePort,
             layout,
+            L2Mode::Multicast,
         )?;
     }
     Ok(())
@@ -169,7 +176,7 @@ fn nft_reads_back_what_it_lists_of_every_state_by_port() -> Result<()> {
 fn nft_reads_back_what_it_lists_of_every_state_by_both_ports() -> Result<()> {
     let mode = HashMode::SourceIpSourcePortDestPort;
     for layout in Layout::ALL {
-        in_every_state(&Lab::new("saved-ports")?, mode, layout)?;
+        in_every_state(&Lab::new("saved-ports")?, mode, layout, L2Mode::Stealth)?;
     }
     Ok(())
 }

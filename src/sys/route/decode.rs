@@ -17,6 +17,7 @@ use crate::model::network::Network;
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
 pub(super) const RTM_NEWROUTE: u16 = 24;
+const RTM_NEWNEIGH: u16 = 28;
 const RT_SCOPE_LINK: u8 = 253;
 const RTN_UNICAST: u8 = 1;
 const RTNH_F_DEAD: u32 = 1;
@@ -55,6 +56,9 @@ const IFA_F_DEPRECATED: u32 = 0x20;
 const IFA_F_TENTATIVE: u32 = 0x40;
 const IFA_F_NOPREFIXROUTE: u32 = 0x200;
 const FOREVER: u32 = u32::MAX;
+// include/uapi/linux/neighbour.h
+const NDA_LLADDR: u16 = 2;
+const NUD_PERMANENT: u16 = 0x80;
 
 /// A link, from `struct ifinfomsg` and its attributes; `None` where the
 /// message is about something else.
@@ -95,6 +99,22 @@ pub(super) fn link(answer: &Answer) -> Result<Option<Link>, String> {
         kind,
         vrf_table,
     }))
+}
+
+/// A unicast address in the filter of this interface, from `struct ndmsg`; `None` where the message is about something
+/// else.
+pub(super) fn filtered(answer: &Answer, index: u32) -> Result<Option<[u8; 6]>, String> {
+    if answer.kind != RTM_NEWNEIGH {
+        return Ok(None);
+    }
+    let header: &[u8; 12] = header(answer)?;
+    let state = u16::from_ne_bytes([header[8], header[9]]);
+    let attributes = attributes(answer, header.len())?;
+    let mac = attributes
+        .get(&NDA_LLADDR)
+        .and_then(|mac| <[u8; 6]>::try_from(*mac).ok());
+    let is_here = u32_at(header, 4) == index && state & NUD_PERMANENT != 0;
+    Ok(mac.filter(|mac| is_here && mac[0] & 1 == 0))
 }
 
 /// An address, from `struct ifaddrmsg`; `None` where the message is about

@@ -57,6 +57,9 @@ pub(super) fn new_address(new: &NewAddress, what: &str) -> Result<AddressMessage
         flags |= AddressFlags::Nodad | AddressFlags::Noprefixroute;
         lifetimes.ifa_preferred = 0;
     } else {
+        if new.joins {
+            flags |= AddressFlags::Mcautojoin;
+        }
         message.header.scope = AddressScope::Host;
         lifetimes.ifa_preferred = valid;
         if let Some(label) = &new.label {

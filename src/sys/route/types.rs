@@ -140,6 +140,8 @@ pub struct NewAddress {
     pub label: Option<String>,
     /// After so many seconds (1 or more) the kernel removes it; `None`: never.
     pub valid_s: Option<u32>,
+    /// IPv4: it is a group's, which the kernel joins as long as the address is there (`IFA_F_MCAUTOJOIN`).
+    pub joins: bool,
 }
 
 impl NewAddress {
@@ -152,6 +154,7 @@ impl NewAddress {
             prefix,
             label: None,
             valid_s: None,
+            joins: false,
         }
     }
 }

@@ -68,6 +68,7 @@ fn share(ours: &Ours, vips: &[IpAddr], node: &Node) -> Result<()> {
     for vip in vips {
         let vip = vip.to_string();
         let mut words = vec![nodectl.as_str(), "up", &vip, "--nic", "eth0", "--force"];
+        words.extend(["--mode", ours.l2.name()]);
         words.extend(["--buckets", &count, "--seed", &seed]);
         words.extend(["--hash", ours.mode.name(), "--layout", ours.layout.name()]);
         match owned {

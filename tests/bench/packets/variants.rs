@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use clusterip::model::hash::{Flow, HashMode, Hasher, Layout};
-use clusterip::model::mac::Mac as ClusterMac;
+use clusterip::model::vip::L2Mode;
 use lab::Mac;
 
 use super::frames::Fragment;
@@ -50,6 +50,8 @@ pub struct Ours {
     pub mode: HashMode,
     /// How the address enters the hash.
     pub layout: Layout,
+    /// How all nodes get the packets.
+    pub l2: L2Mode,
     /// IPv6 instead of IPv4.
     pub ip6: bool,
     /// Number of buckets.
@@ -157,6 +159,14 @@ impl Rules {
         matches!(self, Self::Ours(ours) if ours.ip6)
     }
 
+    /// How all nodes get the packets.
+    pub fn l2(&self) -> L2Mode {
+        match self {
+            Self::Ours(ours) => ours.l2,
+            _ => L2Mode::Multicast,
+        }
+    }
+
     /// All VIPs of the stage.
     pub fn vips(&self) -> Vec<IpAddr> {
         let count = match self {
@@ -216,7 +226,11 @@ impl Variant {
                     ),
                 };
                 let (mode, count) = (ours.mode, ours.buckets);
-                format!("ClusterIP {family} {mode}{layout}, {count} {buckets}{draining}{vips}")
+                let l2 = match ours.l2 {
+                    L2Mode::Multicast => String::new(),
+                    other => format!(" {other}"),
+                };
+                format!("ClusterIP{l2} {family} {mode}{layout}, {count} {buckets}{draining}{vips}")
             }
             other => other.name(),
         };
@@ -230,6 +244,7 @@ impl Variant {
         };
         let sharing = (ours.mode, ours.layout, ours.ip6, ours.buckets, ours.vips);
         ours.draining.is_none()
+            && ours.l2 == L2Mode::Multicast
             && sharing == (HashMode::SourceIp, Layout::ClusterIp, false, 16, 1)
             && self.packet == Packet::Foreign(Fragment::None)
     }
@@ -254,7 +269,7 @@ impl Variant {
                     Packet::ForeignEveryVip => vips[n % vips.len()],
                     _ => vips[vips.len() - 1],
                 };
-                (vip, Mac(ClusterMac::of_group(vip).0))
+                (vip, Mac(self.rules.l2().mac(vip).0))
             }
         }
     }
@@ -300,6 +315,9 @@ impl Variant {
     pub fn floor(&self) -> Packet {
         match self.packet {
             Packet::OtherIp4 | Packet::OtherIp6 => Packet::OtherIp4,
+            Packet::Foreign(_) | Packet::Owned(_) if self.rules.l2() == L2Mode::Stealth => {
+                Packet::OtherIp4
+            }
             _ => Packet::Foreign(Fragment::None),
         }
     }
@@ -370,6 +388,7 @@ pub fn all(many_vips: u16, connections: &[u32]) -> Vec<Variant> {
         Rules::Ours(Ours {
             mode,
             layout: Layout::ClusterIp,
+            l2: L2Mode::Multicast,
             ip6,
             buckets,
             owned,
@@ -412,6 +431,7 @@ pub fn all(many_vips: u16, connections: &[u32]) -> Vec<Variant> {
         let draining = Rules::Ours(Ours {
             mode: SourceIpSourcePort,
             layout: Layout::ClusterIp,
+            l2: L2Mode::Multicast,
             ip6: false,
             buckets: 16,
             owned: 1,
@@ -427,6 +447,7 @@ pub fn all(many_vips: u16, connections: &[u32]) -> Vec<Variant> {
     let network = Rules::Ours(Ours {
         mode: SourceIp,
         layout: Layout::Network,
+        l2: L2Mode::Multicast,
         ip6: false,
         buckets: 16,
         owned: 1,
@@ -434,6 +455,20 @@ pub fn all(many_vips: u16, connections: &[u32]) -> Vec<Variant> {
         draining: None,
     });
     add(network, &both);
+    for mode in [SourceIp, SourceIpSourcePort] {
+        let stealth = Rules::Ours(Ours {
+            mode,
+            layout: Layout::ClusterIp,
+            l2: L2Mode::Stealth,
+            ip6: false,
+            buckets: 16,
+            owned: 1,
+            vips: 1,
+            draining: None,
+        });
+        add(stealth.clone(), &both);
+        add(stealth, &[OtherIp4, OtherArp]);
+    }
     for owned in [1, 8] {
         add(Rules::IpAddr2 { owned }, &both);
     }

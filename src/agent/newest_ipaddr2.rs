@@ -2,8 +2,9 @@
 //! who takes over its configuration by changing one word is told. Pure.
 //!
 //! Its hash is the source address alone, in network byte order, with a seed of its own: `clusterip_hash_seed`,
-//! or else the first 8 hex digits of the MD5 of "IP NETMASK BROADCAST" (`ip_init()` in heartbeat/IPaddr2; there
-//! is a broadcast only where the parameter of this name is set). `clusterip_hash` it does not know any more.
+//! or else the first 8 hex digits of the MD5 of "IP NETMASK BROADCAST" (`ip_init()` in heartbeat/IPaddr2; the
+//! broadcast is the parameter of this name, or that of the node's own address in the network, if it has one: `findif()` in
+//! heartbeat/findif.sh). `clusterip_hash` it does not know any more.
 
 use super::environment::Environment;
 use super::parameters::Parameters;
@@ -42,7 +43,8 @@ pub fn other_hash(env: &Environment, parameters: &Parameters) -> Option<String> 
         (None, Some(seed)) => {
             format!("hash_seed (the number that clusterip_hash_seed, '{seed}', stands for)")
         }
-        (_, None) => "hash_seed (0x and the first 8 digits of 'echo IP NETMASK | md5sum', unless broadcast was set)"
+        (_, None) => "hash_seed (0x and the first 8 digits of 'echo IP NETMASK BROADCAST | md5sum'; BROADCAST is what 'ip address' \
+                  shows behind brd for the node's own address, or nothing)"
             .to_owned(),
     };
     Some(format!(

@@ -205,7 +205,7 @@ fn the_newest_ipaddr2_gives_every_client_to_the_same_node() -> Result<()> {
     let client = lab.client("c1")?;
     let nodes = serving(&lab, &NODES)?;
     // The seed as docs/agent.md says how to find it.
-    let line = format!("echo {OTHER_VIP} 24 | md5sum | cut -c1-8");
+    let line = format!("echo {OTHER_VIP} 24 10.77.0.255 | md5sum | cut -c1-8");
     let seed = format!("0x{}", nodes[0].run(&["sh", "-c", &line])?.trim());
     for (n, node) in nodes.iter().enumerate() {
         let rules = rules_of_the_newest_ipaddr2(&seed, n + 1);

@@ -155,9 +155,9 @@ fn chosen(words: &[String]) -> Result<Vec<Vendor>, Failure> {
 /// address: routers are configured from anywhere, also without being root.
 fn mac_of(vip: IpAddr, mode: Option<L2Mode>, mac: Option<Mac>) -> (L2Mode, Mac, MacFrom) {
     if let Some(mac) = mac {
-        let as_it_looks = match mac.is_multicast() {
-            true => L2Mode::Multicast,
-            false => L2Mode::Stealth,
+        let as_it_looks = match mac.is_unlearnt() {
+            true => L2Mode::Stealth,
+            false => L2Mode::Multicast,
         };
         return (mode.unwrap_or(as_it_looks), mac, MacFrom::Given);
     }

@@ -21,6 +21,8 @@ mod moving;
 #[cfg(test)]
 mod orphans;
 #[cfg(test)]
+mod pinned;
+#[cfg(test)]
 pub(crate) mod saved;
 #[cfg(test)]
 mod second_lock;

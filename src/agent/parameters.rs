@@ -140,8 +140,8 @@ impl Essentials {
     /// Reads them; `None` if there is no address, without which nothing was ever started.
     pub fn read(env: &Environment) -> Option<Self> {
         let ip = env.parameter("ip")?.parse().ok()?;
-        let mode = env.parameter("mode").and_then(|mode| mode.parse().ok());
-        let mode: Option<L2Mode> = mode;
+        let mode = env.parameter("mode");
+        let mode = mode.and_then(|mode| mode.parse::<L2Mode>().ok());
         let mac = env.parameter("mac").and_then(|mac| mac.parse().ok());
         Some(Essentials {
             ip,

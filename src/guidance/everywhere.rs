@@ -19,8 +19,8 @@ pub struct Fact {
 /// What holds for this site.
 pub fn everywhere(site: &Site) -> Vec<Fact> {
     let facts = match site.mode {
-        L2Mode::Multicast | L2Mode::Igmp => for_multicast(site).to_vec(),
-        L2Mode::Stealth => for_stealth(site).to_vec(),
+        L2Mode::Multicast | L2Mode::Igmp => for_multicast(site),
+        L2Mode::Stealth => for_stealth(site),
     };
     let facts = facts.into_iter().chain([check(site)]);
     facts.map(|(about, line)| Fact { about, line }).collect()
@@ -37,9 +37,9 @@ fn check(site: &Site) -> (&'static str, Line) {
 }
 
 /// A unicast MAC is believed by all, and no switch knows where it is.
-fn for_stealth(site: &Site) -> [(&'static str, Line); 5] {
+fn for_stealth(site: &Site) -> Vec<(&'static str, Line)> {
     let Site { vip, mac, .. } = site;
-    [
+    vec![
         (
             "router",
             tried(format!(
@@ -65,8 +65,7 @@ fn for_stealth(site: &Site) -> [(&'static str, Line); 5] {
             "host",
             tried(
                 "A macvlan and a macvtap (but passthru) do not receive a second unicast MAC, nor does what is \
-                 behind a bridge port with 'flood off'."
-                    .to_owned(),
+                 behind a bridge port with 'flood off'.",
             ),
         ),
         (
@@ -80,7 +79,7 @@ fn for_stealth(site: &Site) -> [(&'static str, Line); 5] {
     ]
 }
 
-fn for_multicast(site: &Site) -> [(&'static str, Line); 6] {
+fn for_multicast(site: &Site) -> Vec<(&'static str, Line)> {
     let Site { vip, mac, .. } = site;
     let learns = match vip {
         IpAddr::V4(_) => line(
@@ -98,8 +97,7 @@ fn for_multicast(site: &Site) -> [(&'static str, Line); 6] {
     let joins = match (group, vip) {
         (Some(_), IpAddr::V4(_)) if site.mode == L2Mode::Igmp => tried(
             "The nodes report the group by IGMP: one that snoops, forwards by MAC and hears a querier finds their \
-             ports by that."
-                .to_owned(),
+             ports by that.",
         ),
         (Some(_), IpAddr::V6(_)) => line(
             Some("RFC 4862, 5.4.2"),
@@ -119,7 +117,7 @@ fn for_multicast(site: &Site) -> [(&'static str, Line); 6] {
     let group = group.map_or(String::new(), |group| {
         format!(" (the MAC of the group {group})")
     });
-    [
+    vec![
         (
             "router",
             tried(format!("It has to send the packets for {vip} to {mac}.")),

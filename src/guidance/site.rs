@@ -5,7 +5,7 @@ use crate::model::l2_mode::L2Mode;
 use crate::model::mac::Mac;
 use crate::model::untrusted::shown;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
 /// Where the cluster is, as its switches and routers see it.
@@ -29,19 +29,14 @@ impl Site {
     /// The multicast group to which the cluster MAC belongs; `None` for a MAC of somebody's own. Of the 32
     /// IPv4 groups that share a MAC it is the one that stays within the site (239/8, RFC 2365).
     pub fn group(&self) -> Option<IpAddr> {
-        if let Some(group) = self.mode.group(self.vip, self.mac) {
-            return Some(group.into());
-        }
-        if self.mac != Mac::of_group(self.vip) {
-            return None;
-        }
-        Some(match self.vip {
-            IpAddr::V4(vip) => {
-                let [_, _, y, z] = vip.octets();
-                Ipv4Addr::new(239, 255, y, z).into()
+        let is_vips = self.mac == Mac::of_group(self.vip);
+        match self.vip {
+            IpAddr::V4(_) if is_vips || self.mode == L2Mode::Igmp => {
+                self.mac.group().map(IpAddr::from)
             }
-            IpAddr::V6(vip) => solicited_node(vip).into(),
-        })
+            IpAddr::V6(vip) if is_vips => Some(solicited_node(vip).into()),
+            _ => None,
+        }
     }
 
     /// The cluster MAC as `0100.5e7f.0063`.

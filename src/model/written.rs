@@ -70,11 +70,16 @@ impl Vip {
     /// What all nodes must share, one line: two nodes whose lines differ could answer the same
     /// packet.
     pub fn identity(&self) -> String {
+        self.shared(Some(self.mode))
+    }
+
+    /// The same, with the mode if it is to be said.
+    fn shared(&self, mode: Option<L2Mode>) -> String {
+        let mode = mode.map_or(String::new(), |mode| format!(" mode {mode}"));
         format!(
-            "vip {} rules {RULES} mac {} mode {} hash {} layout {} seed {:#010x} buckets {}",
+            "vip {} rules {RULES} mac {}{mode} hash {} layout {} seed {:#010x} buckets {}",
             self.address,
             self.mac,
-            self.mode.name(),
             self.hasher.mode,
             self.hasher.layout,
             self.hasher.seed,
@@ -103,13 +108,10 @@ impl Vip {
     /// The whole description, as it is written next to the rules. Read back by `parse`.
     pub fn written(&self) -> String {
         // What follows from the MAC goes without saying: two comments have room for little more.
-        let unsaid = match self.mode == implied(self.mac) {
-            true => format!(" mode {}", self.mode),
-            false => String::new(),
-        };
+        let said = (self.mode != implied(self.mac)).then_some(self.mode);
         let mut text = format!(
             "{} {LOCAL} {} nic {}",
-            self.identity().replace(&unsaid, ""),
+            self.shared(said),
             self.prefix,
             self.nic
         );

@@ -116,9 +116,10 @@ fn uncover(netdev: &mut Table, others: &[Vip]) {
         let needed = |mac: &Vec<u8>| stealthy.iter().any(|vip| stealth::key(vip) == *mac);
         macs.elements.retain(|mac, _| needed(mac));
     }
-    let bases = stealthy.iter().map(|vip| ingress_chain(&vip.nic));
-    let to_host = stealthy.iter().map(|_| TO_HOST.to_owned());
-    let needed: BTreeSet<String> = bases.chain(to_host).collect();
+    let needed: BTreeSet<String> = stealthy
+        .iter()
+        .flat_map(|vip| [ingress_chain(&vip.nic), TO_HOST.to_owned()])
+        .collect();
     let macs = [STEALTH.to_owned()];
     for (name, chain) in &mut netdev.chains {
         if !needed.contains(name) {

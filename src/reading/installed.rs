@@ -74,19 +74,26 @@ pub fn others_unreadable(rules: &Ruleset, address: IpAddr) -> bool {
 
 /// Does another VIP on the interface need this MAC? Equal last octets share one.
 pub fn others_need(observed: &Observed, address: IpAddr, nic: &Nic, mac: Mac) -> bool {
-    others_unreadable(&observed.rules, address)
-        || installed(&observed.rules).iter().any(|other| {
-            other.vip.address != address && other.vip.nic == *nic && other.vip.mac == mac
-        })
+    does_another(observed, address, nic, |vip| vip.mac == mac)
 }
 
 /// Does another VIP on the interface need this group?
 pub fn others_need_group(observed: &Observed, address: IpAddr, nic: &Nic, group: Ipv4Addr) -> bool {
+    does_another(observed, address, nic, |vip| vip.group() == Some(group))
+}
+
+/// Does this hold for another VIP on the interface, as far as can be read?
+fn does_another(
+    observed: &Observed,
+    address: IpAddr,
+    nic: &Nic,
+    holds: impl Fn(&Vip) -> bool,
+) -> bool {
+    let is_it = |vip: &Vip| vip.address != address && vip.nic == *nic && holds(vip);
     others_unreadable(&observed.rules, address)
-        || installed(&observed.rules).iter().any(|other| {
-            let vip = &other.vip;
-            vip.address != address && vip.nic == *nic && vip.group() == Some(group)
-        })
+        || installed(&observed.rules)
+            .iter()
+            .any(|other| is_it(&other.vip))
 }
 
 /// The buckets' phases according to the VIP's maps, whether its description can be read or not.

@@ -24,6 +24,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use thiserror::Error;
 
 use super::errno;
+use crate::model::mac::Mac;
 use crate::model::untrusted::Untrusted;
 
 /// The table of all memberships of the namespace
@@ -36,7 +37,7 @@ const TABLE: &str = "/proc/thread-self/net/dev_mcast";
 pub enum McastError {
     /// The kernel refused.
     #[error("cannot {verb} link-layer multicast address {} on interface {ifname}: {}",
-        mac_text(.mac), errno::io_words(.source))]
+        Mac(*.mac), errno::io_words(.source))]
     Refused {
         /// "add" or "remove".
         verb: &'static str,
@@ -49,7 +50,7 @@ pub enum McastError {
     },
     /// Not a multicast address: its first octet is even. Unicast addresses
     /// have a filter of their own.
-    #[error("{} is not a link-layer multicast address", mac_text(.mac))]
+    #[error("{} is not a link-layer multicast address", Mac(*.mac))]
     NotMulticast {
         /// The address.
         mac: [u8; 6],
@@ -232,10 +233,6 @@ fn ioctl(number: libc::c_ulong, ifname: &str, mac: [u8; 6]) -> io::Result<()> {
         0.. => Ok(()),
         _ => Err(io::Error::last_os_error()),
     })
-}
-
-fn mac_text(mac: &[u8; 6]) -> String {
-    mac.map(|octet| format!("{octet:02x}")).join(":")
 }
 
 #[cfg(test)]

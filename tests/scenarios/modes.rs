@@ -129,9 +129,8 @@ fn a_neighbour_that_asks_by_unicast_is_told_and_a_node_that_asks_from_the_vip_he
         scene
             .client
             .sysctl("net.ipv4.neigh.eth0.delay_first_probe_time", 1)?;
-        let words = format!("neigh replace {vip} lladdr {mac} nud probe dev eth0");
-        let words: Vec<&str> = ["ip"].into_iter().chain(words.split(' ')).collect();
-        scene.client.run(&words)?;
+        let probe = format!("neigh replace {vip} lladdr {mac} nud probe dev eth0\n");
+        ip_lines(&scene.client, &probe)?;
         let reachable = || -> Result<bool> {
             let shown = scene.client.run(&["ip", "neigh", "show", "to", vip])?;
             Ok(shown.contains("REACHABLE") && shown.contains(mac))
@@ -164,10 +163,8 @@ fn a_neighbour_that_asks_by_unicast_is_told_and_a_node_that_asks_from_the_vip_he
 fn with_the_rules_flushed_nobody_answers_what_comes_to_a_stealth_mac() -> Result<()> {
     let scene = scene("stealthy-flush", "stealth")?;
     scene.start()?;
-    for (vip, mac) in [V4, V6].into_iter().zip(UNLEARNT) {
-        let words = format!("neigh replace {vip} lladdr {mac} nud permanent dev eth0");
-        let words: Vec<&str> = ["ip"].into_iter().chain(words.split(' ')).collect();
-        scene.client.run(&words)?;
+    pin_to(&scene.client, UNLEARNT)?;
+    for vip in [V4, V6] {
         expect_shared(&scene.client, &scene.sharing, vip)?;
         // The other lock plays no part here.
         for node in &scene.sharing.nodes {

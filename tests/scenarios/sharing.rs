@@ -192,7 +192,12 @@ pub fn expect_shared(client: &Client, sharing: &Sharing, vip: &str) -> Result<()
 
 /// The client never asks for the VIPs' MACs again.
 pub fn pin_neighbours(client: &Client) -> Result<()> {
-    for (vip, mac) in [(V4, MAC4), (V6, MAC6)] {
+    pin_to(client, [MAC4, MAC6])
+}
+
+/// The same, where both have these MACs.
+pub fn pin_to(client: &Client, macs: [&str; 2]) -> Result<()> {
+    for (vip, mac) in [V4, V6].into_iter().zip(macs) {
         let words = format!("neigh replace {vip} lladdr {mac} nud permanent dev eth0");
         let words: Vec<&str> = ["ip"].into_iter().chain(words.split(' ')).collect();
         client.run(&words)?;

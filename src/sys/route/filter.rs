@@ -17,6 +17,7 @@ use tracing::debug;
 
 use super::types::Deleted;
 use super::{RouteError, RouteSocket, decode, decoded};
+use crate::model::mac::Mac;
 
 impl RouteSocket {
     /// The addresses in the filter of an interface; none where there is no such interface.
@@ -40,7 +41,7 @@ impl RouteSocket {
     /// cannot, as a macvlan that is not passthru), [`RouteError::Io`], [`RouteError::Timeout`],
     /// [`RouteError::Malformed`].
     pub fn let_in(&mut self, index: u32, mac: [u8; 6]) -> Result<(), RouteError> {
-        let what = format!("let frames for {} in by interface index {index}", text(mac));
+        let what = format!("let frames for {} in by interface index {index}", Mac(mac));
         let message = RouteNetlinkMessage::NewNeighbour(entry_of(index, mac));
         // Without NLM_F_EXCL one that is there is no error.
         self.wire.change(message, NLM_F_CREATE, &what)?;
@@ -55,7 +56,7 @@ impl RouteSocket {
     pub fn shut_out(&mut self, index: u32, mac: [u8; 6]) -> Result<Deleted, RouteError> {
         let what = format!(
             "let frames for {} in no more by interface index {index}",
-            text(mac)
+            Mac(mac)
         );
         let message = RouteNetlinkMessage::DelNeighbour(entry_of(index, mac));
         match self.wire.change(message, 0, &what) {
@@ -86,8 +87,4 @@ fn entry_of(index: u32, mac: [u8; 6]) -> NeighbourMessage {
         .attributes
         .push(NeighbourAttribute::LinkLocalAddress(mac.to_vec()));
     message
-}
-
-fn text(mac: [u8; 6]) -> String {
-    mac.map(|octet| format!("{octet:02x}")).join(":")
 }

@@ -384,16 +384,23 @@ pub fn all(many_vips: u16, connections: &[u32]) -> Vec<Variant> {
         Foreign(Fragment::Later),
         Owned(Fragment::Later),
     ];
+    let one = |mode| Ours {
+        mode,
+        layout: Layout::ClusterIp,
+        l2: L2Mode::Multicast,
+        ip6: false,
+        buckets: 16,
+        owned: 1,
+        vips: 1,
+        draining: None,
+    };
     let of = |mode, ip6, buckets, owned, vips| {
         Rules::Ours(Ours {
-            mode,
-            layout: Layout::ClusterIp,
-            l2: L2Mode::Multicast,
             ip6,
             buckets,
             owned,
             vips,
-            draining: None,
+            ..one(mode)
         })
     };
 
@@ -429,14 +436,8 @@ pub fn all(many_vips: u16, connections: &[u32]) -> Vec<Variant> {
     );
     for flows in connections {
         let draining = Rules::Ours(Ours {
-            mode: SourceIpSourcePort,
-            layout: Layout::ClusterIp,
-            l2: L2Mode::Multicast,
-            ip6: false,
-            buckets: 16,
-            owned: 1,
-            vips: 1,
             draining: Some(*flows),
+            ..one(SourceIpSourcePort)
         });
         add(draining.clone(), &both);
         add(
@@ -445,26 +446,14 @@ pub fn all(many_vips: u16, connections: &[u32]) -> Vec<Variant> {
         );
     }
     let network = Rules::Ours(Ours {
-        mode: SourceIp,
         layout: Layout::Network,
-        l2: L2Mode::Multicast,
-        ip6: false,
-        buckets: 16,
-        owned: 1,
-        vips: 1,
-        draining: None,
+        ..one(SourceIp)
     });
     add(network, &both);
     for mode in [SourceIp, SourceIpSourcePort] {
         let stealth = Rules::Ours(Ours {
-            mode,
-            layout: Layout::ClusterIp,
             l2: L2Mode::Stealth,
-            ip6: false,
-            buckets: 16,
-            owned: 1,
-            vips: 1,
-            draining: None,
+            ..one(mode)
         });
         add(stealth.clone(), &both);
         add(stealth, &[OtherIp4, OtherArp]);

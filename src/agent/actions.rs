@@ -8,7 +8,7 @@ use super::failures::of_nft;
 use super::insist::{PATIENCE, insist};
 use super::newest_ipaddr2;
 use super::parameters::{Instance, Parameters};
-use super::prepare::{described_if_known, enter_namespace, prepared, privileged};
+use super::prepare::{described_if_known, enter_namespace, former_mac, prepared, privileged};
 use super::queue::{InTurn, in_turn, locked, serve, with_others};
 use super::twins;
 use crate::host::apply::Manners;
@@ -75,6 +75,7 @@ fn start_once(env: &Environment, parameters: &Parameters) -> Result<(), Failure>
     }
     if came_up(&reached) {
         tell_up(&vip);
+        tell_former_mac(&mut kernel, parameters, &vip);
         warn_of_configuration(env, parameters);
         warn_of(cautions(&mut kernel, &reached.observed, &vip));
     }
@@ -111,6 +112,21 @@ fn was_set_up(reached: &Reached) -> bool {
 fn tell_up(vip: &Vip) {
     let (ip, nic, mac) = (vip.address, &vip.nic, vip.mac);
     info!("{ip} is up on {nic} with the cluster MAC {mac}");
+}
+
+/// Under which MAC IPaddr2 would have shared the VIP, for whoever has its entries in routers and switches.
+fn tell_former_mac(kernel: &mut Kernel, parameters: &Parameters, vip: &Vip) {
+    if parameters.compat.0.is_some() || parameters.mac.is_some() {
+        return;
+    }
+    let former = former_mac(kernel, parameters, vip);
+    if let Some(former) = former.filter(|former| *former != vip.mac) {
+        info!(
+            "IPaddr2 would share {} under {former}, which is {} here: entries for the old one have to go, or \
+             compat keeps it",
+            vip.address, vip.mac
+        );
+    }
 }
 
 /// Tells others who wait that their buckets have come, too.
@@ -185,6 +201,7 @@ impl<'a> Starting<'a> {
         let manners = Manners {
             announcements: self.parameters.announcements,
             ask: self.parameters.conflict_detection,
+            beside: self.parameters.compat.0,
         };
         let patience = self.env.timeout().unwrap_or(PATIENCE) / 3;
         let patience = patience.min(PATIENCE_WITH_OTHERS);
@@ -237,7 +254,7 @@ pub fn validate_all(env: &Environment) -> Result<(), Failure> {
         .or(parameters.buckets);
     let one = BucketCount::new(1).map_err(|error| Failure::new(Code::Configured, error))?;
     let buckets = buckets.unwrap_or(one);
-    if !parameters.seed_given {
+    if parameters.seed.is_none() && parameters.compat.0.is_none() {
         warn!(
             "hash_seed is not set, so it follows from ip and anybody can guess it and aim traffic \
              at one node; set a random one, such as hash_seed=\"0x$(openssl rand -hex 4)\""

@@ -1,16 +1,18 @@
-//! From parameters to a VIP's whole description.
+//! From parameters to a VIP's whole description. What a predecessor would have found on this host comes with the place.
 
 use super::exit::{Code, Failure};
 use super::parameters::Parameters;
 use crate::host::place::Place;
 use crate::model::bucket::BucketCount;
 use crate::model::draft::Draft;
+use crate::model::predecessor::Like;
 use crate::model::vip::Vip;
 
 /// The whole description of the VIP, checked.
 pub fn describe(
     parameters: &Parameters,
     place: Place,
+    like: Option<Like>,
     buckets: BucketCount,
 ) -> Result<Vip, Failure> {
     let draft = Draft {
@@ -20,7 +22,10 @@ pub fn describe(
         nic: place.nic,
         mac: parameters.mac,
         mode: parameters.mode,
-        hasher: parameters.hasher,
+        like,
+        hash: parameters.hash,
+        layout: parameters.layout,
+        seed: parameters.seed,
         buckets,
         noprefixroute: parameters.noprefixroute,
         lock: parameters.lock,

@@ -37,7 +37,7 @@ const fn parameter(
     }
 }
 
-const PARAMETERS: [Described; 18] = [
+const PARAMETERS: [Described; 19] = [
     Described {
         required: true,
         unique: true,
@@ -118,6 +118,16 @@ const PARAMETERS: [Described; 18] = [
         "Initial value of the hash",
         "0 to 4294967295, or hex after 0x; the same on all nodes. Set a random one: who knows it \
          can aim all of his traffic at one node. If it is not set, it follows from ip.",
+    ),
+    parameter(
+        "compat",
+        "select",
+        Some("none"),
+        "Share the address as a predecessor did",
+        "clusterip: as the kernel's former target CLUSTERIP under IPaddr2, with its hash and the MAC that \
+         IPaddr2 derived from ip, cidr_netmask and broadcast. ipaddr2: as the newest IPaddr2, with its hash, \
+         seed and MAC. What is set explicitly counts (mac, hash_seed). Nodes that still are the predecessor's \
+         may go on serving their buckets beside this. none: a MAC, and a seed, of this agent's own.",
     ),
     parameter(
         "buckets",
@@ -208,7 +218,7 @@ const PARAMETERS: [Described; 18] = [
     },
 ];
 
-const SELECTIONS: [(&str, &[&str]); 3] = [
+const SELECTIONS: [(&str, &[&str]); 4] = [
     ("mode", &["multicast", "igmp", "stealth"]),
     (
         "clusterip_hash",
@@ -219,6 +229,7 @@ const SELECTIONS: [(&str, &[&str]); 3] = [
         ],
     ),
     ("hash_layout", &["clusterip", "network"]),
+    ("compat", &["none", "clusterip", "ipaddr2"]),
 ];
 
 const LONG: &str = "\

@@ -233,12 +233,21 @@ fn expected(parameters: &Parameters, nic: Option<Nic>, found: &Vip) -> Result<Vi
         nic: nic.unwrap_or_else(|| found.nic.clone()),
         prefix: parameters.prefix.unwrap_or(found.prefix),
     };
-    describe(
-        parameters,
-        place,
-        parameters.buckets.unwrap_or(found.buckets),
-    )
-    .map_err(|failure| Failure::new(Code::Generic, failure.reason))
+    let buckets = parameters.buckets.unwrap_or(found.buckets);
+    describe(&with_found(parameters, found), place, None, buckets)
+        .map_err(|failure| Failure::new(Code::Generic, failure.reason))
+}
+
+/// What a predecessor made of an address goes by what it found on the node, and stays while the VIP is here.
+fn with_found(parameters: &Parameters, found: &Vip) -> Parameters {
+    let mut with_found = parameters.clone();
+    if let Some(predecessor) = parameters.compat.0 {
+        with_found.mac = parameters.mac.or(Some(found.mac));
+        with_found.seed = parameters.seed.or(Some(found.hasher.seed));
+        with_found.hash = parameters.hash.or(predecessor.hash());
+        with_found.layout = parameters.layout.or(Some(predecessor.layout()));
+    }
+    with_found
 }
 
 fn in_words(drift: &[Drift]) -> String {
@@ -306,7 +315,7 @@ mod tests {
             prefix: 24,
         };
         let buckets = BucketCount::new(4).expect("in range");
-        let vip = describe(&parameters, place, buckets).expect("a description");
+        let vip = describe(&parameters, place, None, buckets).expect("a description");
         let of = |phases| ruleset(&[(vip.clone(), phases)]);
         let seen = |rules| Observed {
             rules,

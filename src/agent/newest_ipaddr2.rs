@@ -1,10 +1,7 @@
 //! The newest IPaddr2 (its main branch since 4.18) shares an address by another hash than the one before it:
 //! who takes over its configuration by changing one word is told. Pure.
 //!
-//! Its hash is the source address alone, in network byte order, with a seed of its own: `clusterip_hash_seed`,
-//! or else the first 8 hex digits of the MD5 of "IP NETMASK BROADCAST" (`ip_init()` in heartbeat/IPaddr2; the
-//! broadcast is the parameter of this name, or that of the node's own address in the network, if it has one: `findif()` in
-//! heartbeat/findif.sh). `clusterip_hash` it does not know any more.
+//! What it hashes, and with which seed, is in `model::predecessor`. `clusterip_hash` it does not know any more.
 
 use super::environment::Environment;
 use super::parameters::Parameters;
@@ -24,33 +21,28 @@ const ITS_OWN: [&str; 5] = [
 pub fn other_hash(env: &Environment, parameters: &Parameters) -> Option<String> {
     let mut its_own = ITS_OWN.into_iter();
     let name = its_own.find(|name| env.parameter(name).is_some())?;
-    let hasher = parameters.hasher;
+    if parameters.compat.0.is_some() {
+        return None;
+    }
     let its_seed = env.parameter("clusterip_hash_seed");
     let read = its_seed.as_ref().and_then(|seed| parse_seed(seed.raw()));
     let same_seed = match read {
-        Some(seed) => hasher.seed == seed,
+        Some(seed) => parameters.seed == Some(seed),
         // What its seed was is not known here; somebody has thought of it.
-        None => parameters.seed_given,
+        None => parameters.seed.is_some(),
     };
-    let same_key = hasher.mode == HashMode::SourceIp
-        && (parameters.ip.is_ipv6() || hasher.layout == Layout::Network);
+    let same_key = parameters.hash == Some(HashMode::SourceIp)
+        && (parameters.ip.is_ipv6() || parameters.layout == Some(Layout::Network));
     if same_key && same_seed {
         return None;
     }
-    let seed = match (read, its_seed) {
-        (Some(_), Some(seed)) => format!("hash_seed=\"{seed}\""),
-        // It is not to be copied, for hash_seed would not take it.
-        (None, Some(seed)) => {
-            format!("hash_seed (the number that clusterip_hash_seed, '{seed}', stands for)")
-        }
-        (_, None) => "hash_seed (0x and the first 8 digits of 'echo IP NETMASK BROADCAST | md5sum'; BROADCAST is what 'ip address' \
-                  shows behind brd for the node's own address, or nothing)"
-            .to_owned(),
+    let but = match parameters.hash {
+        None | Some(HashMode::SourceIp) => "",
+        Some(_) => ", and leave clusterip_hash out, which it does not know",
     };
     Some(format!(
         "{name} is the newest IPaddr2's, which hashes otherwise: most clients are in other buckets here. For its \
-         hash set, with the clone stopped, clusterip_hash=\"sourceip\" hash_layout=\"network\" and {seed}; \
-         for its multicast MAC, mac"
+         hash and its cluster MAC set, with the clone stopped, compat=\"ipaddr2\"{but}"
     ))
 }
 
@@ -99,11 +91,15 @@ mod tests {
         ] {
             let said = said("10.0.0.99", &words);
             assert_eq!(said.is_some(), tells, "{words}: {said:?}");
-            assert_eq!(
-                said.is_some_and(|said| said.contains("0x516175ce")),
-                tells && words.contains(seed),
-                "{words}"
-            );
+        }
+        let other = said(
+            "10.0.0.99",
+            "clusterip_firewall=nft clusterip_hash=sourceip-sourceport",
+        );
+        assert!(other.is_some_and(|said| said.ends_with("does not know")));
+        for whom in ["ipaddr2", "clusterip"] {
+            let words = format!("{seed} compat={whom}");
+            assert_eq!(said("10.0.0.99", &words), None);
         }
         // The layouts of IPv6 are the same.
         let ip6 = "clusterip_table=raw clusterip_hash=sourceip hash_seed=7";

@@ -4,9 +4,10 @@ use super::environment::Environment;
 use super::exit::{Code, Failure};
 use crate::host::announce::Announcements;
 use crate::model::bucket::BucketCount;
-use crate::model::hash::{HashMode, Hasher, Layout};
+use crate::model::hash::{HashMode, Layout};
 use crate::model::mac::Mac;
-use crate::model::seed::{derived_seed, parse_seed};
+use crate::model::predecessor::{Compat, Predecessor, broadcast};
+use crate::model::seed::parse_seed;
 use crate::model::untrusted::Untrusted;
 use crate::model::vip::{
     DRAIN_S, L2Mode, LONGEST_DRAIN_S, Manager, NicName, VipError, check_address, check_in_network,
@@ -15,10 +16,16 @@ use crate::model::vip::{
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+const BROADCAST: &str = "broadcast";
+const ITS_SEED: &str = "clusterip_hash_seed";
+
 /// Parameters of IPaddr2 that mean nothing here. They are accepted, so that a configuration carries
 /// over by changing one word, and ignored.
 pub const IGNORED: [(&str, &str); 18] = [
-    ("broadcast", "a VIP has none; the node's own addresses have"),
+    (
+        BROADCAST,
+        "a VIP has none; but compat derives a MAC from it, as IPaddr2 did",
+    ),
     ("proto", "addresses have no protocol mark"),
     ("lvs_support", "there is no director"),
     ("lvs_ipv6_addrlabel", "the VIP is never chosen as a source"),
@@ -27,7 +34,10 @@ pub const IGNORED: [(&str, &str); 18] = [
         "the VIP is never chosen as a source",
     ),
     ("clusterip_firewall", "the rules are always nf_tables"),
-    ("clusterip_hash_seed", "the seed is hash_seed"),
+    (
+        ITS_SEED,
+        "the seed is hash_seed; but with compat=ipaddr2 it is followed",
+    ),
     ("clusterip_table", "the tables are always called clusterip"),
     ("clusterip_chain", "the chains have names of their own"),
     (
@@ -59,6 +69,9 @@ pub const IGNORED: [(&str, &str); 18] = [
     ),
 ];
 
+/// What the length of the prefix is called, the younger name first.
+const PREFIX: [&str; 2] = ["cidr_netmask", "netmask"];
+
 /// The parameters of the primitive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameters {
@@ -72,12 +85,18 @@ pub struct Parameters {
     pub label: Option<String>,
     /// `mode`.
     pub mode: L2Mode,
-    /// `mac`; if it is not given, it follows from the mode and the address.
+    /// `compat`.
+    pub compat: Compat,
+    /// `broadcast`, where a predecessor is followed.
+    pub broadcast: Option<String>,
+    /// `mac`; if it is not given, it follows from the mode and the address, or is the predecessor's.
     pub mac: Option<Mac>,
-    /// `clusterip_hash`, `hash_layout` and `hash_seed`.
-    pub hasher: Hasher,
-    /// Was the seed given, or derived from the address?
-    pub seed_given: bool,
+    /// `clusterip_hash`.
+    pub hash: Option<HashMode>,
+    /// `hash_layout`.
+    pub layout: Option<Layout>,
+    /// `hash_seed`, or what the newest IPaddr2 had as `clusterip_hash_seed` where it is to be followed.
+    pub seed: Option<u32>,
     /// `buckets`.
     pub buckets: Option<BucketCount>,
     /// `noprefixroute`.
@@ -110,6 +129,12 @@ pub struct Essentials {
     pub nic: Option<NicName>,
     /// `mac` if it can be read, or the one that follows from `mode` and the address.
     pub mac: Mac,
+    /// The predecessor whose MAC it is instead, if `compat` names one and `mac` cannot be read.
+    pub predecessor: Option<Predecessor>,
+    /// `cidr_netmask` if it can be read.
+    pub prefix: Option<u8>,
+    /// `broadcast`.
+    pub broadcast: Option<Untrusted>,
     /// `network_namespace`.
     pub network_namespace: Option<Untrusted>,
     /// `drain_timeout` in seconds if it can be read, or the default.
@@ -143,10 +168,16 @@ impl Essentials {
         let mode = env.parameter("mode");
         let mode = mode.and_then(|mode| mode.parse::<L2Mode>().ok());
         let mac = env.parameter("mac").and_then(|mac| mac.parse().ok());
+        let compat = env.parameter("compat");
+        let compat = compat.and_then(|compat| compat.parse::<Compat>().ok());
+        let prefix = PREFIX.into_iter().find_map(|name| env.parameter(name));
         Some(Essentials {
             ip,
             nic: env.parameter("nic").and_then(|nic| nic.parse().ok()),
             mac: mac.unwrap_or_else(|| mode.unwrap_or_default().mac(ip)),
+            predecessor: compat.unwrap_or_default().0.filter(|_| mac.is_none()),
+            prefix: prefix.and_then(|text| parse_prefix(text.raw(), ip)),
+            broadcast: env.parameter(BROADCAST),
             network_namespace: env.parameter("network_namespace"),
             drain_s: env
                 .parameter("drain_timeout")
@@ -215,7 +246,7 @@ impl Parameters {
         if let Some(label) = &label {
             check_label(label.raw(), None, ip).map_err(in_words("iflabel"))?;
         }
-        let named = ["cidr_netmask", "netmask"].map(|name| Some((name, env.parameter(name)?)));
+        let named = PREFIX.map(|name| Some((name, env.parameter(name)?)));
         let prefix = match named.into_iter().flatten().next() {
             None => None,
             Some((name, text)) => Some(parse_prefix(text.raw(), ip).ok_or_else(|| {
@@ -239,21 +270,33 @@ impl Parameters {
         let mac = mac.map_err(|error| wrong(format!("mac: {error}")))?;
         let checked = mac.map_or(Ok(()), |mac| l2_mode.check(ip, mac));
         checked.map_err(VipError::from).map_err(in_words("mac"))?;
-        let mode = env
+        let hash = env
             .parameter("clusterip_hash")
-            .map(|mode| mode.parse::<HashMode>());
-        let mode = mode.transpose();
-        let mode = mode.map_err(|error| wrong(format!("clusterip_hash: {error}")))?;
+            .map(|hash| hash.parse::<HashMode>());
+        let hash = hash.transpose();
+        let hash = hash.map_err(|error| wrong(format!("clusterip_hash: {error}")))?;
         let layout = env
             .parameter("hash_layout")
             .map(|layout| layout.parse::<Layout>());
         let layout = layout.transpose();
         let layout = layout.map_err(|error| wrong(format!("hash_layout: {error}")))?;
-        let seed = match env.parameter("hash_seed") {
+        let compat = env
+            .parameter("compat")
+            .map(|compat| compat.parse::<Compat>());
+        let compat = compat.transpose();
+        let compat = compat.map_err(|error| wrong(format!("compat: {error}")))?;
+        let compat = compat.unwrap_or_default();
+        let told = env.parameter(BROADCAST).filter(|_| compat.0.is_some());
+        let told = told.map(|told| broadcast(told.raw())).transpose();
+        let told = told.map_err(|error| wrong(format!("broadcast: {error}")))?;
+        let its_seed = (compat.0 == Some(Predecessor::Ipaddr2)).then_some(ITS_SEED);
+        let names = [Some("hash_seed"), its_seed].into_iter().flatten();
+        let mut seeds = names.filter_map(|name| Some((name, env.parameter(name)?)));
+        let seed = match seeds.next() {
             None => None,
-            Some(text) => Some(parse_seed(text.raw()).ok_or_else(|| {
+            Some((name, text)) => Some(parse_seed(text.raw()).ok_or_else(|| {
                 wrong(format!(
-                    "hash_seed=\"{text}\" is no seed; use a number from 0 to 4294967295, or 0x and \
+                    "{name}=\"{text}\" is no seed; use a number from 0 to 4294967295, or 0x and \
                      up to eight hex digits"
                 ))
             })?),
@@ -294,6 +337,11 @@ impl Parameters {
                 "network_namespace=\"{name}\" is no name of a namespace; use one that 'ip netns' shows"
             )));
         }
+        let followed: &[&str] = match compat.0 {
+            None => &[],
+            Some(Predecessor::ClusterIp) => &[BROADCAST],
+            Some(Predecessor::Ipaddr2) => &[BROADCAST, ITS_SEED],
+        };
         let flag = |name: &str, default: bool| env.flag(name).unwrap_or(default);
         Ok(Parameters {
             ip,
@@ -301,13 +349,12 @@ impl Parameters {
             prefix,
             label: label.map(|label| label.raw().to_owned()),
             mode: l2_mode,
+            compat,
+            broadcast: told,
             mac,
-            hasher: Hasher {
-                mode: mode.unwrap_or_default(),
-                layout: layout.unwrap_or_default(),
-                seed: seed.unwrap_or_else(|| derived_seed(ip)),
-            },
-            seed_given: seed.is_some(),
+            hash,
+            layout,
+            seed,
             buckets,
             noprefixroute: flag("noprefixroute", false),
             check_link_status: flag("check_link_status", true),
@@ -319,6 +366,7 @@ impl Parameters {
             manager: Manager::pacemaker(env.resource()),
             ignored: IGNORED
                 .into_iter()
+                .filter(|(name, _)| !followed.contains(name))
                 .filter(|(name, _)| env.parameter(name).is_some())
                 .collect(),
         })

@@ -4,17 +4,19 @@
 use super::carrier::require_link;
 use super::describe::describe;
 use super::exit::{Code, Failure};
-use super::parameters::Parameters;
+use super::parameters::{Essentials, Parameters};
 use crate::host::apply::StepError;
 use crate::host::observe::{Kernel, ObserveError};
-use crate::host::place::{PlaceError, installed_place, place};
+use crate::host::place::{Place, PlaceError, installed_place, like, place};
 use crate::host::second_lock;
 use crate::model::bucket::BucketCount;
+use crate::model::mac::Mac;
+use crate::model::predecessor::{Like, Predecessor, derived};
 use crate::model::untrusted::Untrusted;
 use crate::model::vip::Vip;
 use crate::sys::netns::{self, Home, NetnsError};
 use crate::sys::process::has_cap_net_admin;
-use crate::sys::route::RouteSocket;
+use crate::sys::route::{RouteError, RouteSocket};
 
 /// Enters the namespace that was named, if one was; the one that was left then.
 pub(super) fn enter_namespace(name: Option<&Untrusted>) -> Result<Option<Home>, NetnsError> {
@@ -45,11 +47,55 @@ pub(super) fn described_if_known(
     }
     let found = RouteSocket::open()
         .map_err(PlaceError::from)
-        .and_then(|mut route| place(&mut route, parameters.ip, nic, prefix, None));
+        .and_then(|mut route| {
+            let place = place(&mut route, parameters.ip, nic, prefix, None)?;
+            let like = like_before(&mut route, parameters, &place)?;
+            Ok((place, like))
+        });
     match found {
-        Ok(place) => describe(parameters, place, buckets).map(|_| ()),
+        Ok((place, like)) => describe(parameters, place, like, buckets).map(|_| ()),
         Err(_) => Ok(()),
     }
+}
+
+/// What the predecessor would have found here, if the VIP is to be shared as it shared it.
+fn like_before(
+    route: &mut RouteSocket,
+    parameters: &Parameters,
+    place: &Place,
+) -> Result<Option<Like>, RouteError> {
+    let predecessor = parameters.compat.0;
+    let told = parameters.broadcast.as_deref();
+    predecessor
+        .map(|predecessor| like(route, predecessor, told, parameters.ip, place))
+        .transpose()
+}
+
+/// The MAC that the VIP had from a predecessor, as far as it can be known.
+pub(super) fn mac_of_old(kernel: &mut Kernel, essentials: &Essentials) -> Option<Mac> {
+    let Essentials {
+        ip, nic, prefix, ..
+    } = essentials;
+    let predecessor = essentials.predecessor?;
+    let told = essentials.broadcast.as_ref().map(Untrusted::raw);
+    let place = place(&mut kernel.route, *ip, nic.as_ref(), *prefix, None).ok()?;
+    let like = like(&mut kernel.route, predecessor, told, *ip, &place).ok()?;
+    Some(derived(predecessor, *ip, place.prefix, &like.broadcast).mac)
+}
+
+/// The MAC that IPaddr2 would derive for a VIP that is here.
+pub(super) fn former_mac(kernel: &mut Kernel, parameters: &Parameters, vip: &Vip) -> Option<Mac> {
+    let told = parameters.broadcast.as_deref();
+    let (nic, prefix) = (vip.nic.clone(), vip.prefix);
+    let like = like(
+        &mut kernel.route,
+        Predecessor::Ipaddr2,
+        told,
+        vip.address,
+        &Place { nic, prefix },
+    );
+    let broadcast = like.ok()?.broadcast;
+    Some(derived(Predecessor::Ipaddr2, vip.address, prefix, &broadcast).mac)
 }
 
 /// The VIP that a start here would bring up, or why it cannot.
@@ -62,7 +108,9 @@ pub(super) fn prepared(
     let installed = installed_place(&mut kernel.nft, ip, nic, prefix);
     let installed = installed.map_err(ObserveError::from)?;
     let place = place(&mut kernel.route, ip, nic, prefix, installed.as_ref())?;
-    let vip = describe(parameters, place, buckets)?;
+    let like = like_before(&mut kernel.route, parameters, &place);
+    let like = like.map_err(PlaceError::from)?;
+    let vip = describe(parameters, place, like, buckets)?;
     require_link(kernel, parameters, &vip)?;
     second_lock::ready(&vip).map_err(|error| {
         let error = StepError::Lock(error);

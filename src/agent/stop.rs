@@ -9,7 +9,7 @@ use super::environment::Environment;
 use super::exit::{Code, Failure};
 use super::insist::insist;
 use super::parameters::Essentials;
-use super::prepare::{enter_namespace, privileged};
+use super::prepare::{enter_namespace, mac_of_old, privileged};
 use super::queue::{InTurn, in_turn, serve, with_others};
 use crate::host::apply::Manners;
 use crate::host::lock::Lock;
@@ -79,10 +79,15 @@ fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<
         return Ok(());
     };
     let others: Vec<Other> = request.iter().flat_map(Request::others).collect();
+    // What is described has its MAC there.
+    let mac = match find(&observed.rules, ip) {
+        None => mac_of_old(&mut kernel, essentials).unwrap_or(essentials.mac),
+        Some(_) => essentials.mac,
+    };
     let going = Going {
         ip,
         buckets: bucket.map_or_else(BucketSet::default, |bucket| with_others(bucket, &others)),
-        place: nic.map(|nic| (nic, essentials.mac)),
+        place: nic.map(|nic| (nic, mac)),
         drain_ms: 1000 * u64::from(essentials.drain_s),
     };
     if let Some(found) = &find(&observed.rules, ip) {

@@ -8,12 +8,14 @@ use crate::model::answer::Answer;
 use crate::model::belief::{Answers, Belief};
 use crate::model::host::NicState;
 use crate::model::mac::Mac;
+use crate::model::predecessor::Predecessor;
 use crate::model::untrusted::Untrusted;
 use crate::model::vip::{Manager, Vip};
 use crate::plan::step::When;
 use crate::sys::packet::{PacketError, PacketSocket};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
-use tracing::warn;
+use tracing::{info, warn};
 
 /// How long an answer may take. The kernel answers at once; a local network takes far less than a
 /// millisecond.
@@ -65,54 +67,158 @@ pub enum Disagreement {
         /// Who manages it there, if that is known.
         other: Option<Untrusted>,
     },
+    /// Somebody shares it who is none of ours, under this very MAC.
+    #[error(
+        "{mac} on {nic} shares {address} as a predecessor did: under {says}, without a description. Set compat, if it is \
+         IPaddr2's: \"clusterip\" where the kernel's target CLUSTERIP shares it, \"ipaddr2\" where its newest rules do \
+         (nodectl: --compat); or stop it there first. (agent: conflict_detection=\"false\", nodectl: --force; \
+         they are for those who know better)"
+    )]
+    Predecessor {
+        /// The VIP.
+        address: std::net::IpAddr,
+        /// The interface on which the answer came.
+        nic: String,
+        /// Who answered.
+        mac: Mac,
+        /// The cluster MAC that it has there.
+        says: Mac,
+    },
+    /// A predecessor shares it, under another MAC than is to be here.
+    #[error(
+        "{mac} on {nic} shares {address} under {says}, and here it would be under {own}, so they would not get the same \
+         packets. Set mac=\"{says}\" (nodectl: --mac), or find out why {predecessor} derives another one there: \
+         ip, cidr_netmask and broadcast decide, and the broadcast address of the node's own address"
+    )]
+    OtherMac {
+        /// The VIP.
+        address: std::net::IpAddr,
+        /// The interface on which the answer came.
+        nic: String,
+        /// Who answered.
+        mac: Mac,
+        /// The cluster MAC that it has there.
+        says: Mac,
+        /// The cluster MAC that it is to have here.
+        own: Mac,
+        /// Whom it is.
+        predecessor: Predecessor,
+    },
     /// It cannot be asked.
     #[error(transparent)]
     Packet(#[from] PacketError),
 }
 
-/// Asks once whether all who share the VIP agree with its description and have it from the same manager.
+/// Asks once whether all who share the VIP agree with its description and have it from the same manager; those who share
+/// it as the predecessor did that it is to be `beside` are told from them.
 /// Takes some 30 ms, or 90 where answers are doubted, and as long again where somebody does not agree.
-pub fn agree(vip: &Vip, state: &NicState, when: When) -> Result<(), Disagreement> {
+pub fn agree(
+    vip: &Vip,
+    state: &NicState,
+    when: When,
+    beside: Option<Predecessor>,
+) -> Result<(), Disagreement> {
     let Some(nic_mac) = state.mac else {
         return Ok(());
     };
-    let believed = match ask(&Question::of(vip, nic_mac), state.index) {
-        // Who cannot be heard cannot answer packets beside others.
-        Err(error) if error.errno() == Some(libc::ENETDOWN) => Belief::Free,
-        believed => believed?,
+    let asked = Asked {
+        vip,
+        when,
+        beside,
+        ask: |question: &Question| ask(question, state.index),
     };
-    judge(vip, believed, when, || {
-        let of_description = Question {
-            manager: None,
-            ..Question::of(vip, nic_mac)
-        };
-        ask(&of_description, state.index)
-    })
+    let question = Question::of(vip, nic_mac);
+    match (asked.ask)(&question) {
+        // Who cannot be heard cannot answer packets beside others.
+        Err(error) if error.errno() == Some(libc::ENETDOWN) => Ok(()),
+        answers => asked.judge(&question, &answers?),
+    }
 }
 
-/// What is believed decides whether the VIP may come up; `of_description` asks about the description alone.
-fn judge(
-    vip: &Vip,
-    believed: Belief,
+/// Who was asked about a VIP, and how to ask further.
+struct Asked<'a, Ask> {
+    vip: &'a Vip,
     when: When,
-    of_description: impl FnOnce() -> Result<Belief, PacketError>,
-) -> Result<(), Disagreement> {
-    let (address, nic) = (vip.address, &vip.nic);
-    match believed {
-        Belief::Free => {}
-        Belief::Shared(Answer { from: mac, .. }) => {
-            let nic = nic.to_string();
-            return Err(match of_description()? {
-                Belief::Free | Belief::Taken(_) => Disagreement::OtherManager {
-                    address,
-                    nic,
-                    mac,
-                    own: vip.manager.clone(),
-                    other: None,
-                },
-                _ => Disagreement::Answered { address, nic, mac },
-            });
+    beside: Option<Predecessor>,
+    ask: Ask,
+}
+
+impl<Ask: Fn(&Question) -> Result<Answers, PacketError>> Asked<'_, Ask> {
+    /// What is believed decides whether the VIP may come up.
+    fn judge(&self, question: &Question, answers: &Answers) -> Result<(), Disagreement> {
+        match answers.belief() {
+            Belief::Shared(answer) => self.shared(question, answers, answer),
+            belief => {
+                warn_of(self.vip, self.when, belief);
+                Ok(())
+            }
         }
+    }
+
+    /// Somebody shares it: a predecessor, who is told by answering where none of ours does, or others by another
+    /// description, or for another manager.
+    fn shared(
+        &self,
+        question: &Question,
+        answers: &Answers,
+        Answer { from, says }: Answer,
+    ) -> Result<(), Disagreement> {
+        let vip = self.vip;
+        let (address, nic) = (vip.address, vip.nic.to_string());
+        let without_rules = match Question::to_predecessors(vip, question.nic_mac) {
+            Some(question) => (self.ask)(&question)?.who_say(says),
+            None => BTreeSet::new(),
+        };
+        let mut ours = answers.who_say(says);
+        ours.retain(|who| !without_rules.contains(who));
+        match (ours.first(), self.beside) {
+            (Some(mac), _) => Err(self.disagreement(question, *mac)?),
+            (None, None) => Err(Disagreement::Predecessor {
+                address,
+                nic,
+                mac: from,
+                says,
+            }),
+            (None, Some(predecessor)) if says != vip.mac => Err(Disagreement::OtherMac {
+                address,
+                nic,
+                mac: from,
+                says,
+                own: vip.mac,
+                predecessor,
+            }),
+            (None, Some(predecessor)) => {
+                info!("{from} on {nic} shares {address} as {predecessor} did, under {says} too");
+                Ok(())
+            }
+        }
+    }
+
+    /// A node of ours does not agree: with the description, or with who manages it.
+    fn disagreement(&self, question: &Question, mac: Mac) -> Result<Disagreement, PacketError> {
+        let of_description = Question {
+            manager: None,
+            ..*question
+        };
+        let (address, nic) = (self.vip.address, self.vip.nic.to_string());
+        Ok(match (self.ask)(&of_description)?.belief() {
+            Belief::Free | Belief::Taken(_) => Disagreement::OtherManager {
+                address,
+                nic,
+                mac,
+                own: self.vip.manager.clone(),
+                other: None,
+            },
+            _ => Disagreement::Answered { address, nic, mac },
+        })
+    }
+}
+
+/// What keeps no VIP from coming up, and its operator should know.
+fn warn_of(vip: &Vip, when: When, belief: Belief) {
+    let (address, nic) = (vip.address, &vip.nic);
+    match belief {
+        Belief::Free | Belief::Shared(_) => {}
         // He was warned of when it was asked the first time.
         Belief::Taken(_) if when == When::BeforeItServes => {}
         // A node that has lost its rules must not keep others from recovering.
@@ -133,7 +239,6 @@ fn judge(
              all nodes"
         ),
     }
-    Ok(())
 }
 
 /// Is it this one for whom others share the VIP? Then they keep silent for him, and answer for who is to
@@ -150,7 +255,12 @@ pub fn is_shared_for(other: Manager, vip: &Vip, state: &NicState) -> Result<bool
         },
     );
     let others = Question::of(&vip, nic_mac);
-    let is_shared = |question| Ok(matches!(ask(question, state.index)?, Belief::Shared(_)));
+    let is_shared = |question| {
+        Ok(matches!(
+            ask(question, state.index)?.belief(),
+            Belief::Shared(_)
+        ))
+    };
     Ok(!is_shared(&others)? && is_shared(&own)?)
 }
 
@@ -160,8 +270,8 @@ fn whose(other: Option<&Untrusted>) -> String {
     })
 }
 
-/// Asks, and says what is to be believed of the answers.
-fn ask(question: &Question, index: u32) -> Result<Belief, PacketError> {
+/// Asks as often as it takes; the answers.
+fn ask(question: &Question, index: u32) -> Result<Answers, PacketError> {
     let socket = PacketSocket::open_receiving(index, question.ethertype(), &question.marks())?;
     let mut answers = Answers::new(question.vip);
     let mut buffer = [0; LONGEST];
@@ -190,48 +300,107 @@ fn ask(question: &Question, index: u32) -> Result<Belief, PacketError> {
             answers.lost();
         }
     }
-    Ok(answers.belief())
+    Ok(answers)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::answer::Answer;
+    use crate::model::agreement::OF_NONE;
     use crate::model::vip::tests::a_vip;
+
+    const OWN: Mac = Mac([2, 0, 0, 0, 0, 7]);
+    const OTHER: Mac = Mac([2, 0, 0, 0, 0, 8]);
+
+    fn says(from: Mac, says: Mac) -> Answer {
+        Answer { from, says }
+    }
+
+    /// What is heard of these, to all questions.
+    fn heard(vip: &Vip, all: &[Answer]) -> Answers {
+        let mut answers = Answers::new(vip.address);
+        while answers.want_a_question() {
+            answers.asked();
+            all.iter().for_each(|answer| answers.heard(*answer));
+        }
+        answers
+    }
+
+    /// What a VIP that is to be beside somebody meets, where these answer: whoever asks, a description alone, and
+    /// predecessors.
+    fn judged(
+        beside: Option<Predecessor>,
+        when: When,
+        [all, of_description, without_rules]: [&[Answer]; 3],
+    ) -> Result<(), Disagreement> {
+        let vip = a_vip("10.77.0.99");
+        let question = Question::of(&vip, Mac([2, 0, 0, 0, 0, 1]));
+        let asked = Asked {
+            vip: &vip,
+            when,
+            beside,
+            ask: |question: &Question| {
+                let to_predecessors = question.digest == OF_NONE;
+                let all = if to_predecessors {
+                    without_rules
+                } else {
+                    of_description
+                };
+                Ok(heard(&vip, all))
+            },
+        };
+        asked.judge(&question, &heard(&vip, all))
+    }
 
     #[test]
     fn only_another_description_or_manager_keeps_a_vip_from_coming_up() {
         let vip = a_vip("10.77.0.99");
-        let answer = |says| Answer {
-            from: Mac([2, 0, 0, 0, 0, 7]),
-            says,
-        };
-        let (cluster, own) = (answer(vip.mac), answer(Mac([2, 0, 0, 0, 0, 7])));
+        let (cluster, own) = (says(OWN, vip.mac), says(OWN, OWN));
         for when in [When::BeforeItComes, When::BeforeItServes] {
-            let judged = |believed| judge(&vip, believed, when, || panic!("nobody shares it"));
-            // Where the description is what differs they answer without the manager too.
-            let by_description = judge(&vip, Belief::Shared(cluster), when, || {
-                Ok(Belief::Shared(cluster))
-            });
-            assert!(matches!(
-                by_description,
-                Err(Disagreement::Answered { mac, .. }) if mac == cluster.from
-            ));
-            for silence in [Belief::Free, Belief::Taken(own)] {
-                let by_manager = judge(&vip, Belief::Shared(cluster), when, || Ok(silence));
+            for beside in [None, Some(Predecessor::ClusterIp)] {
+                // Where the description is what differs they answer without the manager too.
+                let by_description = judged(beside, when, [&[cluster], &[cluster], &[]]);
                 assert!(matches!(
-                    by_manager,
-                    Err(Disagreement::OtherManager { mac, other: None, .. }) if mac == cluster.from
+                    by_description,
+                    Err(Disagreement::Answered { mac, .. }) if mac == cluster.from
                 ));
-            }
-            for believed in [
-                Belief::Free,
-                Belief::Taken(own),
-                Belief::Forged(cluster),
-                Belief::Drowned,
-            ] {
-                assert!(judged(believed).is_ok(), "{believed:?}");
+                for silence in [&[][..], &[own]] {
+                    let by_manager = judged(beside, when, [&[cluster], silence, &[]]);
+                    assert!(matches!(
+                        by_manager,
+                        Err(Disagreement::OtherManager { mac, other: None, .. }) if mac == cluster.from
+                    ));
+                }
+                let contradicting = [cluster, own];
+                for heard in [&[][..], &[own], &contradicting] {
+                    assert!(judged(beside, when, [heard, &[], &[]]).is_ok(), "{heard:?}");
+                }
             }
         }
+    }
+
+    #[test]
+    fn a_predecessor_is_told_from_a_node_of_another_description() {
+        let vip = a_vip("10.77.0.99");
+        let (old, ours) = (says(OWN, vip.mac), says(OTHER, vip.mac));
+        let when = When::BeforeItComes;
+        let beside = Some(Predecessor::Ipaddr2);
+        let alone = [&[old][..], &[old], &[old]];
+        assert!(judged(beside, when, alone).is_ok());
+        assert!(matches!(
+            judged(None, when, alone),
+            Err(Disagreement::Predecessor { mac: OWN, says, .. }) if says == vip.mac
+        ));
+        // Among predecessors one of ours is found.
+        let mixed = [old, ours];
+        assert!(matches!(
+            judged(beside, when, [&mixed, &mixed, &[old]]),
+            Err(Disagreement::Answered { mac: OTHER, .. })
+        ));
+        let elsewhere = [says(OWN, Mac([3, 0, 0, 0, 0, 1]))];
+        assert!(matches!(
+            judged(beside, when, [&elsewhere; 3]),
+            Err(Disagreement::OtherMac { mac: OWN, own, .. }) if own == vip.mac
+        ));
     }
 }

@@ -7,6 +7,7 @@ use super::second_lock;
 use crate::model::host::{NicState, Observed};
 use crate::model::mac::Mac;
 use crate::model::network::Network;
+use crate::model::predecessor::Predecessor;
 use crate::model::vip::{Nic, longest_prefix};
 use crate::plan::stale::silence;
 use crate::plan::step::Step;
@@ -27,6 +28,8 @@ pub struct Manners {
     pub announcements: Announcements,
     /// Ask whether others agree with the description before the VIP comes up.
     pub ask: bool,
+    /// A predecessor that shares the VIP under the same MAC is no disagreement.
+    pub beside: Option<Predecessor>,
 }
 
 /// Why a step could not be done.
@@ -101,7 +104,7 @@ pub fn apply(
     match step {
         Step::Agree(vip, when) => {
             if manners.ask {
-                agree(vip, index(&vip.nic)?, *when)?;
+                agree(vip, index(&vip.nic)?, *when, manners.beside)?;
             }
         }
         Step::Rules(changes) => {

@@ -96,22 +96,12 @@ mod tests {
     use crate::model::host::NicState;
     use crate::model::host::tests::an_address;
     use crate::model::vip::tests::a_vip;
+    use crate::sys::route::tests::an_address as an_address_of;
 
     fn address(text: &str, scope: u8) -> Address {
         Address {
-            index: 2,
-            addr: text.parse().expect("an address"),
-            prefix: 24,
-            label: None,
-            secondary: false,
-            deprecated: false,
-            tentative: false,
-            dad_failed: false,
-            nodad: false,
-            noprefixroute: false,
-            preferred_s: None,
-            valid_s: None,
             scope,
+            ..an_address_of(text.parse().expect("an address"))
         }
     }
 

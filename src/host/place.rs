@@ -1,13 +1,17 @@
 //! Where a VIP goes: the interface that was named, or that of the connected route; and the prefix of that
 //! route, where none was given.
 
+use crate::model::predecessor::{Like, Predecessor};
 use crate::model::vip::{Nic, NicName, NoNic};
 use crate::reading::installed::find;
 use crate::reading::loaded::is_loaded;
 use crate::rules::addressing::ROUTE_PROTOCOL;
 use crate::sys::nft::{NftError, NftSocket};
-use crate::sys::route::{ConnectedRoute, Family, Link, RouteError, RouteSocket};
+use crate::sys::route::{Address, ConnectedRoute, Family, Link, RouteError, RouteSocket};
 use std::net::IpAddr;
+
+/// The protocol of routes of which nobody says one (`RTPROT_BOOT`); 'ip route' does not print it.
+const RTPROT_BOOT: u8 = 3;
 
 /// Where a VIP goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,6 +125,63 @@ pub fn place(
     Ok(Place { nic, prefix })
 }
 
+/// What a predecessor would have found on this host beside its parameters: the broadcast address of the node's own address
+/// in the VIP's network, by which the kernel's route there speaks (`findif()` in heartbeat/findif.sh).
+pub fn like(
+    route: &mut RouteSocket,
+    predecessor: Predecessor,
+    told: Option<&str>,
+    ip: IpAddr,
+    place: &Place,
+) -> Result<Like, RouteError> {
+    let broadcast = match (told, ip) {
+        (Some(told), _) => told.to_owned(),
+        (None, IpAddr::V6(_)) => String::new(),
+        (None, IpAddr::V4(_)) => {
+            let link = route.link(place.nic.as_str())?;
+            let mut routes = route.connected_routes(Family::V4)?;
+            routes.retain(|route| route.protocol != ROUTE_PROTOCOL);
+            let best = best_route(&routes, ip, link.map(|link| link.index));
+            let source = best.and_then(source_of);
+            let all = route.addresses(None, Some(Family::V4))?;
+            source
+                .and_then(|source| found_by_grep(&all, source))
+                .unwrap_or_default()
+        }
+    };
+    Ok(Like {
+        predecessor,
+        broadcast,
+    })
+}
+
+/// The source that stands where `findif()` looks for it in the line that 'ip route' prints: behind a protocol.
+fn source_of(route: &ConnectedRoute) -> Option<IpAddr> {
+    route.source.filter(|_| route.protocol != RTPROT_BOOT)
+}
+
+/// The broadcast address of the first address in whose line the source occurs, as in `ip -o address show | grep SOURCE`:
+/// that is not always the source's own.
+fn found_by_grep(all: &[Address], source: IpAddr) -> Option<String> {
+    let source = source.to_string();
+    let broadcast = |address: &Address| {
+        address
+            .broadcast
+            .map_or(String::new(), |brd| brd.to_string())
+    };
+    let mut all = all.iter();
+    let found = all.find(|address| {
+        let line = format!(
+            "{}/{} brd {}",
+            address.addr,
+            address.prefix,
+            broadcast(address)
+        );
+        line.contains(&source)
+    });
+    found.map(broadcast)
+}
+
 /// The most specific route that has the address, of equal ones that with the least metric. A route
 /// to the address alone says nothing about its network, and neither does one to everywhere.
 fn best_route(routes: &[ConnectedRoute], ip: IpAddr, nic: Option<u32>) -> Option<&ConnectedRoute> {
@@ -135,6 +196,27 @@ fn best_route(routes: &[ConnectedRoute], ip: IpAddr, nic: Option<u32>) -> Option
 mod tests {
     use super::*;
     use crate::model::network::Network;
+    use crate::sys::route::tests::an_address;
+
+    #[test]
+    fn the_broadcast_address_is_that_of_whom_grep_finds_first() {
+        let address = |addr: [u8; 4], broadcast: Option<[u8; 4]>| Address {
+            broadcast: broadcast.map(Into::into),
+            ..an_address(addr.into())
+        };
+        let own = address([10, 77, 0, 1], Some([10, 77, 0, 255]));
+        let bare = address([10, 77, 0, 1], None);
+        let longer = address([10, 77, 0, 12], Some([10, 77, 0, 127]));
+        let source = [10, 77, 0, 1].into();
+        let found = |all: &[&Address]| {
+            let all: Vec<Address> = all.iter().map(|address| (*address).clone()).collect();
+            found_by_grep(&all, source)
+        };
+        assert_eq!(found(&[&own]).as_deref(), Some("10.77.0.255"));
+        assert_eq!(found(&[&bare]).as_deref(), Some(""));
+        assert_eq!(found(&[&longer, &own]).as_deref(), Some("10.77.0.127"));
+        assert_eq!(found(&[]), None);
+    }
 
     #[test]
     fn the_most_specific_network_wins() {
@@ -145,6 +227,7 @@ mod tests {
             protocol: 2,
             dead: false,
             metric,
+            source: None,
         };
         let routes = [
             route("0.0.0.0", 0, 9, 0),

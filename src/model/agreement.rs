@@ -9,6 +9,9 @@
 //! for an address that it has, and says its cluster MAC. So does a node that has lost its rules, or a
 //! stranger who has the address for himself, but with a MAC of his own.
 //!
+//! A predecessor (`super::predecessor`) answers with a cluster MAC too, and knows no digest. It is told by a second question,
+//! with a digest that no description has, to which all nodes with these rules are silent.
+//!
 //! Who manages the VIP stands behind that, where nobody looks who does not know it: in the padding of
 //! ARP, in an experimental option of neighbour discovery (RFC 4727 §5). A node whose VIP another one manages
 //! answers. Versions before this one ask nothing of the kind, and are answered as they always were; where they
@@ -28,6 +31,10 @@ use std::net::{IpAddr, Ipv6Addr};
 pub const MANAGER_WORD: [u8; 8] = *b"resource";
 /// The option that carries the digest of the manager, of eight octets (RFC 4727 §5: for experiments).
 pub const MANAGER_OPTION: u8 = 253;
+
+/// What stands in the digest's place in the question to those alone who are none of ours: nobody who shares the VIP by
+/// these rules answers it, whatever his description, and a predecessor does.
+pub const OF_NONE: Digest = *b"before";
 
 /// The question, by whom it is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +58,17 @@ impl Question {
             manager: Some(vip.manager_digest()),
             nic_mac,
         }
+    }
+
+    /// The question who shares the VIP without these rules. For IPv6 there is none, for no predecessor says a cluster
+    /// MAC there.
+    pub fn to_predecessors(vip: &Vip, nic_mac: Mac) -> Option<Question> {
+        vip.address.is_ipv4().then_some(Question {
+            vip: vip.address,
+            digest: OF_NONE,
+            manager: None,
+            nic_mac,
+        })
     }
 
     /// The EtherType in which question and answer come.

@@ -149,6 +149,13 @@ impl Answers {
         }
     }
 
+    /// Those who may be nodes and named this MAC.
+    pub fn who_say(&self, mac: Mac) -> BTreeSet<Mac> {
+        let say = |sender: &Sender| sender.says == mac && self.may_be_node(sender);
+        let all = self.sharing().filter(|(_, sender)| say(sender));
+        all.map(|(from, _)| *from).collect()
+    }
+
     fn are_doubted(&self) -> bool {
         let macs: BTreeSet<Mac> = self.sharing().map(|(_, sender)| sender.says).collect();
         macs.len() > 1

@@ -22,6 +22,7 @@ pub mod network;
 pub mod nic;
 pub mod packet;
 pub mod phase;
+pub mod predecessor;
 pub mod protocol;
 mod rule;
 pub mod ruleset;

@@ -7,6 +7,7 @@ pub use super::l2_mode::{L2Mode, NoClusterMac};
 use super::mac::Mac;
 use super::network::Network;
 pub use super::nic::{Nic, NicName, NoNic};
+use super::predecessor::Unlike;
 use super::untrusted::Untrusted;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -117,6 +118,9 @@ pub enum VipError {
     /// A MAC that cannot be the cluster's.
     #[error(transparent)]
     Mac(#[from] NoClusterMac),
+    /// What a predecessor could not do.
+    #[error(transparent)]
+    Unlike(#[from] Unlike),
     /// A time that is too long.
     #[error("connections cannot stay for {0} seconds; use 0 to {LONGEST_DRAIN_S}")]
     Drain(u32),

@@ -15,6 +15,7 @@ use crate::host::sweeper::sweep_what_is_left;
 use crate::host::turns;
 use crate::model::bucket::BucketSet;
 use crate::model::phase::Phases;
+use crate::model::predecessor::Predecessor;
 use crate::model::untrusted::quoted;
 use crate::model::vip::{DRAIN_S, Manager, Vip};
 use crate::plan::step::Intent;
@@ -62,7 +63,13 @@ pub fn up(args: &Up) -> Result<Outcome, Failure> {
     };
     let adopt_s = args.adopt.unwrap_or(usual);
     let shown = vip.clone();
-    let taken = take_buckets(&mut kernel, vip, buckets, adopt_s, args.force);
+    let taken = take_buckets(
+        &mut kernel,
+        vip,
+        buckets,
+        adopt_s,
+        manners(args.force, args.describe.compat.0),
+    );
     if taken.is_err() && !was_here {
         // What did not come up as a whole does not stay; the error is what matters.
         let now = kernel.observe(None, Some(address)).map(|(now, _)| now);
@@ -98,8 +105,9 @@ fn kept_drain(found: &Installed, wanted: &Vip, asked: Option<u32>) -> Result<u32
 pub fn take(args: &Take) -> Result<Outcome, Failure> {
     let (_lock, mut kernel, found) = begin_move(&args.buckets)?;
     let Move { buckets, force, .. } = &args.buckets;
+    let manners = manners(*force, args.compat.0);
     let adopt_s = args.adopt.unwrap_or_else(|| usual_drain(&found.vip));
-    take_buckets(&mut kernel, found.vip, buckets.clone(), adopt_s, *force)
+    take_buckets(&mut kernel, found.vip, buckets.clone(), adopt_s, manners)
 }
 
 /// For how long buckets drain unless somebody says otherwise, and so for how long who takes them adopts.
@@ -132,7 +140,7 @@ pub(super) fn leave_buckets(
         buckets: args.buckets.clone(),
         drain_ms: 1000 * u64::from(drain_s),
     };
-    let reached = match reach(kernel, &intent, manners(false)) {
+    let reached = match reach(kernel, &intent, manners(false, None)) {
         // Half gone they would be dark in a moment.
         Err(error) if drain_s > 0 => {
             let back = Intent::Take {
@@ -140,7 +148,7 @@ pub(super) fn leave_buckets(
                 buckets: found.phases.owned.shared_with(&args.buckets),
                 adopt_ms: None,
             };
-            reach(kernel, &back, manners(true))?;
+            reach(kernel, &back, manners(true, None))?;
             return Err(error.into());
         }
         reached => reached?,
@@ -200,7 +208,7 @@ fn leave(kernel: &mut Kernel, address: IpAddr) -> Result<Reached, Failure> {
         drain_ms: 0,
         place: None,
     };
-    Ok(reach(kernel, &intent, manners(false))?)
+    Ok(reach(kernel, &intent, manners(false, None))?)
 }
 
 pub(super) fn within(buckets: &BucketSet, vip: &Vip) -> Result<(), Failure> {
@@ -220,7 +228,7 @@ pub(super) fn take_buckets(
     vip: Vip,
     buckets: BucketSet,
     adopt_s: u32,
-    force: bool,
+    manners: Manners,
 ) -> Result<Outcome, Failure> {
     let address = vip.address;
     let intent = Intent::Take {
@@ -228,16 +236,17 @@ pub(super) fn take_buckets(
         buckets,
         adopt_ms: Some(1000 * u64::from(adopt_s)),
     };
-    let reached = reach(kernel, &intent, manners(force))?;
+    let reached = reach(kernel, &intent, manners)?;
     sweep_what_is_left(address, Some(&reached.observed));
     Ok(Outcome::after(&reached, address))
 }
 
 /// By force nobody is asked.
-fn manners(force: bool) -> Manners {
+pub(super) fn manners(force: bool, beside: Option<Predecessor>) -> Manners {
     Manners {
         announcements: Announcements::default(),
         ask: !force,
+        beside,
     }
 }
 

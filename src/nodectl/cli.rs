@@ -7,6 +7,7 @@ use crate::guidance::{Port, Vlan};
 use crate::model::bucket::{BucketCount, BucketSet};
 use crate::model::hash::{HashMode, Layout};
 use crate::model::mac::Mac;
+use crate::model::predecessor::{Compat, broadcast};
 use crate::model::untrusted::in_one_line;
 use crate::model::vip::{DRAIN_S, L2Mode, Nic, NicName};
 use crate::pacemaker::wish::Service;
@@ -118,9 +119,9 @@ pub enum Verb {
         after_help = "Examples:\n  nodectl arp --list\n  nodectl arp 10.0.0.99 --vendor cisco-ios --vlan 10 --ports Gi1/0/1,Gi1/0/2"
     )]
     Arp(Arp),
-    /// Say under which MAC an address is shared, as it follows from the address
+    /// Say under which MAC an address is shared, as it follows from the address, or as a predecessor derived it
     #[command(
-        after_help = "Examples:\n  nodectl mac 10.0.0.99\n  nodectl mac 2001:db8::99 --mode stealth"
+        after_help = "Examples:\n  nodectl mac 10.0.0.99\n  nodectl mac 2001:db8::99 --mode stealth\n  nodectl mac 10.0.0.99/24 --nic eth0 --compat clusterip"
     )]
     Mac(MacOf),
 }
@@ -135,6 +136,9 @@ pub struct Take {
     /// this node does not know are reset at once [default: the VIP's drain time-out, or 300]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=86_400))]
     pub adopt: Option<u32>,
+    /// Who may share the VIP beside this without being a disagreement: clusterip, ipaddr2 or none
+    #[arg(long, value_name = "WHOM", default_value = "none")]
+    pub compat: Compat,
 }
 
 /// Arguments of `release`.
@@ -178,12 +182,12 @@ pub struct Describe {
     /// The number of buckets, 1 to 1024; the same on all nodes
     #[arg(long, value_name = "N")]
     pub buckets: BucketCount,
-    /// sourceip, sourceip-sourceport or sourceip-sourceport-destport
-    #[arg(long, value_name = "MODE", default_value_t)]
-    pub hash: HashMode,
-    /// clusterip or network
-    #[arg(long, default_value_t)]
-    pub layout: Layout,
+    /// sourceip, sourceip-sourceport or sourceip-sourceport-destport [default: sourceip-sourceport]
+    #[arg(long, value_name = "MODE")]
+    pub hash: Option<HashMode>,
+    /// clusterip or network [default: clusterip]
+    #[arg(long)]
+    pub layout: Option<Layout>,
     /// The initial value of the hash, decimal or hex after 0x [default: follows from the VIP]
     #[arg(long, value_name = "N", value_parser = seed)]
     pub seed: Option<u32>,
@@ -193,6 +197,14 @@ pub struct Describe {
     /// The cluster MAC, of the mode's kind [default: follows from the mode and the VIP]
     #[arg(long)]
     pub mac: Option<Mac>,
+    /// Whom to follow in what is not given, hash, layout, seed and MAC: clusterip (the kernel's former target),
+    /// ipaddr2 (the newest IPaddr2) or none. Nodes that share the VIP so are no disagreement then
+    #[arg(long, value_name = "WHOM", default_value = "none")]
+    pub compat: Compat,
+    /// With --compat, the broadcast address that IPaddr2 was given or found, '' if none [default: as it finds
+    /// it here]
+    #[arg(long, value_name = "ADDRESS", requires = "compat", value_parser = broadcast)]
+    pub broadcast: Option<String>,
     /// For how many seconds the connections of a bucket that leaves may stay; 0 cuts them [default: 0, or
     /// what the VIP has]
     #[arg(long = "drain-timeout", value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=86_400))]
@@ -290,12 +302,12 @@ pub struct Ruleset {
     /// The buckets that this node would own [default: none]
     #[arg(long, value_name = "SET", requires = "vip")]
     pub own: Option<BucketSet>,
-    /// sourceip, sourceip-sourceport or sourceip-sourceport-destport
-    #[arg(long, value_name = "MODE", default_value_t, requires = "vip")]
-    pub hash: HashMode,
-    /// clusterip or network
-    #[arg(long, default_value_t, requires = "vip")]
-    pub layout: Layout,
+    /// sourceip, sourceip-sourceport or sourceip-sourceport-destport [default: sourceip-sourceport]
+    #[arg(long, value_name = "MODE", requires = "vip")]
+    pub hash: Option<HashMode>,
+    /// clusterip or network [default: clusterip]
+    #[arg(long, requires = "vip")]
+    pub layout: Option<Layout>,
     /// The initial value of the hash
     #[arg(long, value_name = "N", value_parser = seed, requires = "vip")]
     pub seed: Option<u32>,
@@ -305,6 +317,9 @@ pub struct Ruleset {
     /// The cluster MAC
     #[arg(long, requires = "vip")]
     pub mac: Option<Mac>,
+    /// Whom to follow in what is not given: none, clusterip or ipaddr2
+    #[arg(long, value_name = "WHOM", default_value = "none", requires = "vip")]
+    pub compat: Compat,
 }
 
 /// Arguments of `crm` and `pcs`.
@@ -374,11 +389,26 @@ pub struct Arp {
 /// Arguments of `mac`.
 #[derive(Debug, Args)]
 pub struct MacOf {
-    /// The shared address
-    pub vip: IpAddr,
+    /// The shared address, with --compat and its prefix length if it is not that of the connected route
+    pub vip: AddressWithPrefix,
     /// Only that of this mode [default: all]
     #[arg(long, value_name = "MODE")]
     pub mode: Option<L2Mode>,
+    /// That under which a predecessor shares the address from this node: clusterip or ipaddr2
+    #[arg(
+        long,
+        value_name = "WHOM",
+        default_value = "none",
+        conflicts_with = "mode"
+    )]
+    pub compat: Compat,
+    /// With --compat, the interface [default: that of the connected route]
+    #[arg(long, requires = "compat")]
+    pub nic: Option<NicName>,
+    /// With --compat, the broadcast address that IPaddr2 was given or found, '' if none [default: as it finds
+    /// it here]
+    #[arg(long, value_name = "ADDRESS", requires = "compat", value_parser = broadcast)]
+    pub broadcast: Option<String>,
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use super::failure::{DATA, Failure, REFUSED, USAGE};
 use super::json::{SCHEMA, json};
 use crate::model::bucket::BucketCount;
 use crate::model::draft::Draft;
-use crate::model::hash::{Hasher, Layout};
 use crate::model::vip::{Manager, Vip, longest_prefix};
 use crate::pacemaker::wish::{Netns, Wish};
 use crate::pacemaker::{crm, pcs};
@@ -105,11 +104,10 @@ fn described(wish: &Wish) -> Result<Vip, Failure> {
         nic: wish.nic.clone(),
         mac: wish.mac,
         mode: wish.mode,
-        hasher: Hasher {
-            mode: wish.hash,
-            layout: Layout::default(),
-            seed: wish.seed,
-        },
+        like: None,
+        hash: Some(wish.hash),
+        layout: None,
+        seed: Some(wish.seed),
         buckets: buckets.map_err(|error| Failure::new(DATA, error))?,
         noprefixroute: false,
         lock: true,

@@ -4,12 +4,18 @@ use super::cli::Describe;
 use super::failure::{DATA, Failure};
 use crate::host::observe::Kernel;
 use crate::host::observe::ObserveError;
-use crate::host::place::{PlaceError, installed_place, place};
+use crate::host::place::{Place, PlaceError, installed_place, like, place};
 use crate::model::draft::Draft;
-use crate::model::hash::Hasher;
-use crate::model::seed::derived_seed;
 use crate::model::vip::{Manager, Vip, check_address};
 use std::net::IpAddr;
+
+/// The place that was found, or why there is none.
+pub(super) fn placed(found: Result<Place, PlaceError>) -> Result<Place, Failure> {
+    found.map_err(|error| match error {
+        PlaceError::Route(error) => ObserveError::from(error).into(),
+        error => Failure::new(DATA, error),
+    })
+}
 
 /// What the command line describes, with the rest found on this node.
 pub(super) fn described(
@@ -24,10 +30,12 @@ pub(super) fn described(
     let installed = installed_place(&mut kernel.nft, address, nic, prefix);
     let installed = installed.map_err(ObserveError::from)?;
     let place = place(&mut kernel.route, address, nic, prefix, installed.as_ref());
-    let place = place.map_err(|error| match error {
-        PlaceError::Route(error) => ObserveError::from(error).into(),
-        error => Failure::new(DATA, error),
-    })?;
+    let place = placed(place)?;
+    let like = args.compat.0.map(|predecessor| {
+        let told = args.broadcast.as_deref();
+        like(&mut kernel.route, predecessor, told, address, &place)
+    });
+    let like = like.transpose().map_err(ObserveError::from)?;
     let label = args.nic.as_ref().and_then(|nic| nic.label());
     let draft = Draft {
         address,
@@ -36,11 +44,10 @@ pub(super) fn described(
         nic: place.nic,
         mac: args.mac,
         mode: args.mode,
-        hasher: Hasher {
-            mode: args.hash,
-            layout: args.layout,
-            seed: args.seed.unwrap_or_else(|| derived_seed(address)),
-        },
+        like,
+        hash: args.hash,
+        layout: args.layout,
+        seed: args.seed,
         buckets: args.buckets,
         noprefixroute: false,
         lock: !args.without_second_lock,

@@ -1,6 +1,6 @@
 //! `drain`, `undrain` and `wait-drained`: buckets whose connections stay until they end.
 
-use super::change::{begin_move, leave_buckets, take_buckets, usual_drain};
+use super::change::{begin_move, leave_buckets, manners, take_buckets, usual_drain};
 use super::cli::{Drain, Take, WaitDrained};
 use super::context::{Context, look};
 use super::failure::{DATA, Failure, LATER};
@@ -30,6 +30,7 @@ pub fn undrain(
     Take {
         buckets: args,
         adopt,
+        compat,
     }: &Take,
 ) -> Result<Outcome, Failure> {
     let (_lock, mut kernel, found) = begin_move(args)?;
@@ -50,7 +51,7 @@ pub fn undrain(
         found.vip,
         args.buckets.clone(),
         adopt_s,
-        args.force,
+        manners(args.force, compat.0),
     )
 }
 

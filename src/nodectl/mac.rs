@@ -1,10 +1,16 @@
-//! `nodectl mac`: under which MAC an address is shared, as it follows from the address alone.
+//! `nodectl mac`: under which MAC an address is shared, as it follows from the address alone, or as a predecessor on this
+//! node would derive it.
 
 use super::cli::MacOf;
 use super::context::Context;
+use super::describe::placed;
 use super::failure::{DATA, Failure};
 use super::json::{SCHEMA, json};
+use crate::host::observe::ObserveError;
+use crate::host::place::{like, place};
+use crate::model::predecessor::{Predecessor, derived};
 use crate::model::vip::{L2Mode, check_address};
+use crate::sys::route::RouteSocket;
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -21,11 +27,13 @@ struct OfMode {
     mode: &'static str,
     mac: String,
     group: Option<String>,
+    /// The predecessor that derives it so.
+    compat: Option<&'static str>,
 }
 
 /// `nodectl mac`.
 pub(super) fn mac(args: &MacOf, context: &Context<'_>) -> Result<String, Failure> {
-    let vip = args.vip;
+    let vip = args.vip.address;
     check_address(vip).map_err(|error| Failure::new(DATA, error))?;
     let modes = L2Mode::ALL.into_iter();
     let asked = modes.filter(|mode| args.mode.is_none_or(|asked| asked == *mode));
@@ -35,9 +43,13 @@ pub(super) fn mac(args: &MacOf, context: &Context<'_>) -> Result<String, Failure
             mode: mode.name(),
             mac: mac.to_string(),
             group: mode.group(vip, mac).map(|group| group.to_string()),
+            compat: None,
         }
     };
-    let macs: Vec<OfMode> = asked.map(of).collect();
+    let macs: Vec<OfMode> = match args.compat.0 {
+        None => asked.map(of).collect(),
+        Some(predecessor) => vec![of_old(args, predecessor)?],
+    };
     if context.json {
         return json(&Answer {
             schema: SCHEMA,
@@ -45,14 +57,41 @@ pub(super) fn mac(args: &MacOf, context: &Context<'_>) -> Result<String, Failure
             macs,
         });
     }
-    if let ([only], Some(_)) = (macs.as_slice(), args.mode) {
+    let is_one = args.mode.is_some() || args.compat.0.is_some();
+    if let ([only], true) = (macs.as_slice(), is_one) {
         return Ok(format!("{}\n", only.mac));
     }
     let mut text = String::new();
-    for OfMode { mode, mac, group } in macs {
+    for OfMode {
+        mode, mac, group, ..
+    } in macs
+    {
         let group = group.map_or(String::new(), |group| format!("  group {group}"));
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{mode:<9}  {mac}{group}");
     }
     Ok(text)
+}
+
+/// The MAC that a predecessor derives here.
+fn of_old(args: &MacOf, predecessor: Predecessor) -> Result<OfMode, Failure> {
+    let address = args.vip.address;
+    let mut route = RouteSocket::open().map_err(ObserveError::from)?;
+    let place = placed(place(
+        &mut route,
+        address,
+        args.nic.as_ref(),
+        args.vip.prefix,
+        None,
+    ))?;
+    let told = args.broadcast.as_deref();
+    let like = like(&mut route, predecessor, told, address, &place);
+    let like = like.map_err(ObserveError::from)?;
+    let made = derived(predecessor, address, place.prefix, &like.broadcast);
+    Ok(OfMode {
+        mode: L2Mode::Multicast.name(),
+        mac: made.mac.to_string(),
+        group: None,
+        compat: Some(predecessor.name()),
+    })
 }

@@ -36,7 +36,8 @@ pub fn run(cli: &Cli) -> Result<String, Failure> {
     let (json, netns) = (cli.json, cli.netns.as_deref());
     let home = match &cli.verb {
         // The namespace is on other machines, perhaps, or there is nothing to look at.
-        Verb::Crm(_) | Verb::Pcs(_) | Verb::Mac(_) => None,
+        Verb::Crm(_) | Verb::Pcs(_) => None,
+        Verb::Mac(args) if args.compat.0.is_none() => None,
         Verb::Arp(args) if args.list || args.mac.is_some() => None,
         _ => netns.map(enter).transpose()?,
     };

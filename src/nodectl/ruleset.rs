@@ -109,6 +109,8 @@ fn would_be(
         seed: args.seed,
         mode: args.mode,
         mac: args.mac,
+        compat: args.compat,
+        broadcast: None,
         drain_s: None,
         without_second_lock: false,
     };

@@ -1,14 +1,15 @@
 //! What older versions have written, which runs on when the agent is replaced by a newer one: 0.1.0 the same
-//! judgement in other words, and all of them until lately without a look at the tags of VLANs, and at who manages
-//! a VIP. It is no drift; a start rewrites the rules, and a set is what it was made for as long as it is there. Pure.
+//! judgement in other words, and all of them until lately without a look at the tags of VLANs, at who manages
+//! a VIP, and at who asks for predecessors. It is no drift; a start rewrites the rules, and a set is what it was made for as long as it is there. Pure.
 
 use super::installed::described;
+use crate::model::agreement::OF_NONE;
 use crate::model::host::Observed;
 use crate::model::ruleset::{Chain, Expr, Family, Header, Reg, Rule, Ruleset, Verdict};
 use crate::rules::guard;
 use crate::rules::names::{
-    MANAGERS, MANAGERS_IP6, PORTS, PORTS_IP6, SIGHTINGS, STALE, TAGGED, TO_HOST, about_chain,
-    vip_chain, vip_of_chain,
+    INPUT, MANAGERS, MANAGERS_IP6, PORTS, PORTS_IP6, SIGHTINGS, STALE, TAGGED, TO_HOST,
+    about_chain, vip_chain, vip_of_chain,
 };
 use crate::rules::sentence::REG0;
 
@@ -52,6 +53,7 @@ pub(crate) fn keep_comments(wanted: &mut Ruleset, observed: &Observed) {
 /// The rules as they were found, but those of older versions in the words of today.
 pub(crate) fn in_todays_words(found: &Ruleset, today: &Ruleset) -> Ruleset {
     let mut rules = found.clone();
+    silent_to_predecessors(&mut rules, today);
     // No older version had this chain, and who writes rules writes all of them.
     let netdev = found.get(&Family::Netdev);
     if netdev.is_some_and(|table| table.chains.contains_key(TAGGED)) {
@@ -89,6 +91,31 @@ pub(crate) fn in_todays_words(found: &Ruleset, today: &Ruleset) -> Ruleset {
     rules
 }
 
+/// Who wrote nothing for questions to predecessors answers them, which is no drift.
+fn silent_to_predecessors(rules: &mut Ruleset, today: &Ruleset) {
+    let input = |rules: &Ruleset| rules.get(&Family::Arp)?.chains.get(INPUT).cloned();
+    let (Some(found), Some(today)) = (input(rules), input(today)) else {
+        return;
+    };
+    let (last, before) = match today.rules.split_last() {
+        Some((last, before)) if is_for_predecessors(last) => (last, before),
+        _ => return,
+    };
+    if found.rules == before {
+        let table = rules.get_mut(&Family::Arp);
+        let chain = table.and_then(|table| table.chains.get_mut(INPUT));
+        chain
+            .into_iter()
+            .for_each(|chain| chain.rules.push(last.clone()));
+    }
+}
+
+/// Is it the rule for questions to predecessors?
+fn is_for_predecessors(rule: &Rule) -> bool {
+    let asks = |expr: &Expr| matches!(expr, Expr::Compare { value, .. } if value[..] == OF_NONE);
+    rule.exprs.iter().any(asks)
+}
+
 /// Did 0.1.0 not have this set? Its rules looked all protocols up in one.
 fn is_new(set: &str) -> bool {
     set == PORTS_IP6 || is_lately(set)
@@ -110,7 +137,7 @@ fn before(name: &str, chain: &Chain) -> Vec<Rule> {
         _ => false,
     };
     let rules = chain.rules.iter();
-    let rules = rules.filter(|rule| !rule.exprs.iter().any(lately));
+    let rules = rules.filter(|rule| !rule.exprs.iter().any(lately) && !is_for_predecessors(rule));
     rules.cloned().collect()
 }
 
@@ -282,6 +309,17 @@ pub(crate) mod tests {
                 chain.rules = before(name, chain);
             }
             table.sets.retain(|name, _| !is_lately(name));
+        }
+        rules
+    }
+
+    /// What was written before predecessors were asked for.
+    pub(crate) fn of_lately(vips: &[(Vip, Phases)]) -> Ruleset {
+        let mut rules = dataplane::ruleset(vips);
+        for table in rules.values_mut() {
+            for chain in table.chains.values_mut() {
+                chain.rules.retain(|rule| !is_for_predecessors(rule));
+            }
         }
         rules
     }

@@ -1,9 +1,9 @@
 //! The vocabulary's words about neighbours: what ARP and neighbour discovery say of a link-layer address, and the
 //! probes in which the question is asked. Pure.
 
-use super::names::{AGREE_IP6, AGREED, MACS, MANAGERS, MANAGERS_IP6};
+use super::names::{AGREE_IP6, AGREED, MACS, MANAGERS, MANAGERS_IP6, VIPS};
 use super::sentence::{REG0, Sentence};
-use crate::model::agreement::{MANAGER_OPTION, MANAGER_WORD};
+use crate::model::agreement::{MANAGER_OPTION, MANAGER_WORD, OF_NONE};
 use crate::model::frame::NONCE_OPTION;
 use crate::model::protocol::ICMP6;
 use crate::model::ruleset::{Expr, Found, Header, MetaKey, Reg};
@@ -77,6 +77,19 @@ impl Sentence {
             .lookup(AGREED, Reg(0), Found::GoOn)
             .say("arp operation request arp saddr ip 0.0.0.0")
             .say(format!("arp daddr ether . arp daddr ip @{AGREED}"))
+    }
+
+    /// An ARP request from nobody that is for those without these rules.
+    pub(crate) fn arp_probe_for_predecessors(self) -> Self {
+        self.payload(Header::Network, 6, 2, REG0)
+            .equal(REG0, &[0, 1])
+            .payload(Header::Network, 14, 4, REG0)
+            .equal(REG0, &[0; 4])
+            .payload(Header::Network, 18, 6, REG0)
+            .equal(REG0, &OF_NONE)
+            .payload(Header::Network, 24, 4, REG0)
+            .say("arp operation request arp saddr ip 0.0.0.0 arp daddr ether 62:65:66:6f:72:65 arp daddr ip")
+            .in_set(VIPS, REG0)
     }
 
     /// Whose padding names a manager, and another one.

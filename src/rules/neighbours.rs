@@ -4,7 +4,7 @@
 //! | where | what it does |
 //! |---|---|
 //! | `arp`, `output` | writes the cluster MAC into ARP; a reply by another interface goes nowhere |
-//! | `arp`, `input` | drops agreed probes, which so get no answer: silence is consent |
+//! | `arp`, `input` | drops agreed probes, which so get no answer: silence is consent; and those that are for predecessors |
 //! | `ip6`, `output` | writes the cluster MAC into neighbour advertisements and solicitations |
 //! | `netdev`, `agree-ip6` | the probes for IPv6 VIPs, which come to their solicited-node groups |
 //!
@@ -29,6 +29,7 @@ const FILTER_PRIORITY: i32 = 0;
 
 // Why rules are there, for whoever reads 'nft list ruleset' at night.
 const AGREED_PROBE: &str = "a node of the same description asks: silence is consent";
+const PREDECESSORS_ASKED: &str = "a node asks who shares the VIP without these rules";
 const OTHER_MANAGER: &str = "another resource has the address too: it is to hear that";
 const OTHER_INTERFACE: &str = "another interface must not say that the VIP is there";
 const CLUSTER_MAC: &str = "the VIP is at the cluster MAC";
@@ -63,6 +64,12 @@ pub(super) fn arp_table(vips: &[(Vip, Phases)]) -> Table {
     input.rules.push(
         Sentence::because(AGREED_PROBE)
             .arp_probe_with_digest()
+            .drop()
+            .rule(),
+    );
+    input.rules.push(
+        Sentence::because(PREDECESSORS_ASKED)
+            .arp_probe_for_predecessors()
             .drop()
             .rule(),
     );

@@ -30,6 +30,8 @@ use crate::model::untrusted::shown;
 pub use error::RouteError;
 pub use saved::SavedRoute;
 use types::short_table;
+#[cfg(test)]
+pub(crate) use types::tests;
 pub use types::{
     Added, Address, ConnectedRoute, Deleted, Family, Link, MAIN_TABLE, NAME_MAX, NewAddress,
     NewRoute, SCOPE_GLOBAL, SCOPE_HOST, SCOPE_SITE, lost_with,

@@ -2,7 +2,7 @@
 //! in every phase of a bucket.
 
 use super::kernel_rules::{Kernel, Packet};
-use crate::model::agreement::Question;
+use crate::model::agreement::{OF_NONE, Question};
 use crate::model::announce;
 use crate::model::bucket::BucketSet;
 use crate::model::frame::neighbour_message;
@@ -323,6 +323,9 @@ fn only_who_asks_by_another_description_or_for_another_manager_gets_an_answer() 
         }
         assert!(hears(own, Some([7; 6]), 0, None), "{vip:?}");
         assert!(!hears(own, Some([7; 6]), padding.max(8), None), "{vip:?}");
+        // Who asks for predecessors alone hears nothing of these, in the one family in which it is asked.
+        let silent = vip.address.is_ipv4();
+        assert_eq!(!hears(OF_NONE, None, 0, None), silent, "{vip:?}");
         // ARP comes to its hook by the VLAN's own interface, and is not asked for a tag.
         if vip.address.is_ipv6() {
             assert!(hears(own, Some(manager), 0, Some((VLAN, 10))), "{vip:?}");

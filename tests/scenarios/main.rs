@@ -54,6 +54,7 @@ mod one_answer;
 mod packets;
 mod passing_errors;
 mod path_mtu;
+mod predecessors;
 mod product;
 mod protocols;
 mod provisioned;

@@ -5,7 +5,7 @@
 //! kernel sends, the result is a value or an error.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use netlink_packet_core::NlasIterator;
 
@@ -25,6 +25,7 @@ pub(super) const RTA_DST: u16 = 1;
 pub(super) const RTA_OIF: u16 = 4;
 pub(super) const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
+const RTA_PREFSRC: u16 = 7;
 pub(super) const RTA_TABLE: u16 = 15;
 pub(super) const RTA_VIA: u16 = 18;
 // include/uapi/linux/if_link.h, if_arp.h, if.h
@@ -47,6 +48,7 @@ const IF_OPER_LOWERLAYERDOWN: u8 = 3;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_LABEL: u16 = 3;
+const IFA_BROADCAST: u16 = 4;
 const IFA_CACHEINFO: u16 = 6;
 const IFA_FLAGS: u16 = 8;
 const IFA_F_SECONDARY: u32 = 0x01;
@@ -143,6 +145,10 @@ pub(super) fn address(answer: &Answer) -> Result<Option<Address>, String> {
         index: u32_at(header, 4),
         addr: ip(addr.ok_or("an address message without an address")?, family)?,
         prefix,
+        broadcast: attributes
+            .get(&IFA_BROADCAST)
+            .and_then(|v| <[u8; 4]>::try_from(*v).ok())
+            .map(Ipv4Addr::from),
         label: attributes.get(&IFA_LABEL).map(|v| text(v)),
         secondary: family == Family::V4 && flags & IFA_F_SECONDARY != 0,
         deprecated: flags & IFA_F_DEPRECATED != 0,
@@ -191,6 +197,10 @@ pub(super) fn connected(answer: &Answer, family: Family) -> Result<Option<Connec
         table,
         protocol,
         metric,
+        source: attributes
+            .get(&RTA_PREFSRC)
+            .map(|v| ip(v, family))
+            .transpose()?,
         dead: u32_at(header, 8) & RTNH_F_DEAD != 0,
     }))
 }
@@ -351,11 +361,12 @@ mod tests {
     fn only_connected_routes_count() {
         let header = |table, scope, kind| [2, 24, 0, 0, table, 2, scope, kind, 0, 0, 0, 0];
         let dst = attribute(RTA_DST, &[10, 77, 0, 0]);
+        let from = attribute(RTA_PREFSRC, &[10, 77, 0, 1]);
         let oif = attribute(RTA_OIF, &2u32.to_ne_bytes());
         let good = message(
             RTM_NEWROUTE,
             &header(254, 253, 1),
-            &[dst.clone(), oif.clone()],
+            &[dst.clone(), oif.clone(), from],
         );
         let route = connected(&good, Family::V4).unwrap().unwrap();
         assert_eq!(
@@ -366,6 +377,7 @@ mod tests {
                 table: 254,
                 protocol: 2,
                 metric: 0,
+                source: Some([10, 77, 0, 1].into()),
                 dead: false
             }
         );

@@ -101,6 +101,8 @@ pub struct Address {
     pub addr: IpAddr,
     /// The prefix length, in bits.
     pub prefix: u8,
+    /// IPv4: the broadcast address of its network, if the address has one.
+    pub broadcast: Option<Ipv4Addr>,
     /// IPv4: the label, by default the interface's name.
     pub label: Option<String>,
     /// IPv4: an earlier address of the same subnet and prefix length is the
@@ -191,6 +193,8 @@ pub struct ConnectedRoute {
     /// The metric (priority): the lower wins. IPv4 has 0 by default, the
     /// kernel's own IPv6 routes 256.
     pub metric: u32,
+    /// The address with which the node speaks to that network, if the route says so.
+    pub source: Option<IpAddr>,
     /// Is it passed over, for want of a carrier, say (`RTNH_F_DEAD`)?
     pub dead: bool,
 }
@@ -254,16 +258,18 @@ pub fn lost_with(all: &[Address], index: u32, addr: IpAddr, prefix: u8) -> Vec<A
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn v4(text: &str, prefix: u8, secondary: bool) -> Address {
+    /// An address of the second interface that nothing is said of.
+    pub(crate) fn an_address(addr: IpAddr) -> Address {
         Address {
             index: 2,
-            addr: text.parse().unwrap(),
-            prefix,
+            addr,
+            prefix: 24,
+            broadcast: None,
             label: None,
-            secondary,
+            secondary: false,
             deprecated: false,
             tentative: false,
             dad_failed: false,
@@ -272,6 +278,14 @@ mod tests {
             preferred_s: None,
             valid_s: None,
             scope: 0,
+        }
+    }
+
+    fn v4(text: &str, prefix: u8, secondary: bool) -> Address {
+        Address {
+            prefix,
+            secondary,
+            ..an_address(text.parse().unwrap())
         }
     }
 

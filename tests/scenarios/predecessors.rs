@@ -1,0 +1,405 @@
+//! A predecessor and this on one link, each with its buckets of one VIP: with `compat` they hash alike under one MAC, and
+//! buckets go from one to the other and back. And the MAC that IPaddr2 derives is the one that is derived here.
+
+use crate::kernel_support::*;
+use crate::product::*;
+use clusterip::model::hash::HashMode;
+use lab::{Client, Lab, Node, Pace, Result};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// Of one predecessor and one of ours.
+const BUCKETS: usize = 8;
+/// The predecessor's to begin with; it counts from 1.
+const ITS: [usize; 4] = [1, 2, 3, 4];
+const OURS: &str = "4-7";
+/// Those that go over, and come back.
+const MOVED: [usize; 2] = [1, 3];
+/// All in all, in three parts.
+const FLOWS: usize = 20_000;
+
+/// Who shares the VIP beside us.
+#[derive(Clone, Copy)]
+enum Old {
+    /// The kernel's target CLUSTERIP.
+    ClusterIp(HashMode),
+    /// xt_cluster by hand, as its manual says it, with arptables' work done by nft.
+    XtCluster,
+    /// The newest IPaddr2's rules, with nft.
+    Newest,
+}
+
+/// The one that it is on a node.
+struct Predecessor<'a> {
+    node: &'a Node,
+    old: Old,
+    mac: String,
+    seed: u32,
+}
+
+impl Predecessor<'_> {
+    /// Shares the VIP with these buckets.
+    fn begin(&self) -> Result<()> {
+        let Predecessor { node, mac, .. } = self;
+        node.run(&["ip", "addr", "add", &format!("{V4}/24"), "dev", "eth0"])?;
+        match self.old {
+            Old::ClusterIp(mode) => {
+                let [first, rest @ ..] = ITS;
+                iptables(
+                    node,
+                    &format!(
+                        "-A INPUT -d {V4} -i eth0 -j CLUSTERIP --new --hashmode {} --clustermac {mac} \
+                         --total-nodes {BUCKETS} --local-node {first} --hash-init {}",
+                        mode.name(),
+                        self.seed
+                    ),
+                )?;
+                rest.into_iter().try_for_each(|number| self.take(number))
+            }
+            Old::XtCluster => {
+                self.says_the_mac()?;
+                iptables(
+                    node,
+                    &format!("-t mangle -A PREROUTING -i eth0 -d {V4} -j DROP"),
+                )?;
+                ITS.into_iter().try_for_each(|number| self.take(number))
+            }
+            Old::Newest => {
+                self.says_the_mac()?;
+                let rules = format!(
+                    "add table ip newest\n\
+                     add chain ip newest prerouting {{ type filter hook prerouting priority mangle; }}\n\
+                     insert rule ip newest prerouting iif eth0 ip daddr {V4} drop\n"
+                );
+                node.exec(&["nft", "-f", "-"]).stdin(rules).run()?;
+                ITS.into_iter().try_for_each(|number| self.take(number))
+            }
+        }
+    }
+
+    fn says_the_mac(&self) -> Result<()> {
+        let mac = &self.mac;
+        let rules = format!(
+            "add table arp newest\n\
+             add chain arp newest output {{ type filter hook output priority 0; }}\n\
+             add rule arp newest output arp saddr ip {V4} arp saddr ether set {mac}\n"
+        );
+        self.node.exec(&["nft", "-f", "-"]).stdin(rules).run()?;
+        let join = ["ip", "maddr", "add", mac, "dev", "eth0"];
+        self.node.run(&join).map(drop)
+    }
+
+    /// What xt_cluster matches for a bucket.
+    fn matching(&self, how: &str, number: usize) -> String {
+        let seed = self.seed;
+        format!(
+            "-t mangle {how} PREROUTING -i eth0 -d {V4} -m cluster --cluster-total-nodes {BUCKETS} \
+             --cluster-local-node {number} --cluster-hash-seed {seed:#x} -j ACCEPT"
+        )
+    }
+
+    /// The rule for a bucket.
+    fn rule(&self, number: usize) -> String {
+        let seed = self.seed;
+        format!(
+            "insert rule ip newest prerouting iif eth0 ip daddr {V4} jhash ip saddr mod {BUCKETS} seed {seed:#x} \
+             offset 1 == {number} meta pkttype set host accept comment \"number-{number}\"\n"
+        )
+    }
+
+    fn take(&self, number: usize) -> Result<()> {
+        match self.old {
+            Old::ClusterIp(_) => self.tell(&format!("+{number}")),
+            Old::XtCluster => iptables(self.node, &self.matching("-I", number)),
+            Old::Newest => {
+                let rule = self.rule(number);
+                self.node.exec(&["nft", "-f", "-"]).stdin(rule).run()?;
+                Ok(())
+            }
+        }
+    }
+
+    fn give(&self, number: usize) -> Result<()> {
+        match self.old {
+            Old::ClusterIp(_) => self.tell(&format!("-{number}")),
+            Old::XtCluster => iptables(self.node, &self.matching("-D", number)),
+            Old::Newest => {
+                let chain = ["nft", "-a", "list", "chain", "ip", "newest", "prerouting"];
+                let listed = self.node.run(&chain)?;
+                let of_bucket = format!("\"number-{number}\"");
+                let line = listed.lines().find(|line| line.contains(&of_bucket));
+                let handle = line.and_then(|line| line.rsplit(' ').next());
+                let handle = handle.expect("a rule");
+                let rule = [
+                    "nft",
+                    "delete",
+                    "rule",
+                    "ip",
+                    "newest",
+                    "prerouting",
+                    "handle",
+                    handle,
+                ];
+                self.node.run(&rule).map(drop)
+            }
+        }
+    }
+
+    /// As IPaddr2 and strongSwan do.
+    fn tell(&self, word: &str) -> Result<()> {
+        let line = format!("echo {word} >/proc/net/ipt_CLUSTERIP/{V4}");
+        self.node.run(&["sh", "-c", &line]).map(drop)
+    }
+
+    fn end(&self) -> Result<()> {
+        if let Old::ClusterIp(_) = self.old {
+            iptables(self.node, "-F INPUT")?;
+            if in_guest() {
+                self.node.run(&["modprobe", "--remove", CLUSTERIP])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+const CLUSTERIP: &str = "ipt_CLUSTERIP";
+
+fn iptables(node: &Node, words: &str) -> Result<()> {
+    let words = ["iptables-legacy", "--wait"]
+        .into_iter()
+        .chain(words.split_whitespace());
+    node.run(&words.collect::<Vec<_>>()).map(drop)
+}
+
+/// Who answers each of these flows: always one.
+fn owners(client: &Client, part: std::ops::Range<usize>) -> Result<BTreeMap<lab::Flow, String>> {
+    let sources = client.sources_v4(part.end).split_off(part.start);
+    let ports = (10_000..60_000).step_by(7).cycle();
+    let witness = client.witness(&[ip(V4)])?;
+    let flows = sources.into_iter().zip(ports);
+    let report = client.udp(
+        SocketAddr::new(ip(V4), PORT),
+        flows.collect::<Vec<_>>(),
+        Pace::default(),
+    )?;
+    report.expect_all_answered()?;
+    witness.finish()?.expect_no_double_answers()?;
+    Ok(report.answered())
+}
+
+/// Two nodes share the VIP, one of them as ever, while buckets go to and fro.
+fn side_by_side(old: Old, compat: &str, more: &[&str]) -> Result<()> {
+    let lab = Lab::new("beside")?;
+    let client = lab.client("c1")?;
+    let nodes = serving(&lab, &["n1", "n2"])?;
+    let (n1, n2) = (&nodes[0], &nodes[1]);
+    let count = BUCKETS.to_string();
+    let mut up = vec![
+        "up",
+        V4,
+        "--nic",
+        "eth0",
+        "--buckets",
+        &count,
+        "--own",
+        OURS,
+    ];
+    up.extend(more);
+    // What it derives is asked on the node on which it is to run.
+    let its = nodectl(n1, &["mac", V4, "--nic", "eth0", "--compat", compat])?;
+    let its = its.trim();
+    let seed = match compat {
+        "clusterip" => 0,
+        _ => 0x0bad_cafe,
+    };
+    let predecessor = Predecessor {
+        node: n1,
+        old,
+        mac: its.to_owned(),
+        seed,
+    };
+    predecessor.begin()?;
+    // Who does not say whom it is beside is told that there is somebody.
+    let (_, said) = nodectl_fails(n2, &up)?;
+    assert!(
+        said.contains("as a predecessor did") && said.contains(its),
+        "{said}"
+    );
+    assert_eq!(n2.run(&["nft", "list", "ruleset"])?, "");
+    let seed = format!("{seed:#x}");
+    up.extend(["--compat", compat, "--seed", &seed]);
+    let (_, said) = nodectl_fails(n2, &[&up[..], &["--mac", "03:00:00:00:00:01"]].concat())?;
+    assert!(said.contains(&format!("mac=\"{its}\"")), "{said}");
+    nodectl(n2, &up)?;
+    let at = |owners: &BTreeMap<lab::Flow, String>, name: &str| {
+        owners.values().filter(|owner| *owner == name).count()
+    };
+    let all = |n: usize| owners(&client, n..n + FLOWS / 4);
+    let halves = owners(&client, 0..FLOWS / 2)?;
+    // Half of the buckets are each one's.
+    let share = at(&halves, "n1") * 100 / halves.len();
+    assert!((40..60).contains(&share), "{share} %");
+    for number in MOVED {
+        predecessor.give(number)?;
+        nodectl(
+            n2,
+            &["take", V4, &(number - 1).to_string(), "--compat", compat],
+        )?;
+    }
+    let more_ours = all(FLOWS / 2)?;
+    let share = at(&more_ours, "n1") * 100 / more_ours.len();
+    assert!((18..33).contains(&share), "{share} %");
+    for number in MOVED {
+        nodectl(n2, &["release", V4, &(number - 1).to_string(), "--now"])?;
+        predecessor.take(number)?;
+    }
+    let back = all(FLOWS * 3 / 4)?;
+    let share = at(&back, "n1") * 100 / back.len();
+    assert!((40..60).contains(&share), "{share} %");
+    // A node of ours that hashes otherwise is a disagreement all the same, and is found beside the predecessor.
+    let n3 = lab.node("n3")?;
+    let other = [
+        "up",
+        V4,
+        "--nic",
+        "eth0",
+        "--buckets",
+        "7",
+        "--compat",
+        compat,
+    ];
+    let (_, said) = nodectl_fails(&n3, &other)?;
+    assert!(said.contains("under another description"), "{said}");
+    nodectl(n2, &["down", V4])?;
+    predecessor.end()
+}
+
+#[test]
+fn the_newest_ipaddr2_and_this_share_an_address() -> Result<()> {
+    side_by_side(Old::Newest, "ipaddr2", &[])
+}
+
+#[test]
+fn the_real_clusterip_and_this_share_an_address_in_all_modes() -> Result<()> {
+    let there = kernel_has(CLUSTERIP, &[CLUSTERIP], |node| {
+        let rule = format!(
+            "-A INPUT -d {V4} -i eth0 -j CLUSTERIP --new --hashmode sourceip --clustermac 01:00:5e:7f:00:62 \
+             --total-nodes 2 --local-node 1 --hash-init 0"
+        );
+        iptables(node, &rule)?;
+        iptables(node, "-F INPUT")?;
+        if in_guest() {
+            node.run(&["modprobe", "--remove", CLUSTERIP])?;
+        }
+        Ok(())
+    })?;
+    if !there {
+        return Ok(());
+    }
+    for mode in HashMode::ALL {
+        if in_guest() {
+            let lab = Lab::new("kernel")?;
+            lab.node("n1")?.run(&["modprobe", CLUSTERIP])?;
+        }
+        side_by_side(Old::ClusterIp(mode), "clusterip", &["--hash", mode.name()])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn xt_cluster_and_this_share_an_address() -> Result<()> {
+    let there = kernel_has("xt_cluster", &["xt_cluster", "iptable_mangle"], |node| {
+        let rule = format!(
+            "-t mangle -A PREROUTING -i eth0 -d {V4} -m cluster --cluster-total-nodes 2 \
+             --cluster-local-node 1 --cluster-hash-seed 0x1 -j ACCEPT"
+        );
+        iptables(node, &rule)
+    })?;
+    match there {
+        true => side_by_side(Old::XtCluster, "ipaddr2", &[]),
+        false => Ok(()),
+    }
+}
+
+/// The MAC that Debian's IPaddr2 derives from these on this node: what it sets while it looks whether it runs.
+fn derived_by_ipaddr2(node: &Node, parameters: &[(&str, &str)]) -> Result<String> {
+    let agent = "/usr/lib/ocf/resource.d/heartbeat/IPaddr2";
+    let traced = ["bash", "-x", agent, "monitor"];
+    let mut run = node
+        .exec(&traced)
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("OCF_ROOT", "/usr/lib/ocf")
+        .env("HA_RSCTMP", "/tmp")
+        .env("OCF_RESOURCE_INSTANCE", "vip:0")
+        .env("OCF_RESKEY_CRM_meta_clone_max", "2");
+    for (name, value) in parameters {
+        run = run.env(&format!("OCF_RESKEY_{name}"), *value);
+    }
+    let output = run.output()?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let macs = text.lines().filter_map(|line| line.rsplit_once("IF_MAC="));
+    let mac = macs.map(|(_, mac)| mac.to_owned()).next_back();
+    mac.ok_or_else(|| lab::Error::new(format!("IPaddr2 derives no MAC: {text}")))
+}
+
+#[test]
+fn the_mac_is_the_one_that_ipaddr2_derives_on_this_node() -> Result<()> {
+    let lab = Lab::new("derived")?;
+    let node = lab.node("n1")?;
+    let own: &[&str] = &[
+        "10.99.0.1/24",
+        "10.99.0.1/24 broadcast +",
+        "10.99.0.1/20 broadcast 10.99.15.254",
+    ];
+    for own in own {
+        let words: Vec<&str> = ["ip", "address", "replace"]
+            .into_iter()
+            .chain(own.split(' '))
+            .collect();
+        node.run(&[&words[..], &["dev", "eth0"]].concat())?;
+        let vip = "10.99.0.99";
+        for (parameters, args) in [
+            (&[][..], &[vip][..]),
+            (&[("nic", "eth0")], &[vip, "--nic", "eth0"]),
+            (&[("nic", "eth0:web")], &[vip, "--nic", "eth0:web"]),
+            (&[("cidr_netmask", "28")], &["10.99.0.99/28"]),
+            (
+                &[("nic", "eth0"), ("cidr_netmask", "24")],
+                &["10.99.0.99/24", "--nic", "eth0"],
+            ),
+            (
+                &[("broadcast", "10.99.0.255")],
+                &[vip, "--broadcast", "10.99.0.255"],
+            ),
+            (
+                &[("broadcast", "+"), ("cidr_netmask", "24")],
+                &["10.99.0.99/24", "--broadcast", "+"],
+            ),
+        ] {
+            let parameters = [parameters, &[("ip", vip)]].concat();
+            let expected = derived_by_ipaddr2(&node, &parameters)?;
+            let args = [&["mac"], args, &["--compat", "clusterip"]].concat();
+            assert_eq!(
+                nodectl(&node, &args)?.trim(),
+                expected,
+                "{own}: {parameters:?}"
+            );
+        }
+        let agent = Agent::new(vip, 12)
+            .with("compat", "clusterip")
+            .with("nic", "eth0")
+            .without("cidr_netmask");
+        let expected = derived_by_ipaddr2(&node, &[("ip", vip)])?;
+        agent.start(&node, 0)?;
+        let status = nodectl(&node, &["status", "--local"])?;
+        assert!(status.contains(&expected), "{status}");
+        // A monitor goes by what is installed, and a stop with nothing installed any more by what is derived.
+        agent.call(&node, "monitor", 0)?.expect(0);
+        node.run(&["nft", "flush", "ruleset"])?;
+        agent.call(&node, "stop", 0)?.expect(0);
+        let memberships = node.run(&["ip", "maddress", "show", "dev", "eth0"])?;
+        assert!(!memberships.contains(&expected), "{memberships}");
+        node.run(&["ip", "address", "flush", "dev", "eth0", "to", "10.99.0.1"])?;
+    }
+    Ok(())
+}

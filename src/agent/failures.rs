@@ -65,6 +65,7 @@ impl From<ReachError> for Failure {
                     Refusal::NoInterface(_)
                     | Refusal::NotEthernet(_)
                     | Refusal::Enslaved { .. }
+                    | Refusal::Beneath { .. }
                     | Refusal::NoIp6(_) => Code::Installed,
                     Refusal::OwnAddress { .. }
                     | Refusal::OtherDescription { .. }

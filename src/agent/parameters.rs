@@ -87,7 +87,7 @@ pub struct Parameters {
     pub mode: L2Mode,
     /// `compat`.
     pub compat: Compat,
-    /// `broadcast`, where a predecessor is followed.
+    /// `broadcast`, of which only a predecessor makes something.
     pub broadcast: Option<String>,
     /// `mac`; if it is not given, it follows from the mode and the address, or is the predecessor's.
     pub mac: Option<Mac>,
@@ -286,9 +286,12 @@ impl Parameters {
         let compat = compat.transpose();
         let compat = compat.map_err(|error| wrong(format!("compat: {error}")))?;
         let compat = compat.unwrap_or_default();
-        let told = env.parameter(BROADCAST).filter(|_| compat.0.is_some());
-        let told = told.map(|told| broadcast(told.raw())).transpose();
-        let told = told.map_err(|error| wrong(format!("broadcast: {error}")))?;
+        let told = env.parameter(BROADCAST);
+        let told = match (told.map(|told| broadcast(told.raw())), compat.0) {
+            (None, _) => None,
+            (Some(Err(error)), Some(_)) => return Err(wrong(format!("broadcast: {error}"))),
+            (Some(told), _) => told.ok(),
+        };
         let its_seed = (compat.0 == Some(Predecessor::Ipaddr2)).then_some(ITS_SEED);
         let names = [Some("hash_seed"), its_seed].into_iter().flatten();
         let mut seeds = names.filter_map(|name| Some((name, env.parameter(name)?)));

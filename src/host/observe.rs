@@ -3,7 +3,7 @@
 use super::place::find_link;
 use super::second_lock;
 use crate::model::hash::Flow;
-use crate::model::host::{Connection, Held, Master, NicState, Observed, Route};
+use crate::model::host::{Beneath, Connection, Held, Master, NicState, Observed, Route};
 use crate::model::mac::Mac;
 use crate::model::ruleset::Family;
 use crate::model::vip::{Nic, NicName};
@@ -129,6 +129,7 @@ impl Kernel {
             if let Some(index) = link.master {
                 self.look_at_master(index, &mut state)?;
             }
+            self.look_beneath(&link, &mut state)?;
             for is_ipv4 in &families {
                 let family = if *is_ipv4 {
                     route::Family::V4
@@ -145,6 +146,24 @@ impl Kernel {
         }
         observed.rules = snapshot.rules;
         Ok((observed, snapshot.generation))
+    }
+
+    /// Of what a macvlan or ipvlan is made on, whether it keeps silent.
+    fn look_beneath(&mut self, link: &Link, state: &mut NicState) -> Result<(), ObserveError> {
+        let Some(index) = link.lower.filter(|_| is_beside_its_lower(link)) else {
+            return Ok(());
+        };
+        let Some(lower) = self.route.link_at(index)? else {
+            return Ok(());
+        };
+        // Of IPv4 the setting of all interfaces counts as well (IN_DEV_ORCONF).
+        let all = locked("all", route::Family::V4)? == Some(true);
+        state.beneath = Some(Beneath {
+            lock_ip4: locked(&lower.name, route::Family::V4)?.map(|locked| locked || all),
+            lock_ip6: locked(&lower.name, route::Family::V6)?,
+            name: lower.name.into(),
+        });
+        Ok(())
     }
 
     /// A VRF only has a routing table of its own; anything else takes the interface's frames.
@@ -221,6 +240,11 @@ pub fn flow_of(found: &connections::Connection) -> Flow {
     }
 }
 
+/// Does the interface that it is made on take multicast frames beside it?
+fn is_beside_its_lower(link: &Link) -> bool {
+    matches!(link.kind.as_deref(), Some("macvlan" | "ipvlan"))
+}
+
 fn state_of(link: &Link, all: &[Address]) -> Result<NicState, ObserveError> {
     let addresses = all.iter().filter(|address| address.index == link.index);
     let held = addresses.map(|address| Held {
@@ -243,6 +267,7 @@ fn state_of(link: &Link, all: &[Address]) -> Result<NicState, ObserveError> {
         index: link.index,
         mac: link.mac.map(Mac),
         master: None,
+        beneath: None,
         table: MAIN_TABLE,
         routes: Vec::new(),
         admin_up: link.admin_up,

@@ -45,6 +45,8 @@ pub struct NicState {
     pub mac: Option<Mac>,
     /// The interface that takes its frames, if it is a port or slave of one.
     pub master: Option<Master>,
+    /// The interface that gets its frames too, if there is one.
+    pub beneath: Option<Beneath>,
     /// The routing table that its routes are in: the main one, or that of its VRF.
     pub table: u32,
     /// Is it administratively up?
@@ -73,6 +75,18 @@ pub struct Master {
     pub name: Untrusted,
     /// What it is: `bridge`, `bond`, `team`, `openvswitch` …
     pub kind: Untrusted,
+}
+
+/// What an interface is made on, where that hands frames for a multicast MAC to IP besides passing them on: macvlan and ipvlan
+/// do (`macvlan_handle_frame()`, `ipvlan_handle_frame()`). No rule at its ingress can help, for it is before both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beneath {
+    /// Its name.
+    pub name: Untrusted,
+    /// Does it drop unicast packets in multicast frames, IPv4? `None` where it has no IPv4.
+    pub lock_ip4: Option<bool>,
+    /// The same for IPv6.
+    pub lock_ip6: Option<bool>,
 }
 
 /// A connected route.
@@ -121,6 +135,16 @@ impl NicState {
     pub fn has_route_of_ours(&self, network: &Network) -> bool {
         let mut routes = self.routes.iter();
         routes.any(|route| route.ours && route.network == *network)
+    }
+
+    /// The interface beneath that would answer for every bucket of this address.
+    pub fn answers_beneath(&self, address: IpAddr) -> Option<&Untrusted> {
+        let beneath = self.beneath.as_ref()?;
+        let lock = match address {
+            IpAddr::V4(_) => beneath.lock_ip4,
+            IpAddr::V6(_) => beneath.lock_ip6,
+        };
+        (lock == Some(false)).then_some(&beneath.name)
     }
 
     /// The second lock of the address's family.

@@ -119,6 +119,13 @@ fn suitable<'a>(observed: &'a Observed, vip: &Vip) -> Result<&'a NicState, Refus
             kind: kind.clone(),
         });
     }
+    if let Some(beneath) = state.answers_beneath(vip.address) {
+        return Err(Refusal::Beneath {
+            address: vip.address,
+            nic: vip.nic.clone(),
+            beneath: beneath.clone(),
+        });
+    }
     if vip.address.is_ipv6() && state.ip6_off {
         return Err(Refusal::NoIp6(vip.nic.clone()));
     }

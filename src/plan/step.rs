@@ -252,6 +252,20 @@ pub enum Refusal {
         /// What that is.
         kind: Untrusted,
     },
+    /// The interface beneath would answer too.
+    #[error(
+        "set net.{family}.conf.{beneath}.drop_unicast_in_l2_multicast to 1: {beneath}, on which {nic} is made, would answer \
+         for {address} too, for it takes frames for a multicast MAC besides passing them on. Or set nic to {beneath}",
+        family = if .address.is_ipv4() { "ipv4" } else { "ipv6" }
+    )]
+    Beneath {
+        /// The VIP.
+        address: IpAddr,
+        /// The interface.
+        nic: Nic,
+        /// What it is made on.
+        beneath: Untrusted,
+    },
     /// The interface has no IPv6.
     #[error(
         "IPv6 is switched off on {0}: set net.ipv6.conf.{0}.disable_ipv6 (or the kernel's ipv6.disable) to \

@@ -166,9 +166,10 @@ fn found(observed: &Observed, vip: &Vip, strict_link: bool) -> Pieces {
         return pieces;
     };
     let carrier = state.carrier || !strict_link;
-    let text = match &state.master {
-        Some(master) => format!("a port of the {} {}", master.kind, master.name),
-        None => nic_text(state.admin_up || !strict_link, carrier).to_owned(),
+    let text = match (&state.master, state.answers_beneath(vip.address)) {
+        (Some(master), _) => format!("a port of the {} {}", master.kind, master.name),
+        (None, Some(beneath)) => format!("on {beneath}, which answers too"),
+        (None, None) => nic_text(state.admin_up || !strict_link, carrier).to_owned(),
     };
     pieces.insert(nic_piece(vip), text);
     if let Some(text) = held_text(state, vip) {

@@ -2,7 +2,7 @@
 
 use super::world::World;
 use crate::model::bucket::BucketSet;
-use crate::model::host::{NicState, Observed};
+use crate::model::host::{Beneath, NicState, Observed};
 use crate::model::ruleset::{Family, Table};
 use crate::model::vip::tests::a_vip;
 use crate::model::vip::{L2Mode, Vip};
@@ -33,7 +33,7 @@ fn table(host: &mut Observed, family: Family) -> &mut Table {
 /// What somebody does behind the agent's back, and the first words of the piece that differs then.
 type Tampering = (&'static str, fn(&mut Observed, &Vip));
 
-const TAMPERINGS: [Tampering; 13] = [
+const TAMPERINGS: [Tampering; 14] = [
     ("address eth0", |host, vip| {
         eth0(host)
             .addresses
@@ -54,6 +54,13 @@ const TAMPERINGS: [Tampering; 13] = [
     }),
     ("interface eth0", |host, _| eth0(host).admin_up = false),
     ("interface eth0", |host, _| eth0(host).carrier = false),
+    ("interface eth0", |host, _| {
+        eth0(host).beneath = Some(Beneath {
+            name: "eno1".into(),
+            lock_ip4: Some(false),
+            lock_ip6: Some(true),
+        });
+    }),
     ("membership eth0", |host, _| eth0(host).memberships.clear()),
     ("route ", |host, _| eth0(host).routes.clear()),
     ("sysctl net.ipv4.conf.eth0", |host, _| {

@@ -36,6 +36,7 @@ mod interfaces;
 mod interrupted;
 mod judged;
 mod kernel_support;
+mod kinds;
 mod lab_cluster;
 mod lab_itself;
 mod lacking_kernel;

@@ -257,42 +257,6 @@ fn a_device_that_cannot_receive_a_stealth_mac_says_so_and_nothing_stays() -> Res
 }
 
 #[test]
-fn a_stealth_vip_on_a_nodes_own_bridge_is_shared() -> Result<()> {
-    let mut scene = scene("bridge-master", "stealth")?;
-    let (c4, c6) = (scene.client.v4(), scene.client.v6());
-    for node in &scene.sharing.nodes {
-        let (v4, v6) = (node.v4(), node.v6());
-        let lines = format!(
-            "addr flush dev eth0\nlink add br7 type bridge stp_state 0\nlink set eth0 master br7\n\
-             link set br7 up\naddr add {v4}/24 brd + dev br7\naddr add {v6}/64 dev br7 nodad\n\
-             route replace 10.78.0.0/16 via {c4}\nroute replace fd78::/64 via {c6}\n"
-        );
-        ip_lines(node, &lines)?;
-    }
-    for agent in &mut scene.sharing.agents {
-        *agent = agent.clone().with("nic", "br7");
-    }
-    scene.start()?;
-    for vip in [V4, V6] {
-        let witness = scene.client.witness(&[ip(vip)])?;
-        for report in burst_to(&scene.client, ip(vip), 60, Duration::from_secs(3))? {
-            report.expect_all_answered()?;
-            assert_eq!(report.by_node().len(), NODES.len(), "{vip}");
-        }
-        witness.finish()?.expect_no_double_answers()?;
-    }
-    scene.sharing.expect_healthy()?;
-    for agent in &scene.sharing.agents {
-        scene.sharing.stop(agent)?;
-    }
-    for node in &scene.sharing.nodes {
-        let own = node.run(&["bridge", "fdb", "show", "br", "br7"])?;
-        assert!(!own.contains("02:bf"), "{own}");
-    }
-    Ok(())
-}
-
-#[test]
 fn a_group_is_joined_reported_and_left_with_the_last_vip_of_its_mac() -> Result<()> {
     let lab = Lab::new("igmp")?;
     let client = lab.client("c1")?;

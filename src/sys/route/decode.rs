@@ -32,9 +32,11 @@ pub(super) const RTA_VIA: u16 = 18;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKINFO: u16 = 18;
+const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_VRF_TABLE: u16 = 1;
@@ -84,6 +86,10 @@ pub(super) fn link(answer: &Answer) -> Result<Option<Link>, String> {
         Some("vrf") => number(&nested(&info, IFLA_INFO_DATA)?, IFLA_VRF_TABLE)?,
         _ => None,
     };
+    let lower = match attributes.contains_key(&IFLA_LINK_NETNSID) {
+        true => None,
+        false => number(&attributes, IFLA_LINK)?.filter(|index| *index != 0),
+    };
     Ok(Some(Link {
         index: u32_at(header, 4),
         name: text(
@@ -97,6 +103,7 @@ pub(super) fn link(answer: &Answer) -> Result<Option<Link>, String> {
         loopback: flags & IFF_LOOPBACK != 0,
         noarp: flags & IFF_NOARP != 0,
         mtu: number(&attributes, IFLA_MTU)?.unwrap_or(0),
+        lower,
         master: number(&attributes, IFLA_MASTER)?.filter(|index| *index != 0),
         kind,
         vrf_table,

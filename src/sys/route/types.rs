@@ -82,6 +82,9 @@ pub struct Link {
     pub loopback: bool,
     /// Resolves no neighbours (`IFF_NOARP`).
     pub noarp: bool,
+    /// The index of the interface that this one is made on (`IFLA_LINK`: of a VLAN, a macvlan … and the peer of a
+    /// veth), if that is in this namespace.
+    pub lower: Option<u32>,
     /// The index of the interface that this one is a port, slave or member of (`IFLA_MASTER`).
     pub master: Option<u32>,
     /// What makes it: `bridge`, `bond`, `vlan`, `vrf` … (`IFLA_INFO_KIND`); hardware has none.

@@ -26,7 +26,7 @@ DOC     ?= $(PREFIX)/share/doc/clusterip
 BUILD_DEPS := rust build-essential pkg-config libmnl-dev libnftnl-dev
 LAB_DEPS   := rust-lints nftables iproute2 conntrack tcpdump strace corosync pacemaker pacemaker-cli-utils \
               crmsh pcs resource-agents procps util-linux libcap2-bin libxml2-utils iptables \
-              ethtool python3-jsonschema
+              ethtool python3-jsonschema openvswitch-switch
 ORDEAL_DEPS := faketime
 GUEST_DEPS := qemu-system-x86 kmod xz-utils debian-archive-keyring
 

@@ -1,12 +1,13 @@
 //! Aruba AOS-CX.
 
-use super::guide::{Guide, Vendor};
+use super::guide::{Guide, Vendor, nothing_to_do};
 use super::site::Site;
 
 pub(super) const VENDOR: Vendor = Vendor {
     name: "aruba-cx",
     title: "Aruba AOS-CX",
     advice,
+    stealth: nothing_to_do,
 };
 
 fn advice(site: &Site) -> Guide {

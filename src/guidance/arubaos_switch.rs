@@ -1,12 +1,13 @@
 //! HPE ArubaOS-Switch (ProCurve).
 
-use super::guide::{Guide, Vendor};
+use super::guide::{Guide, Vendor, nothing_to_do};
 use super::site::Site;
 
 pub(super) const VENDOR: Vendor = Vendor {
     name: "arubaos-switch",
     title: "HPE ArubaOS-Switch (ProCurve)",
     advice,
+    stealth: nothing_to_do,
 };
 
 fn advice(site: &Site) -> Guide {

@@ -1,12 +1,13 @@
 //! Cisco IOS, IOS-XE.
 
-use super::guide::{Guide, Vendor};
+use super::guide::{Guide, Vendor, nothing_to_do};
 use super::site::Site;
 
 pub(super) const VENDOR: Vendor = Vendor {
     name: "cisco-ios",
     title: "Cisco IOS, IOS-XE",
     advice,
+    stealth: nothing_to_do,
 };
 
 fn advice(site: &Site) -> Guide {

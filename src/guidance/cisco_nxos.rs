@@ -1,18 +1,20 @@
 //! Cisco NX-OS: Nexus 7000 and Nexus 9000, which differ.
 
-use super::guide::{Guide, Vendor};
+use super::guide::{Guide, Vendor, nothing_to_do};
 use super::site::Site;
 
 pub(super) const NEXUS_7000: Vendor = Vendor {
     name: "cisco-nxos-7000",
     title: "Cisco NX-OS 5.2 and later, Nexus 7000",
     advice: nexus_7000,
+    stealth: nothing_to_do,
 };
 
 pub(super) const NEXUS_9000: Vendor = Vendor {
     name: "cisco-nxos-9000",
     title: "Cisco NX-OS 9.2(1) and later, Nexus 9000",
     advice: nexus_9000,
+    stealth: nothing_to_do,
 };
 
 fn nexus_7000(site: &Site) -> Guide {

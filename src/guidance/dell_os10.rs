@@ -1,12 +1,13 @@
 //! Dell OS10.
 
-use super::guide::{Guide, Vendor};
+use super::guide::{Guide, Vendor, nothing_to_do};
 use super::site::Site;
 
 pub(super) const VENDOR: Vendor = Vendor {
     name: "dell-os10",
     title: "Dell OS10",
     advice,
+    stealth: nothing_to_do,
 };
 
 fn advice(site: &Site) -> Guide {

@@ -1,12 +1,13 @@
 //! Dell OS9 (FTOS).
 
-use super::guide::{Guide, Vendor};
+use super::guide::{Guide, Vendor, nothing_to_do};
 use super::site::Site;
 
 pub(super) const VENDOR: Vendor = Vendor {
     name: "dell-os9",
     title: "Dell OS9 (FTOS)",
     advice,
+    stealth: nothing_to_do,
 };
 
 fn advice(site: &Site) -> Guide {

@@ -95,29 +95,34 @@ fn for_multicast(site: &Site) -> Vec<(&'static str, Line)> {
     };
     let group = site.group();
     let joins = match (group, vip) {
-        (Some(_), IpAddr::V4(_)) if site.mode == L2Mode::Igmp => tried(
-            "The nodes report the group by IGMP: one that snoops, forwards by MAC and hears a querier finds their \
-             ports by that.",
-        ),
-        (Some(_), IpAddr::V6(_)) => line(
+        (Some(_), IpAddr::V4(_)) if site.mode == L2Mode::Igmp => vec![
+            tried("The nodes report the group by IGMP."),
+            line(
+                None,
+                "One that snoops, forwards by MAC and hears a querier finds their ports by that.",
+            ),
+        ],
+        (Some(_), IpAddr::V6(_)) => vec![line(
             Some("RFC 4862, 5.4.2"),
-            "The nodes report the group by MLD, as for every IPv6 address.",
-        ),
-        _ => line(
+            "The nodes report the group by MLD, as for every IPv6 address; that helps a switch that forwards by MAC, \
+             and no other.",
+        )],
+        _ => vec![line(
             Some("ip-maddress(8): a link-layer address alone"),
-            "The nodes report no group for it (IGMP, MLD): where snooping drops what nobody joined, make a \
-             static entry.",
-        ),
+            "The nodes report no group for it (IGMP, MLD): where snooping drops what nobody joined, a switch that \
+             forwards by MAC needs a static entry.",
+        )],
     };
     let by_address = tried(
         "One that snoops by the packets' addresses and not by their MACs, as a Linux bridge does, drops the VIP's \
-         frames whatever is reported, once it hears a querier; no entry of the MAC helps there. See '--vendor linux'."
+         frames whatever is reported, once it hears a querier; no entry of the MAC helps there. See '--vendor \
+         linux-bridge' and '--vendor open-vswitch'."
             .to_owned(),
     );
     let group = group.map_or(String::new(), |group| {
         format!(" (the MAC of the group {group})")
     });
-    vec![
+    let mut facts = vec![
         (
             "router",
             tried(format!("It has to send the packets for {vip} to {mac}.")),
@@ -130,15 +135,16 @@ fn for_multicast(site: &Site) -> Vec<(&'static str, Line)> {
                  entry floods them, which is all that is needed."
             )),
         ),
-        ("switch", joins),
-        ("switch", by_address),
-        (
-            "VLAN",
-            line(
-                None,
-                "One of its own for the nodes and the router: everybody in it sees the traffic. Storm \
-                 control, limits of multicast and dynamic ARP inspection need exceptions.",
-            ),
+    ];
+    facts.extend(joins.into_iter().map(|line| ("switch", line)));
+    facts.push(("switch", by_address));
+    facts.push((
+        "VLAN",
+        line(
+            None,
+            "One of its own for the nodes and the router: everybody in it sees the traffic. Storm \
+             control, limits of multicast and dynamic ARP inspection need exceptions.",
         ),
-    ]
+    ));
+    facts
 }

@@ -16,7 +16,10 @@ pub struct Vendor {
     pub name: &'static str,
     /// What people call it.
     pub title: &'static str,
+    /// What it needs in the modes `multicast` and `igmp`.
     pub(super) advice: fn(&Site) -> Guide,
+    /// What it needs in the mode `stealth`.
+    pub(super) stealth: fn(&Site) -> Guide,
 }
 
 impl Vendor {
@@ -24,9 +27,14 @@ impl Vendor {
     pub fn guide(&self, site: &Site) -> Guide {
         match site.mode {
             L2Mode::Multicast | L2Mode::Igmp => (self.advice)(site).for_family_of(site),
-            L2Mode::Stealth => Guide::default().beware(None, NOTHING_TO_DO),
+            L2Mode::Stealth => (self.stealth)(site),
         }
     }
+}
+
+/// What a system needs in the mode `stealth` of which nothing else is known.
+pub(super) fn nothing_to_do(_: &Site) -> Guide {
+    Guide::default().beware(None, NOTHING_TO_DO)
 }
 
 /// How far a line is confirmed.
@@ -35,6 +43,8 @@ impl Vendor {
 pub enum Confirmed {
     /// Run by a test of this project, with packets.
     Tried,
+    /// Run once by hand, with packets; docs/network.md says with which versions.
+    ByHand,
     /// The vendor's text, or another named source, says so.
     Documented,
     /// Nobody has checked it.
@@ -83,6 +93,9 @@ pub struct Guide {
     pub check: Vec<Line>,
     /// What it cannot do, and what gets in the way.
     pub beware: Vec<Line>,
+    /// It was looked up for IPv4 and IPv6 alike.
+    #[serde(skip)]
+    both_families: bool,
 }
 
 /// Where a line comes from: `Some` source makes it documented.
@@ -109,12 +122,20 @@ pub(super) fn line(source: Source, text: impl Into<String>) -> Line {
 }
 
 impl Guide {
-    fn step<const N: usize>(
+    /// Of a system that was looked at with IPv4 and IPv6.
+    pub(super) fn of_both_families() -> Self {
+        Guide {
+            both_families: true,
+            ..Guide::default()
+        }
+    }
+
+    fn step(
         mut self,
         purpose: &'static str,
         scope: Scope,
         source: Source,
-        lines: [String; N],
+        lines: impl IntoIterator<Item = String>,
     ) -> Self {
         let lines = lines.into_iter().map(|text| line(source, text));
         self.steps.push(Step {
@@ -150,6 +171,16 @@ impl Guide {
         )
     }
 
+    /// One of several ways, for IPv4 and IPv6.
+    pub(super) fn way(
+        self,
+        purpose: &'static str,
+        source: Source,
+        lines: impl IntoIterator<Item = String>,
+    ) -> Self {
+        self.step(purpose, Scope::Both, source, lines)
+    }
+
     /// Anything else about the forwarding of multicast frames.
     pub(super) fn flood<const N: usize>(self, source: Source, lines: [String; N]) -> Self {
         self.step(
@@ -161,11 +192,20 @@ impl Guide {
     }
 
     /// The lines of the last step were run here, for IPv4 and IPv6.
-    pub(super) fn tried(mut self) -> Self {
+    pub(super) fn tried(self) -> Self {
+        self.confirmed(Confirmed::Tried)
+    }
+
+    /// The lines of the last step were run by hand, for IPv4 and IPv6.
+    pub(super) fn by_hand(self) -> Self {
+        self.confirmed(Confirmed::ByHand)
+    }
+
+    fn confirmed(mut self, confirmed: Confirmed) -> Self {
         if let Some(step) = self.steps.last_mut() {
             step.scope = Scope::Both;
             for line in &mut step.lines {
-                line.confirmed = Confirmed::Tried;
+                line.confirmed = confirmed;
                 line.source = None;
             }
         }
@@ -196,9 +236,18 @@ impl Guide {
         self
     }
 
+    /// The same, seen by hand.
+    pub(super) fn beware_by_hand(mut self, text: impl Into<String>) -> Self {
+        self.beware.push(Line {
+            confirmed: Confirmed::ByHand,
+            ..line(None, text)
+        });
+        self
+    }
+
     /// What of it holds for the site's VIP: for IPv6 no vendor's syntax was looked up.
     fn for_family_of(mut self, site: &Site) -> Self {
-        if site.vip.is_ipv4() {
+        if site.vip.is_ipv4() || self.both_families {
             return self;
         }
         let before = self.steps.len();

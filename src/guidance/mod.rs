@@ -1,7 +1,7 @@
 //! What the routers and switches around a cluster need to be told, vendor by vendor: one file each.
 //!
-//! Every line says how far it is confirmed. `Tried` lines were run by a test of this project;
-//! `Documented` ones stand in the vendor's text, or in another source that is named; all others are
+//! Every line says how far it is confirmed. `Tried` lines were run by a test of this project, `ByHand` ones once by
+//! hand; `Documented` ones stand in the vendor's text, or in another source that is named; all others are
 //! `Unconfirmed`, a starting point that somebody has to check. Pure: nothing here runs anything.
 
 mod alliedware_plus;
@@ -22,12 +22,17 @@ mod guide;
 mod huawei_vrp;
 mod junos;
 mod lenovo_enos;
+mod libvirt;
 mod linux;
+mod linux_bridge;
+mod open_vswitch;
 mod openbsd;
 mod panos;
+mod proxmox;
 mod routeros;
 mod site;
 mod vmware;
+mod vxlan;
 mod vyos;
 
 pub use everywhere::{Fact, everywhere};
@@ -35,8 +40,13 @@ pub use guide::{Confirmed, Guide, Line, Step, Vendor};
 pub use site::{Port, Site, Vlan};
 
 /// Every vendor, in the order in which they are listed.
-pub const VENDORS: [Vendor; 23] = [
+pub const VENDORS: [Vendor; 28] = [
     linux::VENDOR,
+    linux_bridge::VENDOR,
+    open_vswitch::VENDOR,
+    vxlan::VENDOR,
+    libvirt::VENDOR,
+    proxmox::VENDOR,
     vyos::VENDOR,
     freebsd::VENDOR,
     openbsd::VENDOR,
@@ -66,11 +76,25 @@ mod tests {
     use super::*;
     use crate::model::l2_mode::L2Mode;
 
+    /// What was looked at here, with packets.
+    const SOFTWARE: [&str; 6] = [
+        "linux",
+        "linux-bridge",
+        "open-vswitch",
+        "vxlan",
+        "libvirt",
+        "proxmox",
+    ];
+
     fn sites() -> Vec<Site> {
+        sites_in(L2Mode::default())
+    }
+
+    fn sites_in(mode: L2Mode) -> Vec<Site> {
         let of = |ip: &str, full: bool| Site {
             vip: ip.parse().expect("an address"),
-            mode: L2Mode::default(),
-            mac: L2Mode::default().mac(ip.parse().expect("an address")),
+            mode,
+            mac: mode.mac(ip.parse().expect("an address")),
             vlan: full.then(|| "10".parse().expect("a VLAN")),
             ports: match full {
                 true => vec![
@@ -101,7 +125,7 @@ mod tests {
 
     #[test]
     fn every_guide_says_something_and_never_more_than_is_known() {
-        for site in sites() {
+        for site in L2Mode::ALL.into_iter().flat_map(sites_in) {
             for vendor in VENDORS {
                 let guide = vendor.guide(&site);
                 assert!(
@@ -117,8 +141,8 @@ mod tests {
                         "{line:?}"
                     );
                     // What was not tried here on a device cannot be said to be.
-                    if line.confirmed == Confirmed::Tried {
-                        assert_eq!(vendor.name, "linux", "{line:?}");
+                    if [Confirmed::Tried, Confirmed::ByHand].contains(&line.confirmed) {
+                        assert!(SOFTWARE.contains(&vendor.name), "{line:?}");
                     }
                     assert_eq!(
                         line.confirmed == Confirmed::Documented,
@@ -147,17 +171,25 @@ mod tests {
     }
 
     #[test]
-    fn for_ipv6_only_the_linux_lines_are_confirmed() {
+    fn for_ipv6_only_what_was_looked_at_here_is_confirmed() {
         let site = sites().pop().expect("a site");
         for vendor in VENDORS {
             let guide = vendor.guide(&site);
             for line in guide.steps.iter().flat_map(|step| &step.lines) {
-                let expected = match vendor.name {
-                    "linux" => Confirmed::Tried,
-                    _ => Confirmed::Unconfirmed,
-                };
-                assert_eq!(line.confirmed, expected, "{}: {line:?}", vendor.name);
+                assert_eq!(
+                    line.confirmed != Confirmed::Unconfirmed,
+                    SOFTWARE.contains(&vendor.name),
+                    "{}: {line:?}",
+                    vendor.name
+                );
             }
         }
+    }
+
+    #[test]
+    fn each_port_of_a_software_switch_has_a_line_of_its_own() {
+        let [full, bare, _] = sites().try_into().expect("three");
+        let lines = |site: &Site| linux_bridge::VENDOR.guide(site).steps[0].lines.len();
+        assert_eq!((lines(&full), lines(&bare)), (2, 1));
     }
 }

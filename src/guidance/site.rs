@@ -72,6 +72,14 @@ impl Site {
         }
     }
 
+    /// A line for each of the nodes' ports, or one with a blank to fill in.
+    pub(super) fn each_port(&self, line: impl Fn(&str) -> String) -> Vec<String> {
+        match self.ports.as_slice() {
+            [] => vec![line("<PORT>")],
+            known => known.iter().map(|port| line(port.as_str())).collect(),
+        }
+    }
+
     /// The router's interface, or a blank to fill in.
     pub(super) fn interface(&self) -> String {
         self.interface_or("<INTERFACE>")

@@ -1,12 +1,13 @@
 //! VMware vSwitch.
 
-use super::guide::{Guide, Vendor};
+use super::guide::{Guide, Vendor, nothing_to_do};
 use super::site::Site;
 
 pub(super) const VENDOR: Vendor = Vendor {
     name: "vmware",
     title: "VMware vSwitch",
     advice,
+    stealth: nothing_to_do,
 };
 
 fn advice(site: &Site) -> Guide {

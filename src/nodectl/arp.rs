@@ -198,6 +198,7 @@ fn told(fact: &Line) -> String {
     let how = match (fact.confirmed, fact.source) {
         (_, Some(source)) => format!(" [documented: {source}]"),
         (Confirmed::Unconfirmed, _) => " [unconfirmed]".to_owned(),
+        (Confirmed::ByHand, _) => " [tried by hand]".to_owned(),
         _ => " [tried]".to_owned(),
     };
     fact.text.clone() + &how
@@ -230,6 +231,7 @@ fn typed(lines: &[Line], screen: Screen) -> String {
     for line in lines {
         let how = match line.confirmed {
             Confirmed::Tried => screen.good("tried"),
+            Confirmed::ByHand => screen.good("tried by hand"),
             Confirmed::Documented => screen.good("documented"),
             Confirmed::Unconfirmed => screen.warn("unconfirmed syntax"),
         };

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`topology`] | [`Lab`]: the switch, cables, addresses |
 //! | [`router`] | a client one hop further away, by a narrow cable |
+//! | [`openvswitch`] | Open vSwitch in the place of the switch |
 //! | [`container`] | a service behind a node that translates addresses for it |
 //! | [`host`], [`node`], [`client`] | the machines and what can be done on them |
 //! | [`namespace`], [`exec`] | a namespace with its holder process; running programs in it |
@@ -32,6 +33,7 @@ pub mod frame;
 pub mod host;
 pub mod namespace;
 pub mod node;
+pub mod openvswitch;
 pub mod progress;
 pub mod router;
 pub mod serve;
@@ -50,6 +52,7 @@ pub use exec::{Exec, Running};
 pub use host::{Host, Mac};
 pub use namespace::{built, lab_binary};
 pub use node::{Node, NodeOptions};
+pub use openvswitch::OpenVSwitch;
 pub use progress::Progress;
 pub use router::Behind;
 pub use serve::Serve;

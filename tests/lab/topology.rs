@@ -342,9 +342,13 @@ impl Inner {
         nodes.collect()
     }
 
+    /// Where the switch is.
+    pub(crate) fn switch_place(&self) -> Place {
+        Place::Net(self.switch.clone())
+    }
+
     fn switch_ip(&self, batch: &str) -> Result<()> {
-        let place = Place::Net(self.switch.clone());
-        Exec::new(Ok(place), &["ip", "-batch", "-"])
+        Exec::new(Ok(self.switch_place()), &["ip", "-batch", "-"])
             .stdin(batch)
             .run()
             .context("switch")?;

@@ -31,7 +31,7 @@ fn advice(site: &Site) -> Guide {
              frames for the cluster MAC reach the nodes of the same hypervisor alone. With head-end replication \
              (entries of all zeros) nothing is needed",
         )
-        .beware_tried("it is 'append': 'add' refuses the second hypervisor, 'replace' forgets the first")
+        .beware_tried("it is 'append': 'add' refuses the second hypervisor, and 'replace' any")
         .beware_tried(
             "the first way carries no ARP and no neighbour discovery, which who has no entry of all zeros answers \
              otherwise, or not at all",

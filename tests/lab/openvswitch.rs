@@ -46,7 +46,16 @@ impl OpenVSwitch {
             ));
         }
         let place = lab.inner.switch_place();
-        let words = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-euc", START];
+        let words = [
+            "unshare",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "sh",
+            "-euc",
+            START,
+        ];
         let mut daemons = Exec::new(Ok(place.clone()), &words).spawn()?;
         let pid = daemons.read_line().context("Open vSwitch")?;
         let switch = Self {

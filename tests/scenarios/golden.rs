@@ -350,6 +350,15 @@ fn golden_screens_of_nodectl() -> Result<()> {
             "arp-ip6",
             &["arp", V6, "--vendor", "cisco-ios", "--vendor", "linux"],
         ),
+        (
+            "arp-switches",
+            &[&["arp", V4, "--ports", "vnet1,vnet2"], &SWITCHES[..]].concat(),
+        ),
+        ("arp-switches-ip6", &[&["arp", V6], &SWITCHES[..]].concat()),
+        (
+            "arp-switches-stealth",
+            &[&["arp", V4, "--mode", "stealth"], &SWITCHES[..]].concat(),
+        ),
         ("arp-json", &["arp", V4, "--vendor", "cisco-ios", "--json"]),
         (
             "arp-stealth",
@@ -378,6 +387,20 @@ fn golden_screens_of_nodectl() -> Result<()> {
     }
     Ok(())
 }
+
+/// The switches that are programs.
+const SWITCHES: [&str; 10] = [
+    "--vendor",
+    "linux-bridge",
+    "--vendor",
+    "open-vswitch",
+    "--vendor",
+    "vxlan",
+    "--vendor",
+    "libvirt",
+    "--vendor",
+    "proxmox",
+];
 
 /// What nodectl shows on a screen of so many columns; on a terminal it is in colour, unless somebody does
 /// not want that.

@@ -86,7 +86,7 @@ pub fn tcp(
     segment
 }
 
-fn transport_checksum(from: IpAddr, to: IpAddr, protocol: u8, whole: &[u8]) -> u16 {
+pub fn transport_checksum(from: IpAddr, to: IpAddr, protocol: u8, whole: &[u8]) -> u16 {
     let mut summed = [octets(from), octets(to)].concat();
     summed.extend([0, protocol]);
     summed.extend((whole.len() as u16).to_be_bytes());

@@ -36,7 +36,7 @@ fn advice(site: &Site) -> Guide {
             "the first way carries no ARP and no neighbour discovery, which who has no entry of all zeros answers \
              otherwise, or not at all",
         )
-        .beware_by_hand("with a multicast group instead of entries (vxlan … group) nothing is needed")
+        .beware_tried("with a multicast group instead of entries (vxlan … group) nothing is needed")
 }
 
 fn stealth(_: &Site) -> Guide {
@@ -53,5 +53,5 @@ fn stealth(_: &Site) -> Guide {
             "an entry of the MAC is no way: it has one destination, and 'bridge fdb append' with a second ends with 0 \
              and is ignored. Where entries of all zeros are not wanted, use the mode multicast",
         )
-        .beware_by_hand("with a multicast group instead of entries (vxlan … group) nothing is needed")
+        .beware_tried("with a multicast group instead of entries (vxlan … group) nothing is needed")
 }

@@ -162,6 +162,15 @@ fn a_vxlan_carries_each_mode_as_the_table_says_and_the_lines_for_it_help() -> Re
     }
     modes.unpin()?;
     modes.expect("… which learns", ARRIVE)?;
+    for hypervisor in &overlay.hypervisors {
+        let own = hypervisor.v4();
+        let lines = format!(
+            "link del vx0\nlink add vx0 type vxlan id 42 dstport 4789 local {own} group 239.1.1.1 dev eth0\n\
+             link set vx0 master br1 up\n"
+        );
+        ip_lines(hypervisor, &lines)?;
+    }
+    modes.expect("VXLAN by a multicast group", ARRIVE)?;
     for guide in &guides {
         // It is the same line.
         assert_eq!(guide.lines("00:00:00:00:00:00", &blanks)?, zeros);

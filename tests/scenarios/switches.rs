@@ -231,6 +231,28 @@ fn a_query_in_another_vlan_is_enough_and_with_snooping_by_vlan_another_line_help
     modes.expect("… mcast_router 2 on the ports' VLAN", ARRIVE)
 }
 
+#[test]
+fn a_bridge_whose_frames_pass_a_firewall_with_connections_lets_each_mode_through() -> Result<()> {
+    const CALLS: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+    const RULES: &str = "table inet wall { counter begun { }; chain forward { type filter hook forward priority 0; \
+                         ct state invalid drop; ct state new counter name begun; }; }";
+    let has_calls = kernel_has("br_netfilter", &["br_netfilter"], |node| {
+        node.run(&["cat", CALLS]).map(drop)
+    })?;
+    if !has_calls {
+        return Ok(());
+    }
+    let modes = Modes::new("wall")?;
+    for family in ["iptables", "ip6tables"] {
+        modes.on_switch(&format!("sysctl -qw net.bridge.bridge-nf-call-{family}=1"))?;
+    }
+    modes.lab.switch(&["nft", RULES])?;
+    modes.expect("br_netfilter with connection tracking", ARRIVE)?;
+    let counted = modes.on_switch("nft list counters")?;
+    assert!(!counted.contains("packets 0 "), "{counted}");
+    Ok(())
+}
+
 fn expect_answers(client: &Client, vip: &str) -> Result<()> {
     let sources = client.sources_for(ip(vip), 60);
     let report = client.tcp(SocketAddr::new(ip(vip), PORT), sources, Pace::default())?;

@@ -2,7 +2,6 @@
 
 use super::guide::{Guide, Vendor};
 use super::site::Site;
-use std::net::IpAddr;
 
 pub(super) const VENDOR: Vendor = Vendor {
     name: "linux-bridge",
@@ -26,7 +25,7 @@ fn advice(site: &Site) -> Guide {
             site.each_port(|port| format!("bridge vlan set dev {port} vid {vlan} mcast_router 2")),
         )
         .tried();
-    if let IpAddr::V6(_) = vip {
+    if vip.is_ipv6() {
         let entry =
             |port: &str| format!("bridge mdb add dev <BRIDGE> port {port} grp {vip} permanent");
         guide = guide

@@ -31,13 +31,14 @@ fn queries(v4: Ipv4Addr, v6: Ipv6Addr) -> [(&'static str, Vec<u8>); 2] {
     // The option that tells routers to look (RFC 2711), and two bytes of padding.
     let hop_by_hop = [58, 0, 5, 2, 0, 0, 1, 0];
     let payload = [&hop_by_hop[..], &mld].concat();
-    [
-        (
-            "01:00:5e:00:00:01",
-            raw::ip4([v4, all4], (1, 0), 2, &router_alert, &igmp),
-        ),
-        ("33:33:00:00:00:01", raw::ip6([v6, all6], 0, &payload)),
-    ]
+    let mut four = raw::ip4([v4, all4], (1, 0), 2, &router_alert, &igmp);
+    let mut six = raw::ip6([v6, all6], 0, &payload);
+    // Hosts hear none that could come from beyond a router (RFC 3810 §6.2).
+    (four[8], six[7]) = (1, 1);
+    four[10..12].fill(0);
+    let sum = lab::frame::checksum(&four[..24]);
+    four[10..12].copy_from_slice(&sum.to_be_bytes());
+    [("01:00:5e:00:00:01", four), ("33:33:00:00:00:01", six)]
 }
 
 /// One general query of each family, from this host, by a VLAN if one is given.

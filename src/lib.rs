@@ -10,6 +10,7 @@
 //! | [`nodectl`] | the same for people at a terminal, one file a verb |
 //! | [`pacemaker`] | what Pacemaker knows of who did what, read by its own programs; configurations for it |
 //! | [`guidance`] | pure: what routers and switches are to be told, one file a vendor |
+//! | [`preflight`] | pure: what of a host will bite a VIP, one function a check |
 //! | [`host`] | the thin shell: lock, look, plan, do, look again |
 //! | [`plan`] | pure: the ordered way from what is to what should be |
 //! | [`reading`] | pure: what is: installed VIPs, drift, why a packet is treated as it is |
@@ -31,6 +32,7 @@ pub mod model;
 pub mod nodectl;
 pub mod pacemaker;
 pub mod plan;
+pub mod preflight;
 pub mod reading;
 pub mod rules;
 pub mod sys;

@@ -18,9 +18,12 @@ fn main() -> ExitCode {
     };
     clusterip::logging::start(false);
     match run(&cli) {
-        Ok(text) => {
+        Ok(told) => {
             let mut out = std::io::stdout();
-            match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            match out
+                .write_all(told.text.as_bytes())
+                .and_then(|()| out.flush())
+            {
                 // Whoever closed the pipe does not want to read on.
                 Err(error) if error.kind() != ErrorKind::BrokenPipe => {
                     let _ = writeln!(
@@ -29,7 +32,7 @@ fn main() -> ExitCode {
                     );
                     ExitCode::from(REFUSED)
                 }
-                _ => ExitCode::SUCCESS,
+                _ => ExitCode::from(told.code),
             }
         }
         Err(failure) => {

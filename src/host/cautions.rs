@@ -3,6 +3,7 @@
 use super::observe::{Kernel, ObserveError};
 use crate::model::host::Observed;
 use crate::model::vip::Vip;
+use crate::preflight;
 use crate::reading::installed::addresses;
 use crate::sys::route::{Address, Family, SCOPE_GLOBAL, SCOPE_SITE};
 use crate::sys::sysctl::{self, Key, SysctlPath};
@@ -67,21 +68,14 @@ fn speechless(family: Family) -> String {
     )
 }
 
-/// Settings of `arp_ignore` by which the kernel answers no question for a VIP (`net/ipv4/arp.c`,
-/// `arp_ignore()`): 3 is silent about addresses of scope host, as a VIP is; 2 about those that are in no
-/// network with the asker, and a VIP is in none but those of the node's other addresses; 8 about all.
+/// Settings of `arp_ignore` by which the kernel answers no question for a VIP.
 fn deaf(observed: &Observed, vip: &Vip, arp_ignore: i32) -> Option<String> {
     let state = observed.nics.get(vip.nic.as_str())?;
     let has_neighbour = state.addresses.iter().any(|held| {
         let network = crate::model::network::Network::of(held.address, held.prefix);
         held.address != vip.address && !network.is_trivial() && network.contains(vip.address)
     });
-    let is_deaf = match arp_ignore {
-        2 => !has_neighbour,
-        3 | 8 => true,
-        _ => false,
-    };
-    is_deaf.then(|| {
+    preflight::deaf(arp_ignore, has_neighbour).then(|| {
         format!(
             "arp_ignore is {arp_ignore}, so the kernel answers no ARP for {}: set \
              net.ipv4.conf.{}.arp_ignore and that of 'all' to 0 or 1",

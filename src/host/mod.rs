@@ -11,6 +11,7 @@ pub mod oracle;
 pub mod place;
 pub mod reach;
 pub mod second_lock;
+pub mod surroundings;
 pub mod sweeper;
 pub mod together;
 pub mod turns;

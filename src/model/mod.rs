@@ -17,6 +17,7 @@ pub mod frame;
 pub mod hash;
 pub mod host;
 pub mod l2_mode;
+pub mod link;
 pub mod mac;
 pub mod network;
 pub mod nic;

@@ -124,6 +124,11 @@ pub enum Verb {
         after_help = "Examples:\n  nodectl mac 10.0.0.99\n  nodectl mac 2001:db8::99 --mode stealth\n  nodectl mac 10.0.0.99/24 --nic eth0 --compat clusterip"
     )]
     Mac(MacOf),
+    /// Look for what will bite a VIP on this node, and say what mends it; changes nothing
+    #[command(
+        after_help = "Exit codes: 0 nothing was found, 1 warnings, 2 it will not work; with an error those of nodectl.\n\nExamples:\n  nodectl check 10.0.0.99 --nic eth0 --mode stealth\n  nodectl check\n  nodectl check 10.0.0.99 --port vnet3"
+    )]
+    Check(Check),
 }
 
 /// Arguments of `take` and `undrain`.
@@ -409,6 +414,22 @@ pub struct MacOf {
     /// it here]
     #[arg(long, value_name = "ADDRESS", requires = "compat", value_parser = broadcast)]
     pub broadcast: Option<String>,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// The shared address, installed or not [default: all that are installed here]
+    pub vip: Option<AddressWithPrefix>,
+    /// The interface that the VIP is to be on [default: that of the connected route]
+    #[arg(long)]
+    pub nic: Option<NicName>,
+    /// On the host of a guest that is a node: the port of a Linux bridge, or the macvtap, behind which that guest is
+    #[arg(long, value_name = "NIC", conflicts_with = "nic")]
+    pub port: Option<NicName>,
+    /// The mode [default: that of the VIP if it is installed here, or multicast]
+    #[arg(long, value_name = "MODE")]
+    pub mode: Option<L2Mode>,
 }
 
 #[cfg(test)]

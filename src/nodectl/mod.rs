@@ -2,11 +2,12 @@
 //!
 //! Exit codes (`sysexits.h`): 0 done, also when there was nothing to do; 64 usage; 65 bad data (an
 //! unknown VIP, another description); 69 the kernel lacks something; 71 the kernel refused; 75 not
-//! yet (`wait-drained`); 77 not permitted.
+//! yet (`wait-drained`); 77 not permitted. `check` has found warnings with 1, and what will not work with 2.
 
 mod arp;
 mod buckets;
 mod change;
+mod check;
 pub mod cli;
 mod cluster;
 mod configuration;
@@ -30,9 +31,24 @@ use context::Context;
 pub use failure::{DATA, Failure, LATER, NOT_PERMITTED, REFUSED, UNAVAILABLE, USAGE};
 pub use json::SCHEMA;
 
+/// What is to be printed, and the exit code.
+#[derive(Debug)]
+pub struct Told {
+    /// What is to be printed.
+    pub text: String,
+    /// 0, but for `check`.
+    pub code: u8,
+}
+
+impl From<String> for Told {
+    fn from(text: String) -> Self {
+        Told { text, code: 0 }
+    }
+}
+
 /// Does what the command line says and returns what is to be printed. The calling thread stays in the
 /// network namespace that was asked for.
-pub fn run(cli: &Cli) -> Result<String, Failure> {
+pub fn run(cli: &Cli) -> Result<Told, Failure> {
     let (json, netns) = (cli.json, cli.netns.as_deref());
     let home = match &cli.verb {
         // The namespace is on other machines, perhaps, or there is nothing to look at.
@@ -42,12 +58,16 @@ pub fn run(cli: &Cli) -> Result<String, Failure> {
         _ => netns.map(enter).transpose()?,
     };
     let context = Context { json, netns, home };
-    told(cli, &context).map(|text| screen::Screen::of_stdout().clean(&text))
+    let told = told(cli, &context)?;
+    Ok(Told {
+        text: screen::Screen::of_stdout().clean(&told.text),
+        ..told
+    })
 }
 
-fn told(cli: &Cli, context: &Context<'_>) -> Result<String, Failure> {
+fn told(cli: &Cli, context: &Context<'_>) -> Result<Told, Failure> {
     let json = context.json;
-    match &cli.verb {
+    let told = match &cli.verb {
         Verb::Up(args) => change::up(args)?.tell(json),
         Verb::Down(args) => change::down(args)?.tell(json),
         Verb::Take(args) => change::take(args)?.tell(json),
@@ -64,5 +84,7 @@ fn told(cli: &Cli, context: &Context<'_>) -> Result<String, Failure> {
         Verb::Pcs(args) => configuration::pcs(args, context),
         Verb::Arp(args) => arp::arp(args, context),
         Verb::Mac(args) => mac::mac(args, context),
-    }
+        Verb::Check(args) => return check::check(args, context),
+    };
+    told.map(Told::from)
 }

@@ -99,6 +99,12 @@ impl Screen {
         self.fill_behind(&plain, &plain.replacen(name, &self.bad(name), 1), what)
     }
 
+    /// The same of what is to be looked at.
+    pub fn warned(self, name: &str, what: &str) -> String {
+        let plain = label(name);
+        self.fill_behind(&plain, &plain.replacen(name, &self.warn(name), 1), what)
+    }
+
     /// A command below what is said about something: it is copied as a whole, so it is not broken.
     pub fn to_copy(self, command: &str) -> String {
         format!("{}{command}\n", label(""))

@@ -14,6 +14,7 @@ mod error;
 mod filter;
 mod saved;
 mod types;
+mod ways;
 mod wire;
 
 use std::net::{IpAddr, Ipv4Addr};

@@ -27,6 +27,9 @@ pub enum Key {
     /// `arp_ignore`: which questions for addresses the kernel answers. IPv4 only; the
     /// greater one of `all` and the interface's.
     ArpIgnore,
+    /// `rp_filter`: 1 drops what comes in by another interface than the way back to its source leaves by, 2 what has
+    /// no way back at all. IPv4 only; the greater one of `all` and the interface's.
+    RpFilter,
     /// `disable_ipv6`: 1 where the interface has no IPv6. IPv6 only.
     DisableIpv6,
 }
@@ -37,6 +40,7 @@ impl Key {
             Self::DropUnicastInL2Multicast => "drop_unicast_in_l2_multicast",
             Self::PromoteSecondaries => "promote_secondaries",
             Self::ArpIgnore => "arp_ignore",
+            Self::RpFilter => "rp_filter",
             Self::DisableIpv6 => "disable_ipv6",
         }
     }
@@ -159,7 +163,20 @@ fn words(path: &Path) -> String {
 /// # Errors
 /// [`SysctlError::Read`], [`SysctlError::Malformed`].
 pub fn read(setting: &SysctlPath) -> Result<Option<i32>, SysctlError> {
-    let path = setting.path();
+    number(setting.path())
+}
+
+/// Do TCP listeners outside of a VRF get the connections that come in by it (`net.ipv4.tcp_l3mdev_accept`)? Where the
+/// kernel has no VRFs they do.
+///
+/// # Errors
+/// As for [`read`].
+pub fn tcp_l3mdev_accept() -> Result<bool, SysctlError> {
+    let value = number("/proc/sys/net/ipv4/tcp_l3mdev_accept".into())?;
+    Ok(value != Some(0))
+}
+
+fn number(path: PathBuf) -> Result<Option<i32>, SysctlError> {
     match fs::read_to_string(&path) {
         Ok(text) => match text.trim().parse() {
             Ok(value) => Ok(Some(value)),

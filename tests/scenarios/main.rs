@@ -58,6 +58,7 @@ mod packets;
 mod passing_errors;
 mod path_mtu;
 mod predecessors;
+mod preflight;
 mod product;
 mod protocols;
 mod provisioned;

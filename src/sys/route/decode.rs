@@ -14,12 +14,12 @@ use super::wire::Answer;
 use crate::model::network::Network;
 
 // include/uapi/linux/rtnetlink.h
-const RTM_NEWLINK: u16 = 16;
+pub(super) const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
 pub(super) const RTM_NEWROUTE: u16 = 24;
 const RTM_NEWNEIGH: u16 = 28;
 const RT_SCOPE_LINK: u8 = 253;
-const RTN_UNICAST: u8 = 1;
+pub(super) const RTN_UNICAST: u8 = 1;
 const RTNH_F_DEAD: u32 = 1;
 pub(super) const RTA_DST: u16 = 1;
 pub(super) const RTA_OIF: u16 = 4;
@@ -35,10 +35,10 @@ const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_OPERSTATE: u16 = 16;
-const IFLA_LINKINFO: u16 = 18;
 const IFLA_LINK_NETNSID: u16 = 37;
+pub(super) const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
-const IFLA_INFO_DATA: u16 = 2;
+pub(super) const IFLA_INFO_DATA: u16 = 2;
 const IFLA_VRF_TABLE: u16 = 1;
 const ARPHRD_ETHER: u16 = 1;
 const IFF_UP: u32 = 0x1;
@@ -229,7 +229,7 @@ pub(super) fn attributes(answer: &Answer, offset: usize) -> Result<HashMap<u16, 
 }
 
 /// The attributes within an attribute; none where that is not there.
-fn nested<'a>(
+pub(super) fn nested<'a>(
     attributes: &HashMap<u16, &'a [u8]>,
     kind: u16,
 ) -> Result<HashMap<u16, &'a [u8]>, String> {
@@ -266,7 +266,7 @@ pub(super) fn number(attributes: &HashMap<u16, &[u8]>, kind: u16) -> Result<Opti
 }
 
 /// The number at an offset; 0 beyond the end, which callers have ruled out.
-fn u32_at(bytes: &[u8], offset: usize) -> u32 {
+pub(super) fn u32_at(bytes: &[u8], offset: usize) -> u32 {
     bytes
         .get(offset..)
         .and_then(<[u8]>::first_chunk)
@@ -274,7 +274,7 @@ fn u32_at(bytes: &[u8], offset: usize) -> u32 {
         .map_or(0, u32::from_ne_bytes)
 }
 
-fn text(value: &[u8]) -> String {
+pub(super) fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(value)
         .trim_end_matches('\0')
         .to_owned()

@@ -1,0 +1,222 @@
+//! `nodectl check`: what on this node will bite a VIP, why, and what mends it. What can bite stands in `preflight`.
+
+use super::Told;
+use super::cli::Check;
+use super::context::{Context, look};
+use super::failure::{DATA, Failure, USAGE};
+use super::json::{SCHEMA, json};
+use super::screen::Screen;
+use crate::host::observe::{Kernel, ObserveError};
+use crate::host::place::{PlaceError, find_link, place};
+use crate::host::surroundings::at_hand;
+use crate::model::untrusted::Untrusted;
+use crate::model::vip::{NicName, Vip, VipError, check_address};
+use crate::preflight::{Checked, Finding, Outcome, Place, Severity, Wish, judged, worst};
+use crate::reading::installed::{Installed, find, installed};
+use serde::Serialize;
+use std::net::IpAddr;
+
+/// What was found of all that was asked about.
+#[derive(Serialize)]
+struct Answer {
+    schema: u32,
+    /// The worst of it; what could not be looked at is no finding.
+    outcome: Outcome,
+    checked: Vec<Of>,
+}
+
+/// What was found of one VIP, or of one interface.
+#[derive(Serialize)]
+struct Of {
+    vip: Option<String>,
+    nic: Untrusted,
+    /// Is it the switch's side, with a node behind it?
+    port: bool,
+    mode: &'static str,
+    outcome: Outcome,
+    checks: Vec<Checked>,
+}
+
+/// `nodectl check`.
+pub(super) fn check(args: &Check, context: &Context<'_>) -> Result<Told, Failure> {
+    let (mut kernel, observed) = look()?;
+    let known = installed(&observed.rules);
+    let wishes: Vec<Wish> = match (args.vip, args.nic.as_ref().or(args.port.as_ref())) {
+        (None, None) if known.is_empty() => {
+            let why = "no VIP is installed here: name the one that is to come, or the interface with --nic";
+            return Err(Failure::new(USAGE, why));
+        }
+        (None, None) => known
+            .iter()
+            .map(|found| of_installed(&found.vip, args))
+            .collect(),
+        (Some(vip), _) => {
+            let found = find(&observed.rules, vip.address);
+            vec![of_vip(&mut kernel, args, vip.address, vip.prefix, found)?]
+        }
+        (None, Some(nic)) => {
+            let nic = named(&mut kernel, nic)?;
+            vec![wish(args, nic, None)]
+        }
+    };
+    let checked: Vec<Of> = wishes
+        .iter()
+        .map(|wish| {
+            let checks = judged(&at_hand(&mut kernel.route, wish), wish);
+            Of {
+                vip: wish.vip.map(|vip| vip.to_string()),
+                nic: wish.nic.clone(),
+                port: wish.place == Place::Port,
+                mode: wish.mode.name(),
+                outcome: outcome(worst(&checks)),
+                checks,
+            }
+        })
+        .collect();
+    let worst = checked.iter().flat_map(|of| worst(&of.checks)).max();
+    let code = match worst {
+        None => 0,
+        Some(Severity::Warning) => 1,
+        Some(Severity::Fatal) => 2,
+    };
+    let text = match context.json {
+        true => json(&Answer {
+            schema: SCHEMA,
+            outcome: outcome(worst),
+            checked,
+        })?,
+        false => {
+            let screen = Screen::of_stdout();
+            let told = checked.iter().map(|of| in_words(of, screen));
+            told.collect::<Vec<_>>().join("\n")
+        }
+    };
+    Ok(Told { text, code })
+}
+
+fn outcome(worst: Option<Severity>) -> Outcome {
+    match worst {
+        None => Outcome::Fine,
+        Some(Severity::Warning) => Outcome::Warning,
+        Some(Severity::Fatal) => Outcome::Fatal,
+    }
+}
+
+/// The interface of a name, as it is called here.
+fn named(kernel: &mut Kernel, nic: &NicName) -> Result<Untrusted, Failure> {
+    let link = find_link(&mut kernel.route, nic).map_err(ObserveError::from)?;
+    let link = link.ok_or_else(|| PlaceError::NoInterface(nic.clone()));
+    Ok(link.map_err(|error| Failure::new(DATA, error))?.name.into())
+}
+
+/// What is known of a VIP that need not be here.
+fn wish(args: &Check, nic: Untrusted, vip: Option<IpAddr>) -> Wish {
+    Wish {
+        nic,
+        place: match args.port {
+            Some(_) => Place::Port,
+            None => Place::Node,
+        },
+        vip,
+        mode: args.mode.unwrap_or_default(),
+        mac: None,
+        lock: true,
+        seed: None,
+    }
+}
+
+/// A VIP that is here, where and as it is, unless another mode is asked about.
+fn of_installed(vip: &Vip, args: &Check) -> Wish {
+    let mode = args.mode.unwrap_or(vip.mode);
+    Wish {
+        nic: vip.nic.as_str().into(),
+        place: Place::Node,
+        vip: Some(vip.address),
+        mode,
+        mac: (mode == vip.mode).then_some(vip.mac),
+        lock: vip.lock,
+        seed: Some(vip.hasher.seed),
+    }
+}
+
+/// A VIP that was named.
+fn of_vip(
+    kernel: &mut Kernel,
+    args: &Check,
+    address: IpAddr,
+    prefix: Option<u8>,
+    found: Option<Installed>,
+) -> Result<Wish, Failure> {
+    check_address(address).map_err(|error: VipError| Failure::new(DATA, error))?;
+    let found = found.map(|found| of_installed(&found.vip, args));
+    if let Some(nic) = args.nic.as_ref().or(args.port.as_ref()) {
+        let nic = named(kernel, nic)?;
+        let of_nic = wish(args, nic, Some(address));
+        // The same elsewhere is another one.
+        return Ok(match found {
+            Some(found) if args.port.is_none() && found.nic == of_nic.nic => found,
+            _ => of_nic,
+        });
+    }
+    if let Some(found) = found {
+        return Ok(found);
+    }
+    let place = place(&mut kernel.route, address, None, prefix, None);
+    let place = place.map_err(|error| match error {
+        PlaceError::Route(error) => ObserveError::from(error).into(),
+        error => Failure::new(DATA, error),
+    })?;
+    Ok(wish(args, place.nic.as_str().into(), Some(address)))
+}
+
+/// What was found, for people.
+fn in_words(of: &Of, screen: Screen) -> String {
+    let about = match (&of.vip, of.port) {
+        (Some(vip), false) => format!("{} on {}", screen.name(vip), of.nic),
+        (None, false) => screen.name(&of.nic.to_string()),
+        (Some(vip), true) => format!("{} behind the port {}", screen.name(vip), of.nic),
+        (None, true) => format!("behind the port {}", screen.name(&of.nic.to_string())),
+    };
+    let verdict = match of.outcome {
+        Outcome::Fatal => screen.bad("it will not work"),
+        Outcome::Warning => screen.warn("with warnings"),
+        Outcome::Fine | Outcome::Unknown => screen.good("nothing was found"),
+    };
+    let mut text = format!("{about}, mode {}: {verdict}\n", of.mode);
+    for severity in [Severity::Fatal, Severity::Warning] {
+        for checked in &of.checks {
+            let findings = checked.findings.iter();
+            for finding in findings.filter(|finding| finding.severity == severity) {
+                text += &told(checked.check, finding, screen);
+            }
+        }
+    }
+    let mut name = "unknown";
+    for checked in &of.checks {
+        if let Some(why) = &checked.unknown {
+            text += &screen.about(name, &format!("{}: {why}", checked.check));
+            name = "";
+        }
+    }
+    let fine = of.checks.iter();
+    let fine = fine.filter(|checked| checked.outcome == Outcome::Fine);
+    let fine: Vec<&str> = fine.map(|checked| checked.check).collect();
+    if !fine.is_empty() {
+        text += &screen.about("fine", &fine.join(", "));
+    }
+    text
+}
+
+/// A finding: what, below it why, and below that the command.
+fn told(check: &str, finding: &Finding, screen: Screen) -> String {
+    let what = format!("{check}: {}", finding.what);
+    let mut text = match finding.severity {
+        Severity::Fatal => screen.shout("FATAL", &what),
+        Severity::Warning => screen.warned("warning", &what),
+    };
+    text += &screen.about("", &finding.why);
+    if let Some(cure) = &finding.cure {
+        text += &screen.to_copy(cure);
+    }
+    text
+}

@@ -1,0 +1,198 @@
+//! What will bite on this host: plain values that were found ([`Surroundings`]), and for each thing that can bite one
+//! function that judges them. Pure: nothing is looked at here, and nothing is said how it was.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | `surroundings` | what was found, and for what it is looked |
+//! | `finding` | what comes of a check, for people and for programs |
+//! | `bridge` | Linux bridges on the way: what they drop, and what silences the question |
+//! | `interface` | the interface itself: what it cannot receive |
+//! | `settings` | the node's sysctls |
+
+mod bridge;
+mod finding;
+mod interface;
+mod settings;
+mod surroundings;
+
+use finding::Found;
+pub use finding::{Checked, Finding, Outcome, Seen, Severity, Unseen};
+pub use settings::deaf;
+pub use surroundings::{Place, Settings, Surroundings, Wish};
+
+/// Where a check has something to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    /// Of the node and its interface.
+    Node,
+    /// Of a switch's port as well, behind which the node is.
+    Way,
+}
+
+/// A check: its name for programs, what it asks, of what, and who judges.
+struct Check {
+    name: &'static str,
+    question: &'static str,
+    of: Of,
+    judge: fn(&Surroundings, &Wish) -> Found,
+}
+
+const fn check(
+    name: &'static str,
+    question: &'static str,
+    of: Of,
+    judge: fn(&Surroundings, &Wish) -> Found,
+) -> Check {
+    Check {
+        name,
+        question,
+        of,
+        judge,
+    }
+}
+
+/// All checks, in the order in which they are told.
+const CHECKS: &[Check] = &[
+    check(
+        "bridge-snooping",
+        "does a Linux bridge on the way drop what is for the cluster MAC?",
+        Of::Way,
+        bridge::snooping,
+    ),
+    check(
+        "bridge-flooding",
+        "does the bridge's port let through what the bridge does not know?",
+        Of::Way,
+        bridge::flooding,
+    ),
+    check(
+        "question-silenced",
+        "do the bridge's ports let nodes hear each other's question?",
+        Of::Way,
+        bridge::silenced,
+    ),
+    check(
+        "interface",
+        "can the interface carry a shared address?",
+        Of::Node,
+        interface::fit,
+    ),
+    check(
+        "mac-filter",
+        "does the interface let frames for the cluster MAC in?",
+        Of::Way,
+        interface::filter,
+    ),
+    check(
+        "ipvlan",
+        "does it share an address space with other interfaces?",
+        Of::Node,
+        interface::ipvlan,
+    ),
+    check(
+        "vrf",
+        "do services hear what comes in by a VRF?",
+        Of::Node,
+        interface::vrf,
+    ),
+    check(
+        "rp-filter",
+        "does the reverse path filter let clients in?",
+        Of::Node,
+        settings::rp_filter,
+    ),
+    check(
+        "arp-ignore",
+        "does the kernel answer who asks for the address?",
+        Of::Node,
+        settings::arp_ignore,
+    ),
+    check(
+        "second-lock",
+        "is a node silent whose rules are flushed?",
+        Of::Node,
+        settings::second_lock,
+    ),
+    check("ipv6-off", "is IPv6 there?", Of::Node, settings::ip6),
+];
+
+/// Makes all checks that these surroundings and this place have something for.
+pub fn judged(surroundings: &Surroundings, wish: &Wish) -> Vec<Checked> {
+    let here = CHECKS
+        .iter()
+        .filter(|check| wish.place == Place::Node || check.of == Of::Way);
+    let checked = here.map(|check| {
+        let found = (check.judge)(surroundings, wish);
+        Checked::of(check.name, check.question, found)
+    });
+    checked.flatten().collect()
+}
+
+/// The worst of it.
+pub fn worst(checked: &[Checked]) -> Option<Severity> {
+    let findings = checked.iter().flat_map(|checked| &checked.findings);
+    findings.map(|finding| finding.severity).max()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::model::l2_mode::L2Mode;
+    use crate::model::link::Link;
+    use std::collections::BTreeSet;
+
+    /// An interface `eth0` of a card, for a VIP of this mode.
+    pub(crate) fn a_wish(vip: &str, mode: L2Mode) -> Wish {
+        Wish {
+            nic: "eth0".into(),
+            place: Place::Node,
+            vip: vip.parse().ok(),
+            mode,
+            mac: None,
+            lock: true,
+            seed: None,
+        }
+    }
+
+    /// An Ethernet interface.
+    pub(crate) fn a_link(index: u32, name: &str) -> Link {
+        Link {
+            index,
+            name: name.into(),
+            ethernet: true,
+            multicast: true,
+            ..Link::default()
+        }
+    }
+
+    /// A host on which nothing bites.
+    pub(crate) fn a_host() -> Surroundings {
+        Surroundings {
+            links: Ok(vec![a_link(2, "eth0")]),
+            settings: Ok(Settings {
+                lockable: true,
+                ..Settings::default()
+            }),
+            default_ways: Ok(vec![2]),
+        }
+    }
+
+    #[test]
+    fn names_are_each_checks_own_and_where_all_is_well_nothing_is_said() {
+        let names: BTreeSet<_> = CHECKS.iter().map(|check| check.name).collect();
+        assert_eq!(names.len(), CHECKS.len());
+        for mode in L2Mode::ALL {
+            for vip in ["10.77.0.99", "fd77::99", ""] {
+                let checked = judged(&a_host(), &a_wish(vip, mode));
+                assert_eq!(checked.len(), CHECKS.len());
+                for one in &checked {
+                    assert_eq!(one.outcome, Outcome::Fine, "{one:?}");
+                }
+            }
+        }
+        assert_eq!(
+            judged(&Surroundings::default(), &a_wish("", L2Mode::Igmp)),
+            []
+        );
+    }
+}

@@ -1,0 +1,130 @@
+//! What a check is told: what was found on this host, and for what. Plain values; `host::surroundings` fills them.
+
+use super::finding::{Seen, Unseen};
+use crate::model::l2_mode::L2Mode;
+use crate::model::link::Link;
+use crate::model::mac::Mac;
+use crate::model::untrusted::Untrusted;
+use std::net::IpAddr;
+
+/// For what it is looked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// The interface.
+    pub nic: Untrusted,
+    /// What the interface is to the VIP.
+    pub place: Place,
+    /// The VIP, if it is known.
+    pub vip: Option<IpAddr>,
+    /// How all nodes are to get its packets.
+    pub mode: L2Mode,
+    /// Its cluster MAC, if that is known.
+    pub mac: Option<Mac>,
+    /// Is the second lock wanted?
+    pub lock: bool,
+    /// The seed, if it is known.
+    pub seed: Option<u32>,
+}
+
+/// What an interface is to a VIP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The VIP is, or is to be, on it.
+    Node,
+    /// It is the switch's side of a cable, a node behind it: a bridge's port on the host of a guest, or its macvtap.
+    Port,
+}
+
+impl Wish {
+    /// The mode as it is for the VIP's family.
+    pub(super) fn mode(&self) -> L2Mode {
+        match self.vip {
+            Some(vip) => self.mode.of_family(vip),
+            None => self.mode,
+        }
+    }
+
+    /// May the VIP be of IPv4?
+    pub(super) fn may_be_ip4(&self) -> bool {
+        self.vip.is_none_or(|vip| vip.is_ipv4())
+    }
+
+    /// The VIP in a sentence.
+    pub(super) fn vip_words(&self) -> String {
+        self.vip.map_or("a VIP".to_owned(), |vip| vip.to_string())
+    }
+
+    /// Its MAC in a sentence.
+    pub(super) fn mac_words(&self) -> String {
+        let known = self.mac.or(self.vip.map(|vip| self.mode().mac(vip)));
+        known.map_or("the cluster MAC".to_owned(), |mac| mac.to_string())
+    }
+}
+
+/// What was found on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Surroundings {
+    /// All interfaces of the network namespace.
+    pub links: Seen<Vec<Link>>,
+    /// The settings of the interface.
+    pub settings: Seen<Settings>,
+    /// The numbers of the interfaces by which IPv4's default routes lead.
+    pub default_ways: Seen<Vec<u32>>,
+}
+
+/// Nothing was looked at.
+impl Default for Surroundings {
+    fn default() -> Self {
+        Surroundings {
+            links: Err(Unseen::NotAsked),
+            settings: Err(Unseen::NotAsked),
+            default_ways: Err(Unseen::NotAsked),
+        }
+    }
+}
+
+/// Settings of the interface, with those of `all` where the two are one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Settings {
+    /// `rp_filter`, the greater one of both.
+    pub rp_filter: i32,
+    /// `arp_ignore`, the greater one of both.
+    pub arp_ignore: i32,
+    /// Does an address of the node's own share the VIP's network? For `arp_ignore`.
+    pub has_neighbour: bool,
+    /// Can `drop_unicast_in_l2_multicast` be set, or is it?
+    pub lockable: bool,
+    /// Is IPv6 switched off on the interface?
+    pub ip6_off: bool,
+    /// Do sockets outside of a VRF get what comes in by it (`tcp_l3mdev_accept`)?
+    pub l3mdev_accept: bool,
+}
+
+impl Surroundings {
+    /// All interfaces.
+    pub(super) fn links(&self) -> Seen<&Vec<Link>> {
+        self.links.as_ref().map_err(Clone::clone)
+    }
+
+    /// The interface in question.
+    pub(super) fn nic(&self, wish: &Wish) -> Seen<&Link> {
+        let found = self.links()?.iter().find(|link| link.name == wish.nic);
+        found.ok_or_else(|| Unseen::because(format!("there is no interface {}", wish.nic)))
+    }
+
+    /// The interface of a number.
+    pub(super) fn at(&self, index: u32) -> Option<&Link> {
+        let links = self.links.as_ref().ok()?;
+        links.iter().find(|link| link.index == index)
+    }
+
+    /// The interface that this one is a port, slave or member of.
+    pub(super) fn master(&self, link: &Link) -> Option<&Link> {
+        self.at(link.master?)
+    }
+
+    /// The settings.
+    pub(super) fn settings(&self) -> Seen<Settings> {
+        self.settings.clone()
+    }
+}

@@ -1,0 +1,426 @@
+//! What `nodectl check` finds: each thing that bites is made to bite, found, and mended by the command that is printed;
+//! and where all is well nothing is said.
+
+use crate::kernel_support::ip_lines;
+use crate::product::*;
+use lab::{Client, Error, Host, Lab, Node, Pace, Result};
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// A bridge believes its querier when this is over (its own queries' max response time).
+const QUERIED: Duration = Duration::from_secs(30);
+
+/// What `nodectl check` answered.
+struct Checked {
+    code: i32,
+    answer: Value,
+}
+
+impl Checked {
+    fn of(code: i32, document: &str) -> Result<Self> {
+        expect_fits_schema(document)?;
+        let answer = serde_json::from_str(document).expect("check --json prints JSON");
+        Ok(Checked { code, answer })
+    }
+
+    /// On a host.
+    fn on(host: &Host, args: &[&str]) -> Result<Self> {
+        let program = lab::built("nodectl")?.display().to_string();
+        let command = [&[program.as_str(), "check", "--json"], args].concat();
+        let output = host.output(&command)?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let code = output.status.code().unwrap_or(-1);
+        if !(0..=2).contains(&code) {
+            return Err(Error::new(format!("{code}: {said}")));
+        }
+        Checked::of(code, &String::from_utf8_lossy(&output.stdout))
+    }
+
+    /// On the switch, as the host of guests.
+    fn on_switch(lab: &Lab, args: &str) -> Result<Self> {
+        let program = lab::built("nodectl")?.display().to_string();
+        let line = format!("{program} check --json {args}; echo $?");
+        let text = lab.switch(&["sh", "-c", &line])?;
+        let (document, code) = text.trim_end().rsplit_once('\n').expect("two lines");
+        Checked::of(code.parse().expect("a code"), &format!("{document}\n"))
+    }
+
+    /// The check of this name.
+    fn check(&self, name: &str) -> &Value {
+        let checks = self.answer["checked"][0]["checks"].as_array();
+        let mut checks = checks.into_iter().flatten();
+        let found = checks.find(|check| check["check"] == name);
+        found.unwrap_or_else(|| panic!("no check {name} in {}", self.answer))
+    }
+
+    /// The commands that mend what a check has found.
+    fn cures(&self, name: &str) -> Vec<String> {
+        let findings = self.check(name)["findings"].as_array();
+        let cures = findings.into_iter().flatten();
+        let cures = cures.filter_map(|finding| finding["cure"].as_str());
+        cures.map(str::to_owned).collect()
+    }
+
+    /// This check alone has something to say, and the exit code is this.
+    #[track_caller]
+    fn expect_only(&self, name: &str, outcome: &str) -> Result<()> {
+        let checks = self.answer["checked"][0]["checks"].as_array();
+        for check in checks.into_iter().flatten() {
+            let expected = match check["check"] == name {
+                true => outcome,
+                false if check["outcome"] == "unknown" => "unknown",
+                false => "fine",
+            };
+            assert_eq!(check["outcome"], expected, "{check}");
+        }
+        let code = ["fine", "warning", "fatal"];
+        let code = code.iter().position(|word| *word == outcome);
+        assert_eq!(usize::try_from(self.code).ok(), code, "{}", self.answer);
+        assert_eq!(self.answer["outcome"], outcome);
+        Ok(())
+    }
+
+    #[track_caller]
+    fn expect_nothing(&self) -> Result<()> {
+        self.expect_only("nothing", "fine")
+    }
+}
+
+/// A node with a VIP in a mode, and all of its buckets.
+fn node_with(lab: &Lab, name: &str, vip: &str, mode: &str) -> Result<Node> {
+    let node = lab.node(name)?;
+    node.serve(&SERVICES)?;
+    let words = format!("up {vip} --nic eth0 --buckets 2 --own 0-1 --seed 7 --mode {mode}");
+    nodectl(&node, &words.split(' ').collect::<Vec<_>>())?;
+    Ok(node)
+}
+
+/// How many of twenty connections to a VIP are answered.
+fn answered(client: &Client, vip: &str) -> Result<usize> {
+    let pace = Pace {
+        concurrency: 20,
+        timeout: Duration::from_millis(500),
+        ..Pace::default()
+    };
+    let sources = client.sources_for(ip(vip), 20);
+    let report = client.tcp(SocketAddr::new(ip(vip), PORT), sources, pace)?;
+    Ok(report.answered().len())
+}
+
+fn wait_for_silence(lab: &Lab, client: &Client, vip: &str) -> Result<()> {
+    lab.wait_until("silence", QUERIED, || {
+        Ok::<_, Error>(answered(client, vip)? == 0)
+    })
+}
+
+/// The printed command, as somebody would type it on the switch.
+fn mend(lab: &Lab, checked: &Checked, name: &str) -> Result<()> {
+    for cure in checked.cures(name) {
+        lab.switch(&["sh", "-ec", &cure])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_bridge_that_snoops_and_is_asked_is_found_and_the_printed_command_mends_it() -> Result<()> {
+    let lab = Lab::new("check-snooping")?;
+    let client = lab.client("c1")?;
+    for (vip, outcome) in [(V4, "fatal"), (V6, "warning")] {
+        let node = node_with(&lab, "n1", vip, "multicast")?;
+        let port = format!("{vip} --port n1");
+        Checked::on_switch(&lab, &port)?.expect_nothing()?;
+        // In the node's own namespace the switch is out of sight, which is said.
+        let here = Checked::on(&node, &[vip])?;
+        assert_eq!(here.check("bridge-snooping")["outcome"], "unknown");
+        here.expect_nothing()?;
+
+        lab.switch(&[
+            "ip",
+            "link",
+            "set",
+            "br0",
+            "type",
+            "bridge",
+            "mcast_snooping",
+            "1",
+        ])?;
+        let unasked = Checked::on_switch(&lab, &port)?;
+        unasked.expect_only("bridge-snooping", "warning")?;
+        assert_eq!(answered(&client, vip)?, 20);
+        let words = "ip link set br0 type bridge mcast_querier 1 mcast_query_response_interval 100 \
+                     mcast_startup_query_interval 100";
+        lab.switch(&words.split_whitespace().collect::<Vec<_>>())?;
+        wait_for_silence(&lab, &client, vip)?;
+        let asked = Checked::on_switch(&lab, &port)?;
+        asked.expect_only("bridge-snooping", outcome)?;
+        Checked::on_switch(&lab, &format!("{port} --mode stealth"))?.expect_nothing()?;
+
+        mend(&lab, &asked, "bridge-snooping")?;
+        Checked::on_switch(&lab, &port)?.expect_nothing()?;
+        assert_eq!(answered(&client, vip)?, 20);
+        nodectl(&node, &["down", vip])?;
+        for line in [
+            "ip link set br0 type bridge mcast_snooping 0 mcast_querier 0",
+            "bridge link set dev n1 mcast_router 1",
+        ] {
+            lab.switch(&line.split(' ').collect::<Vec<_>>())?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_querier_of_another_host_is_found_as_well_as_the_bridges_own() -> Result<()> {
+    let lab = Lab::new("check-querier")?;
+    let (client, _node) = (lab.client("c1")?, lab.node("n1")?);
+    lab.switch(&[
+        "ip",
+        "link",
+        "set",
+        "br0",
+        "type",
+        "bridge",
+        "mcast_snooping",
+        "1",
+    ])?;
+    let port = format!("{V4} --port n1");
+    Checked::on_switch(&lab, &port)?.expect_only("bridge-snooping", "warning")?;
+    // A general query (RFC 2236): to all systems, for no group in particular.
+    let mut query = vec![0x01, 0x00, 0x5e, 0, 0, 1];
+    query.extend(client.mac().0);
+    query.extend([8, 0, 0x46, 0, 0, 32, 0, 0, 0, 0, 1, 2, 0, 0]);
+    query.extend(client.v4().octets());
+    query.extend([224, 0, 0, 1, 0x94, 4, 0, 0]);
+    let sum = lab::frame::checksum(&query[14..38]);
+    query[24..26].copy_from_slice(&sum.to_be_bytes());
+    let mut igmp = vec![0x11, 100, 0, 0, 0, 0, 0, 0];
+    let sum = lab::frame::checksum(&igmp);
+    igmp[2..4].copy_from_slice(&sum.to_be_bytes());
+    query.extend(igmp);
+    client.within(|| lab::Wire::to_send("eth0")?.send(&query))??;
+    lab.wait_until("the bridge to hear it", Duration::from_secs(5), || {
+        let checked = Checked::on_switch(&lab, &port)?;
+        match checked.check("bridge-snooping")["outcome"] == "fatal" {
+            true => Ok(()),
+            false => Err(Error::new(checked.answer.to_string())),
+        }
+    })?;
+    // IPv6's querier is another one.
+    Checked::on_switch(&lab, &format!("{V6} --port n1"))?.expect_only("bridge-snooping", "warning")
+}
+
+#[test]
+fn a_port_that_does_not_flood_is_found_and_mended() -> Result<()> {
+    let lab = Lab::new("check-flooding")?;
+    let client = lab.client("c1")?;
+    for (mode, setting) in [("multicast", "mcast_flood"), ("stealth", "flood")] {
+        let node = node_with(&lab, "n1", V4, mode)?;
+        assert_eq!(answered(&client, V4)?, 20);
+        lab.switch(&["bridge", "link", "set", "dev", "n1", setting, "off"])?;
+        wait_for_silence(&lab, &client, V4)?;
+        let shut = Checked::on_switch(&lab, &format!("{V4} --port n1 --mode {mode}"))?;
+        shut.expect_only("bridge-flooding", "fatal")?;
+        let other = match mode {
+            "stealth" => "multicast",
+            _ => "stealth",
+        };
+        Checked::on_switch(&lab, &format!("{V4} --port n1 --mode {other}"))?.expect_nothing()?;
+        mend(&lab, &shut, "bridge-flooding")?;
+        assert_eq!(answered(&client, V4)?, 20);
+        nodectl(&node, &["down", V4])?;
+        client.run(&["ip", "neigh", "flush", "all"])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn ports_that_silence_the_question_are_found_and_nodes_that_disagree_do_start_there() -> Result<()>
+{
+    let lab = Lab::new("check-silence")?;
+    let (first, second) = (lab.node("n1")?, lab.node("n2")?);
+    let up = |node: &Node, seed: &str| {
+        let words = format!("up {V4} --nic eth0 --buckets 2 --own 0 --seed {seed}");
+        nodectl(node, &words.split(' ').collect::<Vec<_>>())
+    };
+    up(&first, "7")?;
+    for (setting, ports) in [("isolated", &["n1", "n2"][..]), ("neigh_suppress", &["n1"])] {
+        for port in ports {
+            lab.switch(&["bridge", "link", "set", "dev", port, setting, "on"])?;
+        }
+        let silent = Checked::on_switch(&lab, &format!("{V4} --port n1"))?;
+        silent.expect_only("question-silenced", "warning")?;
+        up(&second, "8")?;
+        nodectl(&second, &["down", V4])?;
+        mend(&lab, &silent, "question-silenced")?;
+        Checked::on_switch(&lab, &format!("{V4} --port n1"))?.expect_nothing()?;
+        assert!(up(&second, "8").is_err(), "{setting}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_bridge_of_the_nodes_own_is_judged_as_the_port() -> Result<()> {
+    let lab = Lab::new("check-own-bridge")?;
+    let node = lab.node("n1")?;
+    ip_lines(
+        &node,
+        "link add br7 type bridge mcast_snooping 1 mcast_querier 1\nlink set br7 up\n\
+         link add link br7 name br7.10 type vlan id 10\nlink set br7.10 up\n",
+    )?;
+    for nic in ["br7", "br7.10"] {
+        let found = Checked::on(&node, &[V4, "--nic", nic])?;
+        found.expect_only("bridge-snooping", "fatal")?;
+        assert_eq!(
+            found.cures("bridge-snooping"),
+            ["ip link set br7 type bridge mcast_router 2"]
+        );
+    }
+    node.run(&[
+        "ip",
+        "link",
+        "set",
+        "br7",
+        "type",
+        "bridge",
+        "mcast_router",
+        "2",
+    ])?;
+    Checked::on(&node, &[V4, "--nic", "br7"])?.expect_nothing()?;
+    node.run(&[
+        "ip",
+        "link",
+        "set",
+        "br7",
+        "type",
+        "bridge",
+        "mcast_vlan_snooping",
+        "1",
+    ])?;
+    Checked::on(&node, &[V4, "--nic", "br7"])?.expect_only("bridge-snooping", "warning")
+}
+
+#[test]
+fn interfaces_that_cannot_carry_a_vip_are_found() -> Result<()> {
+    let lab = Lab::new("check-interfaces")?;
+    let node = lab.node("n1")?;
+    ip_lines(
+        &node,
+        "link add lan0 type veth peer name lan0-far\nlink set lan0 up\nlink set lan0-far up\n\
+         link add link lan0 name mv0 type macvlan mode bridge\n\
+         link add link lan0-far name mt0 type macvtap mode bridge\n\
+         link add port0 type veth peer name port0-far\nlink add br7 type bridge\nlink set port0 master br7\n\
+         link add slave0 type veth peer name slave0-far\nlink add red type vrf table 9\nlink set slave0 master red\n\
+         link add deaf0 type veth peer name deaf0-far\nlink set deaf0 arp off\n\
+         link add still0 type veth peer name still0-far\nlink set still0 multicast off\n",
+    )?;
+    for (nic, mode, name, outcome) in [
+        ("lan0", "multicast", "", "fine"),
+        ("lan0", "stealth", "", "fine"),
+        ("mv0", "multicast", "", "fine"),
+        ("mv0", "stealth", "mac-filter", "fatal"),
+        ("mt0", "multicast", "mac-filter", "fatal"),
+        ("mt0", "igmp", "mac-filter", "fatal"),
+        ("lo", "multicast", "interface", "fatal"),
+        ("port0", "multicast", "interface", "fatal"),
+        ("red", "multicast", "interface", "fatal"),
+        ("slave0", "multicast", "vrf", "warning"),
+        ("deaf0", "stealth", "interface", "fatal"),
+        ("still0", "multicast", "interface", "warning"),
+        ("still0", "stealth", "", "fine"),
+    ] {
+        let found = Checked::on(&node, &[V4, "--nic", nic, "--mode", mode])?;
+        found.expect_only(name, outcome)?;
+    }
+    // Each is mended by what is printed.
+    for (nic, name) in [
+        ("mt0", "mac-filter"),
+        ("slave0", "vrf"),
+        ("deaf0", "interface"),
+        ("still0", "interface"),
+    ] {
+        for cure in Checked::on(&node, &[V4, "--nic", nic])?.cures(name) {
+            node.run(&["sh", "-ec", &cure])?;
+        }
+        Checked::on(&node, &[V4, "--nic", nic])?.expect_nothing()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_ipvlan_is_found_and_of_two_only_one_can_have_the_vip() -> Result<()> {
+    let lab = Lab::new("check-ipvlan")?;
+    let node = lab.node("n1")?;
+    let made = "link add lan0 type veth peer name lan0-far\nlink set lan0 up\n\
+                link add link lan0 name iv0 type ipvlan mode l2\nlink add link lan0 name iv1 type ipvlan mode l2\n\
+                link set iv0 up\nlink set iv1 up\n";
+    if ip_lines(&node, made).is_err() {
+        crate::kernel_support::tell_skipped("this kernel has no ipvlan");
+        return Ok(());
+    }
+    let found = Checked::on(&node, &[V4, "--nic", "iv0"])?;
+    found.expect_only("ipvlan", "warning")?;
+    assert!(found.answer.to_string().contains("iv1 has the same parent"));
+    node.run(&["ip", "addr", "add", "10.77.0.99/32", "dev", "iv0"])?;
+    let second = node.run(&["ip", "addr", "add", "10.77.0.99/32", "dev", "iv1"]);
+    assert!(second.is_err(), "the second one can have it too");
+    Ok(())
+}
+
+#[test]
+fn sysctls_that_bite_are_found_and_mended() -> Result<()> {
+    let lab = Lab::new("check-sysctls")?;
+    let (client, node) = (lab.client("c1")?, node_with(&lab, "n1", V4, "multicast")?);
+    Checked::on(&node, &[])?.expect_nothing()?;
+    assert_eq!(answered(&client, V4)?, 20);
+    // Clients behind c1 are answered by another interface, to which the default route leads.
+    ip_lines(
+        &node,
+        "link add wan0 type veth peer name wan0-far\nlink set wan0 up\nlink set wan0-far up\n\
+         addr add 198.51.100.1/24 dev wan0\nroute add default via 198.51.100.2\n",
+    )?;
+    for (name, outcome, setting, value) in [
+        ("arp-ignore", "fatal", "net.ipv4.conf.eth0.arp_ignore", 8),
+        ("arp-ignore", "fatal", "net.ipv4.conf.all.arp_ignore", 3),
+        ("rp-filter", "warning", "net.ipv4.conf.eth0.rp_filter", 1),
+    ] {
+        node.sysctl(setting, value)?;
+        let found = Checked::on(&node, &[])?;
+        found.expect_only(name, outcome)?;
+        if name == "arp-ignore" {
+            client.run(&["ip", "neigh", "flush", "all"])?;
+            assert_eq!(answered(&client, V4)?, 0, "{setting}");
+        }
+        for cure in found.cures(name) {
+            node.run(&["sh", "-ec", &cure])?;
+        }
+        Checked::on(&node, &[])?.expect_nothing()?;
+        assert_eq!(answered(&client, V4)?, 20, "{setting}");
+    }
+    node.sysctl("net.ipv6.conf.eth0.disable_ipv6", 1)?;
+    let found = Checked::on(&node, &[V6, "--nic", "eth0"])?;
+    found.expect_only("ipv6-off", "fatal")?;
+    for cure in found.cures("ipv6-off") {
+        node.run(&["sh", "-ec", &cure])?;
+    }
+    Checked::on(&node, &[V6, "--nic", "eth0"])?.expect_nothing()
+}
+
+#[test]
+fn a_second_lock_that_is_declined_or_cannot_be_set_is_told() -> Result<()> {
+    let lab = Lab::new("check-lock")?;
+    let node = lab.node("n1")?;
+    let words = format!("up {V4} --nic eth0 --buckets 2 --seed 7 --without-second-lock");
+    nodectl(&node, &words.split(' ').collect::<Vec<_>>())?;
+    Checked::on(&node, &[V4])?.expect_only("second-lock", "warning")?;
+    nodectl(&node, &["down", V4])?;
+    // As in many containers.
+    let program = lab::built("nodectl")?.display().to_string();
+    let line = format!(
+        "mount --bind /proc/sys /proc/sys && mount -o remount,ro,bind /proc/sys && {program} check {V4} --nic eth0 --json"
+    );
+    let output = node.output(&["unshare", "--mount", "sh", "-ec", &line])?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let code = output.status.code().unwrap_or(-1);
+    Checked::of(code, &text)?.expect_only("second-lock", "fatal")
+}

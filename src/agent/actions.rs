@@ -16,6 +16,7 @@ use crate::host::cautions::{cautions, warn_of};
 use crate::host::lock::Lock;
 use crate::host::observe::Kernel;
 use crate::host::reach::{ReachError, Reached, reach_from};
+use crate::host::surroundings::at_hand;
 use crate::host::sweeper::sweep_what_is_left;
 use crate::host::together::{Other, Request, Served};
 use crate::model::bucket::{BucketCount, BucketSet};
@@ -23,6 +24,7 @@ use crate::model::phase::{Phase, Phases};
 use crate::model::vip::Vip;
 use crate::plan::step::{Intent, Refusal, Step};
 use crate::plan::steps;
+use crate::preflight::{Severity, Wish, at_start, judged};
 use crate::reading::installed::phases_of;
 use crate::sys::errno::passes;
 use crate::sys::netns::Home;
@@ -78,6 +80,7 @@ fn start_once(env: &Environment, parameters: &Parameters) -> Result<(), Failure>
         tell_former_mac(&mut kernel, parameters, &vip);
         warn_of_configuration(env, parameters);
         warn_of(cautions(&mut kernel, &reached.observed, &vip));
+        warn_of_surroundings(&mut kernel, &vip);
     }
     if was_set_up(&reached) {
         info!("{} was down and has been set up", vip.nic);
@@ -101,6 +104,14 @@ fn entered(parameters: &Parameters) -> Result<Option<Home>, Failure> {
 fn came_up(reached: &Reached) -> bool {
     let mut done = reached.done.iter();
     done.any(|step| matches!(step, Step::AddAddress(_)))
+}
+
+/// Says what will bite, as far as the kernel tells it at once. What could not be looked at ends no start.
+fn warn_of_surroundings(kernel: &mut Kernel, vip: &Vip) {
+    let wish = Wish::of(vip);
+    for finding in at_start(&at_hand(&mut kernel.route, &wish), &wish) {
+        warn!("{finding}");
+    }
 }
 
 /// Was the interface set up, which now looks for a carrier?
@@ -269,7 +280,29 @@ pub fn validate_all(env: &Environment) -> Result<(), Failure> {
         .map_err(|error| Failure::new(Code::Installed, error))?;
     let mut kernel = Kernel::open()?;
     let vip = prepared(&mut kernel, &parameters, buckets)?;
+    look_around(&mut kernel, &vip)?;
     try_rules(&mut kernel, vip)
+}
+
+/// Says what will bite on this node, and fails where it will not work.
+fn look_around(kernel: &mut Kernel, vip: &Vip) -> Result<(), Failure> {
+    let wish = Wish::of(vip);
+    let mut fatal = None;
+    for checked in judged(&at_hand(&mut kernel.route, &wish), &wish) {
+        if let Some(why) = checked.unknown {
+            info!("not looked at ({}): {why}", checked.check);
+        }
+        for finding in checked.findings {
+            warn!("{finding}");
+            if finding.severity == Severity::Fatal {
+                fatal = fatal.or(Some(finding));
+            }
+        }
+    }
+    match fatal {
+        None => Ok(()),
+        Some(finding) => Err(Failure::new(Code::Installed, finding)),
+    }
 }
 
 /// Has the kernel check all of the rules, without keeping them.

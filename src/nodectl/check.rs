@@ -127,15 +127,14 @@ fn wish(args: &Check, nic: Untrusted, vip: Option<IpAddr>) -> Wish {
 
 /// A VIP that is here, where and as it is, unless another mode is asked about.
 fn of_installed(vip: &Vip, args: &Check) -> Wish {
-    let mode = args.mode.unwrap_or(vip.mode);
-    Wish {
-        nic: vip.nic.as_str().into(),
-        place: Place::Node,
-        vip: Some(vip.address),
-        mode,
-        mac: (mode == vip.mode).then_some(vip.mac),
-        lock: vip.lock,
-        seed: Some(vip.hasher.seed),
+    let as_it_is = Wish::of(vip);
+    match args.mode.filter(|mode| *mode != vip.mode) {
+        None => as_it_is,
+        Some(mode) => Wish {
+            mode,
+            mac: None,
+            ..as_it_is
+        },
     }
 }
 

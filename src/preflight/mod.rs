@@ -27,6 +27,8 @@ enum Of {
     Node,
     /// Of a switch's port as well, behind which the node is.
     Way,
+    /// Of the node, and a start says it by itself.
+    Asked,
 }
 
 /// A check: its name for programs, what it asks, of what, and who judges.
@@ -104,7 +106,7 @@ const CHECKS: &[Check] = &[
     check(
         "arp-ignore",
         "does the kernel answer who asks for the address?",
-        Of::Node,
+        Of::Asked,
         settings::arp_ignore,
     ),
     check(
@@ -117,12 +119,21 @@ const CHECKS: &[Check] = &[
 ];
 
 /// Makes all checks that these surroundings and this place have something for.
-pub fn judged(surroundings: &Surroundings, wish: &Wish) -> Vec<Checked> {
-    let here = CHECKS
-        .iter()
-        .filter(|check| wish.place == Place::Node || check.of == Of::Way);
-    let checked = here.map(|check| {
-        let found = (check.judge)(surroundings, wish);
+pub fn judged(here: &Surroundings, wish: &Wish) -> Vec<Checked> {
+    let is_of = |of: Of| wish.place == Place::Node || of == Of::Way;
+    made(here, wish, is_of)
+}
+
+/// What is to be said when a VIP comes up on a node, beyond what a start says anyway.
+pub fn at_start(here: &Surroundings, wish: &Wish) -> Vec<Finding> {
+    let checked = made(here, wish, |of| of != Of::Asked).into_iter();
+    checked.flat_map(|checked| checked.findings).collect()
+}
+
+fn made(here: &Surroundings, wish: &Wish, is_of: impl Fn(Of) -> bool) -> Vec<Checked> {
+    let checks = CHECKS.iter().filter(|check| is_of(check.of));
+    let checked = checks.map(|check| {
+        let found = (check.judge)(here, wish);
         Checked::of(check.name, check.question, found)
     });
     checked.flatten().collect()
@@ -190,6 +201,15 @@ pub(crate) mod tests {
                 }
             }
         }
+        let mut deaf = a_host();
+        deaf.settings = deaf.settings.map(|settings| Settings {
+            arp_ignore: 8,
+            rp_filter: 1,
+            ..settings
+        });
+        deaf.default_ways = Ok(vec![7]);
+        let told = at_start(&deaf, &a_wish("10.77.0.99", L2Mode::Stealth));
+        assert_eq!(told.len(), 1, "{told:?}");
         assert_eq!(
             judged(&Surroundings::default(), &a_wish("", L2Mode::Igmp)),
             []

@@ -5,6 +5,7 @@ use crate::model::l2_mode::L2Mode;
 use crate::model::link::Link;
 use crate::model::mac::Mac;
 use crate::model::untrusted::Untrusted;
+use crate::model::vip::Vip;
 use std::net::IpAddr;
 
 /// For what it is looked.
@@ -36,6 +37,19 @@ pub enum Place {
 }
 
 impl Wish {
+    /// For a VIP on a node, as it is described.
+    pub fn of(vip: &Vip) -> Self {
+        Wish {
+            nic: vip.nic.as_str().into(),
+            place: Place::Node,
+            vip: Some(vip.address),
+            mode: vip.mode,
+            mac: Some(vip.mac),
+            lock: vip.lock,
+            seed: Some(vip.hasher.seed),
+        }
+    }
+
     /// The mode as it is for the VIP's family.
     pub(super) fn mode(&self) -> L2Mode {
         match self.vip {

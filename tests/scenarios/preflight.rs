@@ -1,7 +1,7 @@
 //! What `nodectl check` finds: each thing that bites is made to bite, found, and mended by the command that is printed;
 //! and where all is well nothing is said.
 
-use crate::kernel_support::ip_lines;
+use crate::kernel_support::{ip_lines, kernel_has};
 use crate::product::*;
 use lab::{Client, Error, Host, Lab, Node, Pace, Result};
 use serde_json::Value;
@@ -90,6 +90,7 @@ impl Checked {
 /// A node with a VIP in a mode, and all of its buckets.
 fn node_with(lab: &Lab, name: &str, vip: &str, mode: &str) -> Result<Node> {
     let node = lab.node(name)?;
+    node.stop_serving();
     node.serve(&SERVICES)?;
     let words = format!("up {vip} --nic eth0 --buckets 2 --own 0-1 --seed 7 --mode {mode}");
     nodectl(&node, &words.split(' ').collect::<Vec<_>>())?;
@@ -111,7 +112,8 @@ fn answered(client: &Client, vip: &str) -> Result<usize> {
 fn wait_for_silence(lab: &Lab, client: &Client, vip: &str) -> Result<()> {
     lab.wait_until("silence", QUERIED, || {
         Ok::<_, Error>(answered(client, vip)? == 0)
-    })
+    })?;
+    Ok(())
 }
 
 /// The printed command, as somebody would type it on the switch.
@@ -198,7 +200,7 @@ fn a_querier_of_another_host_is_found_as_well_as_the_bridges_own() -> Result<()>
     let sum = lab::frame::checksum(&igmp);
     igmp[2..4].copy_from_slice(&sum.to_be_bytes());
     query.extend(igmp);
-    client.within(|| lab::Wire::to_send("eth0")?.send(&query))??;
+    client.wire("eth0")?.send(&query)?;
     lab.wait_until("the bridge to hear it", Duration::from_secs(5), || {
         let checked = Checked::on_switch(&lab, &port)?;
         match checked.check("bridge-snooping")["outcome"] == "fatal" {
@@ -266,9 +268,9 @@ fn a_bridge_of_the_nodes_own_is_judged_as_the_port() -> Result<()> {
     ip_lines(
         &node,
         "link add br7 type bridge mcast_snooping 1 mcast_querier 1\nlink set br7 up\n\
-         link add link br7 name br7.10 type vlan id 10\nlink set br7.10 up\n",
+         link add link br7 name on7 type macvlan mode bridge\nlink set on7 up\n",
     )?;
-    for nic in ["br7", "br7.10"] {
+    for nic in ["br7", "on7"] {
         let found = Checked::on(&node, &[V4, "--nic", nic])?;
         found.expect_only("bridge-snooping", "fatal")?;
         assert_eq!(
@@ -286,18 +288,25 @@ fn a_bridge_of_the_nodes_own_is_judged_as_the_port() -> Result<()> {
         "mcast_router",
         "2",
     ])?;
-    Checked::on(&node, &[V4, "--nic", "br7"])?.expect_nothing()?;
-    node.run(&[
-        "ip",
-        "link",
-        "set",
-        "br7",
-        "type",
-        "bridge",
-        "mcast_vlan_snooping",
-        "1",
-    ])?;
-    Checked::on(&node, &[V4, "--nic", "br7"])?.expect_only("bridge-snooping", "warning")
+    Checked::on(&node, &[V4, "--nic", "br7"])?.expect_nothing()
+}
+
+#[test]
+fn a_bridge_that_snoops_for_each_vlan_is_found_whatever_its_ports_are() -> Result<()> {
+    let made_by = "link add br7 type bridge mcast_snooping 1 mcast_router 2 vlan_filtering 1\n\
+                   link set br7 type bridge mcast_vlan_snooping 1\n";
+    if !kernel_has("VLAN filtering", &[], |node| ip_lines(node, made_by))? {
+        return Ok(());
+    }
+    let lab = Lab::new("check-vlans")?;
+    let node = lab.node("n1")?;
+    ip_lines(&node, made_by)?;
+    let found = Checked::on(&node, &[V4, "--nic", "br7"])?;
+    found.expect_only("bridge-snooping", "warning")?;
+    for cure in found.cures("bridge-snooping") {
+        node.run(&["sh", "-ec", &cure])?;
+    }
+    Checked::on(&node, &[V4, "--nic", "br7"])?.expect_nothing()
 }
 
 #[test]
@@ -310,7 +319,6 @@ fn interfaces_that_cannot_carry_a_vip_are_found() -> Result<()> {
          link add link lan0 name mv0 type macvlan mode bridge\n\
          link add link lan0-far name mt0 type macvtap mode bridge\n\
          link add port0 type veth peer name port0-far\nlink add br7 type bridge\nlink set port0 master br7\n\
-         link add slave0 type veth peer name slave0-far\nlink add red type vrf table 9\nlink set slave0 master red\n\
          link add deaf0 type veth peer name deaf0-far\nlink set deaf0 arp off\n\
          link add still0 type veth peer name still0-far\nlink set still0 multicast off\n",
     )?;
@@ -323,8 +331,6 @@ fn interfaces_that_cannot_carry_a_vip_are_found() -> Result<()> {
         ("mt0", "igmp", "mac-filter", "fatal"),
         ("lo", "multicast", "interface", "fatal"),
         ("port0", "multicast", "interface", "fatal"),
-        ("red", "multicast", "interface", "fatal"),
-        ("slave0", "multicast", "vrf", "warning"),
         ("deaf0", "stealth", "interface", "fatal"),
         ("still0", "multicast", "interface", "warning"),
         ("still0", "stealth", "", "fine"),
@@ -335,7 +341,6 @@ fn interfaces_that_cannot_carry_a_vip_are_found() -> Result<()> {
     // Each is mended by what is printed.
     for (nic, name) in [
         ("mt0", "mac-filter"),
-        ("slave0", "vrf"),
         ("deaf0", "interface"),
         ("still0", "interface"),
     ] {
@@ -348,16 +353,41 @@ fn interfaces_that_cannot_carry_a_vip_are_found() -> Result<()> {
 }
 
 #[test]
-fn an_ipvlan_is_found_and_of_two_only_one_can_have_the_vip() -> Result<()> {
-    let lab = Lab::new("check-ipvlan")?;
-    let node = lab.node("n1")?;
-    let made = "link add lan0 type veth peer name lan0-far\nlink set lan0 up\n\
-                link add link lan0 name iv0 type ipvlan mode l2\nlink add link lan0 name iv1 type ipvlan mode l2\n\
-                link set iv0 up\nlink set iv1 up\n";
-    if ip_lines(&node, made).is_err() {
-        crate::kernel_support::tell_skipped("this kernel has no ipvlan");
+fn a_service_outside_of_the_vrf_is_found_to_be_deaf() -> Result<()> {
+    let made_by = "link add red type vrf table 9\n";
+    if !kernel_has("VRFs", &["vrf"], |node| ip_lines(node, made_by))? {
         return Ok(());
     }
+    let lab = Lab::new("check-vrf")?;
+    let (client, node) = (lab.client("c1")?, lab.node("n1")?);
+    ip_lines(
+        &node,
+        "link add red type vrf table 9\nlink set red up\nlink set eth0 master red\n",
+    )?;
+    Checked::on(&node, &[V4, "--nic", "red"])?.expect_only("interface", "fatal")?;
+    let node = node_with(&lab, "n1", V4, "multicast")?;
+    let found = Checked::on(&node, &[V4])?;
+    found.expect_only("vrf", "warning")?;
+    assert_eq!(answered(&client, V4)?, 0);
+    for cure in found.cures("vrf") {
+        node.run(&["sh", "-ec", &cure])?;
+    }
+    Checked::on(&node, &[V4])?.expect_nothing()?;
+    assert_eq!(answered(&client, V4)?, 20);
+    Ok(())
+}
+
+#[test]
+fn an_ipvlan_is_found_and_of_two_only_one_can_have_the_vip() -> Result<()> {
+    let made_by = "link add lan0 type veth peer name lan0-far\nlink set lan0 up\n\
+                   link add link lan0 name iv0 type ipvlan mode l2\nlink add link lan0 name iv1 type ipvlan mode l2\n\
+                   link set iv0 up\nlink set iv1 up\n";
+    if !kernel_has("ipvlan", &["ipvlan"], |node| ip_lines(node, made_by))? {
+        return Ok(());
+    }
+    let lab = Lab::new("check-ipvlan")?;
+    let node = lab.node("n1")?;
+    ip_lines(&node, made_by)?;
     let found = Checked::on(&node, &[V4, "--nic", "iv0"])?;
     found.expect_only("ipvlan", "warning")?;
     assert!(found.answer.to_string().contains("iv1 has the same parent"));
@@ -388,8 +418,10 @@ fn sysctls_that_bite_are_found_and_mended() -> Result<()> {
         let found = Checked::on(&node, &[])?;
         found.expect_only(name, outcome)?;
         if name == "arp-ignore" {
-            client.run(&["ip", "neigh", "flush", "all"])?;
-            assert_eq!(answered(&client, V4)?, 0, "{setting}");
+            lab.wait_until("silence", QUERIED, || {
+                client.run(&["ip", "neigh", "flush", "all"])?;
+                Ok::<_, Error>(answered(&client, V4)? == 0)
+            })?;
         }
         for cure in found.cures(name) {
             node.run(&["sh", "-ec", &cure])?;
@@ -423,4 +455,47 @@ fn a_second_lock_that_is_declined_or_cannot_be_set_is_told() -> Result<()> {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let code = output.status.code().unwrap_or(-1);
     Checked::of(code, &text)?.expect_only("second-lock", "fatal")
+}
+
+#[test]
+fn the_agent_says_at_a_start_and_when_it_validates_what_will_bite() -> Result<()> {
+    let lab = Lab::new("check-agent")?;
+    let node = lab.node("n1")?;
+    let agent = Agent::new(V4, 2).with("hash_seed", "7");
+    let deep = agent.clone().variable("OCF_CHECK_LEVEL", "10");
+    let quiet = deep.call(&node, "validate-all", 0)?.expect(0);
+    assert!(!quiet.stderr.contains("WARNING"), "{}", quiet.stderr);
+    agent.start(&node, 0)?;
+    agent.call(&node, "stop", 0)?.expect(0);
+
+    ip_lines(
+        &node,
+        "link add br7 type bridge mcast_snooping 1\nlink set br7 up\naddr add 10.78.0.1/24 dev br7\n",
+    )?;
+    let told = "the bridge br7 snoops";
+    let own = agent.with("nic", "br7").with("ip", "10.78.0.99");
+    let first = own.call(&node, "start", 0)?.expect(0);
+    assert!(first.stderr.contains(told), "{}", first.stderr);
+    // It is said when the VIP comes up, not for each bucket.
+    let second = own.call(&node, "start", 1)?.expect(0);
+    assert!(!second.stderr.contains(told), "{}", second.stderr);
+    let deep = own.variable("OCF_CHECK_LEVEL", "10");
+    let warned = deep.call(&node, "validate-all", 0)?.expect(0);
+    assert!(warned.stderr.contains(told), "{}", warned.stderr);
+    node.run(&[
+        "ip",
+        "link",
+        "set",
+        "br7",
+        "type",
+        "bridge",
+        "mcast_querier",
+        "1",
+    ])?;
+    let refused = deep.call(&node, "validate-all", 0)?.expect(5);
+    assert!(refused.reason().starts_with(told), "{}", refused.stderr);
+    let stealth = deep.with("mode", "stealth");
+    let quiet = stealth.call(&node, "validate-all", 0)?;
+    assert!(!quiet.stderr.contains(told), "{}", quiet.stderr);
+    Ok(())
 }

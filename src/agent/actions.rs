@@ -16,7 +16,7 @@ use crate::host::cautions::{cautions, warn_of};
 use crate::host::lock::Lock;
 use crate::host::observe::Kernel;
 use crate::host::reach::{ReachError, Reached, reach_from};
-use crate::host::surroundings::at_hand;
+use crate::host::surroundings::{all, ask_the_link, at_hand};
 use crate::host::sweeper::sweep_what_is_left;
 use crate::host::together::{Other, Request, Served};
 use crate::model::bucket::{BucketCount, BucketSet};
@@ -265,7 +265,9 @@ pub fn validate_all(env: &Environment) -> Result<(), Failure> {
         .or(parameters.buckets);
     let one = BucketCount::new(1).map_err(|error| Failure::new(Code::Configured, error))?;
     let buckets = buckets.unwrap_or(one);
-    if parameters.seed.is_none() && parameters.compat.0.is_none() {
+    // The deep look says it as well.
+    let follows = parameters.seed.is_none() && parameters.compat.0.is_none();
+    if follows && env.check_level() < 10 {
         warn!(
             "hash_seed is not set, so it follows from ip and anybody can guess it and aim traffic \
              at one node; set a random one, such as hash_seed=\"0x$(openssl rand -hex 4)\""
@@ -280,15 +282,20 @@ pub fn validate_all(env: &Environment) -> Result<(), Failure> {
         .map_err(|error| Failure::new(Code::Installed, error))?;
     let mut kernel = Kernel::open()?;
     let vip = prepared(&mut kernel, &parameters, buckets)?;
-    look_around(&mut kernel, &vip)?;
+    look_around(&mut kernel, &parameters, &vip)?;
     try_rules(&mut kernel, vip)
 }
 
 /// Says what will bite on this node, and fails where it will not work.
-fn look_around(kernel: &mut Kernel, vip: &Vip) -> Result<(), Failure> {
+fn look_around(kernel: &mut Kernel, parameters: &Parameters, vip: &Vip) -> Result<(), Failure> {
     let wish = Wish::of(vip);
+    let here = all(kernel, &wish);
+    let here = match parameters.conflict_detection {
+        true => ask_the_link(kernel, &wish, Some(vip), here),
+        false => here,
+    };
     let mut fatal = None;
-    for checked in judged(&at_hand(&mut kernel.route, &wish), &wish) {
+    for checked in judged(&here, &wish) {
         if let Some(why) = checked.unknown {
             info!("not looked at ({}): {why}", checked.check);
         }

@@ -14,6 +14,7 @@ use crate::model::vip::{Manager, Vip};
 use crate::plan::step::When;
 use crate::sys::packet::{PacketError, PacketSocket};
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
@@ -40,7 +41,7 @@ pub enum Disagreement {
     )]
     Answered {
         /// The VIP.
-        address: std::net::IpAddr,
+        address: IpAddr,
         /// The interface on which the answer came.
         nic: String,
         /// Who answered.
@@ -57,7 +58,7 @@ pub enum Disagreement {
     )]
     OtherManager {
         /// The VIP.
-        address: std::net::IpAddr,
+        address: IpAddr,
         /// The interface on which the answer came.
         nic: String,
         /// Who answered.
@@ -107,6 +108,29 @@ pub enum Disagreement {
     /// It cannot be asked.
     #[error(transparent)]
     Packet(#[from] PacketError),
+}
+
+/// What is to be believed of who has an address: of a VIP with its description, or of one that nobody has described here
+/// (then all who share it answer). `None` where the interface has no MAC to ask with.
+pub fn believed(
+    address: IpAddr,
+    vip: Option<&Vip>,
+    index: u32,
+    nic_mac: Option<[u8; 6]>,
+) -> Result<Option<Belief>, PacketError> {
+    let Some(nic_mac) = nic_mac.map(Mac) else {
+        return Ok(None);
+    };
+    let question = match vip {
+        Some(vip) => Question::of(vip, nic_mac),
+        None => Question {
+            vip: address,
+            digest: [0; 6],
+            manager: None,
+            nic_mac,
+        },
+    };
+    Ok(Some(ask(&question, index)?.belief()))
 }
 
 /// Asks once whether all who share the VIP agree with its description and have it from the same manager; those who share

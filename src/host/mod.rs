@@ -3,6 +3,7 @@
 pub mod agreement;
 pub mod announce;
 pub mod apply;
+pub mod calling;
 pub mod cautions;
 pub mod features;
 pub mod lock;

@@ -1,11 +1,176 @@
 //! Looking at what the checks of `preflight` judge. Whatever cannot be looked at is said to be so, and ends nothing.
 
+use super::agreement::believed;
+use super::observe::Kernel;
 use super::second_lock;
 use crate::model::network::Network;
-use crate::preflight::{Settings, Surroundings, Unseen, Wish};
+use crate::model::vip::Vip;
+use crate::preflight::{
+    Chain, Manager, OvsPort, Place, Seen, Settings, Surroundings, Unseen, Wish, is_flushing,
+    is_network_managers, keeps, networkd_files, ovs_ports, ovs_question,
+};
+use crate::sys::netns;
 use crate::sys::route::{Family, RouteSocket};
 use crate::sys::sysctl::{self, Key, SysctlError, SysctlPath};
+use std::fs;
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::IpAddr;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+/// Where distributions have the file that nftables.service loads, and what enables it.
+const NFTABLES: [&str; 2] = ["/etc/nftables.conf", "/etc/sysconfig/nftables.conf"];
+const ENABLED: [&str; 2] = [
+    "/etc/systemd/system/sysinit.target.wants/nftables.service",
+    "/etc/systemd/system/multi-user.target.wants/nftables.service",
+];
+const NETWORKD: &str = "/run/systemd/netif/links";
+const NETWORK_MANAGER: &str = "/run/NetworkManager/devices";
+const OPEN_VSWITCH: &str = "/run/openvswitch/db.sock";
+const COROSYNC: &str = "/etc/corosync/corosync.conf";
+/// How long Open vSwitch's database may take, which answers at once.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// No file or answer that is read here is that long.
+const LONGEST: u64 = 16 << 20;
+
+/// All that can be looked at on this host, the files of other programs too.
+pub fn all(kernel: &mut Kernel, wish: &Wish) -> Surroundings {
+    let at_hand = at_hand(&mut kernel.route, wish);
+    let index = at_hand.links.as_ref().ok().and_then(|links| {
+        let nic = links.iter().find(|link| link.name == wish.nic)?;
+        Some(nic.index)
+    });
+    let chains = kernel.nft.foreign_chains().map_err(Unseen::because);
+    let chains = chains.map(|chains| {
+        let chain = |found: crate::sys::nft::ForeignChain| Chain {
+            family: found.family,
+            table: found.table.into(),
+            name: found.name.into(),
+            hook: found.hook,
+            devices: found.devices.into_iter().map(Into::into).collect(),
+            drops: found.drops,
+        };
+        chains.into_iter().map(chain).collect()
+    });
+    // Services look after the namespace that they are in.
+    let at_home = netns::is_first().map_err(Unseen::because);
+    let of_services = |look: &dyn Fn() -> Seen<Option<String>>| match &at_home {
+        Ok(false) => Ok(None),
+        Ok(true) => look(),
+        Err(unseen) => Err(unseen.clone()),
+    };
+    Surroundings {
+        chains,
+        flusher: of_services(&flusher),
+        manager: match (&at_home, index) {
+            (Ok(true), Some(index)) => manager(index),
+            (Err(unseen), _) => Err(unseen.clone()),
+            _ => Ok(None),
+        },
+        open_vswitch: match &at_home {
+            Ok(true) => open_vswitch(),
+            Ok(false) => Ok(Vec::new()),
+            Err(unseen) => Err(unseen.clone()),
+        },
+        corosync: text_of(COROSYNC),
+        ..at_hand
+    }
+}
+
+/// Asks the link who has the VIP: of one that is described with its description.
+pub fn ask_the_link(
+    kernel: &mut Kernel,
+    wish: &Wish,
+    vip: Option<&Vip>,
+    here: Surroundings,
+) -> Surroundings {
+    let (Some(address), Place::Node) = (wish.vip, wish.place) else {
+        return here;
+    };
+    let belief = match kernel.route.link(wish.nic.raw()) {
+        Ok(Some(link)) if link.admin_up => believed(address, vip, link.index, link.mac)
+            .map_err(Unseen::because)
+            .and_then(|belief| belief.ok_or_else(|| Unseen::because("the interface has no MAC"))),
+        Ok(_) => Err(Unseen::because(format!("{} is down", wish.nic))),
+        Err(error) => Err(Unseen::because(error)),
+    };
+    Surroundings { belief, ..here }
+}
+
+/// The text of a file, if there is one.
+fn text_of(path: &str) -> Seen<Option<String>> {
+    let read = fs::File::open(path).and_then(|file| {
+        let mut text = Vec::new();
+        file.take(LONGEST).read_to_end(&mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    });
+    match read {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Unseen::because(format!("{path}: {error}"))),
+    }
+}
+
+/// The file of an enabled service that flushes everything.
+fn flusher() -> Seen<Option<String>> {
+    // A link that leads nowhere is none that systemd would follow.
+    if !ENABLED.iter().any(|link| Path::new(link).exists()) {
+        return Ok(None);
+    }
+    for path in NFTABLES {
+        if text_of(path)?.is_some_and(|text| is_flushing(&text)) {
+            return Ok(Some(path.to_owned()));
+        }
+    }
+    Ok(None)
+}
+
+/// Who configures an interface.
+fn manager(index: u32) -> Seen<Option<Manager>> {
+    let state = text_of(&format!("{NETWORKD}/{index}"))?.unwrap_or_default();
+    let files = networkd_files(&state);
+    if let Some(file) = files.first() {
+        let mut texts = Vec::new();
+        for file in &files {
+            texts.extend(text_of(file)?);
+        }
+        return Ok(Some(Manager::Networkd {
+            file: file.as_str().into(),
+            keeps: keeps(texts.iter().map(String::as_str)),
+        }));
+    }
+    let state = text_of(&format!("{NETWORK_MANAGER}/{index}"))?.unwrap_or_default();
+    Ok(is_network_managers(&state).then_some(Manager::NetworkManager))
+}
+
+/// The ports of Open vSwitch, by its database; none where that does not run.
+fn open_vswitch() -> Seen<Vec<OvsPort>> {
+    let unseen = |error: io::Error| {
+        Unseen::because(format!("Open vSwitch's database ({OPEN_VSWITCH}): {error}"))
+    };
+    match asked_database() {
+        Ok(answer) => {
+            let answer: serde_json::Value = answer;
+            ovs_ports(&answer).ok_or_else(|| unseen(ErrorKind::InvalidData.into()))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(unseen(error)),
+    }
+}
+
+/// One JSON-RPC answer (RFC 7047 §4.1): the first whole document that comes.
+fn asked_database() -> io::Result<serde_json::Value> {
+    let mut socket = UnixStream::connect(OPEN_VSWITCH)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.write_all(ovs_question().to_string().as_bytes())?;
+    let mut answers = serde_json::Deserializer::from_reader(socket.take(LONGEST)).into_iter();
+    match answers.next() {
+        Some(answer) => Ok(answer?),
+        None => Err(ErrorKind::UnexpectedEof.into()),
+    }
+}
 
 /// What is looked at without asking anybody but the kernel: some milliseconds at most.
 pub fn at_hand(route: &mut RouteSocket, wish: &Wish) -> Surroundings {
@@ -19,6 +184,7 @@ pub fn at_hand(route: &mut RouteSocket, wish: &Wish) -> Surroundings {
         links,
         settings: settings(wish, has_neighbour).map_err(Unseen::because),
         default_ways: route.default_ways(Family::V4).map_err(Unseen::because),
+        ..Surroundings::default()
     }
 }
 

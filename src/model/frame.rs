@@ -82,7 +82,7 @@ pub(crate) fn neighbour_message(
     frame
 }
 
-fn ethernet(to: [u8; 6], from: [u8; 6], ethertype: u16) -> Vec<u8> {
+pub(super) fn ethernet(to: [u8; 6], from: [u8; 6], ethertype: u16) -> Vec<u8> {
     let mut frame = Vec::with_capacity(94);
     frame.extend(to);
     frame.extend(from);

@@ -10,6 +10,7 @@ pub mod announce;
 pub mod answer;
 pub mod belief;
 pub mod bucket;
+pub mod call;
 pub mod change;
 pub mod draft;
 mod extensions;

@@ -126,7 +126,7 @@ pub enum Verb {
     Mac(MacOf),
     /// Look for what will bite a VIP on this node, and say what mends it; changes nothing
     #[command(
-        after_help = "Exit codes: 0 nothing was found, 1 warnings, 2 it will not work; with an error those of nodectl.\n\nExamples:\n  nodectl check 10.0.0.99 --nic eth0 --mode stealth\n  nodectl check\n  nodectl check 10.0.0.99 --port vnet3"
+        after_help = "Exit codes: 0 nothing was found, 1 warnings, 2 it will not work; with an error those of nodectl.\n\nExamples:\n  nodectl check 10.0.0.99 --nic eth0 --mode stealth\n  nodectl check\n  nodectl check 10.0.0.99 --port vnet3\n  nodectl check 10.0.0.99 --listen --for 30    # on n2 and n3, and meanwhile on n1:\n  nodectl check 10.0.0.99 --send"
     )]
     Check(Check),
 }
@@ -430,6 +430,19 @@ pub struct Check {
     /// The mode [default: that of the VIP if it is installed here, or multicast]
     #[arg(long, value_name = "MODE")]
     pub mode: Option<L2Mode>,
+    /// Look at this node alone; do not ask the link or Pacemaker
+    #[arg(long)]
+    pub local: bool,
+    /// Send frames for the cluster MAC with the VIP inside, and the question that nodes ask; nobody answers them. Ten a
+    /// second for ten seconds, or as long as --for says
+    #[arg(long, requires = "vip", conflicts_with_all = ["port", "local", "listen"])]
+    pub send: bool,
+    /// Say what is heard of that here, and of queries for groups: for 130 seconds, or as long as --for says
+    #[arg(long, requires = "vip", conflicts_with_all = ["port", "local"])]
+    pub listen: bool,
+    /// For how long it is sent or listened, 1 to 3600 seconds; what is sent ends after 102
+    #[arg(long = "for", value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub seconds: Option<u32>,
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ use super::screen::Screen;
 use crate::model::bucket::BucketSet;
 use crate::model::untrusted::{NOT_QUOTED, Untrusted};
 use crate::pacemaker::cluster::{CloneOf, Cluster, MemberState, Shared};
+use crate::pacemaker::history::History;
 use crate::pacemaker::query::{Query, ask_at};
+use crate::preflight::{Seen, Unseen};
 use crate::sys::netns::Home;
 use serde::Serialize;
 use tracing::warn;
@@ -58,6 +60,25 @@ pub(super) fn view(home: Option<&Home>) -> Option<Cluster> {
     };
     read.map_err(|error| warn!("{error}; the cluster is not shown"))
         .ok()
+}
+
+/// The nodes whose clocks are not this one's, as Pacemaker's history of operations tells; not asked where it does not run.
+pub(super) fn clocks_apart(home: Option<&Home>) -> Seen<Vec<(Untrusted, i64)>> {
+    let ask = |query| match ask_at(home, query) {
+        Err(error) if error.is_absent() => Err(Unseen::NotAsked),
+        asked => asked.map_err(Unseen::because),
+    };
+    let (placement, resources) = (ask(Query::Placement)?, ask(Query::Resources)?);
+    let cluster = Cluster::read(&placement, &resources).map_err(Unseen::because)?;
+    let unknown = || Unseen::because("no node of the cluster has this host's name");
+    let own = own_name(&cluster).ok_or_else(unknown)?;
+    let status = ask(Query::Status)?;
+    let history = History::read(&status).map_err(Unseen::because)?;
+    let clocks = history.clocks(own.raw());
+    let apart = clocks.apart();
+    Ok(apart
+        .map(|(node, ahead_s)| (node.into(), ahead_s))
+        .collect())
 }
 
 /// The name of this node, if it is a member under its host name.

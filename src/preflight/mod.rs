@@ -8,17 +8,33 @@
 //! | `bridge` | Linux bridges on the way: what they drop, and what silences the question |
 //! | `interface` | the interface itself: what it cannot receive |
 //! | `settings` | the node's sysctls |
+//! | `firewall` | other tables of nf_tables |
+//! | `manager` | who else configures the interface |
+//! | `open_vswitch` | Open vSwitch, by what its database says |
+//! | `cluster` | what all nodes must have in common: seed, clocks, the address itself |
+//! | `corosync` | Corosync's timers |
+//! | `wire` | what a listener has heard |
 
 mod bridge;
+mod cluster;
+mod corosync;
 mod finding;
+mod firewall;
 mod interface;
+mod manager;
+mod open_vswitch;
 mod settings;
 mod surroundings;
+mod wire;
 
+use crate::model::call::Heard;
 use finding::Found;
 pub use finding::{Checked, Finding, Outcome, Seen, Severity, Unseen};
+pub use firewall::is_flushing;
+pub use manager::{Manager, is_network_managers, keeps, networkd_files};
+pub use open_vswitch::{OvsPort, ports as ovs_ports, question as ovs_question};
 pub use settings::deaf;
-pub use surroundings::{Place, Settings, Surroundings, Wish};
+pub use surroundings::{Chain, Place, Settings, Surroundings, Wish};
 
 /// Where a check has something to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +45,8 @@ enum Of {
     Way,
     /// Of the node, and a start says it by itself.
     Asked,
+    /// Of what a listener has heard.
+    Ear,
 }
 
 /// A check: its name for programs, what it asks, of what, and who judges.
@@ -116,17 +134,95 @@ const CHECKS: &[Check] = &[
         settings::second_lock,
     ),
     check("ipv6-off", "is IPv6 there?", Of::Node, settings::ip6),
+    check(
+        "other-tables",
+        "do other tables drop what is the VIP's?",
+        Of::Node,
+        firewall::drops,
+    ),
+    check(
+        "flushed",
+        "does a service flush the whole ruleset?",
+        Of::Node,
+        firewall::flushes,
+    ),
+    check(
+        "network-manager",
+        "does a network manager take the address away?",
+        Of::Node,
+        manager::takes_away,
+    ),
+    check(
+        "open-vswitch",
+        "does Open vSwitch on this host drop what is for the cluster MAC?",
+        Of::Way,
+        open_vswitch::snooping,
+    ),
+    check(
+        "seed",
+        "can anybody guess the seed?",
+        Of::Asked,
+        cluster::seed,
+    ),
+    check(
+        "clocks",
+        "do the clocks of the nodes agree?",
+        Of::Node,
+        cluster::clocks,
+    ),
+    check(
+        "corosync",
+        "do Corosync's timers fit each other?",
+        Of::Node,
+        corosync::timers,
+    ),
+    check(
+        "address-taken",
+        "does somebody on the link have the address otherwise?",
+        Of::Node,
+        cluster::stranger,
+    ),
+    check(
+        "frames",
+        "do frames for the cluster MAC with the VIP inside arrive?",
+        Of::Ear,
+        wire::frames,
+    ),
+    check(
+        "question-heard",
+        "do nodes hear each other ask?",
+        Of::Ear,
+        wire::question,
+    ),
+    check(
+        "queries",
+        "does anybody ask for groups?",
+        Of::Ear,
+        wire::queries,
+    ),
 ];
 
 /// Makes all checks that these surroundings and this place have something for.
 pub fn judged(here: &Surroundings, wish: &Wish) -> Vec<Checked> {
-    let is_of = |of: Of| wish.place == Place::Node || of == Of::Way;
+    let is_of = |of: Of| match wish.place {
+        Place::Node => of != Of::Ear,
+        Place::Port => of == Of::Way,
+    };
     made(here, wish, is_of)
+}
+
+/// Makes the checks of what a listener has heard.
+pub fn judged_by_ear(heard: Heard, wish: &Wish) -> Vec<Checked> {
+    let here = Surroundings {
+        heard: Ok(heard),
+        ..Surroundings::default()
+    };
+    made(&here, wish, |of| of == Of::Ear)
 }
 
 /// What is to be said when a VIP comes up on a node, beyond what a start says anyway.
 pub fn at_start(here: &Surroundings, wish: &Wish) -> Vec<Finding> {
-    let checked = made(here, wish, |of| of != Of::Asked).into_iter();
+    let checked = made(here, wish, |of| matches!(of, Of::Node | Of::Way)).into_iter();
     checked.flat_map(|checked| checked.findings).collect()
 }
 
@@ -148,6 +244,7 @@ pub fn worst(checked: &[Checked]) -> Option<Severity> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::model::belief::Belief;
     use crate::model::l2_mode::L2Mode;
     use crate::model::link::Link;
     use std::collections::BTreeSet;
@@ -185,6 +282,14 @@ pub(crate) mod tests {
                 ..Settings::default()
             }),
             default_ways: Ok(vec![2]),
+            chains: Ok(Vec::new()),
+            flusher: Ok(None),
+            manager: Ok(None),
+            open_vswitch: Ok(Vec::new()),
+            corosync: Ok(None),
+            clocks: Ok(Vec::new()),
+            belief: Ok(Belief::Free),
+            heard: Err(Unseen::NotAsked),
         }
     }
 
@@ -195,7 +300,11 @@ pub(crate) mod tests {
         for mode in L2Mode::ALL {
             for vip in ["10.77.0.99", "fd77::99", ""] {
                 let checked = judged(&a_host(), &a_wish(vip, mode));
-                assert_eq!(checked.len(), CHECKS.len());
+                assert_eq!(
+                    checked.len() + 4,
+                    CHECKS.len(),
+                    "but the seed, and a listener's"
+                );
                 for one in &checked {
                     assert_eq!(one.outcome, Outcome::Fine, "{one:?}");
                 }
@@ -210,9 +319,5 @@ pub(crate) mod tests {
         deaf.default_ways = Ok(vec![7]);
         let told = at_start(&deaf, &a_wish("10.77.0.99", L2Mode::Stealth));
         assert_eq!(told.len(), 1, "{told:?}");
-        assert_eq!(
-            judged(&Surroundings::default(), &a_wish("", L2Mode::Igmp)),
-            []
-        );
     }
 }

@@ -214,7 +214,7 @@ mod tests {
         let found = arp_ignore(&here, &wish).expect("seen");
         let cure = found[0].cure.as_deref().expect("a cure");
         assert!(
-            cure.starts_with("sysctl -w net/ipv4/conf/eth0.10/arp_ignore=0 "),
+            cure.starts_with("sysctl -w 'net/ipv4/conf/eth0.10/arp_ignore=0' "),
             "{cure}"
         );
     }

@@ -1,6 +1,10 @@
 //! What a check is told: what was found on this host, and for what. Plain values; `host::surroundings` fills them.
 
 use super::finding::{Seen, Unseen};
+use super::manager::Manager;
+use super::open_vswitch::OvsPort;
+use crate::model::belief::Belief;
+use crate::model::call::Heard;
 use crate::model::l2_mode::L2Mode;
 use crate::model::link::Link;
 use crate::model::mac::Mac;
@@ -84,6 +88,39 @@ pub struct Surroundings {
     pub settings: Seen<Settings>,
     /// The numbers of the interfaces by which IPv4's default routes lead.
     pub default_ways: Seen<Vec<u32>>,
+    /// The base chains of all tables but the product's.
+    pub chains: Seen<Vec<Chain>>,
+    /// The file with which an enabled service flushes the ruleset, if one does.
+    pub flusher: Seen<Option<String>>,
+    /// Who else configures the interface.
+    pub manager: Seen<Option<Manager>>,
+    /// The ports of Open vSwitch; none where it does not run.
+    pub open_vswitch: Seen<Vec<OvsPort>>,
+    /// What Corosync's configuration file says, if there is one.
+    pub corosync: Seen<Option<String>>,
+    /// The nodes whose clocks are not this one's, and by how many seconds they are ahead.
+    pub clocks: Seen<Vec<(Untrusted, i64)>>,
+    /// What is to be believed of the answers to the question who has the VIP.
+    pub belief: Seen<Belief>,
+    /// What a listener has heard.
+    pub heard: Seen<Heard>,
+}
+
+/// A base chain of somebody's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    /// The family of its table: `inet`, `ip`, `ip6`, `arp` or `netdev`.
+    pub family: &'static str,
+    /// Its table.
+    pub table: Untrusted,
+    /// Its name.
+    pub name: Untrusted,
+    /// Where it is hooked: `prerouting`, `input` …
+    pub hook: &'static str,
+    /// The devices that it is for; all if there are none.
+    pub devices: Vec<Untrusted>,
+    /// Is its policy to drop?
+    pub drops: bool,
 }
 
 /// Nothing was looked at.
@@ -93,6 +130,14 @@ impl Default for Surroundings {
             links: Err(Unseen::NotAsked),
             settings: Err(Unseen::NotAsked),
             default_ways: Err(Unseen::NotAsked),
+            chains: Err(Unseen::NotAsked),
+            flusher: Err(Unseen::NotAsked),
+            manager: Err(Unseen::NotAsked),
+            open_vswitch: Err(Unseen::NotAsked),
+            corosync: Err(Unseen::NotAsked),
+            clocks: Err(Unseen::NotAsked),
+            belief: Err(Unseen::NotAsked),
+            heard: Err(Unseen::NotAsked),
         }
     }
 }

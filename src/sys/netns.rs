@@ -169,6 +169,16 @@ pub fn new() -> Result<(), NetnsError> {
     })
 }
 
+/// Is the calling thread in the namespace of the first process, in which the system's services are?
+///
+/// # Errors
+/// [`NetnsError::Identify`] without `/proc`, or without the right to look at that process.
+pub fn is_first() -> Result<bool, NetnsError> {
+    let of_first = fs::metadata("/proc/1/ns/net");
+    let of_first = of_first.map_err(|source| NetnsError::Identify { source })?;
+    Ok(of_first.ino() == current_id()?)
+}
+
 /// The number of the calling thread's namespace: the inode in nsfs, unique on
 /// this machine among the namespaces that live (nsfs(5)); a later one may get
 /// the number of one that is gone.

@@ -125,9 +125,28 @@ impl PacketSocket {
         ethertype: u16,
         marks: &[(u32, [u8; 2])],
     ) -> Result<Self, PacketError> {
+        Self::open_filtering(ifindex, ethertype, &program(marks))
+    }
+
+    /// Opens a socket that receives what comes in on the interface as a packet tap does: before any rule of nf_tables,
+    /// and what is for others too, if the interface lets it in. Only frames without a VLAN's tag that have one of these
+    /// EtherTypes and that byte at that place.
+    ///
+    /// # Errors
+    /// As for [`PacketSocket::open_receiving`].
+    pub fn open_overhearing(ifindex: u32, wanted: &[(u16, u32, u8)]) -> Result<Self, PacketError> {
+        let all = libc::ETH_P_ALL as u16;
+        Self::open_filtering(ifindex, all, &overhearing(wanted))
+    }
+
+    fn open_filtering(
+        ifindex: u32,
+        ethertype: u16,
+        program: &[libc::sock_filter],
+    ) -> Result<Self, PacketError> {
         let this = Self::open(ifindex)?;
         // As long as it is not bound nothing comes, so nothing passes unfiltered.
-        this.filter(&program(marks))?;
+        this.filter(program)?;
         let from = libc::sockaddr_ll {
             sll_family: libc::AF_PACKET as u16,
             sll_protocol: ethertype.to_be(),
@@ -148,6 +167,42 @@ impl PacketSocket {
         };
         match bound {
             0 => Ok(this),
+            _ => Err(PacketError::Open {
+                source: io::Error::last_os_error(),
+            }),
+        }
+    }
+
+    /// Has the interface let frames for this MAC in, as long as this socket is open (packet(7),
+    /// `PACKET_ADD_MEMBERSHIP`).
+    ///
+    /// # Errors
+    /// [`PacketError::Open`]: EOPNOTSUPP where the device cannot, as a macvlan that is not passthru.
+    pub fn let_in(&self, mac: [u8; 6]) -> Result<(), PacketError> {
+        let kind = match mac[0] & 1 {
+            0 => libc::PACKET_MR_UNICAST,
+            _ => libc::PACKET_MR_MULTICAST,
+        };
+        let mut address = [0; 8];
+        address[..6].copy_from_slice(&mac);
+        let wish = libc::packet_mreq {
+            mr_ifindex: self.ifindex,
+            mr_type: kind as u16,
+            mr_alen: 6,
+            mr_address: address,
+        };
+        // SAFETY: `wish` is alive during the call and given with its own length; the kernel copies it.
+        let done = unsafe {
+            libc::setsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_ADD_MEMBERSHIP,
+                (&raw const wish).cast(),
+                mem::size_of::<libc::packet_mreq>() as libc::socklen_t,
+            )
+        };
+        match done {
+            0 => Ok(()),
             _ => Err(PacketError::Open {
                 source: io::Error::last_os_error(),
             }),
@@ -291,15 +346,51 @@ impl PacketSocket {
     }
 }
 
-/// A filter's program: frames for this host, everybody or a group with all these marks pass whole. What is
-/// looked for beyond a frame's end is not there, and the frame does not pass.
-fn program(marks: &[(u32, [u8; 2])]) -> Vec<libc::sock_filter> {
-    let step = |code: u32, jt, jf, k| libc::sock_filter {
+/// Where a filter finds whether a frame has a VLAN's tag, which the kernel has taken off.
+const TAGGED: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_VLAN_TAG_PRESENT) as u32;
+/// Where a frame's EtherType is.
+const ETHERTYPE_AT: u32 = 12;
+
+fn step(code: u32, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
+    libc::sock_filter {
         code: code as u16,
         jt,
         jf,
         k,
-    };
+    }
+}
+
+/// A filter's program: of what comes in, whoever it is for, frames without a tag of one of these EtherTypes and with that
+/// byte at that place.
+fn overhearing(wanted: &[(u16, u32, u8)]) -> Vec<libc::sock_filter> {
+    let ld = |size: u32, at| step(libc::BPF_LD | size | libc::BPF_ABS, 0, 0, at);
+    let equals =
+        |value: u32, jt, jf| step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, jt, jf, value);
+    let end = |bytes| step(libc::BPF_RET | libc::BPF_K, 0, 0, bytes);
+    let mut program = vec![
+        ld(libc::BPF_W, PACKET_TYPE),
+        equals(libc::PACKET_OUTGOING.into(), 0, 1),
+        end(0),
+        ld(libc::BPF_W, TAGGED),
+        equals(0, 1, 0),
+        end(0),
+    ];
+    for (ethertype, at, value) in wanted {
+        program.extend([
+            ld(libc::BPF_H, ETHERTYPE_AT),
+            equals((*ethertype).into(), 0, 3),
+            ld(libc::BPF_B, *at),
+            equals((*value).into(), 0, 1),
+            end(u32::MAX),
+        ]);
+    }
+    program.push(end(0));
+    program
+}
+
+/// A filter's program: frames for this host, everybody or a group with all these marks pass whole. What is
+/// looked for beyond a frame's end is not there, and the frame does not pass.
+fn program(marks: &[(u32, [u8; 2])]) -> Vec<libc::sock_filter> {
     let drop = step(libc::BPF_RET | libc::BPF_K, 0, 0, 0);
     let equals = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     let above = libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K;

@@ -4,6 +4,7 @@
 //! no words for is encoded here. libmnl (the crate mnl) is the socket.
 
 mod batch;
+mod chains;
 mod decode;
 mod encode;
 mod expr;
@@ -14,5 +15,6 @@ mod socket;
 mod wire;
 mod words;
 
+pub use chains::ForeignChain;
 pub use read::Snapshot;
 pub use socket::{NftError, NftSocket};

@@ -1,0 +1,147 @@
+//! What all nodes must have in common, and what others must not know.
+
+use super::finding::{Finding, Found, Unseen};
+use super::surroundings::{Surroundings, Wish};
+use crate::model::belief::Belief;
+use crate::model::seed::derived_seed;
+
+/// A seed that anybody can compute.
+pub(super) fn seed(_: &Surroundings, wish: &Wish) -> Found {
+    let Some((vip, seed)) = wish.vip.zip(wish.seed) else {
+        return Err(Unseen::NotAsked);
+    };
+    if seed != derived_seed(vip) {
+        return Ok(Vec::new());
+    }
+    let what = format!("the seed follows from {vip}");
+    let why = "anybody can compute it, and aim all of his traffic at one node: give the resource a random one, such as \
+               hash_seed=\"0x$(openssl rand -hex 4)\", the same on all nodes. A change of it cuts the connections there are";
+    Ok(vec![Finding::warning(what, why)])
+}
+
+/// Clocks that differ.
+pub(super) fn clocks(here: &Surroundings, _: &Wish) -> Found {
+    let apart = here.clocks.as_ref().map_err(Clone::clone)?;
+    let found = apart.iter().map(|(node, ahead_s)| {
+        let by = ahead_s.unsigned_abs();
+        let which = if *ahead_s < 0 { "behind" } else { "ahead of" };
+        let what = format!("the clock of {node} is {by} s {which} this node's");
+        let why = "who still drains a bucket is told by clocks, so that connections may be cut when buckets move: have all nodes \
+                   follow the same time ('timedatectl', 'chronyc tracking')";
+        Finding::warning(what, why)
+    });
+    Ok(found.collect())
+}
+
+/// Somebody on the link who has the address otherwise.
+pub(super) fn stranger(here: &Surroundings, wish: &Wish) -> Found {
+    let belief = here.belief.as_ref().map_err(Clone::clone)?;
+    let vip = wish.vip_words();
+    let digests = "compare the digests that 'nodectl status' shows on all nodes";
+    Ok(match belief {
+        Belief::Free => Vec::new(),
+        // Without a description of its own nobody can disagree.
+        Belief::Shared(_) if wish.seed.is_none() => Vec::new(),
+        Belief::Shared(answer) => {
+            let what = format!(
+                "{} shares {vip} under another description, or for another resource",
+                answer.from
+            );
+            let why = format!("packets are answered twice, or by nobody: {digests}");
+            vec![Finding::warning(what, why)]
+        }
+        Belief::Taken(answer) => {
+            let what = format!("{} says that {vip} is at {}", answer.from, answer.says);
+            let why = "a stranger has the address for himself, or a node's rules were flushed: who asks gets one of two \
+                       answers, and part of the packets goes there. Find that MAC; 'nodectl status' on all nodes tells the \
+                       latter"
+                .to_owned();
+            vec![Finding::warning(what, why)]
+        }
+        Belief::Forged(answer) => {
+            let what = format!(
+                "answers for {vip} contradict each other, such as that of {}",
+                answer.from
+            );
+            let why = format!("somebody on the link forges them: {digests}");
+            vec![Finding::warning(what, why)]
+        }
+        Belief::Drowned => {
+            let what = format!("more answers for {vip} come than can be read");
+            let why = format!("somebody on the link forges them: {digests}");
+            vec![Finding::warning(what, why)]
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Severity;
+    use super::super::tests::{a_host, a_wish};
+    use super::*;
+    use crate::model::answer::Answer;
+    use crate::model::l2_mode::L2Mode;
+    use crate::model::mac::Mac;
+
+    const V4: &str = "10.77.0.99";
+
+    fn severities(found: Found) -> Vec<Severity> {
+        let found = found.expect("seen");
+        found.iter().map(|finding| finding.severity).collect()
+    }
+
+    #[test]
+    fn a_seed_that_follows_from_the_address_is_no_secret() {
+        let wish = a_wish(V4, L2Mode::Multicast);
+        let with = |seed| Wish {
+            seed,
+            ..wish.clone()
+        };
+        let derived = derived_seed(V4.parse().expect("an address"));
+        let found = |seed| severities(super::seed(&a_host(), &with(seed)));
+        assert_eq!(found(Some(derived)), [Severity::Warning]);
+        assert_eq!(found(Some(derived ^ 1)), []);
+        let unknown = super::seed(&a_host(), &with(None));
+        assert_eq!(unknown, Err(Unseen::NotAsked));
+    }
+
+    #[test]
+    fn each_clock_that_differs_is_told() {
+        let here = Surroundings {
+            clocks: Ok(vec![("n2".into(), -300), ("n3".into(), 40)]),
+            ..a_host()
+        };
+        let found = clocks(&here, &a_wish(V4, L2Mode::Multicast)).expect("seen");
+        assert_eq!(found[0].what, "the clock of n2 is 300 s behind this node's");
+        assert_eq!(
+            found[1].what,
+            "the clock of n3 is 40 s ahead of this node's"
+        );
+    }
+
+    #[test]
+    fn who_has_the_address_otherwise_is_told() {
+        let answer = Answer {
+            from: Mac([2, 0, 0, 0, 0, 7]),
+            says: Mac([2, 0, 0, 0, 0, 7]),
+        };
+        for (belief, seed, expected) in [
+            (Belief::Free, None, &[][..]),
+            (Belief::Shared(answer), None, &[]),
+            (Belief::Shared(answer), Some(7), &[Severity::Warning]),
+            (Belief::Taken(answer), None, &[Severity::Warning]),
+            (Belief::Forged(answer), None, &[Severity::Warning]),
+            (Belief::Drowned, None, &[Severity::Warning]),
+        ] {
+            let here = Surroundings {
+                belief: Ok(belief),
+                ..a_host()
+            };
+            let wish = Wish {
+                seed,
+                ..a_wish(V4, L2Mode::Multicast)
+            };
+            assert_eq!(severities(stranger(&here, &wish)), expected, "{belief:?}");
+        }
+    }
+}

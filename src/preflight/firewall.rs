@@ -1,0 +1,151 @@
+//! Other tables that drop what is the VIP's, and who flushes them all. What the rules of others accept nobody can tell
+//! without asking the kernel packet by packet, so a policy that drops is told, and no more.
+
+use super::finding::{Finding, Found};
+use super::surroundings::{Chain, Surroundings, Wish};
+
+/// Chains whose policy drops what is the VIP's.
+pub(super) fn drops(here: &Surroundings, wish: &Wish) -> Found {
+    let chains = here.chains.as_ref().map_err(Clone::clone)?;
+    let found = chains
+        .iter()
+        .filter(|chain| concerns(chain, wish))
+        .map(|chain| {
+            let Chain {
+                family,
+                table,
+                name,
+                hook,
+                ..
+            } = chain;
+            let what = format!("the chain {name} ({hook}) of table {family} {table} drops what no rule in it accepts");
+            let vip = wish.vip_words();
+            let why = match (*family, *hook) {
+                ("arp", _) => format!("nobody learns where {vip} is unless it accepts ARP for it"),
+                (_, "output") => {
+                    format!("answers that leave from {vip} must be accepted there, as those of any address of this node")
+                }
+                _ => format!(
+                    "to it {vip} is one more address of this node: the service must be accepted there for it, ICMP errors \
+                     and with IPv6 neighbour discovery too"
+                ),
+            };
+            Finding::warning(what, why)
+        });
+    Ok(found.collect())
+}
+
+/// Does the VIP's traffic come by here, and is it dropped unless a rule says otherwise?
+fn concerns(chain: &Chain, wish: &Wish) -> bool {
+    let of_family = match chain.family {
+        "inet" | "netdev" => true,
+        "ip" | "arp" => wish.may_be_ip4(),
+        "ip6" => wish.vip.is_none_or(|vip| vip.is_ipv6()),
+        _ => false,
+    };
+    let on_the_way = matches!(
+        chain.hook,
+        "prerouting" | "input" | "output" | "ingress" | "egress"
+    );
+    let of_nic = chain.devices.is_empty() || chain.devices.contains(&wish.nic);
+    chain.drops && of_family && on_the_way && of_nic
+}
+
+/// A service that flushes the whole ruleset.
+pub(super) fn flushes(here: &Surroundings, _: &Wish) -> Found {
+    let Some(file) = here.flusher.as_ref().map_err(Clone::clone)? else {
+        return Ok(Vec::new());
+    };
+    let what = format!("nftables.service is enabled, and {file} flushes the ruleset");
+    let why = "each reload or restart of it (a stop as well, as Debian has the unit) takes the VIP's rules with it, and this \
+               node answers nothing for the VIP until the monitor notices: let the file delete its own tables instead \
+               ('table inet filter', 'delete table inet filter' in the place of 'flush ruleset'), and reload it rather \
+               than restart it; or use firewalld, which leaves others' tables alone";
+    Ok(vec![Finding::warning(what, why)])
+}
+
+/// Does a file of nft's flush everything?
+pub fn is_flushing(text: &str) -> bool {
+    let lines = text
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or_default());
+    let mut commands = lines.flat_map(|line| line.split(';'));
+    commands.any(|command| {
+        let mut words = command.split_whitespace();
+        words.next() == Some("flush") && words.next() == Some("ruleset")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{a_host, a_wish};
+    use super::*;
+    use crate::model::l2_mode::L2Mode;
+
+    fn told(family: &'static str, hook: &'static str, devices: &[&str], vip: &str) -> bool {
+        let chain = Chain {
+            family,
+            table: "theirs".into(),
+            name: "gate".into(),
+            hook,
+            devices: devices.iter().map(|name| (*name).into()).collect(),
+            drops: true,
+        };
+        let found = |chain: Chain| {
+            let here = Surroundings {
+                chains: Ok(vec![chain]),
+                ..a_host()
+            };
+            drops(&here, &a_wish(vip, L2Mode::Stealth))
+                .expect("seen")
+                .len()
+                == 1
+        };
+        assert!(!found(Chain {
+            drops: false,
+            ..chain.clone()
+        }));
+        found(chain)
+    }
+
+    #[test]
+    fn a_policy_that_drops_is_told_where_the_vip_comes_by() {
+        let (v4, v6) = ("10.77.0.99", "fd77::99");
+        for (family, hook, devices, vip, is_told) in [
+            ("inet", "input", &[][..], v4, true),
+            ("inet", "input", &[], v6, true),
+            ("inet", "forward", &[], v4, false),
+            ("ip", "input", &[], v4, true),
+            ("ip", "input", &[], v6, false),
+            ("ip6", "prerouting", &[], v6, true),
+            ("ip6", "prerouting", &[], v4, false),
+            ("arp", "output", &[], v4, true),
+            ("arp", "output", &[], v6, false),
+            ("netdev", "ingress", &["eth0"], v4, true),
+            ("netdev", "ingress", &["eth1"], v4, false),
+        ] {
+            assert_eq!(
+                told(family, hook, devices, vip),
+                is_told,
+                "{family} {hook} {vip}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_flushes_if_it_says_so_outside_of_a_comment() {
+        for (text, is) in [
+            (
+                "#!/usr/sbin/nft -f\n\nflush ruleset\ntable inet filter {}\n",
+                true,
+            ),
+            ("  flush   ruleset; table inet a {}", true),
+            ("table inet a {}; flush ruleset", true),
+            ("# flush ruleset\nflush table inet a\n", false),
+            ("flush ruleset inet", true),
+            ("", false),
+        ] {
+            assert_eq!(is_flushing(text), is, "{text}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What `nodectl check` finds on the wire: who has the address otherwise, and, with one who sends and one who listens,
+//! whether the VIP's frames arrive.
+
+use crate::kernel_support::ip_lines;
+use crate::preflight_support::*;
+use crate::product::*;
+use lab::{Host, Lab, Node, Result};
+use std::time::Duration;
+
+#[test]
+fn a_stranger_who_has_the_address_is_found_and_nodes_that_share_it_are_none() -> Result<()> {
+    let lab = Lab::new("check-stranger")?;
+    for vip in [V4, V6] {
+        let (first, second) = (lab.node("n1")?, lab.node("n2")?);
+        let up = |node: &Node, own: &str| {
+            let words = format!("up {vip} --nic eth0 --buckets 2 --own {own} --seed 7");
+            nodectl(node, &words.split(' ').collect::<Vec<_>>())
+        };
+        up(&first, "0")?;
+        // One that shares it, and one that is about to.
+        Checked::on(&second, &[vip, "--nic", "eth0"])?.expect_nothing()?;
+        up(&second, "1")?;
+        for node in [&first, &second] {
+            Checked::on(node, &[vip])?.expect_nothing()?;
+            nodectl(node, &["down", vip])?;
+        }
+        let stranger = lab.node("n3")?;
+        ip_lines(&stranger, &format!("addr add {vip} dev eth0\n"))?;
+        let found = Checked::on(&first, &[vip, "--nic", "eth0"])?;
+        found.expect_only("address-taken", "warning")?;
+        let mac = lab.mac_of("n3")?.to_string();
+        assert!(found.answer.to_string().contains(&mac), "{}", found.answer);
+        Checked::on(&first, &[vip, "--nic", "eth0", "--local"])?.expect_nothing()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn two_nodes_of_two_descriptions_are_told_what_they_are() -> Result<()> {
+    let lab = Lab::new("check-disagreement")?;
+    let nodes = [lab.node("n1")?, lab.node("n2")?];
+    for (node, seed) in nodes.iter().zip(["7", "8"]) {
+        let words = format!("up {V4} --nic eth0 --buckets 2 --own 0 --seed {seed} --force");
+        nodectl(node, &words.split(' ').collect::<Vec<_>>())?;
+    }
+    for node in &nodes {
+        Checked::on(node, &[V4])?.expect_only("address-taken", "warning")?;
+    }
+    Ok(())
+}
+
+/// What one hears while the other sends.
+fn heard(lab: &Lab, sender: &Host, listener: &Node, args: &str) -> Result<Checked> {
+    let _ = lab;
+    let words = |what: &str| format!("{args} {what}");
+    let listen = words("--listen --for 4");
+    std::thread::scope(|scope| {
+        let listening = scope.spawn(|| {
+            let listen: Vec<&str> = listen.split(' ').collect();
+            Checked::on(listener, &listen)
+        });
+        std::thread::sleep(Duration::from_millis(700));
+        let send = format!("check {} --for 1 --json", words("--send"));
+        let sent = nodectl(sender, &send.split(' ').collect::<Vec<_>>())?;
+        expect_fits_schema(&sent)?;
+        assert!(sent.contains("\"frames\":10"), "{sent}");
+        listening.join().expect("the listener")
+    })
+}
+
+#[test]
+fn who_listens_hears_what_arrives_and_says_what_does_not() -> Result<()> {
+    let lab = Lab::new("check-listen")?;
+    let (client, first, second) = (lab.client("c1")?, lab.node("n1")?, lab.node("n2")?);
+    for (vip, mode) in [
+        (V4, "multicast"),
+        (V6, "multicast"),
+        (V4, "stealth"),
+        (V6, "stealth"),
+    ] {
+        let args = format!("{vip} --nic eth0 --mode {mode}");
+        // From a node and from elsewhere; with the VIP here and without.
+        let all = heard(&lab, &first, &second, &args)?;
+        all.expect_nothing()?;
+        let ear = &all.answer["checked"][0]["heard"];
+        assert_eq!(ear["senders"][0]["heard"], 10, "{ear}");
+        assert_eq!(ear["senders"][0]["mac"], lab.mac_of("n1")?.to_string());
+        let own = first.address_like(ip(vip)).to_string();
+        assert_eq!(ear["senders"][0]["address"], own);
+        let up = format!("up {vip} --nic eth0 --buckets 2 --own 0-1 --seed 7 --mode {mode}");
+        nodectl(&second, &up.split(' ').collect::<Vec<_>>())?;
+        heard(&lab, &client, &second, &args)?.expect_nothing()?;
+        nodectl(&second, &["down", vip])?;
+
+        // A port that lets ARP and neighbour discovery through, and not what is for the cluster MAC.
+        let setting = match mode {
+            "stealth" => "flood",
+            _ => "mcast_flood",
+        };
+        // IPv6's own question goes to a group.
+        if vip == V4 || mode == "stealth" {
+            lab.switch(&["bridge", "link", "set", "dev", "n2", setting, "off"])?;
+            let silent = heard(&lab, &first, &second, &args)?;
+            silent.expect_only("frames", "fatal")?;
+            assert!(silent.answer.to_string().contains("his frames did not"));
+            lab.switch(&["bridge", "link", "set", "dev", "n2", setting, "on"])?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_question_that_does_not_pass_is_told_beside_frames_that_do() -> Result<()> {
+    let lab = Lab::new("check-deaf")?;
+    let (first, second) = (lab.node("n1")?, lab.node("n2")?);
+    lab.switch(&["bridge", "link", "set", "dev", "n2", "neigh_suppress", "on"])?;
+    let args = format!("{V4} --nic eth0");
+    heard(&lab, &first, &second, &args)?.expect_only("question-heard", "warning")
+}
+
+#[test]
+fn what_is_sent_nobody_answers() -> Result<()> {
+    let lab = Lab::new("check-unanswered")?;
+    let (client, node) = (lab.client("c1")?, lab.node("n1")?);
+    for vip in [V4, V6] {
+        let up = format!("up {vip} --nic eth0 --buckets 1 --own 0 --seed 7");
+        nodectl(&node, &up.split(' ').collect::<Vec<_>>())?;
+        let witness = client.witness(&[ip(vip)])?;
+        let send = format!("check {vip} --nic eth0 --send --for 1");
+        nodectl(&client, &send.split(' ').collect::<Vec<_>>())?;
+        assert!(witness.finish()?.by_mac().is_empty());
+    }
+    Ok(())
+}
+
+#[test]
+fn queries_are_heard_and_named() -> Result<()> {
+    let lab = Lab::new("check-queries")?;
+    let (_, second) = (lab.node("n1")?, lab.node("n2")?);
+    let args = [
+        V4, "--nic", "eth0", "--mode", "igmp", "--listen", "--for", "2",
+    ];
+    let silent = Checked::on(&second, &args)?;
+    assert_eq!(silent.check("queries")["outcome"], "unknown");
+    // The switch begins to ask, as soon as it snoops.
+    let words = "ip link set br0 type bridge mcast_snooping 1 mcast_querier 1 mcast_startup_query_interval 50 \
+                 mcast_startup_query_count 100";
+    lab.switch(&words.split_whitespace().collect::<Vec<_>>())?;
+    let asked = Checked::on(&second, &args)?;
+    assert_eq!(asked.check("queries")["outcome"], "fine");
+    let ear = &asked.answer["checked"][0]["heard"];
+    assert_eq!(
+        ear["queriers_ip4"].as_array().map(Vec::len),
+        Some(1),
+        "{ear}"
+    );
+    Ok(())
+}

@@ -360,12 +360,19 @@ fn in_words(of: &Of, screen: Screen) -> String {
             }
         }
     }
-    let mut name = "unknown";
+    // One reason may keep several checks from looking.
+    let mut unknown: Vec<(&str, Vec<&str>)> = Vec::new();
     for checked in &of.checks {
-        if let Some(why) = &checked.unknown {
-            text += &screen.about(name, &format!("{}: {why}", checked.check));
-            name = "";
+        if let Some(why) = checked.unknown.as_deref() {
+            match unknown.iter_mut().find(|(known, _)| *known == why) {
+                Some((_, names)) => names.push(checked.check),
+                None => unknown.push((why, vec![checked.check])),
+            }
         }
+    }
+    for (n, (why, names)) in unknown.iter().enumerate() {
+        let name = if n == 0 { "unknown" } else { "" };
+        text += &screen.about(name, &format!("{}: {why}", names.join(", ")));
     }
     let fine = of.checks.iter();
     let fine = fine.filter(|checked| checked.outcome == Outcome::Fine);

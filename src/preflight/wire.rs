@@ -61,6 +61,11 @@ pub(super) fn frames(here: &Surroundings, wish: &Wish) -> Found {
 /// Do nodes hear each other ask?
 pub(super) fn question(here: &Surroundings, wish: &Wish) -> Found {
     let heard = heard(here)?;
+    if heard.callers().next().is_none() {
+        return Err(Unseen::because(
+            "no frame was heard of anybody who asks as well",
+        ));
+    }
     let silent = heard
         .callers()
         .filter(|caller| !heard.questions.contains(&caller.mac) && !heard.has_lost);
@@ -159,7 +164,8 @@ mod tests {
         let found = |heard, asked| severities(question(&after(heard, 10, asked), &wish));
         assert_eq!(found(10, true), []);
         assert_eq!(found(10, false), [Severity::Warning]);
-        assert_eq!(found(0, false), []);
+        let nobody = question(&after(0, 10, true), &wish);
+        assert!(matches!(nobody, Err(Unseen::Because(_))));
     }
 
     #[test]

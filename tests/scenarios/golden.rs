@@ -2,6 +2,7 @@
 //! agent's meta-data and nodectl's screens (in `tests/golden/`). `make golden` writes them anew.
 
 use crate::kernel_support::tell_skipped;
+use crate::preflight_support::printed_after;
 use crate::product::*;
 use crate::sharing::MAC4;
 use lab::traffic::Held;
@@ -10,7 +11,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// All verbs of nodectl.
-const VERBS: [&str; 16] = [
+const VERBS: [&str; 17] = [
     "up",
     "down",
     "take",
@@ -27,6 +28,7 @@ const VERBS: [&str; 16] = [
     "pcs",
     "arp",
     "mac",
+    "check",
 ];
 
 /// A file of the repository.
@@ -445,6 +447,48 @@ fn golden_screens_wide_narrow_and_in_colour() -> Result<()> {
             check(&format!("tests/golden/nodectl-{name}-{kind}.txt"), &screen);
         }
     }
+    Ok(())
+}
+
+#[test]
+fn golden_screens_of_check() -> Result<()> {
+    let lab = Lab::new("golden-check")?;
+    let node = lab.node("n1")?;
+    let setting = "net.ipv4.conf.eth0.arp_ignore";
+    let flushing = "mkdir -p /etc/systemd/system/sysinit.target.wants\n\
+                    touch /etc/systemd/system/sysinit.target.wants/nftables.service\n\
+                    echo 'flush ruleset' > /etc/nftables.conf\n";
+    for (name, arp_ignore, lines, args) in [
+        ("check-fine", 0, "", "check 10.77.0.99 --nic eth0 --local"),
+        ("check", 8, flushing, "check 10.77.0.99 --nic eth0"),
+        (
+            "check-json",
+            8,
+            flushing,
+            "check 10.77.0.99 --nic eth0 --json",
+        ),
+        (
+            "check-listen",
+            0,
+            "",
+            "check 10.77.0.99 --nic eth0 --listen --for 1",
+        ),
+    ] {
+        node.sysctl(setting, arp_ignore)?;
+        let printed = printed_after(&node, lines, args)?;
+        check(&format!("tests/golden/nodectl-{name}.txt"), &printed);
+    }
+    let coloured = "script -qec 'nodectl check 10.77.0.99 --nic eth0 --local' /dev/null";
+    let folder = lab::built("nodectl")?;
+    let folder = folder.parent().expect("a folder").display().to_string();
+    node.sysctl(setting, 8)?;
+    let path = format!("{folder}:/usr/bin:/bin");
+    let screen = |name: &str, value: &str| {
+        let exec = node.exec(&["sh", "-c", &format!("{coloured}; true")]);
+        exec.env("PATH", &path).env(name, value).run()
+    };
+    assert!(screen("TERM", "linux")?.contains("\u{1b}[31;1mFATAL"));
+    assert!(!screen("NO_COLOR", "1")?.contains('\u{1b}'));
     Ok(())
 }
 

@@ -6,29 +6,11 @@ use crate::product::*;
 use lab::{Error, Lab, Node, Result};
 use std::path::Path;
 
-/// A shell in which `/run` and `/etc` are empty and its own, and the first process is in the node's network.
-const OWN_FILES: &str =
-    "mount -t tmpfs none /run && mkdir -p /run/etc && mount --bind /run/etc /etc\n";
-
-/// `nodectl check` with these lines of a shell before it.
+/// `nodectl check --json` with these lines of a shell before it.
 fn checked_after(node: &Node, lines: &str, args: &str) -> Result<Checked> {
-    let program = lab::built("nodectl")?.display().to_string();
-    let script = format!("{OWN_FILES}{lines}\nset +e\n{program} check --json {args}\necho $?\n");
-    let output = node.output(&[
-        "unshare",
-        "--mount",
-        "--pid",
-        "--fork",
-        "--mount-proc",
-        "--uts",
-        "sh",
-        "-ec",
-        &script,
-    ])?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let text = printed_after(node, lines, &format!("check --json {args}"))?;
     let Some((document, code)) = text.trim_end().rsplit_once('\n') else {
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        return Err(Error::new(format!("{text}{said}")));
+        return Err(Error::new(text));
     };
     Checked::of(code.parse().expect("a code"), &format!("{document}\n"))
 }
@@ -47,32 +29,32 @@ fn tables_of_others_that_drop_are_found() -> Result<()> {
     let load = |text: &str| node.exec(&["nft", "-f", "-"]).stdin(text).run();
     // As firewalld has it: its policy accepts.
     load(
-        "table inet firewalld { chain filter_INPUT { type filter hook input priority 10; policy accept; } }",
+        "table inet firewalld { chain filter_INPUT { type filter hook input priority 10; policy accept; }; }",
     )?;
     Checked::on(&node, &[V4])?.expect_nothing()?;
     for (table, is_deaf) in [
         (
-            "inet theirs { chain gate { type filter hook input priority 0; policy drop; } }",
+            "inet theirs { chain gate { type filter hook input priority 0; policy drop; }; }",
             true,
         ),
         (
-            "ip theirs { chain gate { type filter hook prerouting priority 0; policy drop; } }",
+            "ip theirs { chain gate { type filter hook prerouting priority 0; policy drop; }; }",
             true,
         ),
         (
-            "arp theirs { chain gate { type filter hook input priority 0; policy drop; } }",
+            "arp theirs { chain gate { type filter hook input priority 0; policy drop; }; }",
             true,
         ),
         (
-            "netdev theirs { chain gate { type filter hook ingress device eth0 priority 0; policy drop; } }",
+            "netdev theirs { chain gate { type filter hook ingress device eth0 priority 0; policy drop; }; }",
             true,
         ),
         (
-            "ip6 theirs { chain gate { type filter hook input priority 0; policy drop; } }",
+            "ip6 theirs { chain gate { type filter hook input priority 0; policy drop; }; }",
             false,
         ),
         (
-            "inet theirs { chain gate { type filter hook forward priority 0; policy drop; } }",
+            "inet theirs { chain gate { type filter hook forward priority 0; policy drop; }; }",
             false,
         ),
     ] {

@@ -113,3 +113,22 @@ pub fn wait_for_silence(lab: &Lab, client: &Client, vip: &str) -> Result<()> {
     })?;
     Ok(())
 }
+
+/// What `nodectl` prints in a shell after these lines, and its exit code in the last line. There `/run` and `/etc` are
+/// empty and the shell's own, and the first process is in the node's network, as services are.
+pub fn printed_after(node: &Node, lines: &str, args: &str) -> Result<String> {
+    let program = lab::built("nodectl")?.display().to_string();
+    let script = format!(
+        "mount -t tmpfs none /run && mkdir -p /run/etc && mount --bind /run/etc /etc\n{lines}\nset +e\n\
+         {program} {args}\necho $?\n"
+    );
+    let shell = [
+        "unshare",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        "--uts",
+    ];
+    node.run(&[&shell[..], &["sh", "-ec", &script]].concat())
+}

@@ -1,28 +1,24 @@
 //! `nodectl check`: what on this node will bite a VIP, why, and what mends it. What can bite stands in `preflight`.
 
 use super::Told;
+use super::calling::{self, Ear};
 use super::cli::Check;
 use super::cluster::clocks_apart;
 use super::context::{Context, look};
-use super::failure::{DATA, Failure, NOT_PERMITTED, REFUSED, USAGE};
+use super::failure::{DATA, Failure, USAGE};
 use super::json::{SCHEMA, json};
 use super::screen::Screen;
-use crate::host::calling::{self, Post, call, frames_in};
 use crate::host::observe::{Kernel, ObserveError};
 use crate::host::place::{PlaceError, find_link, place};
 use crate::host::surroundings::{all, ask_the_link};
-use crate::model::mac::Mac;
 use crate::model::untrusted::Untrusted;
 use crate::model::vip::{NicName, Vip, VipError, check_address};
 use crate::preflight::{
-    Checked, Finding, Outcome, Place, Severity, Surroundings, Wish, judged, judged_by_ear, worst,
+    Checked, Finding, Outcome, Place, Severity, Surroundings, Wish, judged, worst,
 };
 use crate::reading::installed::{Installed, find, installed};
-use crate::sys::packet::PacketError;
-use crate::sys::route::Family;
 use serde::Serialize;
-use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 /// What was found of all that was asked about.
 #[derive(Serialize)]
@@ -31,39 +27,6 @@ struct Answer {
     /// The worst of it; what could not be looked at is no finding.
     outcome: Outcome,
     checked: Vec<Of>,
-}
-
-/// What was sent.
-#[derive(Serialize)]
-struct Sent {
-    schema: u32,
-    vip: String,
-    nic: Untrusted,
-    mode: &'static str,
-    mac: String,
-    /// How many frames for that MAC.
-    frames: u32,
-    /// Whose questions and frames these are, for those who listen.
-    from: String,
-}
-
-/// Whom a listener has heard.
-#[derive(Serialize)]
-struct Ear {
-    seconds: u64,
-    senders: Vec<Sender>,
-    /// The MACs of those who asked for the VIP from nowhere, as nodes do before they share it.
-    questions: Vec<String>,
-    queriers_ip4: Vec<String>,
-    queriers_ip6: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct Sender {
-    mac: String,
-    address: String,
-    heard: u32,
-    sent: u32,
 }
 
 /// What was found of one VIP, or of one interface.
@@ -103,7 +66,7 @@ pub(super) fn check(args: &Check, context: &Context<'_>) -> Result<Told, Failure
         }
     };
     if let (true, [wish]) = (args.send, wishes.as_slice()) {
-        return send(&mut kernel, args, wish, context);
+        return calling::send(&mut kernel, args, wish, context);
     }
     if let (true, [wish]) = (args.listen, wishes.as_slice()) {
         let of = listen(&mut kernel, args, wish)?;
@@ -112,8 +75,8 @@ pub(super) fn check(args: &Check, context: &Context<'_>) -> Result<Told, Failure
     let checked: Vec<Of> = wishes
         .iter()
         .map(|wish| {
-            let vip = known.iter().map(|found| &found.vip);
-            let vip = vip.filter(|vip| Wish::of(vip) == *wish).last();
+            let mut vips = known.iter().map(|found| &found.vip);
+            let vip = vips.find(|vip| Wish::of(vip) == *wish);
             let here = all(&mut kernel, wish);
             let here = match args.local || args.port.is_some() {
                 true => here,
@@ -163,93 +126,9 @@ fn answer(checked: Vec<Of>, context: &Context<'_>) -> Result<Told, Failure> {
     Ok(Told { text, code })
 }
 
-/// Where it is sent and listened, and the interface's own MAC.
-fn post(kernel: &mut Kernel, wish: &Wish) -> Result<(Post, Mac), Failure> {
-    let link = kernel.route.link(wish.nic.raw());
-    let link = link.map_err(ObserveError::from)?;
-    let on = link.and_then(|link| Some((link.index, Mac(link.mac?))));
-    let (Some((index, nic_mac)), Some(vip)) = (on, wish.vip) else {
-        let why = format!("{} has no MAC to send from", wish.nic);
-        return Err(Failure::new(DATA, why));
-    };
-    let mode = wish.mode.of_family(vip);
-    let post = Post {
-        vip,
-        cluster_mac: wish.mac.unwrap_or_else(|| mode.mac(vip)),
-        index,
-    };
-    Ok((post, nic_mac))
-}
-
-/// What a packet socket cannot do.
-fn failed(error: PacketError) -> Failure {
-    match error.errno() {
-        Some(libc::EPERM | libc::EACCES) => Failure::hinting(NOT_PERMITTED, error),
-        _ => Failure::new(REFUSED, error),
-    }
-}
-
-/// Sends a round.
-fn send(
-    kernel: &mut Kernel,
-    args: &Check,
-    wish: &Wish,
-    context: &Context<'_>,
-) -> Result<Told, Failure> {
-    const SECONDS: u32 = 10;
-    let (post, nic_mac) = post(kernel, wish)?;
-    let family = Family::of(&post.vip);
-    let own = kernel.route.addresses(Some(post.index), Some(family));
-    let own = own.map_err(ObserveError::from)?;
-    let own = own.iter().map(|held| held.addr);
-    let nobody = match post.vip {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let from = own.clone().find(|own| *own != post.vip).unwrap_or(nobody);
-    let frames = frames_in(args.seconds.unwrap_or(SECONDS));
-    call(post, nic_mac, from, frames).map_err(failed)?;
-    let sent = Sent {
-        schema: SCHEMA,
-        vip: post.vip.to_string(),
-        nic: wish.nic.clone(),
-        mode: wish.mode.name(),
-        mac: post.cluster_mac.to_string(),
-        frames,
-        from: nic_mac.to_string(),
-    };
-    let text = match context.json {
-        true => json(&sent)?,
-        false => format!(
-            "sent {frames} frames for {} with {} inside by {}, from {nic_mac} ({from}); what came of it those say who listen: \
-             'nodectl check {} --listen'\n",
-            sent.mac, sent.vip, wish.nic, sent.vip
-        ),
-    };
-    Ok(text.into())
-}
-
 /// Listens, and judges what was heard.
 fn listen(kernel: &mut Kernel, args: &Check, wish: &Wish) -> Result<Of, Failure> {
-    const SECONDS: u32 = 130;
-    let (post, _) = post(kernel, wish)?;
-    let seconds = args.seconds.unwrap_or(SECONDS);
-    let heard = calling::listen(post, seconds.into()).map_err(failed)?;
-    let macs = |all: &BTreeSet<Mac>| all.iter().map(Mac::to_string).collect();
-    let senders = heard.callers().map(|caller| Sender {
-        mac: caller.mac.to_string(),
-        address: caller.address.to_string(),
-        heard: caller.heard,
-        sent: caller.sent,
-    });
-    let ear = Ear {
-        seconds: heard.seconds,
-        senders: senders.collect(),
-        questions: macs(&heard.questions),
-        queriers_ip4: macs(&heard.queries_ip4),
-        queriers_ip6: macs(&heard.queries_ip6),
-    };
-    let checks = judged_by_ear(heard, wish);
+    let (ear, checks) = calling::listen(kernel, args, wish)?;
     Ok(Of {
         vip: wish.vip.map(|vip| vip.to_string()),
         nic: wish.nic.clone(),
@@ -350,7 +229,7 @@ fn in_words(of: &Of, screen: Screen) -> String {
     };
     let mut text = format!("{about}, mode {}: {verdict}\n", of.mode);
     if let Some(ear) = &of.heard {
-        text += &overheard(ear, screen);
+        text += &ear.in_words(screen);
     }
     for severity in [Severity::Fatal, Severity::Warning] {
         for checked in &of.checks {
@@ -379,34 +258,6 @@ fn in_words(of: &Of, screen: Screen) -> String {
     let fine: Vec<&str> = fine.map(|checked| checked.check).collect();
     if !fine.is_empty() {
         text += &screen.about("fine", &fine.join(", "));
-    }
-    text
-}
-
-/// Whom a listener has heard.
-fn overheard(ear: &Ear, screen: Screen) -> String {
-    let mut lines = Vec::new();
-    for sender in &ear.senders {
-        let asked = match ear.questions.contains(&sender.mac) {
-            true => "its question too",
-            false => "its question not",
-        };
-        lines.push(format!(
-            "{} of {} frames of {} ({}), {asked}",
-            sender.heard, sender.sent, sender.address, sender.mac
-        ));
-    }
-    for (family, queriers) in [("IGMP", &ear.queriers_ip4), ("MLD", &ear.queriers_ip6)] {
-        if !queriers.is_empty() {
-            lines.push(format!("{family} queries of {}", queriers.join(", ")));
-        }
-    }
-    let first = format!("in {} s:", ear.seconds);
-    let nothing = || "nothing".to_owned();
-    let begin = lines.first().cloned().unwrap_or_else(nothing);
-    let mut text = screen.about("heard", &format!("{first} {begin}"));
-    for line in lines.iter().skip(1) {
-        text += &screen.about("", line);
     }
     text
 }

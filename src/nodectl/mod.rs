@@ -6,6 +6,7 @@
 
 mod arp;
 mod buckets;
+mod calling;
 mod change;
 mod check;
 pub mod cli;

@@ -261,7 +261,10 @@ mod tests {
             ..a_link(9, "red")
         };
         let warned = [("vrf", Outcome::Warning)];
-        assert_eq!(found(slave.clone(), &[vrf.clone()], V4, MULTICAST), warned);
+        assert_eq!(
+            found(slave.clone(), std::slice::from_ref(&vrf), V4, MULTICAST),
+            warned
+        );
         let mut here = a_host();
         here.links = Ok(vec![slave, vrf]);
         here.settings = here.settings.map(|settings| super::super::Settings {

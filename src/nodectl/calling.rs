@@ -1,11 +1,11 @@
 //! `nodectl check --send` and `--listen`: calling every node on the link, and saying who was heard.
 
-use super::Told;
 use super::cli::Check;
 use super::context::Context;
 use super::failure::{DATA, Failure, NOT_PERMITTED, REFUSED};
 use super::json::{SCHEMA, json};
 use super::screen::Screen;
+use super::told::Told;
 use crate::host::calling::{self, Post, call, frames_in};
 use crate::host::observe::{Kernel, ObserveError};
 use crate::model::mac::Mac;

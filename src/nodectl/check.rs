@@ -1,6 +1,5 @@
 //! `nodectl check`: what on this node will bite a VIP, why, and what mends it. What can bite stands in `preflight`.
 
-use super::Told;
 use super::calling::{self, Ear};
 use super::cli::Check;
 use super::cluster::clocks_apart;
@@ -8,6 +7,7 @@ use super::context::{Context, look};
 use super::failure::{DATA, Failure, USAGE};
 use super::json::{SCHEMA, json};
 use super::screen::Screen;
+use super::told::Told;
 use crate::host::observe::{Kernel, ObserveError};
 use crate::host::place::{PlaceError, find_link, place};
 use crate::host::surroundings::{all, ask_the_link};

@@ -24,6 +24,7 @@ mod owner;
 mod ruleset;
 mod screen;
 mod status;
+mod told;
 mod values;
 
 use crate::sys::netns::enter;
@@ -31,21 +32,7 @@ use cli::{Cli, Verb};
 use context::Context;
 pub use failure::{DATA, Failure, LATER, NOT_PERMITTED, REFUSED, UNAVAILABLE, USAGE};
 pub use json::SCHEMA;
-
-/// What is to be printed, and the exit code.
-#[derive(Debug)]
-pub struct Told {
-    /// What is to be printed.
-    pub text: String,
-    /// 0, but for `check`.
-    pub code: u8,
-}
-
-impl From<String> for Told {
-    fn from(text: String) -> Self {
-        Told { text, code: 0 }
-    }
-}
+pub use told::Told;
 
 /// Does what the command line says and returns what is to be printed. The calling thread stays in the
 /// network namespace that was asked for.

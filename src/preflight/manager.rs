@@ -1,22 +1,8 @@
 //! Who else configures the interface: systemd-networkd and NetworkManager take away what they did not put there.
 
 use super::finding::{Finding, Found};
-use super::surroundings::{Surroundings, Wish};
+use super::surroundings::{Manager, Surroundings, Wish};
 use crate::model::untrusted::{Untrusted, quoted};
-
-/// Who is in charge of an interface.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Manager {
-    /// systemd-networkd, by this file, which keeps what others have configured or not.
-    Networkd {
-        /// The file.
-        file: Untrusted,
-        /// `KeepConfiguration=yes`.
-        keeps: bool,
-    },
-    /// NetworkManager.
-    NetworkManager,
-}
 
 /// Is anybody in charge who takes a VIP away?
 pub(super) fn takes_away(here: &Surroundings, wish: &Wish) -> Found {

@@ -31,10 +31,10 @@ use crate::model::call::Heard;
 use finding::Found;
 pub use finding::{Checked, Finding, Outcome, Seen, Severity, Unseen};
 pub use firewall::is_flushing;
-pub use manager::{Manager, is_network_managers, keeps, networkd_files};
-pub use open_vswitch::{OvsPort, ports as ovs_ports, question as ovs_question};
+pub use manager::{is_network_managers, keeps, networkd_files};
+pub use open_vswitch::{ports as ovs_ports, question as ovs_question};
 pub use settings::deaf;
-pub use surroundings::{Chain, Place, Settings, Surroundings, Wish};
+pub use surroundings::{Chain, Manager, OvsPort, Place, Settings, Surroundings, Wish};
 
 /// Where a check has something to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,26 +1,11 @@
 //! Open vSwitch, as its database has it: a bridge that snoops and does not flood what nobody joined.
 
 use super::finding::{Finding, Found};
-use super::surroundings::{Surroundings, Wish};
+use super::surroundings::{OvsPort, Surroundings, Wish};
 use crate::model::l2_mode::L2Mode;
 use crate::model::link::Parent;
 use crate::model::untrusted::Untrusted;
 use serde_json::{Value, json};
-
-/// A port of an Open vSwitch bridge.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OvsPort {
-    /// The bridge.
-    pub bridge: Untrusted,
-    /// The port.
-    pub name: Untrusted,
-    /// The interfaces in it.
-    pub interfaces: Vec<Untrusted>,
-    /// Does the bridge snoop, and send what nobody joined to nobody?
-    pub strict: bool,
-    /// Does it send this port what is for groups all the same?
-    pub floods: bool,
-}
 
 /// What the database is asked (RFC 7047 §4.1.3, §5.2.2).
 pub fn question() -> Value {

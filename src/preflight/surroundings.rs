@@ -1,8 +1,6 @@
 //! What a check is told: what was found on this host, and for what. Plain values; `host::surroundings` fills them.
 
 use super::finding::{Seen, Unseen};
-use super::manager::Manager;
-use super::open_vswitch::OvsPort;
 use crate::model::belief::Belief;
 use crate::model::call::Heard;
 use crate::model::l2_mode::L2Mode;
@@ -121,6 +119,35 @@ pub struct Chain {
     pub devices: Vec<Untrusted>,
     /// Is its policy to drop?
     pub drops: bool,
+}
+
+/// Who is in charge of an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Manager {
+    /// systemd-networkd, by this file, which keeps what others have configured or not.
+    Networkd {
+        /// The file.
+        file: Untrusted,
+        /// `KeepConfiguration=yes`.
+        keeps: bool,
+    },
+    /// NetworkManager.
+    NetworkManager,
+}
+
+/// A port of an Open vSwitch bridge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OvsPort {
+    /// The bridge.
+    pub bridge: Untrusted,
+    /// The port.
+    pub name: Untrusted,
+    /// The interfaces in it.
+    pub interfaces: Vec<Untrusted>,
+    /// Does the bridge snoop, and send what nobody joined to nobody?
+    pub strict: bool,
+    /// Does it send this port what is for groups all the same?
+    pub floods: bool,
 }
 
 /// Nothing was looked at.

@@ -7,15 +7,7 @@ use super::environment::Environment;
 use super::parameters::Parameters;
 use crate::model::hash::{HashMode, Layout};
 use crate::model::seed::parse_seed;
-
-/// The parameters that the IPaddr2 before it did not have.
-const ITS_OWN: [&str; 5] = [
-    "clusterip_firewall",
-    "clusterip_hash_seed",
-    "clusterip_table",
-    "clusterip_chain",
-    "clusterip_mac_mangle",
-];
+use crate::pacemaker::ipaddr2::ITS_OWN;
 
 /// What is to be said where the configuration was the newest IPaddr2's, and clients are in other buckets here.
 pub fn other_hash(env: &Environment, parameters: &Parameters) -> Option<String> {

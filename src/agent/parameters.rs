@@ -13,61 +13,10 @@ use crate::model::vip::{
     DRAIN_S, L2Mode, LONGEST_DRAIN_S, Manager, NicName, VipError, check_address, check_in_network,
     check_label, longest_prefix,
 };
+pub use crate::pacemaker::ipaddr2::IGNORED;
+use crate::pacemaker::ipaddr2::{BROADCAST, ITS_SEED};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
-
-const BROADCAST: &str = "broadcast";
-const ITS_SEED: &str = "clusterip_hash_seed";
-
-/// Parameters of IPaddr2 that mean nothing here. They are accepted, so that a configuration carries
-/// over by changing one word, and ignored.
-pub const IGNORED: [(&str, &str); 18] = [
-    (
-        BROADCAST,
-        "a VIP has none; but compat derives a MAC from it, as IPaddr2 did",
-    ),
-    ("proto", "addresses have no protocol mark"),
-    ("lvs_support", "there is no director"),
-    ("lvs_ipv6_addrlabel", "the VIP is never chosen as a source"),
-    (
-        "lvs_ipv6_addrlabel_value",
-        "the VIP is never chosen as a source",
-    ),
-    ("clusterip_firewall", "the rules are always nf_tables"),
-    (
-        ITS_SEED,
-        "the seed is hash_seed; but with compat=ipaddr2 it is followed",
-    ),
-    ("clusterip_table", "the tables are always called clusterip"),
-    ("clusterip_chain", "the chains have names of their own"),
-    (
-        "clusterip_mac_mangle",
-        "ARP and neighbour discovery always say the cluster MAC",
-    ),
-    (
-        "arp_count_refresh",
-        "the MAC never changes, so nothing is refreshed",
-    ),
-    ("arp_bg", "announcements are always sent in the background"),
-    ("arp_sender", "announcements are sent by the agent itself"),
-    (
-        "send_arp_opts",
-        "announcements are sent by the agent itself",
-    ),
-    ("flush_routes", "no routes are cached"),
-    (
-        "run_arping",
-        "all nodes have the address, so there is no duplicate to find",
-    ),
-    (
-        "preferred_lft",
-        "IPv6 addresses are always added deprecated",
-    ),
-    (
-        "nodad",
-        "IPv6 addresses are always added without duplicate address detection",
-    ),
-];
 
 /// What the length of the prefix is called, the younger name first.
 const PREFIX: [&str; 2] = ["cidr_netmask", "netmask"];

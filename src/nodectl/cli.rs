@@ -2,7 +2,7 @@
 #![allow(rustdoc::broken_intra_doc_links)]
 
 use super::values::seed;
-pub use super::values::{AddressWithPrefix, Client, Seconds};
+pub use super::values::{AddressWithPrefix, Client, Part, Seconds};
 use crate::guidance::{Port, Vlan};
 use crate::model::bucket::{BucketCount, BucketSet};
 use crate::model::hash::{HashMode, Layout};
@@ -10,10 +10,13 @@ use crate::model::mac::Mac;
 use crate::model::predecessor::{Compat, broadcast};
 use crate::model::untrusted::in_one_line;
 use crate::model::vip::{DRAIN_S, L2Mode, Nic, NicName};
+use crate::pacemaker::ipaddr2::Compat;
+use crate::pacemaker::migration::words::Shell;
 use crate::pacemaker::wish::Service;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 /// Look at the buckets of shared addresses on this node, and move them by hand.
 #[derive(Debug, Parser)]
@@ -114,6 +117,12 @@ pub enum Verb {
         after_help = "Example:\n  nodectl pcs 10.0.0.99/24 --nic eth0 --service systemd:nginx | sh"
     )]
     Pcs(Configuration),
+    /// Say how addresses that IPaddr2 shares become ours: what changes, the new configuration, and every step; change
+    /// nothing
+    #[command(
+        after_help = "Examples:\n  nodectl migrate\n  nodectl migrate cib.xml --for pcs\n  crm configure show | nodectl migrate - --clone cloneIP --compat clusterip"
+    )]
+    Migrate(Migrate),
     /// Print what routers and switches are to be told: static ARP and MAC entries, by vendor
     #[command(
         after_help = "Examples:\n  nodectl arp --list\n  nodectl arp 10.0.0.99 --vendor cisco-ios --vlan 10 --ports Gi1/0/1,Gi1/0/2"
@@ -359,6 +368,30 @@ pub struct Configuration {
     /// For how many seconds the connections of a bucket that leaves may stay; 0 cuts them
     #[arg(long = "drain-timeout", value_name = "SECONDS", default_value_t = DRAIN_S, value_parser = clap::value_parser!(u32).range(0..=86_400))]
     pub drain_s: u32,
+}
+
+/// Arguments of `migrate`.
+#[derive(Debug, Args)]
+pub struct Migrate {
+    /// A CIB, as 'cibadmin --query' prints it, or what 'crm configure show' prints; - is standard input [default:
+    /// the CIB of the cluster that runs here]
+    pub file: Option<PathBuf>,
+    /// For whom the new configuration is: crm or pcs
+    #[arg(long = "for", value_name = "SHELL", default_value = "crm")]
+    pub shell: Shell,
+    /// Only the addresses in this clone [default: all]
+    #[arg(long, value_name = "CLONE")]
+    pub clone: Option<String>,
+    /// What the hash, the seed and the MAC are to stay compatible with: clusterip (IPaddr2 by the kernel's CLUSTERIP),
+    /// ipaddr2 (the newest IPaddr2) or none [default: told by the parameters]
+    #[arg(long, value_name = "WHAT")]
+    pub compat: Option<Compat>,
+    /// The seed of an address that does not keep its hash, decimal or hex after 0x [default: a random one]
+    #[arg(long, value_name = "N", value_parser = seed)]
+    pub seed: Option<u32>,
+    /// Only one part, to be kept in a file: configuration, or takeover, the script by which a node takes over
+    #[arg(long, value_name = "PART", conflicts_with = "json")]
+    pub print: Option<Part>,
 }
 
 /// Arguments of `arp`.

@@ -117,7 +117,8 @@ fn described(wish: &Wish) -> Result<Vip, Failure> {
     draft.complete().map_err(|error| Failure::new(DATA, error))
 }
 
-fn random() -> Result<u32, Failure> {
+/// A seed that nobody knows.
+pub(super) fn random() -> Result<u32, Failure> {
     let mut bytes = [0; 4];
     let read = File::open(RANDOM).and_then(|mut file| file.read_exact(&mut bytes));
     match read {

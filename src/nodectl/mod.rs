@@ -19,6 +19,7 @@ mod explain;
 mod failure;
 mod json;
 mod mac;
+mod migrate;
 mod outcome;
 mod owner;
 mod ruleset;
@@ -40,7 +41,7 @@ pub fn run(cli: &Cli) -> Result<Told, Failure> {
     let (json, netns) = (cli.json, cli.netns.as_deref());
     let home = match &cli.verb {
         // The namespace is on other machines, perhaps, or there is nothing to look at.
-        Verb::Crm(_) | Verb::Pcs(_) => None,
+        Verb::Crm(_) | Verb::Pcs(_) | Verb::Migrate(_) => None,
         Verb::Mac(args) if args.compat.0.is_none() => None,
         Verb::Arp(args) if args.list || args.mac.is_some() => None,
         _ => netns.map(enter).transpose()?,
@@ -72,6 +73,7 @@ fn told(cli: &Cli, context: &Context<'_>) -> Result<Told, Failure> {
         Verb::Pcs(args) => configuration::pcs(args, context),
         Verb::Arp(args) => arp::arp(args, context),
         Verb::Mac(args) => mac::mac(args, context),
+        Verb::Migrate(args) => migrate::migrate(args, context),
         Verb::Check(args) => return check::check(args, context),
     };
     told.map(Told::from)

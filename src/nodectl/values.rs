@@ -41,6 +41,30 @@ impl FromStr for AddressWithPrefix {
     }
 }
 
+/// A part of what `migrate` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The new configuration.
+    Configuration,
+    /// The script by which a node takes over.
+    Takeover,
+}
+
+impl FromStr for Part {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "configuration" => Ok(Part::Configuration),
+            "takeover" => Ok(Part::Takeover),
+            _ => Err(format!(
+                "'{}' is neither configuration nor takeover",
+                shown(text)
+            )),
+        }
+    }
+}
+
 /// A client: an address and a port, 0 if it has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Client {

@@ -91,13 +91,20 @@ fn value<'a, 'input>(
 }
 
 /// What stands elsewhere under another name, or the element itself.
-fn referred<'a, 'input>(all: &'a Document<'input>, node: Node<'a, 'input>) -> Node<'a, 'input> {
+pub(super) fn referred<'a, 'input>(
+    all: &'a Document<'input>,
+    node: Node<'a, 'input>,
+) -> Node<'a, 'input> {
     let other = node.attribute("id-ref");
     let other = other.and_then(|id| with_id(all, node.tag_name().name(), id));
     other.unwrap_or(node)
 }
 
-fn with_id<'a, 'input>(all: &'a Document<'input>, tag: &str, id: &str) -> Option<Node<'a, 'input>> {
+pub(super) fn with_id<'a, 'input>(
+    all: &'a Document<'input>,
+    tag: &str,
+    id: &str,
+) -> Option<Node<'a, 'input>> {
     let mut nodes = all.descendants().filter(|node| node.has_tag_name(tag));
     nodes.find(|node| node.attribute("id") == Some(id))
 }

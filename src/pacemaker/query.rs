@@ -21,6 +21,8 @@ pub enum Query {
     Status,
     /// Its resources section: how they are configured.
     Resources,
+    /// The whole CIB.
+    Configuration,
     /// What runs where.
     Placement,
 }
@@ -28,7 +30,7 @@ pub enum Query {
 impl Query {
     fn program(self) -> &'static str {
         match self {
-            Query::Status | Query::Resources => "cibadmin",
+            Query::Status | Query::Resources | Query::Configuration => "cibadmin",
             Query::Placement => "crm_mon",
         }
     }
@@ -36,7 +38,9 @@ impl Query {
     /// Where distributions install it.
     fn paths(self) -> [&'static str; 2] {
         match self {
-            Query::Status | Query::Resources => ["/usr/sbin/cibadmin", "/usr/bin/cibadmin"],
+            Query::Status | Query::Resources | Query::Configuration => {
+                ["/usr/sbin/cibadmin", "/usr/bin/cibadmin"]
+            }
             Query::Placement => ["/usr/sbin/crm_mon", "/usr/bin/crm_mon"],
         }
     }
@@ -45,6 +49,7 @@ impl Query {
         match self {
             Query::Status => &["--query", "--scope", "status"],
             Query::Resources => &["--query", "--scope", "resources"],
+            Query::Configuration => &["--query"],
             Query::Placement => &["--one-shot", "--inactive", "--output-as=xml"],
         }
     }

@@ -1,0 +1,141 @@
+//! IPaddr2, the agent before this one: which of the two it is, and what of its parameters means nothing here. Pure.
+//!
+//! Up to resource-agents 4.18 it shared addresses by the kernel's CLUSTERIP, which IPv4 alone had, for 16 nodes at
+//! most. On its main branch since then it has rules of its own, in nft or by `xt_cluster`, with another hash.
+
+use crate::model::bucket::BucketCount;
+use crate::model::untrusted::shown;
+use std::str::FromStr;
+
+/// The broadcast address, which enters the MAC that it derives.
+pub const BROADCAST: &str = "broadcast";
+/// The newest one's seed.
+pub const ITS_SEED: &str = "clusterip_hash_seed";
+
+/// The parameters that only the newest one has.
+pub const ITS_OWN: [&str; 5] = [
+    "clusterip_firewall",
+    ITS_SEED,
+    "clusterip_table",
+    "clusterip_chain",
+    "clusterip_mac_mangle",
+];
+
+/// Parameters of IPaddr2 that mean nothing here. They are accepted, so that a configuration carries
+/// over by changing one word, and ignored.
+pub const IGNORED: [(&str, &str); 18] = [
+    (
+        BROADCAST,
+        "a VIP has none; but compat derives a MAC from it, as IPaddr2 did",
+    ),
+    ("proto", "addresses have no protocol mark"),
+    ("lvs_support", "there is no director"),
+    ("lvs_ipv6_addrlabel", "the VIP is never chosen as a source"),
+    (
+        "lvs_ipv6_addrlabel_value",
+        "the VIP is never chosen as a source",
+    ),
+    ("clusterip_firewall", "the rules are always nf_tables"),
+    (
+        ITS_SEED,
+        "the seed is hash_seed; but with compat=ipaddr2 it is followed",
+    ),
+    ("clusterip_table", "the tables are always called clusterip"),
+    ("clusterip_chain", "the chains have names of their own"),
+    (
+        "clusterip_mac_mangle",
+        "ARP and neighbour discovery always say the cluster MAC",
+    ),
+    (
+        "arp_count_refresh",
+        "the MAC never changes, so nothing is refreshed",
+    ),
+    ("arp_bg", "announcements are always sent in the background"),
+    ("arp_sender", "announcements are sent by the agent itself"),
+    (
+        "send_arp_opts",
+        "announcements are sent by the agent itself",
+    ),
+    ("flush_routes", "no routes are cached"),
+    (
+        "run_arping",
+        "all nodes have the address, so there is no duplicate to find",
+    ),
+    (
+        "preferred_lft",
+        "IPv6 addresses are always added deprecated",
+    ),
+    (
+        "nodad",
+        "IPv6 addresses are always added without duplicate address detection",
+    ),
+];
+
+/// Which IPaddr2 it is; the parameter `compat` has these names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Predecessor {
+    /// The one by the kernel's CLUSTERIP.
+    ClusterIp,
+    /// The newest one, by rules of its own.
+    IpAddr2,
+}
+
+/// What a new configuration is to keep of the old agent's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compat {
+    /// Hash, seed and MAC of this one.
+    Of(Predecessor),
+    /// Nothing: clients change their buckets once.
+    Nothing,
+}
+
+impl Compat {
+    /// As the command line has it, and the parameter `compat`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Compat::Of(before) => before.name(),
+            Compat::Nothing => "none",
+        }
+    }
+}
+
+impl FromStr for Compat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all = [
+            Compat::Of(Predecessor::ClusterIp),
+            Compat::Of(Predecessor::IpAddr2),
+            Compat::Nothing,
+        ];
+        let found = all.into_iter().find(|compat| compat.name() == text);
+        found.ok_or_else(|| format!("'{}' is none of clusterip, ipaddr2 and none", shown(text)))
+    }
+}
+
+impl Predecessor {
+    /// As the parameter `compat` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Predecessor::ClusterIp => "clusterip",
+            Predecessor::IpAddr2 => "ipaddr2",
+        }
+    }
+
+    /// In a sentence.
+    pub fn called(self) -> &'static str {
+        match self {
+            Predecessor::ClusterIp => "IPaddr2 by the kernel's CLUSTERIP",
+            Predecessor::IpAddr2 => "the newest IPaddr2",
+        }
+    }
+
+    /// Among how many instances it can share an address, by `xt_cluster` or in nft.
+    pub fn most(self, by_iptables: bool) -> u16 {
+        match self {
+            Predecessor::ClusterIp => 16,
+            Predecessor::IpAddr2 if by_iptables => 32,
+            Predecessor::IpAddr2 => BucketCount::MAX,
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! What becomes of an address that IPaddr2 shares: what changes, what cannot be kept, and why one cannot be
+//! migrated at all, or not node by node. Pure.
+
+use super::super::ipaddr2::{Compat, IGNORED, Predecessor};
+use super::found::{Address, CloneFound, Configuration, Pairs};
+use super::obstacles::{Obstacle, obstacles};
+use crate::model::seed::parse_seed;
+use crate::model::untrusted::Untrusted;
+use std::net::IpAddr;
+
+/// Parameters that both agents have, with one meaning.
+const KEPT: [&str; 12] = [
+    "ip",
+    "nic",
+    "cidr_netmask",
+    "netmask",
+    "iflabel",
+    "mac",
+    "network_namespace",
+    "noprefixroute",
+    "check_link_status",
+    "clusterip_hash",
+    "arp_count",
+    "arp_interval",
+];
+
+/// What whoever asks knows better.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Which IPaddr2 it is, if he says so.
+    pub compat: Option<Compat>,
+    /// A seed of one's own, for an address that does not keep its hash.
+    pub seed: u32,
+}
+
+/// A clone with its addresses.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Shared {
+    /// The clone.
+    pub clone: Untrusted,
+    /// How many buckets there are, which is how many instances it has.
+    pub buckets: u16,
+    /// Is that only the number of nodes, so that it must be set?
+    pub sets_clone_max: bool,
+    /// How many of them a node may have; left out it is one.
+    pub node_max: u16,
+    /// Its addresses.
+    pub addresses: Vec<Renewed>,
+    /// What changes.
+    pub changes: Vec<String>,
+    /// What cannot be kept.
+    pub lost: Vec<Lost>,
+    /// What stays as it is, and is worth a look.
+    pub look: Vec<String>,
+    /// Why it cannot be taken over node by node, if so.
+    pub not_rolling: Vec<String>,
+}
+
+/// An address with its new parameters.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Renewed {
+    /// As it was.
+    pub found: Address,
+    /// The address.
+    pub ip: IpAddr,
+    /// Which IPaddr2 it is, where that can be told.
+    pub before: Option<Predecessor>,
+    /// What is kept of it.
+    pub compat: Option<Predecessor>,
+    /// Its parameters from now on.
+    pub parameters: Pairs,
+}
+
+/// A parameter that is not there any more.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// The resource.
+    pub resource: Untrusted,
+    /// Its name.
+    pub parameter: Untrusted,
+    /// Its value.
+    pub value: Untrusted,
+    /// Why.
+    pub why: String,
+}
+
+/// A resource that stays as it is.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Left {
+    /// The resource.
+    pub resource: Untrusted,
+    /// The clone that it is in.
+    pub clone: Option<Untrusted>,
+    /// Why it cannot be migrated, and what to do.
+    pub obstacles: Vec<Obstacle>,
+}
+
+/// What becomes of all of them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Judgement {
+    /// What is migrated, clone by clone.
+    pub shared: Vec<Shared>,
+    /// What is not.
+    pub left: Vec<Left>,
+}
+
+/// Judges the clones of this name, or all there are.
+pub fn judge(all: &Configuration, asked: Asked, only: Option<&str>) -> Judgement {
+    let mut judgement = Judgement::default();
+    let mut clones: Vec<Option<&Untrusted>> = Vec::new();
+    for found in &all.addresses {
+        let clone = found.clone.as_ref().map(|clone| &clone.id);
+        let is_asked = only.is_none_or(|only| clone.is_some_and(|id| id.raw() == only));
+        if is_asked && !clones.contains(&clone) {
+            clones.push(clone);
+        }
+    }
+    for clone in clones {
+        let of_clone = |found: &&Address| found.clone.as_ref().map(|it| &it.id) == clone;
+        let found: Vec<&Address> = all.addresses.iter().filter(of_clone).collect();
+        match shared(all, &found, asked) {
+            Ok(shared) => judgement.shared.push(shared),
+            Err(left) => judgement.left.extend(left),
+        }
+    }
+    judgement
+}
+
+/// The addresses of one clone, or why they stay.
+fn shared(all: &Configuration, found: &[&Address], asked: Asked) -> Result<Shared, Vec<Left>> {
+    let told: Vec<Vec<Obstacle>> = found
+        .iter()
+        .map(|found| obstacles(found, all.nodes, asked.compat))
+        .collect();
+    let clone = found.iter().find_map(|found| found.clone.as_ref());
+    let (Some(clone), true) = (clone, told.iter().all(Vec::is_empty)) else {
+        let left = found.iter().zip(told).map(|(found, obstacles)| Left {
+            resource: found.id.clone(),
+            clone: found.clone.as_ref().map(|clone| clone.id.clone()),
+            obstacles: match obstacles.is_empty() {
+                true => vec![Obstacle::of_the_others()],
+                false => obstacles,
+            },
+        });
+        return Err(left.collect());
+    };
+    let buckets = clone.instances(all.nodes).unwrap_or(1);
+    let mut shared = Shared {
+        clone: clone.id.clone(),
+        buckets,
+        sets_clone_max: clone.meta("clone-max").is_none(),
+        node_max: clone.node_max(),
+        addresses: Vec::new(),
+        changes: Vec::new(),
+        lost: Vec::new(),
+        look: Vec::new(),
+        not_rolling: Vec::new(),
+    };
+    for found in found {
+        shared.add(found, asked);
+    }
+    shared.changes_everywhere();
+    shared.look_around(all, clone);
+    Ok(shared)
+}
+
+impl Shared {
+    /// Can it be taken over node by node?
+    pub fn is_rolling(&self) -> bool {
+        self.not_rolling.is_empty()
+    }
+
+    fn add(&mut self, found: &Address, asked: Asked) {
+        let Some(ip) = found.parameter("ip").and_then(|ip| ip.parse().ok()) else {
+            return;
+        };
+        let before = match asked.compat {
+            Some(Compat::Of(before)) => Some(before),
+            Some(Compat::Nothing) | None => found.predecessor(Some(self.buckets)),
+        };
+        let id = &found.id;
+        let idle = before.and_then(|before| idle(found, ip, before, self.buckets));
+        let compat = before.filter(|_| asked.compat != Some(Compat::Nothing) && idle.is_none());
+        match (idle, compat) {
+            (Some(idle), _) => self.not_rolling.push(format!("{id}: {idle}")),
+            (None, None) => self.not_rolling.push(format!(
+                "{id}: it is to have another hash than before, and two hashes must never serve an address side by side"
+            )),
+            (None, Some(_)) => {}
+        }
+        let renewed = Renewed {
+            parameters: self.parameters(found, ip, compat, asked.seed),
+            found: found.clone(),
+            ip,
+            before,
+            compat,
+        };
+        self.changes_of(&renewed);
+        self.addresses.push(renewed);
+    }
+
+    /// The parameters from now on, each in its old place; what goes is told.
+    fn parameters(
+        &mut self,
+        found: &Address,
+        ip: IpAddr,
+        compat: Option<Predecessor>,
+        seed: u32,
+    ) -> Pairs {
+        let is_given = |name| found.parameter(name).is_some();
+        let its_seed = found.parameter("clusterip_hash_seed");
+        let its_seed = its_seed.filter(|seed| parse_seed(seed).is_some());
+        // What the old agent derives its MAC or its seed from.
+        let derives = match compat {
+            Some(Predecessor::ClusterIp) => !is_given("mac"),
+            Some(Predecessor::IpAddr2) => !is_given("mac") || its_seed.is_none(),
+            None => false,
+        };
+        let mut kept = Pairs::new();
+        for (name, value) in &found.parameters {
+            let why = match name.raw() {
+                _ if value.raw().trim().is_empty() => continue,
+                "iflabel" if ip.is_ipv6() => "IPv6 addresses have no label",
+                "clusterip_hash" if compat == Some(Predecessor::IpAddr2) => {
+                    "the newest IPaddr2 did not know it: its hash is the source address alone"
+                }
+                "broadcast" if derives => {
+                    kept.push((name.clone(), value.clone()));
+                    continue;
+                }
+                "clusterip_hash_seed" if its_seed.is_some() => {
+                    kept.push(("hash_seed".into(), value.clone()));
+                    continue;
+                }
+                // Anything but true is what is anyway.
+                "lvs_support" | "unique_clone_address" => continue,
+                known if KEPT.contains(&known) => {
+                    kept.push((name.clone(), value.clone()));
+                    continue;
+                }
+                other => {
+                    let ignored = IGNORED.iter().find(|(name, _)| *name == other);
+                    ignored.map_or("it is no parameter of IPaddr2's", |(_, why)| why)
+                }
+            };
+            self.lost.push(Lost {
+                resource: found.id.clone(),
+                parameter: name.clone(),
+                value: value.clone(),
+                why: why.to_owned(),
+            });
+        }
+        match compat {
+            Some(compat) => kept.push(("compat".into(), compat.name().into())),
+            None if its_seed.is_none() => {
+                kept.push(("hash_seed".into(), format!("{seed:#010x}").into()));
+            }
+            None => {}
+        }
+        kept
+    }
+
+    fn changes_of(&mut self, renewed: &Renewed) {
+        let Renewed {
+            found, ip, compat, ..
+        } = renewed;
+        let id = &found.id;
+        self.changes.push(match compat {
+            Some(compat) => format!(
+                "{id}: the agent, to ocf:rust:ClusterIP. compat=\"{}\" keeps hash, seed and cluster MAC as {} derives them \
+                 from the same parameters: clients stay with their buckets, static ARP entries hold",
+                compat.name(),
+                compat.called()
+            ),
+            None => format!(
+                "{id}: the agent, to ocf:rust:ClusterIP, and the hash: clients change their buckets, once"
+            ),
+        });
+        if found
+            .parameter("clusterip_hash_seed")
+            .is_some_and(|seed| parse_seed(seed).is_some())
+        {
+            self.changes
+                .push(format!("{id}: clusterip_hash_seed is called hash_seed"));
+        }
+        if compat.is_none() && found.parameter("mac").is_none() {
+            self.changes.push(format!(
+                "{id}: the cluster MAC, to that of 'nodectl mac {ip}': static ARP entries must follow ('nodectl arp {ip}')"
+            ));
+        }
+        let said_own =
+            *compat == Some(Predecessor::IpAddr2) && !found.is_set("clusterip_mac_mangle");
+        if said_own {
+            self.changes.push(format!(
+                "{id}: what {} says. With the newest IPaddr2 each node told its own MAC, so that a client's packets reached one \
+                 node alone and others' clients timed out; from now on all say the cluster MAC, and the switch must flood it \
+                 ('nodectl arp {ip}')",
+                match ip {
+                    IpAddr::V4(_) => "ARP",
+                    IpAddr::V6(_) => "neighbour discovery",
+                }
+            ));
+        }
+        if *compat == Some(Predecessor::ClusterIp) && found.parameter("check_link_status").is_none()
+        {
+            self.changes.push(format!(
+                "{id}: an interface without a carrier is a failure (check_link_status=\"false\" if it is not to be)"
+            ));
+        }
+        if let Some(template) = &found.template {
+            self.changes.push(format!(
+                "{id}: it stands for itself, with what it had of the template {template}, which names the old agent"
+            ));
+        }
+    }
+
+    fn changes_everywhere(&mut self) {
+        self.changes.extend([
+            "TCP connections stay with their node when a bucket moves, until they end, for 300 s at most (drain_timeout)".to_owned(),
+            "the address has 32 or 128 bits, an IPv4 one scope host: scripts that look for it with its old prefix do not find it".to_owned(),
+            "drop_unicast_in_l2_multicast is set to 1 on the interface: with the rules flushed no node answers what it should \
+             not".to_owned(),
+        ]);
+        if self.sets_clone_max {
+            self.changes.push(format!(
+                "clone-max is set, to the number of nodes as it is now, {}: left out it changes with every node, and the hash with it",
+                self.buckets
+            ));
+        }
+    }
+
+    fn look_around(&mut self, all: &Configuration, clone: &CloneFound) {
+        let id = &clone.id;
+        for rule in all.rules.iter().filter(|rule| rule.names(id)) {
+            self.look.push(format!(
+                "the {} {} names {id}: it stays, for no name changes",
+                rule.kind, rule.id
+            ));
+        }
+        let colocated = |rule: &&super::found::Rule| rule.kind == "colocation" && rule.names(id);
+        if all.rules.iter().any(|rule| colocated(&rule)) {
+            self.look.push(format!(
+                "a colocation of {id} with a clone of another size makes crm_verify say \"Cannot interleave\"; a rule by a node \
+                 attribute does the same without (docs/agent.md, A service in front)"
+            ));
+        }
+        if !clone.others.is_empty() && clone.others.len() + 1 > self.addresses.len() {
+            let own = |other: &&Untrusted| self.addresses.iter().all(|it| it.found.id != **other);
+            let others: Vec<String> = clone
+                .others
+                .iter()
+                .filter(own)
+                .map(ToString::to_string)
+                .collect();
+            if !others.is_empty() {
+                self.look.push(format!(
+                    "{} in the same clone: what is done to {id} is done to it too",
+                    others.join(", ")
+                ));
+            }
+        }
+        if clone
+            .meta("interleave")
+            .is_none_or(|value| !super::found::is_true(value))
+        {
+            self.look.push(format!(
+                "interleave is not set: with an order before {id}, a node that comes back stops every bucket on every node. \
+                 Better: crm_resource -r {id} -m -p interleave -v true"
+            ));
+        }
+        if self.node_max < self.buckets {
+            self.look.push(format!(
+                "clone-node-max is {}, fewer than the {} buckets: with few nodes left the rest is dark. Better: \
+                 crm_resource -r {id} -m -p clone-node-max -v {}",
+                self.node_max, self.buckets, self.buckets
+            ));
+        }
+        for renewed in &self.addresses {
+            if renewed.found.operations.iter().all(|op| !op.is("monitor")) {
+                self.look.push(format!(
+                    "{} has no monitor: what goes wrong is not noticed. Better: op monitor interval=10s timeout=20s",
+                    renewed.found.id
+                ));
+            }
+            if renewed.compat.is_some() && renewed.found.parameter("clusterip_hash_seed").is_none()
+            {
+                self.look.push(format!(
+                    "{}: the seed can be guessed by whoever knows the address, who can then aim his traffic at one node. Once no \
+                     node has the old agent: stop the clone, put hash_seed in the place of compat, start it",
+                    renewed.found.id
+                ));
+            }
+        }
+    }
+}
+
+/// Why the old agent can never have served this address, if so.
+fn idle(found: &Address, ip: IpAddr, before: Predecessor, buckets: u16) -> Option<String> {
+    let most = before.most(found.is_by_iptables());
+    match before {
+        Predecessor::ClusterIp if ip.is_ipv6() => {
+            Some("CLUSTERIP knows no IPv6, so nothing runs that could be taken over".to_owned())
+        }
+        _ if buckets > most => Some(format!(
+            "{} shares an address among {most} instances at most, not among {buckets}, so nothing runs that could be taken over",
+            before.called()
+        )),
+        _ => None,
+    }
+}

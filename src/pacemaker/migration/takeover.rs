@@ -1,0 +1,209 @@
+//! The script by which one node takes its buckets over from the old agent, while Pacemaker looks away. Pure.
+//!
+//! It calls the new agent as Pacemaker would, for every bucket that the old rules serve on this node, and only then
+//! takes the old rules away. Between the two both stand, one behind the other: with the same hash and the same
+//! buckets a packet that one lets in the other does too, so nothing is dark meanwhile, and what one has by mistake the
+//! other drops. The old address and its membership are told by signs to be a VIP's and not the node's own
+//! (`model::host`), which the old agent does not give in all cases; so the script does.
+
+use super::super::ipaddr2::Predecessor;
+use super::found::Pairs;
+use super::judged::{Renewed, Shared};
+use crate::model::untrusted::quoted;
+use std::fmt::Write;
+use std::net::IpAddr;
+
+const BEGIN: &str = r#"#!/bin/sh
+# Takes over on this node what ocf:heartbeat:IPaddr2 serves here, by ocf:rust:ClusterIP; with the word 'look' it only
+# looks. To be run on one node after the other, while the clone is in maintenance. It may be run again.
+set -eu
+what=${1:-take}
+numbers() { sort -nu | while read -r number; do echo $((number - 1)); done; }
+"#;
+
+/// The script of a clone's addresses, which have a predecessor each.
+pub fn script(shared: &Shared) -> String {
+    let mut text = BEGIN.to_owned();
+    for renewed in &shared.addresses {
+        if let Some(before) = renewed.compat {
+            text += &one(shared, renewed, before);
+        }
+    }
+    text
+}
+
+/// What the script does for an address.
+fn one(shared: &Shared, renewed: &Renewed, before: Predecessor) -> String {
+    let (ip, id) = (renewed.ip, &renewed.found.id);
+    let rules = OldRules::of(renewed, before);
+    let mut text = format!("\n# {id}: {ip}\n");
+    text += &agent(shared, renewed);
+    let OldRules { served, sign, gone } = rules;
+    // Writing to a String cannot fail.
+    let _ = write!(
+        text,
+        r#"served() {{ {served} | numbers; }}
+buckets=$(served | paste -sd, -)
+echo "{ip}: the old rules serve here: ${{buckets:-nothing}}"
+if [ "$what" = look ]; then
+    agent validate-all 0
+elif [ -n "$buckets" ]; then
+{sign}    for bucket in $(served); do agent start "$bucket"; done
+    for bucket in $(served); do agent monitor "$bucket"; done
+{gone}    echo "{ip}: taken over: $buckets"
+fi
+"#
+    );
+    text
+}
+
+/// The agent, called as Pacemaker would.
+fn agent(shared: &Shared, renewed: &Renewed) -> String {
+    let id = renewed.found.id.raw();
+    let mut around = renewed.parameters.clone();
+    super::found::add(&mut around, renewed.found.around.clone());
+    let buckets = shared.buckets;
+    let node_max = shared.node_max;
+    let mut text = format!(
+        r#"agent() {{
+    env OCF_ROOT=/usr/lib/ocf OCF_RESOURCE_INSTANCE="{id}:$2" OCF_RESOURCE_TYPE=ClusterIP \
+        OCF_RESOURCE_PROVIDER=rust OCF_RA_VERSION_MAJOR=1 OCF_RA_VERSION_MINOR=1 \
+        OCF_RESKEY_CRM_meta_clone="$2" OCF_RESKEY_CRM_meta_clone_max={buckets} \
+        OCF_RESKEY_CRM_meta_clone_node_max={node_max} OCF_RESKEY_CRM_meta_globally_unique=true \
+        OCF_RESKEY_CRM_meta_timeout=20000 OCF_RESKEY_CRM_meta_on_node="$(crm_node --name)" \
+"#
+    );
+    for parameter in parameters(&around) {
+        let _ = writeln!(text, "        {parameter} \\");
+    }
+    text + "        /usr/lib/ocf/resource.d/rust/ClusterIP \"$1\"\n}\n"
+}
+
+/// The parameters as the agent's environment. What has no quoted form is an obstacle before.
+fn parameters(pairs: &Pairs) -> impl Iterator<Item = String> + '_ {
+    pairs.iter().filter_map(|(name, value)| {
+        let value = quoted(value.raw())?;
+        Some(format!("OCF_RESKEY_{}={value}", name.raw()))
+    })
+}
+
+/// What of the old agent's rules the script has to know.
+struct OldRules {
+    /// What prints the numbers of its instances here, from 1.
+    served: String,
+    /// What makes the old address one that is known as a VIP's.
+    sign: String,
+    /// What takes the rules away.
+    gone: String,
+}
+
+impl OldRules {
+    fn of(renewed: &Renewed, before: Predecessor) -> Self {
+        let found = &renewed.found;
+        let namespace = found.parameter("network_namespace").and_then(quoted);
+        let within = namespace.map_or(String::new(), |name| format!("ip netns exec {name} "));
+        match before {
+            Predecessor::ClusterIp => OldRules::by_clusterip(renewed.ip, &within),
+            Predecessor::IpAddr2 => {
+                let mut rules = match found.is_by_iptables() {
+                    true => OldRules::by_iptables(renewed, &within),
+                    false => OldRules::by_nft(renewed.ip, &within),
+                };
+                if renewed.ip.is_ipv6() {
+                    rules.sign = deprecated(renewed.ip, &within);
+                }
+                rules
+            }
+        }
+    }
+
+    /// The kernel counts what CLUSTERIP itself has joined apart, so that the membership has to be told once more.
+    fn by_clusterip(ip: IpAddr, within: &str) -> Self {
+        let pattern = ip.to_string().replace('.', r"\.");
+        let rule = format!("/-d {pattern}\\/32 .*-j CLUSTERIP/");
+        let list = format!("{within}$(command -v iptables-legacy || command -v iptables) -S INPUT");
+        OldRules {
+            served: format!(
+                "{within}cat /proc/net/ipt_CLUSTERIP/{ip} 2>/dev/null | tr , '\\n' | grep ."
+            ),
+            sign: format!(
+                "    mac=$({list} | sed -n '{rule}s/.*--clustermac \\([^ ]*\\).*/\\1/p')\n    \
+                     nic=$({list} | sed -n '{rule}s/.* -i \\([^ ]*\\) .*/\\1/p')\n    \
+                     {within}ip maddr add \"$mac\" dev \"$nic\"\n"
+            ),
+            gone: format!(
+                "    {list} | sed -n '{rule}s/^-A/-D/p' | while read -r rule; do\n        \
+                     {within}$(command -v iptables-legacy || command -v iptables) $rule\n    \
+                     done\n"
+            ),
+        }
+    }
+
+    fn by_nft(ip: IpAddr, within: &str) -> Self {
+        let table = format!("IPaddr2_{}", ip.to_string().replace([':', '.'], "_"));
+        let family = if ip.is_ipv4() { "ip" } else { "ip6" };
+        let mut gone = format!("    {within}nft delete table {family} {table}\n");
+        if ip.is_ipv4() {
+            let _ = writeln!(
+                gone,
+                "    {within}nft delete table arp {table} 2>/dev/null || true"
+            );
+        }
+        OldRules {
+            served: format!(
+                "{within}nft list table {family} {table} 2>/dev/null | sed -n 's/.*\"cip-node-\\([0-9]*\\)\".*/\\1/p'"
+            ),
+            sign: String::new(),
+            gone,
+        }
+    }
+
+    /// The rule that drops goes first, so that nothing is dark.
+    fn by_iptables(renewed: &Renewed, within: &str) -> Self {
+        let (found, ip) = (&renewed.found, renewed.ip);
+        let own = |name, usual: &str| {
+            let word = found.parameter(name).unwrap_or(usual);
+            quoted(word).unwrap_or_else(|| usual.to_owned())
+        };
+        let table = own("clusterip_table", "mangle");
+        let chain = own("clusterip_chain", "PREROUTING");
+        let (program, bits) = match ip {
+            IpAddr::V4(_) => ("iptables", 32),
+            IpAddr::V6(_) => ("ip6tables", 128),
+        };
+        let pattern = format!("-d {}\\/{bits} ", ip.to_string().replace('.', r"\."));
+        let list = format!("{within}{program} -t {table} -S {chain}");
+        let delete = |rule: &str| {
+            format!(
+                "    {list} | sed -n '/{pattern}{rule}/s/^-A/-D/p' | while read -r rule; do\n        \
+                     {within}{program} -t {table} $rule\n    done\n"
+            )
+        };
+        let mut gone = delete(".*-j DROP") + &delete(".*-m cluster ");
+        if ip.is_ipv6() {
+            gone += &delete(".*neighbour-advertisement.*-j ACCEPT");
+        }
+        if found.is_set("clusterip_mac_mangle") {
+            let _ = write!(
+                gone,
+                "    mac=$({within}arptables -L OUTPUT -n | sed -n 's/.*-s {ip} .*--mangle-mac-s \\([^ ]*\\).*/\\1/p')\n    \
+                 {within}arptables --delete OUTPUT -s {ip} -j mangle --mangle-mac-s \"$mac\"\n"
+            );
+        }
+        OldRules {
+            served: format!(
+                "{list} 2>/dev/null | sed -n 's/.*{pattern}.*--cluster-local-node \\([0-9]*\\).*/\\1/p'"
+            ),
+            sign: String::new(),
+            gone,
+        }
+    }
+}
+
+/// The old agent's IPv6 address is a source like any other; ours never are.
+fn deprecated(ip: IpAddr, within: &str) -> String {
+    format!(
+        "    set -- $({within}ip -6 -o address show to {ip} | while read -r _ nic _ address _; do echo \"$nic\" \"$address\"; done)\n    \
+             {within}ip -6 address change \"$2\" dev \"$1\" preferred_lft 0\n"
+    )
+}

@@ -77,25 +77,17 @@ pub enum Predecessor {
     /// The one by the kernel's CLUSTERIP.
     ClusterIp,
     /// The newest one, by rules of its own.
-    IpAddr2,
+    Ipaddr2,
 }
 
-/// What a new configuration is to keep of the old agent's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compat {
-    /// Hash, seed and MAC of this one.
-    Of(Predecessor),
-    /// Nothing: clients change their buckets once.
-    Nothing,
-}
+/// Nobody, or a predecessor: what `compat` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Compat(pub Option<Predecessor>);
 
 impl Compat {
     /// As the command line has it, and the parameter `compat`.
     pub fn name(self) -> &'static str {
-        match self {
-            Compat::Of(before) => before.name(),
-            Compat::Nothing => "none",
-        }
+        self.0.map_or("none", Predecessor::name)
     }
 }
 
@@ -104,12 +96,17 @@ impl FromStr for Compat {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let all = [
-            Compat::Of(Predecessor::ClusterIp),
-            Compat::Of(Predecessor::IpAddr2),
-            Compat::Nothing,
+            None,
+            Some(Predecessor::ClusterIp),
+            Some(Predecessor::Ipaddr2),
         ];
-        let found = all.into_iter().find(|compat| compat.name() == text);
-        found.ok_or_else(|| format!("'{}' is none of clusterip, ipaddr2 and none", shown(text)))
+        let mut all = all.into_iter().map(Compat);
+        all.find(|compat| compat.name() == text).ok_or_else(|| {
+            format!(
+                "'{}' is no predecessor; use none, clusterip or ipaddr2",
+                shown(text)
+            )
+        })
     }
 }
 
@@ -118,7 +115,7 @@ impl Predecessor {
     pub fn name(self) -> &'static str {
         match self {
             Predecessor::ClusterIp => "clusterip",
-            Predecessor::IpAddr2 => "ipaddr2",
+            Predecessor::Ipaddr2 => "ipaddr2",
         }
     }
 
@@ -126,7 +123,7 @@ impl Predecessor {
     pub fn called(self) -> &'static str {
         match self {
             Predecessor::ClusterIp => "IPaddr2 by the kernel's CLUSTERIP",
-            Predecessor::IpAddr2 => "the newest IPaddr2",
+            Predecessor::Ipaddr2 => "the newest IPaddr2",
         }
     }
 
@@ -134,8 +131,8 @@ impl Predecessor {
     pub fn most(self, by_iptables: bool) -> u16 {
         match self {
             Predecessor::ClusterIp => 16,
-            Predecessor::IpAddr2 if by_iptables => 32,
-            Predecessor::IpAddr2 => BucketCount::MAX,
+            Predecessor::Ipaddr2 if by_iptables => 32,
+            Predecessor::Ipaddr2 => BucketCount::MAX,
         }
     }
 }

@@ -26,6 +26,7 @@ const VERBS: [&str; 17] = [
     "ruleset",
     "crm",
     "pcs",
+    "migrate",
     "arp",
     "mac",
     "check",
@@ -446,6 +447,43 @@ fn golden_screens_wide_narrow_and_in_colour() -> Result<()> {
             assert_eq!(screen.contains('\x1b'), colour, "{screen}");
             check(&format!("tests/golden/nodectl-{name}-{kind}.txt"), &screen);
         }
+    }
+    Ok(())
+}
+
+/// Configurations of IPaddr2, as crm shell and pcs have written them, and how each is asked about.
+const MIGRATIONS: [(&str, &str, &str); 6] = [
+    ("classic", "classic.crm", "--compat clusterip"),
+    ("group", "group.xml", "--for pcs"),
+    ("newest", "newest.crm", ""),
+    ("iptables", "iptables.xml", "--for pcs"),
+    ("none", "none.xml", ""),
+    ("doubtful", "doubtful.crm", "--seed 0x3f7a91c4 --for pcs"),
+];
+
+#[test]
+fn golden_migrations() -> Result<()> {
+    let lab = Lab::new("golden-migrate")?;
+    let node = lab.node("n1")?;
+    for (name, file, options) in MIGRATIONS {
+        let file = path("tests/scenarios/recorded/migrate").join(file);
+        let file = file.to_string_lossy();
+        let mut words = vec!["migrate", &*file];
+        words.extend(options.split_whitespace());
+        check(
+            &format!("tests/golden/nodectl-migrate-{name}.txt"),
+            &nodectl(&node, &words)?,
+        );
+        words.push("--json");
+        expect_fits_schema(&nodectl(&node, &words)?)?;
+    }
+    for name in ["classic.crm", "group.xml", "newest.crm", "iptables.xml"] {
+        let file = path("tests/scenarios/recorded/migrate").join(name);
+        let file = file.to_string_lossy();
+        let script = nodectl(&node, &["migrate", &file, "--print", "takeover"])?;
+        node.exec(&["sh", "-n"]).stdin(script.clone()).run()?;
+        let name = name.replace('.', "-");
+        check(&format!("tests/golden/migrate-takeover-{name}.sh"), &script);
     }
     Ok(())
 }

@@ -101,10 +101,10 @@ impl Address {
         let is_v6 = self.parameter("ip").is_some_and(|ip| ip.contains(':'));
         let most = Predecessor::ClusterIp.most(false);
         match () {
-            () if newest => Some(Predecessor::IpAddr2),
+            () if newest => Some(Predecessor::Ipaddr2),
             () if self.parameter("clusterip_hash").is_some() => Some(Predecessor::ClusterIp),
             () if is_v6 || instances.is_some_and(|instances| instances > most) => {
-                Some(Predecessor::IpAddr2)
+                Some(Predecessor::Ipaddr2)
             }
             () => None,
         }

@@ -175,12 +175,12 @@ impl Shared {
             return;
         };
         let before = match asked.compat {
-            Some(Compat::Of(before)) => Some(before),
-            Some(Compat::Nothing) | None => found.predecessor(Some(self.buckets)),
+            Some(Compat(Some(before))) => Some(before),
+            Some(Compat(None)) | None => found.predecessor(Some(self.buckets)),
         };
         let id = &found.id;
         let idle = before.and_then(|before| idle(found, ip, before, self.buckets));
-        let compat = before.filter(|_| asked.compat != Some(Compat::Nothing) && idle.is_none());
+        let compat = before.filter(|_| asked.compat != Some(Compat(None)) && idle.is_none());
         match (idle, compat) {
             (Some(idle), _) => self.not_rolling.push(format!("{id}: {idle}")),
             (None, None) => self.not_rolling.push(format!(
@@ -213,7 +213,7 @@ impl Shared {
         // What the old agent derives its MAC or its seed from.
         let derives = match compat {
             Some(Predecessor::ClusterIp) => !is_given("mac"),
-            Some(Predecessor::IpAddr2) => !is_given("mac") || its_seed.is_none(),
+            Some(Predecessor::Ipaddr2) => !is_given("mac") || its_seed.is_none(),
             None => false,
         };
         let mut kept = Pairs::new();
@@ -221,7 +221,7 @@ impl Shared {
             let why = match name.raw() {
                 _ if value.raw().trim().is_empty() => continue,
                 "iflabel" if ip.is_ipv6() => "IPv6 addresses have no label",
-                "clusterip_hash" if compat == Some(Predecessor::IpAddr2) => {
+                "clusterip_hash" if compat == Some(Predecessor::Ipaddr2) => {
                     "the newest IPaddr2 did not know it: its hash is the source address alone"
                 }
                 "broadcast" if derives => {
@@ -289,7 +289,7 @@ impl Shared {
             ));
         }
         let said_own =
-            *compat == Some(Predecessor::IpAddr2) && !found.is_set("clusterip_mac_mangle");
+            *compat == Some(Predecessor::Ipaddr2) && !found.is_set("clusterip_mac_mangle");
         if said_own {
             self.changes.push(format!(
                 "{id}: what {} says. With the newest IPaddr2 each node told its own MAC, so that a client's packets reached one \

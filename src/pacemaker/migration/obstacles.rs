@@ -75,13 +75,12 @@ pub(super) fn obstacles(
         ));
     }
     let before = match asked {
-        Some(Compat::Of(before)) => Some(before),
-        Some(Compat::Nothing) => None,
+        Some(Compat(before)) => before,
         None => found.predecessor(buckets),
     };
     let hash = found.parameter("clusterip_hash");
     let is_hash = |hash: &&str| HashMode::ALL.iter().any(|mode| mode.name() == *hash);
-    if let Some(hash) = hash.filter(|hash| before != Some(Predecessor::IpAddr2) && !is_hash(hash)) {
+    if let Some(hash) = hash.filter(|hash| before != Some(Predecessor::Ipaddr2) && !is_hash(hash)) {
         all.push(Obstacle::new(
             format!(
                 "clusterip_hash=\"{}\" is none of the three hashes",

@@ -104,7 +104,7 @@ impl OldRules {
         let within = namespace.map_or(String::new(), |name| format!("ip netns exec {name} "));
         match before {
             Predecessor::ClusterIp => OldRules::by_clusterip(renewed.ip, &within),
-            Predecessor::IpAddr2 => {
+            Predecessor::Ipaddr2 => {
                 let mut rules = match found.is_by_iptables() {
                     true => OldRules::by_iptables(renewed, &within),
                     false => OldRules::by_nft(renewed.ip, &within),

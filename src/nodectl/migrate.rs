@@ -309,8 +309,9 @@ fn shared_in_words(screen: Screen, shared: &Shared, call: Call<'_>) -> String {
         for command in &step.commands {
             text += &format!("       {command}\n");
         }
-        text += &screen.fill("   ", &format!("Check, for {}:", step.expect));
+        text += "   Check:\n";
         text += &format!("       {}\n", step.check);
+        text += &screen.fill("   It must show ", &step.expect);
     }
     text
 }

@@ -122,7 +122,7 @@ impl Predecessor {
     /// In a sentence.
     pub fn called(self) -> &'static str {
         match self {
-            Predecessor::ClusterIp => "IPaddr2 by the kernel's CLUSTERIP",
+            Predecessor::ClusterIp => "IPaddr2 with CLUSTERIP",
             Predecessor::Ipaddr2 => "the newest IPaddr2",
         }
     }

@@ -331,10 +331,14 @@ impl Shared {
 
     fn look_around(&mut self, all: &Configuration, clone: &CloneFound) {
         let id = &clone.id;
-        for rule in all.rules.iter().filter(|rule| rule.names(id)) {
+        let rules = all.rules.iter().filter(|rule| rule.names(id));
+        let rules: Vec<String> = rules
+            .map(|rule| format!("{} {}", rule.kind, rule.id))
+            .collect();
+        if !rules.is_empty() {
             self.look.push(format!(
-                "the {} {} names {id}: it stays, for no name changes",
-                rule.kind, rule.id
+                "{id} is named by {}: nothing is to be done, for names stay",
+                rules.join(", ")
             ));
         }
         let colocated = |rule: &&super::found::Rule| rule.kind == "colocation" && rule.names(id);
@@ -406,5 +410,221 @@ fn idle(found: &Address, ip: IpAddr, before: Predecessor, buckets: u16) -> Optio
             before.called()
         )),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::read;
+    use super::*;
+
+    /// What becomes of a clone of four instances on three nodes, of an address with these parameters.
+    fn judged(parameters: &str, compat: Option<Compat>) -> Judgement {
+        let text = format!(
+            "node 1: n1\nnode 2: n2\nnode 3: n3\nprimitive resIP IPaddr2 params {parameters} \
+             op monitor interval=10s timeout=20s\nclone cloneIP resIP meta globally-unique=true clone-max=4 \
+             clone-node-max=4 interleave=true"
+        );
+        let asked = Asked {
+            compat,
+            seed: 0x3f7a_91c4,
+        };
+        judge(&read(&text).expect("crm's words"), asked, None)
+    }
+
+    fn parameters(judgement: &Judgement) -> String {
+        let [shared] = judgement.shared.as_slice() else {
+            panic!("{judgement:?}");
+        };
+        let pairs = &shared.addresses[0].parameters;
+        let pairs = pairs.iter().map(|(name, value)| format!("{name}={value}"));
+        pairs.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn what_the_predecessor_derives_hash_and_mac_from_is_kept_and_nothing_else() {
+        let classic = "ip=10.0.0.99 cidr_netmask=24 clusterip_hash=sourceip";
+        let newest = "ip=10.0.0.99 cidr_netmask=24 clusterip_firewall=nft";
+        let kept = "ip=10.0.0.99 cidr_netmask=24";
+        for (given, new) in [
+            (classic.to_owned(), format!("{classic} compat=clusterip")),
+            (
+                format!("{classic} broadcast=10.0.0.255 arp_bg=true"),
+                format!("{classic} broadcast=10.0.0.255 compat=clusterip"),
+            ),
+            (
+                format!("{classic} mac=01:00:5e:00:00:63 broadcast=10.0.0.255"),
+                format!("{classic} mac=01:00:5e:00:00:63 compat=clusterip"),
+            ),
+            (newest.to_owned(), format!("{kept} compat=ipaddr2")),
+            (
+                format!("{newest} broadcast=10.0.0.255 clusterip_hash_seed=7"),
+                format!("{kept} broadcast=10.0.0.255 hash_seed=7 compat=ipaddr2"),
+            ),
+            (
+                format!(
+                    "{newest} broadcast=10.0.0.255 clusterip_hash_seed=7 mac=01:00:5e:00:00:63"
+                ),
+                format!("{kept} hash_seed=7 mac=01:00:5e:00:00:63 compat=ipaddr2"),
+            ),
+            (
+                format!("{newest} clusterip_hash=sourceip-sourceport"),
+                format!("{kept} compat=ipaddr2"),
+            ),
+        ] {
+            let judgement = judged(&given, None);
+            assert_eq!(parameters(&judgement), new, "{given}");
+            assert!(judgement.shared[0].is_rolling(), "{given}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_taken_along_is_told() {
+        let judgement = judged(
+            "ip=10.0.0.99 clusterip_hash=sourceip arp_bg=true unknown=1 lvs_support=false",
+            None,
+        );
+        let lost: Vec<&str> = judgement.shared[0]
+            .lost
+            .iter()
+            .map(|lost| lost.parameter.raw())
+            .collect();
+        assert_eq!(lost, ["arp_bg", "unknown"]);
+    }
+
+    #[test]
+    fn another_hash_wants_a_seed_and_the_clone_stopped() {
+        let judgement = judged("ip=10.0.0.99 clusterip_hash=sourceip", Some(Compat(None)));
+        let new = "ip=10.0.0.99 clusterip_hash=sourceip hash_seed=0x3f7a91c4";
+        assert_eq!(parameters(&judgement), new);
+        assert!(!judgement.shared[0].is_rolling());
+        let never_ran = judged("ip=fd77::99 clusterip_hash=sourceip", None);
+        assert_eq!(
+            parameters(&never_ran),
+            "ip=fd77::99 clusterip_hash=sourceip hash_seed=0x3f7a91c4"
+        );
+        assert!(never_ran.shared[0].not_rolling[0].contains("no IPv6"));
+    }
+
+    #[test]
+    fn who_cannot_be_told_is_asked_about() {
+        let asks = |judgement: &Judgement| {
+            let [left] = judgement.left.as_slice() else {
+                return false;
+            };
+            left.obstacles[0].instead.contains("--compat")
+        };
+        assert!(asks(&judged("ip=10.0.0.99", None)));
+        for before in [Predecessor::ClusterIp, Predecessor::Ipaddr2] {
+            let judgement = judged("ip=10.0.0.99", Some(Compat(Some(before))));
+            let new = format!("ip=10.0.0.99 compat={}", before.name());
+            assert_eq!(parameters(&judgement), new);
+        }
+        // CLUSTERIP never shared an IPv6 address.
+        assert_eq!(
+            parameters(&judged("ip=fd77::99", None)),
+            "ip=fd77::99 compat=ipaddr2"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_migrated_is_told_with_the_way_out() {
+        let newest = "clusterip_firewall=nft";
+        for (parameters, why) in [
+            (
+                "ip=10.0.0.99 unique_clone_address=true",
+                "unique_clone_address",
+            ),
+            ("ip=10.0.0.99 lvs_support=1", "lvs_support"),
+            ("ip=10.0.0.99 mac=02:00:00:00:00:01", "unicast MAC"),
+            ("ip=10.0.0.99 mac=hello", "no MAC address"),
+            ("ip=fe80::99", "link-local"),
+            ("ip=www.example.com", "is no address"),
+            ("ip=10.0.0.99 nic=ib0", "InfiniBand"),
+            ("ip=10.0.0.99 nic=lo", "nic=\"lo\""),
+            ("ip=10.0.0.99 clusterip_hash_seed=0x123456789", "32 bits"),
+            ("ip=10.0.0.99 iflabel='a\"b'", "cannot be written"),
+        ] {
+            let judgement = judged(&format!("{parameters} {newest}"), None);
+            let [left] = judgement.left.as_slice() else {
+                panic!("{parameters}: {judgement:?}");
+            };
+            let [obstacle] = left.obstacles.as_slice() else {
+                panic!("{parameters}: {left:?}");
+            };
+            assert!(obstacle.why.contains(why), "{parameters}: {obstacle:?}");
+        }
+        let hash = judged("ip=10.0.0.99 clusterip_hash=all", None);
+        assert!(
+            hash.left[0].obstacles[0].why.contains("three hashes"),
+            "{hash:?}"
+        );
+    }
+
+    #[test]
+    fn only_ethernet_names_that_begin_like_infiniband_are_taken() {
+        for nic in ["ibridge0", "ibm", "eth0", "lo0"] {
+            let judgement = judged(
+                &format!("ip=10.0.0.99 clusterip_firewall=nft nic={nic}"),
+                None,
+            );
+            assert_eq!(judgement.left, [], "{nic}");
+        }
+    }
+
+    #[test]
+    fn one_that_cannot_keeps_the_others_of_its_clone() {
+        let text = "primitive a IPaddr2 params ip=10.0.0.98 clusterip_hash=sourceip\n\
+                    primitive b IPaddr2 params ip=10.0.0.99 clusterip_hash=sourceip nic=lo\n\
+                    primitive alone IPaddr2 params ip=10.0.0.97\n\
+                    group g a b\nclone c g meta globally-unique=true clone-max=3";
+        let all = read(text).expect("crm's words");
+        let judgement = judge(&all, Asked::default(), None);
+        assert_eq!(judgement.shared, []);
+        let left: Vec<&str> = judgement
+            .left
+            .iter()
+            .map(|left| left.resource.raw())
+            .collect();
+        assert_eq!(left, ["a", "b", "alone"]);
+        let only = judge(&all, Asked::default(), Some("c"));
+        assert_eq!(only.left.len(), 2);
+        assert_eq!(
+            judge(&all, Asked::default(), Some("d")),
+            Judgement::default()
+        );
+    }
+
+    #[test]
+    fn a_clone_must_have_instances_of_its_own() {
+        for (meta, why) in [
+            ("clone-max=4", "globally-unique is not set"),
+            ("clone-max=4 globally-unique=false", "not globally unique"),
+            ("globally-unique=true", "how many nodes"),
+            ("globally-unique=true clone-max=x", "no number of instances"),
+            ("globally-unique=true clone-max=1", "one instance"),
+            (
+                "globally-unique=true clone-max=1025",
+                "1024 buckets at most",
+            ),
+            (
+                "globally-unique=true clone-max=4 promotable=true",
+                "promotable",
+            ),
+        ] {
+            let text = format!(
+                "primitive resIP IPaddr2 params ip=10.0.0.99 clusterip_firewall=nft\nclone c resIP meta {meta}"
+            );
+            let all = read(&text).expect("crm's words");
+            let judgement = judge(&all, Asked::default(), None);
+            let told = judgement
+                .left
+                .first()
+                .map(|left| left.obstacles[0].why.clone());
+            assert!(
+                told.is_some_and(|told| told.contains(why)),
+                "{meta}: {judgement:?}"
+            );
+        }
     }
 }

@@ -89,14 +89,15 @@ pub(super) fn obstacles(
             "set it to sourceip, sourceip-sourceport or sourceip-sourceport-destport",
         ));
     }
-    if before.is_none() && asked.is_none() {
+    all.extend(of_words(found, clone));
+    // Who is in the way of everything is not asked which one he is.
+    if all.is_empty() && before.is_none() && asked.is_none() {
         all.push(Obstacle::new(
             "nothing that is set tells which IPaddr2 it is, and the two hash differently",
             "see what 'grep -c clusterip_firewall /usr/lib/ocf/resource.d/heartbeat/IPaddr2' prints on a node: for 0 ask \
              again with --compat clusterip, else with --compat ipaddr2",
         ));
     }
-    all.extend(of_words(found, clone));
     all
 }
 

@@ -158,8 +158,9 @@ fn installed() -> Step {
         on: Where::Everywhere,
         does: "Install the package (README, Install). Nothing changes by that.".to_owned(),
         commands: Vec::new(),
-        check: "crm_resource --show-metadata ocf:rust:ClusterIP | grep -c compat".to_owned(),
-        expect: "a number, not 0: the agent is there, and knows compat".to_owned(),
+        check: "crm_resource --show-metadata ocf:rust:ClusterIP | grep -c 'name=\"compat\"'"
+            .to_owned(),
+        expect: "1: the agent is there, and knows compat".to_owned(),
     }
 }
 
@@ -239,9 +240,9 @@ fn rolling(shared: &Shared, call: Call<'_>) -> Vec<Step> {
         },
         Step {
             on: Where::InTurn,
-            does: format!(
-                "Take over what this node serves. Go on to the next node only when the check is right; the script may be run again."
-            ),
+            does: "Take over what this node serves. Go on to the next node only when the check is right; the script may be run \
+                   again."
+                .to_owned(),
             commands: vec![format!("sh {TAKEOVER}")],
             check: status.replace("nodectl status", "nodectl status --local"),
             expect: format!(
@@ -263,7 +264,10 @@ fn rolling(shared: &Shared, call: Call<'_>) -> Vec<Step> {
                 "crm_resource --wait".to_owned(),
             ],
             check: status.clone(),
-            expect: format!("{in_step}. Else do not go on: see what crm_mon -1 says of {clone}"),
+            expect: format!(
+                "no line DARK, TWICE or DIFFERS, and every bucket on one node, which is the one that has taken it over. Else do not go on: \
+                 crm_mon -1 says more of {clone}"
+            ),
         },
         Step {
             on: Where::OnOne,
@@ -273,7 +277,7 @@ fn rolling(shared: &Shared, call: Call<'_>) -> Vec<Step> {
                 "crm_resource --wait".to_owned(),
             ],
             check: status,
-            expect: format!("the same, on every node: {in_step}"),
+            expect: format!("the same, on every node, and each address healthy: {in_step}"),
         },
         Step {
             on: Where::Everywhere,
@@ -295,9 +299,10 @@ fn stopped(shared: &Shared, call: Call<'_>) -> Vec<Step> {
     load.push(call.load());
     vec![
         Step {
-            check: "crm_resource --show-metadata ocf:rust:ClusterIP | grep -c drain_timeout"
-                .to_owned(),
-            expect: "a number, not 0: the agent is there".to_owned(),
+            check:
+                "crm_resource --show-metadata ocf:rust:ClusterIP | grep -c 'name=\"drain_timeout\"'"
+                    .to_owned(),
+            expect: "1: the agent is there".to_owned(),
             ..installed()
         },
         Step {

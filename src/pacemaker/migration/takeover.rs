@@ -207,3 +207,108 @@ fn deprecated(ip: IpAddr, within: &str) -> String {
              {within}ip -6 address change \"$2\" dev \"$1\" preferred_lft 0\n"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::judged::{Asked, judge};
+    use super::super::read;
+    use super::*;
+    use std::process::Command;
+
+    fn written(parameters: &str) -> String {
+        let text = format!(
+            "primitive resIP IPaddr2 params {parameters}\nclone cloneIP resIP meta globally-unique=true clone-max=4"
+        );
+        let all = read(&text).expect("crm's words");
+        let judgement = judge(&all, Asked::default(), None);
+        script(judgement.shared.first().expect("one that is migrated"))
+    }
+
+    /// What the function `served` of a script says, where the programs of this name answer so.
+    fn served(script: &str, program: &str, answer: &str) -> String {
+        let functions: Vec<&str> = script
+            .lines()
+            .filter(|line| line.starts_with("numbers()") || line.starts_with("served()"))
+            .collect();
+        let line = format!(
+            "{program}() {{ printf '%s\\n' \"$ANSWER\"; }}\n{}\nserved | paste -sd, -",
+            functions.join("\n")
+        );
+        let told = Command::new("sh")
+            .args(["-euc", &line])
+            .env("ANSWER", answer)
+            .output()
+            .expect("a shell");
+        assert!(told.status.success(), "{told:?}");
+        String::from_utf8_lossy(&told.stdout).trim().to_owned()
+    }
+
+    #[test]
+    fn buckets_are_the_numbers_of_the_old_rules_less_one() {
+        let nft = written("ip=10.0.0.99 clusterip_firewall=nft");
+        let listed = r#"table ip IPaddr2_10_0_0_99 {
+            iif "eth0" ip daddr 10.0.0.99 jhash ip saddr mod 12 seed 0x1 offset 1 == 10 accept comment "cip-node-10"
+            iif "eth0" ip daddr 10.0.0.99 jhash ip saddr mod 12 seed 0x1 offset 1 == 2 accept comment "cip-node-2"
+            iif "eth0" ip daddr 10.0.0.99 drop"#;
+        assert_eq!(served(&nft, "nft", listed), "1,9");
+        assert_eq!(served(&nft, "nft", ""), "");
+        let iptables = written("ip=10.0.0.99 clusterip_firewall=iptables");
+        let cluster = "-m cluster --cluster-total-nodes 4 --cluster-local-node";
+        let listed = format!(
+            "-P PREROUTING ACCEPT\n-A PREROUTING -d 10.0.0.99/32 -i eth0 {cluster} 3 --cluster-hash-seed 0x1 -j ACCEPT\n\
+             -A PREROUTING -d 10.0.0.98/32 -i eth0 {cluster} 1 --cluster-hash-seed 0x1 -j ACCEPT\n\
+             -A PREROUTING -d 10.0.0.99/32 -i eth0 -j DROP"
+        );
+        assert_eq!(served(&iptables, "iptables", &listed), "2");
+        let classic = written("ip=10.0.0.99 clusterip_hash=sourceip");
+        assert_eq!(served(&classic, "cat", "1,3,4"), "0,2,3");
+    }
+
+    #[test]
+    fn the_old_rules_go_last() {
+        for parameters in [
+            "ip=10.0.0.99 clusterip_firewall=nft",
+            "ip=fd77::99 clusterip_firewall=nft",
+            "ip=10.0.0.99 clusterip_firewall=iptables",
+            "ip=10.0.0.99 clusterip_hash=sourceip network_namespace=web",
+        ] {
+            let script = written(parameters);
+            let place = |words: &str| {
+                script
+                    .find(words)
+                    .unwrap_or_else(|| panic!("{words}: {script}"))
+            };
+            let starts = place("agent start");
+            let monitors = place("agent monitor");
+            let gone = script
+                .find("nft delete")
+                .or_else(|| script.find("s/^-A/-D/p"));
+            let gone = gone.unwrap_or_else(|| panic!("{script}"));
+            assert!(starts < monitors && monitors < gone, "{script}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_told_to_be_a_vips_before_the_agent_sees_it() {
+        let six = written("ip=fd77::99 clusterip_firewall=nft");
+        let deprecated = six.find("preferred_lft 0").expect("deprecated");
+        assert!(deprecated < six.find("agent start").expect("a start"));
+        let classic = written("ip=10.0.0.99 clusterip_hash=sourceip");
+        let joined = classic.find("ip maddr add").expect("joined");
+        assert!(joined < classic.find("agent start").expect("a start"));
+    }
+
+    #[test]
+    fn parameters_reach_the_agent_as_they_are() {
+        let script = written("ip=10.0.0.99 clusterip_firewall=nft iflabel=\"a b;c\"");
+        assert!(
+            script.contains("OCF_RESKEY_iflabel='a b;c' \\\n"),
+            "{script}"
+        );
+        assert!(
+            script.contains("OCF_RESOURCE_INSTANCE=\"resIP:$2\""),
+            "{script}"
+        );
+        assert!(!script.contains("clusterip_firewall"), "{script}");
+    }
+}

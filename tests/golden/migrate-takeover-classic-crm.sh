@@ -1,0 +1,38 @@
+#!/bin/sh
+# Takes over on this node what ocf:heartbeat:IPaddr2 serves here, by ocf:rust:ClusterIP; with the word 'look' it only
+# looks. To be run on one node after the other, while the clone is in maintenance. It may be run again.
+set -eu
+what=${1:-take}
+numbers() { sort -nu | while read -r number; do echo $((number - 1)); done; }
+
+# resIP: 192.168.17.9
+agent() {
+    env OCF_ROOT=/usr/lib/ocf OCF_RESOURCE_INSTANCE="resIP:$2" OCF_RESOURCE_TYPE=ClusterIP \
+        OCF_RESOURCE_PROVIDER=rust OCF_RA_VERSION_MAJOR=1 OCF_RA_VERSION_MINOR=1 \
+        OCF_RESKEY_CRM_meta_clone="$2" OCF_RESKEY_CRM_meta_clone_max=4 \
+        OCF_RESKEY_CRM_meta_clone_node_max=4 OCF_RESKEY_CRM_meta_globally_unique=true \
+        OCF_RESKEY_CRM_meta_timeout=20000 OCF_RESKEY_CRM_meta_on_node="$(crm_node --name)" \
+        OCF_RESKEY_ip=192.168.17.9 \
+        OCF_RESKEY_nic=eth0:1 \
+        OCF_RESKEY_cidr_netmask=24 \
+        OCF_RESKEY_broadcast=192.168.17.255 \
+        OCF_RESKEY_clusterip_hash=sourceip-sourceport \
+        OCF_RESKEY_compat=clusterip \
+        /usr/lib/ocf/resource.d/rust/ClusterIP "$1"
+}
+served() { cat /proc/net/ipt_CLUSTERIP/192.168.17.9 2>/dev/null | tr , '\n' | grep . | numbers; }
+buckets=$(served | paste -sd, -)
+echo "192.168.17.9: the old rules serve here: ${buckets:-nothing}"
+if [ "$what" = look ]; then
+    agent validate-all 0
+elif [ -n "$buckets" ]; then
+    mac=$($(command -v iptables-legacy || command -v iptables) -S INPUT | sed -n '/-d 192\.168\.17\.9\/32 .*-j CLUSTERIP/s/.*--clustermac \([^ ]*\).*/\1/p')
+    nic=$($(command -v iptables-legacy || command -v iptables) -S INPUT | sed -n '/-d 192\.168\.17\.9\/32 .*-j CLUSTERIP/s/.* -i \([^ ]*\) .*/\1/p')
+    ip maddr add "$mac" dev "$nic"
+    for bucket in $(served); do agent start "$bucket"; done
+    for bucket in $(served); do agent monitor "$bucket"; done
+    $(command -v iptables-legacy || command -v iptables) -S INPUT | sed -n '/-d 192\.168\.17\.9\/32 .*-j CLUSTERIP/s/^-A/-D/p' | while read -r rule; do
+        $(command -v iptables-legacy || command -v iptables) $rule
+    done
+    echo "192.168.17.9: taken over: $buckets"
+fi

@@ -1,0 +1,38 @@
+#!/bin/sh
+# Takes over on this node what ocf:heartbeat:IPaddr2 serves here, by ocf:rust:ClusterIP; with the word 'look' it only
+# looks. To be run on one node after the other, while the clone is in maintenance. It may be run again.
+set -eu
+what=${1:-take}
+numbers() { sort -nu | while read -r number; do echo $((number - 1)); done; }
+
+# dns-ip: 198.51.100.53
+agent() {
+    env OCF_ROOT=/usr/lib/ocf OCF_RESOURCE_INSTANCE="dns-ip:$2" OCF_RESOURCE_TYPE=ClusterIP \
+        OCF_RESOURCE_PROVIDER=rust OCF_RA_VERSION_MAJOR=1 OCF_RA_VERSION_MINOR=1 \
+        OCF_RESKEY_CRM_meta_clone="$2" OCF_RESKEY_CRM_meta_clone_max=3 \
+        OCF_RESKEY_CRM_meta_clone_node_max=3 OCF_RESKEY_CRM_meta_globally_unique=true \
+        OCF_RESKEY_CRM_meta_timeout=20000 OCF_RESKEY_CRM_meta_on_node="$(crm_node --name)" \
+        OCF_RESKEY_ip=198.51.100.53 \
+        OCF_RESKEY_broadcast=198.51.100.255 \
+        OCF_RESKEY_nic=eth1 \
+        OCF_RESKEY_cidr_netmask=24 \
+        OCF_RESKEY_network_namespace=dmz \
+        OCF_RESKEY_compat=ipaddr2 \
+        /usr/lib/ocf/resource.d/rust/ClusterIP "$1"
+}
+served() { ip netns exec dmz iptables -t mangle -S PREROUTING 2>/dev/null | sed -n 's/.*-d 198\.51\.100\.53\/32 .*--cluster-local-node \([0-9]*\).*/\1/p' | numbers; }
+buckets=$(served | paste -sd, -)
+echo "198.51.100.53: the old rules serve here: ${buckets:-nothing}"
+if [ "$what" = look ]; then
+    agent validate-all 0
+elif [ -n "$buckets" ]; then
+    for bucket in $(served); do agent start "$bucket"; done
+    for bucket in $(served); do agent monitor "$bucket"; done
+    ip netns exec dmz iptables -t mangle -S PREROUTING | sed -n '/-d 198\.51\.100\.53\/32 .*-j DROP/s/^-A/-D/p' | while read -r rule; do
+        ip netns exec dmz iptables -t mangle $rule
+    done
+    ip netns exec dmz iptables -t mangle -S PREROUTING | sed -n '/-d 198\.51\.100\.53\/32 .*-m cluster /s/^-A/-D/p' | while read -r rule; do
+        ip netns exec dmz iptables -t mangle $rule
+    done
+    echo "198.51.100.53: taken over: $buckets"
+fi

@@ -1,0 +1,66 @@
+#!/bin/sh
+# Takes over on this node what ocf:heartbeat:IPaddr2 serves here, by ocf:rust:ClusterIP; with the word 'look' it only
+# looks. To be run on one node after the other, while the clone is in maintenance. It may be run again.
+set -eu
+what=${1:-take}
+numbers() { sort -nu | while read -r number; do echo $((number - 1)); done; }
+
+# ip4: 10.20.0.99
+agent() {
+    env OCF_ROOT=/usr/lib/ocf OCF_RESOURCE_INSTANCE="ip4:$2" OCF_RESOURCE_TYPE=ClusterIP \
+        OCF_RESOURCE_PROVIDER=rust OCF_RA_VERSION_MAJOR=1 OCF_RA_VERSION_MINOR=1 \
+        OCF_RESKEY_CRM_meta_clone="$2" OCF_RESKEY_CRM_meta_clone_max=12 \
+        OCF_RESKEY_CRM_meta_clone_node_max=12 OCF_RESKEY_CRM_meta_globally_unique=true \
+        OCF_RESKEY_CRM_meta_timeout=20000 OCF_RESKEY_CRM_meta_on_node="$(crm_node --name)" \
+        OCF_RESKEY_ip=10.20.0.99 \
+        OCF_RESKEY_nic=eth0 \
+        OCF_RESKEY_cidr_netmask=24 \
+        OCF_RESKEY_compat=ipaddr2 \
+        /usr/lib/ocf/resource.d/rust/ClusterIP "$1"
+}
+served() { nft list table ip IPaddr2_10_20_0_99 2>/dev/null | sed -n 's/.*"cip-node-\([0-9]*\)".*/\1/p' | numbers; }
+buckets=$(served | paste -sd, -)
+echo "10.20.0.99: the old rules serve here: ${buckets:-nothing}"
+if [ "$what" = look ]; then
+    agent validate-all 0
+elif [ -n "$buckets" ]; then
+    for bucket in $(served); do agent start "$bucket"; done
+    for bucket in $(served); do agent monitor "$bucket"; done
+    nft delete table ip IPaddr2_10_20_0_99
+    nft delete table arp IPaddr2_10_20_0_99 2>/dev/null || true
+    echo "10.20.0.99: taken over: $buckets"
+fi
+#!/bin/sh
+# Takes over on this node what ocf:heartbeat:IPaddr2 serves here, by ocf:rust:ClusterIP; with the word 'look' it only
+# looks. To be run on one node after the other, while the clone is in maintenance. It may be run again.
+set -eu
+what=${1:-take}
+numbers() { sort -nu | while read -r number; do echo $((number - 1)); done; }
+
+# ip6: 2001:db8:20::99
+agent() {
+    env OCF_ROOT=/usr/lib/ocf OCF_RESOURCE_INSTANCE="ip6:$2" OCF_RESOURCE_TYPE=ClusterIP \
+        OCF_RESOURCE_PROVIDER=rust OCF_RA_VERSION_MAJOR=1 OCF_RA_VERSION_MINOR=1 \
+        OCF_RESKEY_CRM_meta_clone="$2" OCF_RESKEY_CRM_meta_clone_max=12 \
+        OCF_RESKEY_CRM_meta_clone_node_max=6 OCF_RESKEY_CRM_meta_globally_unique=true \
+        OCF_RESKEY_CRM_meta_timeout=20000 OCF_RESKEY_CRM_meta_on_node="$(crm_node --name)" \
+        OCF_RESKEY_ip=2001:db8:20::99 \
+        OCF_RESKEY_nic=eth0 \
+        OCF_RESKEY_cidr_netmask=64 \
+        OCF_RESKEY_mac=33:33:00:20:00:99 \
+        OCF_RESKEY_compat=ipaddr2 \
+        /usr/lib/ocf/resource.d/rust/ClusterIP "$1"
+}
+served() { nft list table ip6 IPaddr2_2001_db8_20__99 2>/dev/null | sed -n 's/.*"cip-node-\([0-9]*\)".*/\1/p' | numbers; }
+buckets=$(served | paste -sd, -)
+echo "2001:db8:20::99: the old rules serve here: ${buckets:-nothing}"
+if [ "$what" = look ]; then
+    agent validate-all 0
+elif [ -n "$buckets" ]; then
+    set -- $(ip -6 -o address show to 2001:db8:20::99 | while read -r _ nic _ address _; do echo "$nic" "$address"; done)
+    ip -6 address change "$2" dev "$1" preferred_lft 0
+    for bucket in $(served); do agent start "$bucket"; done
+    for bucket in $(served); do agent monitor "$bucket"; done
+    nft delete table ip6 IPaddr2_2001_db8_20__99
+    echo "2001:db8:20::99: taken over: $buckets"
+fi

@@ -1,0 +1,142 @@
+//! A cluster whose address the newest IPaddr2 shares becomes ours, node by node, by the steps that `nodectl migrate`
+//! prints, to the letter: no bucket is ever answered twice, none is dark for longer than a move takes, and no connection
+//! is cut. IPaddr2's part is a stand-in's, with the same rules.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use clusterip::model::hash::{HashMode, Layout};
+use lab::cluster::PATIENCE;
+use lab::traffic::ProbeKind;
+use lab::{Cluster, ClusterOptions, Context, Error, HoldOptions, Lab, Result, wait_until};
+use serde_json::Value;
+
+use crate::cluster_support::{ANSWER_TIME, Rig, Shared};
+use crate::product::*;
+use crate::sharing::NODES;
+
+const BUCKETS: u16 = 12;
+/// What IPaddr2 derives on the lab's nodes (`echo 10.77.0.99 24 10.77.0.255 | md5sum`).
+const SEED: u32 = 0xe4e2_5c6e;
+/// A move of four buckets, of which each waits for the others, on a machine that does other things too.
+const A_MOVE: Duration = Duration::from_secs(1);
+
+/// As people have it, if they want their switch to know the MAC.
+const NEWEST: &str = r#"primitive resIP ocf:heartbeat:IPaddr2 \
+  params ip="10.77.0.99" nic="eth0" cidr_netmask="24" clusterip_firewall="nft" clusterip_mac_mangle="true" arp_bg="true" \
+  op monitor interval="5s" timeout="20s" \
+  meta resource-stickiness="0"
+clone cloneIP resIP \
+  meta clone-max="12" globally-unique="true" clone-node-max="12" interleave="true"
+"#;
+
+fn start(lab: &Lab) -> Result<Cluster> {
+    let standin = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/standin/IPaddr2");
+    let place = "/usr/lib/ocf/resource.d/heartbeat/IPaddr2".to_owned();
+    let options = ClusterOptions {
+        agent: Some(lab::built("ocf-clusterip")?),
+        nodectl: Some(lab::built("nodectl")?),
+        files: vec![(standin, place)],
+        serve: SERVICES.to_vec(),
+        ..ClusterOptions::default()
+    };
+    Cluster::start(lab, &NODES, options)
+}
+
+/// Every instance runs on one node.
+fn expect_all_run(cluster: &Cluster) -> Result<()> {
+    let placement = cluster.placement("resIP")?;
+    let once = placement.values().filter(|on| on.len() == 1).count();
+    match once == usize::from(BUCKETS) && placement.len() == once {
+        true => Ok(()),
+        false => Err(Error::new(format!("{placement:?}"))),
+    }
+}
+
+/// Does a step on a node, and what it has to show.
+fn does(rig: &Rig, name: &str, step: &Value) -> Result<String> {
+    let node = rig.cluster.node(name)?;
+    let commands = step["commands"].as_array().context("commands")?;
+    for command in commands {
+        let command = command.as_str().context("a command")?;
+        let said = node.run(&["sh", "-c", command]);
+        let said = said.context(format!("{name}: {command}"))?;
+        rig.say(format!("{name}: {command}\n{said}"));
+    }
+    let check = step["check"].as_str().context("a check")?;
+    node.run(&["sh", "-c", check])
+        .context(format!("{name}: {check}"))
+}
+
+#[test]
+fn the_newest_ipaddr2_is_taken_over_node_by_node_as_nodectl_says() -> Result<()> {
+    let lab = Lab::new("migrate")?;
+    let client = lab.client("c1")?;
+    let cluster = start(&lab)?;
+    cluster.load("n1", NEWEST)?;
+    wait_until("IPaddr2's instances", PATIENCE, || expect_all_run(&cluster))?;
+    cluster.wait_idle()?;
+    let before = cluster.placement("resIP")?;
+    let vip = Shared {
+        resource: "resIP",
+        address: ip(V4),
+        buckets: BUCKETS,
+        hasher: hasher(HashMode::SourceIp, Layout::Network, SEED),
+    };
+    let rig = Rig {
+        cluster,
+        client,
+        vips: vec![vip.clone()],
+        lab,
+    };
+    rig.wait_served()?;
+
+    let sources = rig.client.sources_for(vip.address, 48);
+    let target = SocketAddr::new(vip.address, PORT);
+    let held = rig.client.hold(
+        target,
+        sources.iter().map(|source| (*source, 30_000)),
+        HoldOptions {
+            interval: Duration::from_millis(500),
+            timeout: Duration::from_secs(20),
+        },
+    )?;
+    let witness = rig.client.witness(&[vip.address])?;
+    let every = Duration::from_millis(20);
+    let probe = rig
+        .client
+        .probe(ProbeKind::Udp, target, sources, every, ANSWER_TIME)?;
+
+    let text = rig
+        .cluster
+        .node("n1")?
+        .run(&["nodectl", "migrate", "--json"])?;
+    let answer: Value = serde_json::from_str(&text).context(&text)?;
+    let steps = answer["migrated"][0]["steps"].as_array().context("steps")?;
+    for (n, step) in steps.iter().enumerate() {
+        let nodes: &[&str] = match step["where"].as_str().context("where")? {
+            "one node" => &NODES[..1],
+            _ => &NODES,
+        };
+        for name in nodes {
+            let shown = does(&rig, name, step)?;
+            rig.say(format!("step {} on {name}: {shown}", n + 1));
+            for word in ["DARK", "TWICE", "DIFFERS", "CLONE-MAX", "DRIFTED"] {
+                assert!(!shown.contains(word), "step {} on {name}: {shown}", n + 1);
+            }
+        }
+    }
+
+    rig.wait_well_shared(&NODES)?;
+    let after = rig.cluster.placement("resIP")?;
+    assert_eq!(before, after, "no instance has moved");
+    let report = probe.stop()?;
+    witness.finish()?.expect_no_double_answers()?;
+    let dark: BTreeMap<u16, Duration> =
+        report.outages_by(|result| vip.bucket(result.src, result.sport));
+    rig.say(format!("{} probes, dark: {dark:?}", report.samples.len()));
+    assert!(dark.values().all(|dark| *dark < A_MOVE), "{dark:?}");
+    held.stop()?.expect_none_lost()
+}

@@ -11,6 +11,7 @@ use crate::model::untrusted::{Untrusted, shown};
 use crate::pacemaker::ipaddr2::{Compat, Predecessor};
 use crate::pacemaker::migration::judged::{Asked, Judgement, Left, Lost, Shared, judge};
 use crate::pacemaker::migration::procedure::{Call, Step, remarks, steps};
+use crate::pacemaker::migration::sentences::{changes, look};
 use crate::pacemaker::migration::{read, takeover, words};
 use crate::pacemaker::query::{Query, ask_at};
 use serde::Serialize;
@@ -34,9 +35,9 @@ struct Migrated<'a> {
     clone: &'a Untrusted,
     buckets: u16,
     addresses: Vec<OneAddress<'a>>,
-    changes: &'a [String],
+    changes: Vec<String>,
     lost: Vec<Gone<'a>>,
-    look: &'a [String],
+    look: Vec<String>,
     /// Can it be taken over node by node?
     rolling: bool,
     /// Why not.
@@ -185,9 +186,9 @@ fn answer<'a>(judgement: &'a Judgement, call: Call<'_>) -> Answer<'a> {
                 compat: renewed.compat.map(Predecessor::name),
             })
             .collect(),
-        changes: &shared.changes,
+        changes: changes(shared),
         lost: shared.lost.iter().map(gone).collect(),
-        look: &shared.look,
+        look: look(shared),
         rolling: shared.is_rolling(),
         not_rolling: &shared.not_rolling,
         remarks: remarks(shared),
@@ -270,7 +271,7 @@ fn shared_in_words(screen: Screen, shared: &Shared, call: Call<'_>) -> String {
         each.join(", "),
         shared.buckets
     );
-    points(screen, &mut text, "What changes", &shared.changes);
+    points(screen, &mut text, "What changes", &changes(shared));
     let lost = shared.lost.iter().map(|lost| {
         format!(
             "{}: {}=\"{}\": {}",
@@ -283,7 +284,7 @@ fn shared_in_words(screen: Screen, shared: &Shared, call: Call<'_>) -> String {
         "What is not kept",
         &lost.collect::<Vec<_>>(),
     );
-    points(screen, &mut text, "Worth a look", &shared.look);
+    points(screen, &mut text, "Worth a look", &look(shared));
     text += "\nThe new configuration\n\n";
     text += &words::words(shared, call.shell);
     let way = match shared.is_rolling() {

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use clusterip::model::hash::{HashMode, Layout};
+use clusterip::model::hash::{HashMode, Hasher, Layout};
 use lab::cluster::PATIENCE;
 use lab::traffic::ProbeKind;
 use lab::{Cluster, ClusterOptions, Context, Error, HoldOptions, Lab, Result, wait_until};
@@ -51,7 +51,10 @@ fn expect_all_run(cluster: &Cluster) -> Result<()> {
     let once = placement.values().filter(|on| on.len() == 1).count();
     match once == usize::from(BUCKETS) && placement.len() == once {
         true => Ok(()),
-        false => Err(Error::new(format!("{placement:?}"))),
+        false => Err(Error::new(format!(
+            "{placement:?} {:?}",
+            cluster.failures()?
+        ))),
     }
 }
 
@@ -70,29 +73,62 @@ fn does(rig: &Rig, name: &str, step: &Value) -> Result<String> {
         .context(format!("{name}: {check}"))
 }
 
-#[test]
-fn the_newest_ipaddr2_is_taken_over_node_by_node_as_nodectl_says() -> Result<()> {
-    let lab = Lab::new("migrate")?;
+/// The nodes with IPaddr2's clone, which serves every bucket.
+fn rig(name: &str) -> Result<Rig> {
+    let lab = Lab::new(name)?;
     let client = lab.client("c1")?;
     let cluster = start(&lab)?;
     cluster.load("n1", NEWEST)?;
-    wait_until("IPaddr2's instances", PATIENCE, || expect_all_run(&cluster))?;
+    let all_run = || expect_all_run(&cluster);
+    wait_until("IPaddr2's instances", PATIENCE, all_run).context(cluster.logs("n1")?)?;
     cluster.wait_idle()?;
-    let before = cluster.placement("resIP")?;
-    let vip = Shared {
-        resource: "resIP",
-        address: ip(V4),
-        buckets: BUCKETS,
-        hasher: hasher(HashMode::SourceIp, Layout::Network, SEED),
-    };
+    let vips = vec![shared(hasher(HashMode::SourceIp, Layout::Network, SEED))];
     let rig = Rig {
         cluster,
         client,
-        vips: vec![vip.clone()],
+        vips,
         lab,
     };
     rig.wait_served()?;
+    Ok(rig)
+}
 
+fn shared(hasher: Hasher) -> Shared {
+    Shared {
+        resource: "resIP",
+        address: ip(V4),
+        buckets: BUCKETS,
+        hasher,
+    }
+}
+
+/// Does all that nodectl says, asked so on the first node, and looks whether every check shows what it must.
+fn follow(rig: &Rig, options: &[&str]) -> Result<()> {
+    let asked = [&["nodectl", "migrate", "--json"], options].concat();
+    let text = rig.cluster.node("n1")?.run(&asked)?;
+    let answer: Value = serde_json::from_str(&text).context(&text)?;
+    let steps = answer["migrated"][0]["steps"].as_array().context("steps")?;
+    for (n, step) in steps.iter().enumerate() {
+        let nodes: &[&str] = match step["where"].as_str().context("where")? {
+            "one node" => &NODES[..1],
+            _ => &NODES,
+        };
+        for name in nodes {
+            let shown = does(rig, name, step)?;
+            rig.say(format!("step {} on {name}: {shown}", n + 1));
+            for word in ["DARK", "TWICE", "DIFFERS", "CLONE-MAX", "DRIFTED"] {
+                assert!(!shown.contains(word), "step {} on {name}: {shown}", n + 1);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_newest_ipaddr2_is_taken_over_node_by_node_as_nodectl_says() -> Result<()> {
+    let rig = rig("migrate")?;
+    let before = rig.cluster.placement("resIP")?;
+    let vip = rig.vip();
     let sources = rig.client.sources_for(vip.address, 48);
     let target = SocketAddr::new(vip.address, PORT);
     let held = rig.client.hold(
@@ -109,25 +145,7 @@ fn the_newest_ipaddr2_is_taken_over_node_by_node_as_nodectl_says() -> Result<()>
         .client
         .probe(ProbeKind::Udp, target, sources, every, ANSWER_TIME)?;
 
-    let text = rig
-        .cluster
-        .node("n1")?
-        .run(&["nodectl", "migrate", "--json"])?;
-    let answer: Value = serde_json::from_str(&text).context(&text)?;
-    let steps = answer["migrated"][0]["steps"].as_array().context("steps")?;
-    for (n, step) in steps.iter().enumerate() {
-        let nodes: &[&str] = match step["where"].as_str().context("where")? {
-            "one node" => &NODES[..1],
-            _ => &NODES,
-        };
-        for name in nodes {
-            let shown = does(&rig, name, step)?;
-            rig.say(format!("step {} on {name}: {shown}", n + 1));
-            for word in ["DARK", "TWICE", "DIFFERS", "CLONE-MAX", "DRIFTED"] {
-                assert!(!shown.contains(word), "step {} on {name}: {shown}", n + 1);
-            }
-        }
-    }
+    follow(&rig, &[])?;
 
     rig.wait_well_shared(&NODES)?;
     let after = rig.cluster.placement("resIP")?;
@@ -139,4 +157,22 @@ fn the_newest_ipaddr2_is_taken_over_node_by_node_as_nodectl_says() -> Result<()>
     rig.say(format!("{} probes, dark: {dark:?}", report.samples.len()));
     assert!(dark.values().all(|dark| *dark < A_MOVE), "{dark:?}");
     held.stop()?.expect_none_lost()
+}
+
+/// With another hash it goes with the clone stopped; in pcs' words.
+#[test]
+fn another_hash_is_taken_with_the_clone_stopped_as_nodectl_says() -> Result<()> {
+    let mut rig = rig("migrate-stopped")?;
+    let options = "--for pcs --compat none --seed 0x3f7a91c4";
+    let options: Vec<&str> = options.split(' ').collect();
+    let witness = rig.client.witness(&[rig.vip().address])?;
+    follow(&rig, &options)?;
+    rig.vips = vec![shared(hasher(
+        HashMode::default(),
+        Layout::default(),
+        0x3f7a_91c4,
+    ))];
+    rig.wait_well_shared(&NODES)?;
+    witness.finish()?.expect_no_double_answers()?;
+    rig.expect_clients(rig.vip(), 60)
 }

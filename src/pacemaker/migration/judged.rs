@@ -1,8 +1,8 @@
-//! What becomes of an address that IPaddr2 shares: what changes, what cannot be kept, and why one cannot be
+//! What becomes of an address that IPaddr2 shares: its parameters from now on, what cannot be kept, and why one cannot be
 //! migrated at all, or not node by node. Pure.
 
 use super::super::ipaddr2::{Compat, IGNORED, Predecessor};
-use super::found::{Address, CloneFound, Configuration, Pairs};
+use super::found::{Address, CloneFound, Configuration, Pairs, Rule};
 use super::obstacles::{Obstacle, obstacles};
 use crate::model::seed::parse_seed;
 use crate::model::untrusted::Untrusted;
@@ -46,12 +46,12 @@ pub struct Shared {
     pub node_max: u16,
     /// Its addresses.
     pub addresses: Vec<Renewed>,
-    /// What changes.
-    pub changes: Vec<String>,
     /// What cannot be kept.
     pub lost: Vec<Lost>,
-    /// What stays as it is, and is worth a look.
-    pub look: Vec<String>,
+    /// The clone as it was, and stays.
+    pub found: CloneFound,
+    /// The rules that name it.
+    pub rules: Vec<Rule>,
     /// Why it cannot be taken over node by node, if so.
     pub not_rolling: Vec<String>,
 }
@@ -151,16 +151,19 @@ fn shared(all: &Configuration, found: &[&Address], asked: Asked) -> Result<Share
         sets_clone_max: clone.meta("clone-max").is_none(),
         node_max: clone.node_max(),
         addresses: Vec::new(),
-        changes: Vec::new(),
         lost: Vec::new(),
-        look: Vec::new(),
+        found: clone.clone(),
+        rules: all
+            .rules
+            .iter()
+            .filter(|rule| rule.names(&clone.id))
+            .cloned()
+            .collect(),
         not_rolling: Vec::new(),
     };
     for found in found {
         shared.add(found, asked);
     }
-    shared.changes_everywhere();
-    shared.look_around(all, clone);
     Ok(shared)
 }
 
@@ -188,15 +191,14 @@ impl Shared {
             )),
             (None, Some(_)) => {}
         }
-        let renewed = Renewed {
-            parameters: self.parameters(found, ip, compat, asked.seed),
+        let parameters = self.parameters(found, ip, compat, asked.seed);
+        self.addresses.push(Renewed {
+            parameters,
             found: found.clone(),
             ip,
             before,
             compat,
-        };
-        self.changes_of(&renewed);
-        self.addresses.push(renewed);
+        });
     }
 
     /// The parameters from now on, each in its old place; what goes is told.
@@ -258,143 +260,6 @@ impl Shared {
             None => {}
         }
         kept
-    }
-
-    fn changes_of(&mut self, renewed: &Renewed) {
-        let Renewed {
-            found, ip, compat, ..
-        } = renewed;
-        let id = &found.id;
-        self.changes.push(match compat {
-            Some(compat) => format!(
-                "{id}: the agent, to ocf:rust:ClusterIP. compat=\"{}\" keeps hash, seed and cluster MAC as {} derives them \
-                 from the same parameters: clients stay with their buckets, static ARP entries hold",
-                compat.name(),
-                compat.called()
-            ),
-            None => format!(
-                "{id}: the agent, to ocf:rust:ClusterIP, and the hash: clients change their buckets, once"
-            ),
-        });
-        if found
-            .parameter("clusterip_hash_seed")
-            .is_some_and(|seed| parse_seed(seed).is_some())
-        {
-            self.changes
-                .push(format!("{id}: clusterip_hash_seed is called hash_seed"));
-        }
-        if compat.is_none() && found.parameter("mac").is_none() {
-            self.changes.push(format!(
-                "{id}: the cluster MAC, to that of 'nodectl mac {ip}': static ARP entries must follow ('nodectl arp {ip}')"
-            ));
-        }
-        let said_own =
-            *compat == Some(Predecessor::Ipaddr2) && !found.is_set("clusterip_mac_mangle");
-        if said_own {
-            self.changes.push(format!(
-                "{id}: what {} says. With the newest IPaddr2 each node told its own MAC, so that a client's packets reached one \
-                 node alone and others' clients timed out; from now on all say the cluster MAC, and the switch must flood it \
-                 ('nodectl arp {ip}')",
-                match ip {
-                    IpAddr::V4(_) => "ARP",
-                    IpAddr::V6(_) => "neighbour discovery",
-                }
-            ));
-        }
-        if *compat == Some(Predecessor::ClusterIp) && found.parameter("check_link_status").is_none()
-        {
-            self.changes.push(format!(
-                "{id}: an interface without a carrier is a failure (check_link_status=\"false\" if it is not to be)"
-            ));
-        }
-        if let Some(template) = &found.template {
-            self.changes.push(format!(
-                "{id}: it stands for itself, with what it had of the template {template}, which names the old agent"
-            ));
-        }
-    }
-
-    fn changes_everywhere(&mut self) {
-        self.changes.extend([
-            "TCP connections stay with their node when a bucket moves, until they end, for 300 s at most (drain_timeout)".to_owned(),
-            "the address has 32 or 128 bits, an IPv4 one scope host: scripts that look for it with its old prefix do not find it".to_owned(),
-            "drop_unicast_in_l2_multicast is set to 1 on the interface: with the rules flushed no node answers what it should \
-             not".to_owned(),
-        ]);
-        if self.sets_clone_max {
-            self.changes.push(format!(
-                "clone-max is set, to the number of nodes as it is now, {}: left out it changes with every node, and the hash with it",
-                self.buckets
-            ));
-        }
-    }
-
-    fn look_around(&mut self, all: &Configuration, clone: &CloneFound) {
-        let id = &clone.id;
-        let rules = all.rules.iter().filter(|rule| rule.names(id));
-        let rules: Vec<String> = rules
-            .map(|rule| format!("{} {}", rule.kind, rule.id))
-            .collect();
-        if !rules.is_empty() {
-            self.look.push(format!(
-                "{id} is named by {}: nothing is to be done, for names stay",
-                rules.join(", ")
-            ));
-        }
-        let colocated = |rule: &&super::found::Rule| rule.kind == "colocation" && rule.names(id);
-        if all.rules.iter().any(|rule| colocated(&rule)) {
-            self.look.push(format!(
-                "a colocation of {id} with a clone of another size makes crm_verify say \"Cannot interleave\"; a rule by a node \
-                 attribute does the same without (docs/agent.md, A service in front)"
-            ));
-        }
-        if !clone.others.is_empty() && clone.others.len() + 1 > self.addresses.len() {
-            let own = |other: &&Untrusted| self.addresses.iter().all(|it| it.found.id != **other);
-            let others: Vec<String> = clone
-                .others
-                .iter()
-                .filter(own)
-                .map(ToString::to_string)
-                .collect();
-            if !others.is_empty() {
-                self.look.push(format!(
-                    "{} in the same clone: what is done to {id} is done to it too",
-                    others.join(", ")
-                ));
-            }
-        }
-        if clone
-            .meta("interleave")
-            .is_none_or(|value| !super::found::is_true(value))
-        {
-            self.look.push(format!(
-                "interleave is not set: with an order before {id}, a node that comes back stops every bucket on every node. \
-                 Better: crm_resource -r {id} -m -p interleave -v true"
-            ));
-        }
-        if self.node_max < self.buckets {
-            self.look.push(format!(
-                "clone-node-max is {}, fewer than the {} buckets: with few nodes left the rest is dark. Better: \
-                 crm_resource -r {id} -m -p clone-node-max -v {}",
-                self.node_max, self.buckets, self.buckets
-            ));
-        }
-        for renewed in &self.addresses {
-            if renewed.found.operations.iter().all(|op| !op.is("monitor")) {
-                self.look.push(format!(
-                    "{} has no monitor: what goes wrong is not noticed. Better: op monitor interval=10s timeout=20s",
-                    renewed.found.id
-                ));
-            }
-            if renewed.compat.is_some() && renewed.found.parameter("clusterip_hash_seed").is_none()
-            {
-                self.look.push(format!(
-                    "{}: the seed can be guessed by whoever knows the address, who can then aim his traffic at one node. Once no \
-                     node has the old agent: stop the clone, put hash_seed in the place of compat, start it",
-                    renewed.found.id
-                ));
-            }
-        }
     }
 }
 

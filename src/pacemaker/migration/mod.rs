@@ -5,8 +5,9 @@
 //! |---|---|
 //! | `found` | what a configuration has of IPaddr2, as values |
 //! | `cib`, `crm_text` | the same read from a CIB, and from what crm shell shows |
-//! | `judged` | what changes, what cannot be kept, and what is not migrated |
+//! | `judged` | the new parameters, what cannot be kept, and what is not migrated |
 //! | `obstacles` | why one cannot, and the way out |
+//! | `sentences` | what is to be said of it |
 //! | `words` | the new resources, in the words of crm shell and as XML |
 //! | `takeover` | the script by which one node takes an address over from the old agent |
 //! | `procedure` | the way, step by step, with the check after each |
@@ -17,6 +18,7 @@ pub mod found;
 pub mod judged;
 pub mod obstacles;
 pub mod procedure;
+pub mod sentences;
 pub mod takeover;
 pub mod words;
 

@@ -89,8 +89,9 @@ pub fn remarks(shared: &Shared) -> Vec<String> {
         .collect();
     vec![
         format!(
-            "No bucket moves, and no connection is cut. From the maintenance's beginning to its end Pacemaker leaves {clone} alone: \
-             the buckets of a node that dies meanwhile stay dark until then, and nothing else should be changed."
+            "No bucket moves, and no connection is cut; a node's buckets are dark for some tenths of a second while it takes them \
+             over. From the maintenance's beginning to its end Pacemaker leaves {clone} alone: the buckets of a node that dies \
+             meanwhile stay dark until then, and nothing else should be changed."
         ),
         format!(
             "The way back, until the configuration is changed: on the nodes that have taken over, {}; then, on one node, \

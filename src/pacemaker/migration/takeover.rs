@@ -2,8 +2,8 @@
 //!
 //! It calls the new agent as Pacemaker would, for every bucket that the old rules serve on this node, and only then
 //! takes the old rules away. Between the two both stand, one behind the other: with the same hash and the same
-//! buckets a packet that one lets in the other does too, so nothing is dark meanwhile, and what one has by mistake the
-//! other drops. The old address and its membership are told by signs to be a VIP's and not the node's own
+//! buckets a packet that one lets in the other does too, and what one has by mistake the other drops. Dark are this node's
+//! buckets only while the new agent comes up and has none yet, so all are started at once. The old address and its membership are told by signs to be a VIP's and not the node's own
 //! (`model::host`), which the old agent does not give in all cases; so the script does.
 
 use super::super::ipaddr2::Predecessor;
@@ -48,7 +48,9 @@ echo "{ip}: the old rules serve here: ${{buckets:-nothing}}"
 if [ "$what" = look ]; then
     agent validate-all 0
 elif [ -n "$buckets" ]; then
-{sign}    for bucket in $(served); do agent start "$bucket"; done
+{sign}    pids=
+    for bucket in $(served); do agent start "$bucket" & pids="$pids $!"; done
+    for pid in $pids; do wait "$pid"; done
     for bucket in $(served); do agent monitor "$bucket"; done
 {gone}    echo "{ip}: taken over: $buckets"
 fi

@@ -1,0 +1,204 @@
+//! What is to be said of a clone that is migrated: what changes, and what is worth a look. Pure.
+
+use super::super::ipaddr2::Predecessor;
+use super::found::is_true;
+use super::judged::{Renewed, Shared};
+use crate::model::seed::parse_seed;
+use crate::model::untrusted::Untrusted;
+use std::net::IpAddr;
+
+/// What changes.
+pub fn changes(shared: &Shared) -> Vec<String> {
+    let mut all: Vec<String> = shared.addresses.iter().flat_map(changes_of).collect();
+    all.extend([
+        "TCP connections stay with their node when a bucket moves, until they end, for 300 s at most (drain_timeout)"
+            .to_owned(),
+        "the address has 32 or 128 bits, an IPv4 one scope host: scripts that look for it with its old prefix do not find it"
+            .to_owned(),
+        "drop_unicast_in_l2_multicast is set to 1 on the interface: with the rules flushed no node answers what it should \
+         not"
+            .to_owned(),
+    ]);
+    if shared.sets_clone_max {
+        all.push(format!(
+            "clone-max is set, to the number of nodes as it is now, {}: left out it changes with every node, and the hash \
+             with it",
+            shared.buckets
+        ));
+    }
+    all
+}
+
+fn changes_of(renewed: &Renewed) -> Vec<String> {
+    let Renewed {
+        found, ip, compat, ..
+    } = renewed;
+    let id = &found.id;
+    let mut all = vec![match compat {
+        Some(compat) => format!(
+            "{id}: the agent, to ocf:rust:ClusterIP. compat=\"{}\" keeps hash, seed and cluster MAC as {} derives them \
+             from the same parameters: clients stay with their buckets, static ARP entries hold",
+            compat.name(),
+            compat.called()
+        ),
+        None => format!(
+            "{id}: the agent, to ocf:rust:ClusterIP, and the hash: clients change their buckets, once"
+        ),
+    }];
+    let its_seed = found.parameter("clusterip_hash_seed");
+    if its_seed.is_some_and(|seed| parse_seed(seed).is_some()) {
+        all.push(format!("{id}: clusterip_hash_seed is called hash_seed"));
+    }
+    if compat.is_none() && found.parameter("mac").is_none() {
+        all.push(format!(
+            "{id}: the cluster MAC, to that of 'nodectl mac {ip}': static ARP entries must follow ('nodectl arp {ip}')"
+        ));
+    }
+    let newest = *compat == Some(Predecessor::Ipaddr2);
+    if newest && !found.is_set("clusterip_mac_mangle") {
+        let what = match ip {
+            IpAddr::V4(_) => "ARP",
+            IpAddr::V6(_) => "neighbour discovery",
+        };
+        all.push(format!(
+            "{id}: what {what} says. With the newest IPaddr2 each node told its own MAC, so that a client's packets reached \
+             one node alone and others' clients timed out; from now on all say the cluster MAC, and the switch must flood it \
+             ('nodectl arp {ip}')"
+        ));
+    }
+    let classic = *compat == Some(Predecessor::ClusterIp);
+    if classic && found.parameter("check_link_status").is_none() {
+        all.push(format!(
+            "{id}: an interface without a carrier is a failure (check_link_status=\"false\" if it is not to be)"
+        ));
+    }
+    if let Some(template) = &found.template {
+        all.push(format!(
+            "{id}: it stands for itself, with what it had of the template {template}, which names the old agent"
+        ));
+    }
+    all
+}
+
+/// What stays as it is, and is worth a look.
+pub fn look(shared: &Shared) -> Vec<String> {
+    let Shared {
+        clone: id,
+        found: clone,
+        rules,
+        ..
+    } = shared;
+    let mut all = Vec::new();
+    let named: Vec<String> = rules
+        .iter()
+        .map(|rule| format!("{} {}", rule.kind, rule.id))
+        .collect();
+    if !named.is_empty() {
+        let named = named.join(", ");
+        all.push(format!(
+            "{id} is named by {named}: nothing is to be done, for names stay"
+        ));
+    }
+    if rules.iter().any(|rule| rule.kind == "colocation") {
+        all.push(format!(
+            "a colocation of {id} with a clone of another size makes crm_verify say \"Cannot interleave\"; a rule by a node \
+             attribute does the same without (docs/agent.md, A service in front)"
+        ));
+    }
+    let is_migrated = |id: &Untrusted| shared.addresses.iter().any(|it| it.found.id == *id);
+    let others = clone.others.iter().filter(|other| !is_migrated(other));
+    let others: Vec<String> = others.map(ToString::to_string).collect();
+    if !others.is_empty() {
+        all.push(format!(
+            "{} in the same clone: what is done to {id} is done to it too",
+            others.join(", ")
+        ));
+    }
+    if !clone.meta("interleave").is_some_and(is_true) {
+        all.push(format!(
+            "interleave is not set: with an order before {id}, a node that comes back stops every bucket on every node. \
+             Better: crm_resource -r {id} -m -p interleave -v true"
+        ));
+    }
+    let (each, buckets) = (shared.node_max, shared.buckets);
+    if each < buckets {
+        all.push(format!(
+            "clone-node-max is {each}, fewer than the {buckets} buckets: with few nodes left the rest is dark. Better: \
+             crm_resource -r {id} -m -p clone-node-max -v {buckets}"
+        ));
+    }
+    all.extend(shared.addresses.iter().flat_map(look_at));
+    all
+}
+
+fn look_at(renewed: &Renewed) -> Vec<String> {
+    let found = &renewed.found;
+    let id = &found.id;
+    let mut all = Vec::new();
+    if !found.operations.iter().any(|op| op.is("monitor")) {
+        all.push(format!(
+            "{id} has no monitor: what goes wrong is not noticed. Better: op monitor interval=10s timeout=20s"
+        ));
+    }
+    if renewed.compat.is_some() && found.parameter("clusterip_hash_seed").is_none() {
+        all.push(format!(
+            "{id}: the seed can be guessed by whoever knows the address, who can then aim his traffic at one node. Once no \
+             node has the old agent: stop the clone, put hash_seed in the place of compat, start it"
+        ));
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::judged::{Asked, judge};
+    use super::super::read;
+    use super::*;
+
+    /// What changes, and what is worth a look, of such a clone.
+    fn said(text: &str) -> (String, String) {
+        let all = read(text).expect("crm's words");
+        let judgement = judge(&all, Asked::default(), None);
+        let shared = judgement.shared.first().expect("one that is migrated");
+        (changes(shared).join("\n"), look(shared).join("\n"))
+    }
+
+    #[test]
+    fn what_changes_goes_by_what_there_was() {
+        let clone = "\nclone c resIP meta globally-unique=true clone-max=3";
+        for (parameters, word, is_said) in [
+            ("clusterip_firewall=nft", "what ARP says", true),
+            ("clusterip_mac_mangle=true", "what ARP says", false),
+            ("clusterip_hash=sourceip", "what ARP says", false),
+            ("clusterip_hash=sourceip", "carrier", true),
+            ("clusterip_firewall=nft", "carrier", false),
+            ("clusterip_hash_seed=7", "is called hash_seed", true),
+        ] {
+            let text = format!("primitive resIP IPaddr2 params ip=10.0.0.99 {parameters}{clone}");
+            let (changes, _) = said(&text);
+            assert_eq!(changes.contains(word), is_said, "{parameters}: {changes}");
+        }
+    }
+
+    #[test]
+    fn what_is_as_it_should_be_is_not_told() {
+        let plain = "primitive resIP IPaddr2 params ip=10.0.0.99 clusterip_hash_seed=7";
+        let (_, look) = said(&format!(
+            "{plain}\nclone c resIP meta globally-unique=true clone-max=3"
+        ));
+        for word in ["interleave", "clone-node-max", "no monitor"] {
+            assert!(look.contains(word), "{look}");
+        }
+        let (_, look) = said(&format!(
+            "{plain} op monitor interval=10s\nclone c resIP meta globally-unique=true clone-max=3 clone-node-max=3 interleave=true"
+        ));
+        assert_eq!(look, "");
+        let (_, look) = said(&format!(
+            "{plain} op monitor interval=10s\nprimitive web systemd:nginx\ngroup g resIP web\n\
+             clone c g meta globally-unique=true clone-max=3 clone-node-max=3 interleave=true\ncolocation x inf: c other"
+        ));
+        for word in ["web in the same clone", "colocation x", "Cannot interleave"] {
+            assert!(look.contains(word), "{look}");
+        }
+    }
+}

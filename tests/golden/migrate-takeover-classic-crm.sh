@@ -29,7 +29,9 @@ elif [ -n "$buckets" ]; then
     mac=$($(command -v iptables-legacy || command -v iptables) -S INPUT | sed -n '/-d 192\.168\.17\.9\/32 .*-j CLUSTERIP/s/.*--clustermac \([^ ]*\).*/\1/p')
     nic=$($(command -v iptables-legacy || command -v iptables) -S INPUT | sed -n '/-d 192\.168\.17\.9\/32 .*-j CLUSTERIP/s/.* -i \([^ ]*\) .*/\1/p')
     ip maddr add "$mac" dev "$nic"
-    for bucket in $(served); do agent start "$bucket"; done
+    pids=
+    for bucket in $(served); do agent start "$bucket" & pids="$pids $!"; done
+    for pid in $pids; do wait "$pid"; done
     for bucket in $(served); do agent monitor "$bucket"; done
     $(command -v iptables-legacy || command -v iptables) -S INPUT | sed -n '/-d 192\.168\.17\.9\/32 .*-j CLUSTERIP/s/^-A/-D/p' | while read -r rule; do
         $(command -v iptables-legacy || command -v iptables) $rule

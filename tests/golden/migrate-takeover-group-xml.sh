@@ -26,7 +26,9 @@ echo "203.0.113.80: the old rules serve here: ${buckets:-nothing}"
 if [ "$what" = look ]; then
     agent validate-all 0
 elif [ -n "$buckets" ]; then
-    for bucket in $(served); do agent start "$bucket"; done
+    pids=
+    for bucket in $(served); do agent start "$bucket" & pids="$pids $!"; done
+    for pid in $pids; do wait "$pid"; done
     for bucket in $(served); do agent monitor "$bucket"; done
     nft delete table ip IPaddr2_203_0_113_80
     nft delete table arp IPaddr2_203_0_113_80 2>/dev/null || true
@@ -54,7 +56,9 @@ if [ "$what" = look ]; then
 elif [ -n "$buckets" ]; then
     set -- $(ip -6 -o address show to 2001:db8:0:1::80 | while read -r _ nic _ address _; do echo "$nic" "$address"; done)
     ip -6 address change "$2" dev "$1" preferred_lft 0
-    for bucket in $(served); do agent start "$bucket"; done
+    pids=
+    for bucket in $(served); do agent start "$bucket" & pids="$pids $!"; done
+    for pid in $pids; do wait "$pid"; done
     for bucket in $(served); do agent monitor "$bucket"; done
     nft delete table ip6 IPaddr2_2001_db8_0_1__80
     echo "2001:db8:0:1::80: taken over: $buckets"

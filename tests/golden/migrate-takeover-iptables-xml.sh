@@ -26,7 +26,9 @@ echo "198.51.100.53: the old rules serve here: ${buckets:-nothing}"
 if [ "$what" = look ]; then
     agent validate-all 0
 elif [ -n "$buckets" ]; then
-    for bucket in $(served); do agent start "$bucket"; done
+    pids=
+    for bucket in $(served); do agent start "$bucket" & pids="$pids $!"; done
+    for pid in $pids; do wait "$pid"; done
     for bucket in $(served); do agent monitor "$bucket"; done
     ip netns exec dmz iptables -t mangle -S PREROUTING | sed -n '/-d 198\.51\.100\.53\/32 .*-j DROP/s/^-A/-D/p' | while read -r rule; do
         ip netns exec dmz iptables -t mangle $rule

@@ -24,7 +24,9 @@ echo "10.20.0.99: the old rules serve here: ${buckets:-nothing}"
 if [ "$what" = look ]; then
     agent validate-all 0
 elif [ -n "$buckets" ]; then
-    for bucket in $(served); do agent start "$bucket"; done
+    pids=
+    for bucket in $(served); do agent start "$bucket" & pids="$pids $!"; done
+    for pid in $pids; do wait "$pid"; done
     for bucket in $(served); do agent monitor "$bucket"; done
     nft delete table ip IPaddr2_10_20_0_99
     nft delete table arp IPaddr2_10_20_0_99 2>/dev/null || true
@@ -59,7 +61,9 @@ if [ "$what" = look ]; then
 elif [ -n "$buckets" ]; then
     set -- $(ip -6 -o address show to 2001:db8:20::99 | while read -r _ nic _ address _; do echo "$nic" "$address"; done)
     ip -6 address change "$2" dev "$1" preferred_lft 0
-    for bucket in $(served); do agent start "$bucket"; done
+    pids=
+    for bucket in $(served); do agent start "$bucket" & pids="$pids $!"; done
+    for pid in $pids; do wait "$pid"; done
     for bucket in $(served); do agent monitor "$bucket"; done
     nft delete table ip6 IPaddr2_2001_db8_20__99
     echo "2001:db8:20::99: taken over: $buckets"

@@ -4,7 +4,7 @@
 use super::cli::{Migrate, Part};
 use super::configuration::random;
 use super::context::Context;
-use super::failure::{DATA, Failure, UNAVAILABLE};
+use super::failure::{DATA, Failure};
 use super::json::{SCHEMA, json};
 use super::screen::Screen;
 use crate::model::untrusted::{Untrusted, shown};
@@ -131,7 +131,7 @@ fn told(file: Option<&Path>, context: &Context<'_>) -> Result<String, Failure> {
     let Some(path) = file else {
         return ask_at(context.home.as_ref(), Query::Configuration).map_err(|error| {
             Failure::new(
-                UNAVAILABLE,
+                DATA,
                 format!("Pacemaker cannot be asked for its CIB: {error}; name a file with it, or - for standard input"),
             )
         });

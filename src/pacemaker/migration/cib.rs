@@ -1,8 +1,8 @@
 //! What a CIB has of IPaddr2. Pure.
 
 use super::super::configured::{referred, with_id};
-use super::ReadError;
 use super::found::{Address, CloneFound, Configuration, Operation, Pairs, Rule, add};
+use super::unread::ReadError;
 use roxmltree::{Document, Node};
 
 /// What a CIB, or a part of it, begins with.

@@ -4,8 +4,8 @@
 //! groups, clones and rules are understood; what else there is (properties, defaults, nodes' attributes) is passed
 //! over.
 
-use super::ReadError;
 use super::found::{Address, CloneFound, Configuration, Operation, Pairs, Rule, add};
+use super::unread::ReadError;
 use crate::model::untrusted::Untrusted;
 use std::collections::BTreeMap;
 

@@ -42,6 +42,24 @@ impl Predecessor {
         }
     }
 
+    /// In a sentence.
+    pub fn called(self) -> &'static str {
+        match self {
+            Predecessor::ClusterIp => "IPaddr2 with CLUSTERIP",
+            Predecessor::Ipaddr2 => "the newest IPaddr2",
+        }
+    }
+
+    /// Among how many instances it can share an address, by `xt_cluster` (`XT_CLUSTER_NODES_MAX`) or otherwise
+    /// (`CLUSTERIP_MAX_NODES`).
+    pub fn most(self, by_iptables: bool) -> u16 {
+        match self {
+            Predecessor::ClusterIp => MOST_CLUSTERIP,
+            Predecessor::Ipaddr2 if by_iptables => 32,
+            Predecessor::Ipaddr2 => BucketCount::MAX,
+        }
+    }
+
     /// What entered its hash, if it always was the same.
     pub fn hash(self) -> Option<HashMode> {
         match self {
@@ -68,6 +86,13 @@ impl fmt::Display for Predecessor {
 /// Nobody, or a predecessor: what `compat` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Compat(pub Option<Predecessor>);
+
+impl Compat {
+    /// As the parameter has it.
+    pub fn name(self) -> &'static str {
+        self.0.map_or("none", Predecessor::name)
+    }
+}
 
 /// A word that is no predecessor.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

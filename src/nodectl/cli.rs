@@ -10,7 +10,6 @@ use crate::model::mac::Mac;
 use crate::model::predecessor::{Compat, broadcast};
 use crate::model::untrusted::in_one_line;
 use crate::model::vip::{DRAIN_S, L2Mode, Nic, NicName};
-use crate::pacemaker::ipaddr2::Compat;
 use crate::pacemaker::migration::words::Shell;
 use crate::pacemaker::wish::Service;
 use clap::{Args, Parser, Subcommand};

@@ -1,11 +1,7 @@
-//! IPaddr2, the agent before this one: which of the two it is, and what of its parameters means nothing here. Pure.
+//! IPaddr2, the agent before this one: which parameters are the newest one's alone, and which mean nothing here. Pure.
 //!
 //! Up to resource-agents 4.18 it shared addresses by the kernel's CLUSTERIP, which IPv4 alone had, for 16 nodes at
 //! most. On its main branch since then it has rules of its own, in nft or by `xt_cluster`, with another hash.
-
-use crate::model::bucket::BucketCount;
-use crate::model::untrusted::shown;
-use std::str::FromStr;
 
 /// The broadcast address, which enters the MAC that it derives.
 pub const BROADCAST: &str = "broadcast";
@@ -70,69 +66,3 @@ pub const IGNORED: [(&str, &str); 18] = [
         "IPv6 addresses are always added without duplicate address detection",
     ),
 ];
-
-/// Which IPaddr2 it is; the parameter `compat` has these names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Predecessor {
-    /// The one by the kernel's CLUSTERIP.
-    ClusterIp,
-    /// The newest one, by rules of its own.
-    Ipaddr2,
-}
-
-/// Nobody, or a predecessor: what `compat` says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Compat(pub Option<Predecessor>);
-
-impl Compat {
-    /// As the command line has it, and the parameter `compat`.
-    pub fn name(self) -> &'static str {
-        self.0.map_or("none", Predecessor::name)
-    }
-}
-
-impl FromStr for Compat {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let all = [
-            None,
-            Some(Predecessor::ClusterIp),
-            Some(Predecessor::Ipaddr2),
-        ];
-        let mut all = all.into_iter().map(Compat);
-        all.find(|compat| compat.name() == text).ok_or_else(|| {
-            format!(
-                "'{}' is no predecessor; use none, clusterip or ipaddr2",
-                shown(text)
-            )
-        })
-    }
-}
-
-impl Predecessor {
-    /// As the parameter `compat` has it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Predecessor::ClusterIp => "clusterip",
-            Predecessor::Ipaddr2 => "ipaddr2",
-        }
-    }
-
-    /// In a sentence.
-    pub fn called(self) -> &'static str {
-        match self {
-            Predecessor::ClusterIp => "IPaddr2 with CLUSTERIP",
-            Predecessor::Ipaddr2 => "the newest IPaddr2",
-        }
-    }
-
-    /// Among how many instances it can share an address, by `xt_cluster` or in nft.
-    pub fn most(self, by_iptables: bool) -> u16 {
-        match self {
-            Predecessor::ClusterIp => 16,
-            Predecessor::Ipaddr2 if by_iptables => 32,
-            Predecessor::Ipaddr2 => BucketCount::MAX,
-        }
-    }
-}

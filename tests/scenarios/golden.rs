@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// All verbs of nodectl.
-const VERBS: [&str; 17] = [
+const VERBS: [&str; 18] = [
     "up",
     "down",
     "take",

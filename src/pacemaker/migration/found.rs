@@ -1,6 +1,7 @@
 //! What a configuration has of IPaddr2, as values. Pure.
 
-use super::super::ipaddr2::{ITS_OWN, Predecessor};
+use super::super::ipaddr2::ITS_OWN;
+use crate::model::predecessor::Predecessor;
 use crate::model::untrusted::Untrusted;
 
 /// Names with their values, in the order in which they were found.

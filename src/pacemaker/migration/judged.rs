@@ -1,9 +1,10 @@
 //! What becomes of an address that IPaddr2 shares: its parameters from now on, what cannot be kept, and why one cannot be
 //! migrated at all, or not node by node. Pure.
 
-use super::super::ipaddr2::{Compat, IGNORED, Predecessor};
+use super::super::ipaddr2::IGNORED;
 use super::found::{Address, CloneFound, Configuration, Pairs, Rule};
 use super::obstacles::{Obstacle, obstacles};
+use crate::model::predecessor::{Compat, Predecessor};
 use crate::model::seed::parse_seed;
 use crate::model::untrusted::Untrusted;
 use std::net::IpAddr;

@@ -1,10 +1,10 @@
 //! Why an address cannot be migrated: each reason with the way out. Pure.
 
-use super::super::ipaddr2::{Compat, Predecessor};
 use super::found::{Address, CloneFound};
 use crate::model::bucket::BucketCount;
 use crate::model::hash::HashMode;
 use crate::model::mac::Mac;
+use crate::model::predecessor::{Compat, Predecessor};
 use crate::model::seed::parse_seed;
 use crate::model::untrusted::{Untrusted, quoted, shown};
 use crate::model::vip::{L2Mode, NicName, check_address};

@@ -1,8 +1,8 @@
 //! What is to be said of a clone that is migrated: what changes, and what is worth a look. Pure.
 
-use super::super::ipaddr2::Predecessor;
 use super::found::is_true;
 use super::judged::{Renewed, Shared};
+use crate::model::predecessor::Predecessor;
 use crate::model::seed::parse_seed;
 use crate::model::untrusted::Untrusted;
 use std::net::IpAddr;

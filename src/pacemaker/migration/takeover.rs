@@ -6,9 +6,9 @@
 //! buckets only while the new agent comes up and has none yet, so all are started at once. The old address and its membership are told by signs to be a VIP's and not the node's own
 //! (`model::host`), which the old agent does not give in all cases; so the script does.
 
-use super::super::ipaddr2::Predecessor;
 use super::found::Pairs;
 use super::judged::{Renewed, Shared};
+use crate::model::predecessor::Predecessor;
 use crate::model::untrusted::quoted;
 use std::fmt::Write;
 use std::net::IpAddr;

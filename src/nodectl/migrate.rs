@@ -312,7 +312,7 @@ fn shared_in_words(screen: Screen, shared: &Shared, call: Call<'_>) -> String {
         }
         text += "   Check:\n";
         text += &format!("       {}\n", step.check);
-        text += &screen.fill("   It must show ", &step.expect);
+        text += &screen.fill("   ", &format!("It must show {}", step.expect));
     }
     text
 }

@@ -54,8 +54,8 @@ echo "2001:db8:0:1::80: the old rules serve here: ${buckets:-nothing}"
 if [ "$what" = look ]; then
     agent validate-all 0
 elif [ -n "$buckets" ]; then
-    set -- $(ip -6 -o address show to 2001:db8:0:1::80 | while read -r _ nic _ address _; do echo "$nic" "$address"; done)
-    ip -6 address change "$2" dev "$1" preferred_lft 0
+    old=$(ip -6 -o address show to 2001:db8:0:1::80 | while read -r _ nic _ address _; do echo "$address dev $nic"; done)
+    ip -6 address change $old preferred_lft 0
     pids=
     for bucket in $(served); do agent start "$bucket" & pids="$pids $!"; done
     for pid in $pids; do wait "$pid"; done

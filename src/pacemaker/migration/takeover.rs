@@ -205,8 +205,8 @@ impl OldRules {
 /// The old agent's IPv6 address is a source like any other; ours never are.
 fn deprecated(ip: IpAddr, within: &str) -> String {
     format!(
-        "    set -- $({within}ip -6 -o address show to {ip} | while read -r _ nic _ address _; do echo \"$nic\" \"$address\"; done)\n    \
-             {within}ip -6 address change \"$2\" dev \"$1\" preferred_lft 0\n"
+        "    old=$({within}ip -6 -o address show to {ip} | while read -r _ nic _ address _; do echo \"$address dev $nic\"; done)\n    \
+             {within}ip -6 address change $old preferred_lft 0\n"
     )
 }
 

@@ -23,6 +23,12 @@ agent() {
 served() { cat /proc/net/ipt_CLUSTERIP/192.168.17.9 2>/dev/null | tr , '\n' | grep . | numbers; }
 buckets=$(served | paste -sd, -)
 echo "192.168.17.9: the old rules serve here: ${buckets:-nothing}"
+mac=$(nodectl mac 192.168.17.9/24 --compat clusterip --nic eth0:1 --broadcast 192.168.17.255)
+if [ -n "$buckets" ] && ! ip maddress show | grep -q "$mac"; then
+    echo "192.168.17.9: here it would be shared under $mac, which no interface has joined: the old agent derived another" \
+        "MAC; set mac to that one ('ip maddress show'), and its seed" >&2
+    exit 1
+fi
 if [ "$what" = look ]; then
     agent validate-all 0
 elif [ -n "$buckets" ]; then

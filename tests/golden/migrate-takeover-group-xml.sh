@@ -23,6 +23,12 @@ agent() {
 served() { nft list table ip IPaddr2_203_0_113_80 2>/dev/null | sed -n 's/.*"cip-node-\([0-9]*\)".*/\1/p' | numbers; }
 buckets=$(served | paste -sd, -)
 echo "203.0.113.80: the old rules serve here: ${buckets:-nothing}"
+mac=$(nodectl mac 203.0.113.80/26 --compat ipaddr2 --nic bond0)
+if [ -n "$buckets" ] && ! ip maddress show | grep -q "$mac"; then
+    echo "203.0.113.80: here it would be shared under $mac, which no interface has joined: the old agent derived another" \
+        "MAC; set mac to that one ('ip maddress show'), and its seed" >&2
+    exit 1
+fi
 if [ "$what" = look ]; then
     agent validate-all 0
 elif [ -n "$buckets" ]; then
@@ -51,6 +57,12 @@ agent() {
 served() { nft list table ip6 IPaddr2_2001_db8_0_1__80 2>/dev/null | sed -n 's/.*"cip-node-\([0-9]*\)".*/\1/p' | numbers; }
 buckets=$(served | paste -sd, -)
 echo "2001:db8:0:1::80: the old rules serve here: ${buckets:-nothing}"
+mac=$(nodectl mac 2001:db8:0:1::80/64 --compat ipaddr2 --nic bond0)
+if [ -n "$buckets" ] && ! ip maddress show | grep -q "$mac"; then
+    echo "2001:db8:0:1::80: here it would be shared under $mac, which no interface has joined: the old agent derived another" \
+        "MAC; set mac to that one ('ip maddress show'), and its seed" >&2
+    exit 1
+fi
 if [ "$what" = look ]; then
     agent validate-all 0
 elif [ -n "$buckets" ]; then

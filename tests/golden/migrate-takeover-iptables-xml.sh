@@ -23,6 +23,12 @@ agent() {
 served() { ip netns exec dmz iptables -t mangle -S PREROUTING 2>/dev/null | sed -n 's/.*-d 198\.51\.100\.53\/32 .*--cluster-local-node \([0-9]*\).*/\1/p' | numbers; }
 buckets=$(served | paste -sd, -)
 echo "198.51.100.53: the old rules serve here: ${buckets:-nothing}"
+mac=$(nodectl mac 198.51.100.53/24 --compat ipaddr2 --nic eth1 --broadcast 198.51.100.255 --netns dmz)
+if [ -n "$buckets" ] && ! ip netns exec dmz ip maddress show | grep -q "$mac"; then
+    echo "198.51.100.53: here it would be shared under $mac, which no interface has joined: the old agent derived another" \
+        "MAC; set mac to that one ('ip maddress show'), and its seed" >&2
+    exit 1
+fi
 if [ "$what" = look ]; then
     agent validate-all 0
 elif [ -n "$buckets" ]; then

@@ -21,6 +21,12 @@ agent() {
 served() { nft list table ip IPaddr2_10_20_0_99 2>/dev/null | sed -n 's/.*"cip-node-\([0-9]*\)".*/\1/p' | numbers; }
 buckets=$(served | paste -sd, -)
 echo "10.20.0.99: the old rules serve here: ${buckets:-nothing}"
+mac=$(nodectl mac 10.20.0.99/24 --compat ipaddr2 --nic eth0)
+if [ -n "$buckets" ] && ! ip maddress show | grep -q "$mac"; then
+    echo "10.20.0.99: here it would be shared under $mac, which no interface has joined: the old agent derived another" \
+        "MAC; set mac to that one ('ip maddress show'), and its seed" >&2
+    exit 1
+fi
 if [ "$what" = look ]; then
     agent validate-all 0
 elif [ -n "$buckets" ]; then

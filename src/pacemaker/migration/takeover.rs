@@ -36,6 +36,7 @@ pub fn script(shared: &Shared) -> String {
 fn one(shared: &Shared, renewed: &Renewed, before: Predecessor) -> String {
     let (ip, id) = (renewed.ip, &renewed.found.id);
     let rules = OldRules::of(renewed, before);
+    let same = same_mac(renewed, before).unwrap_or_default();
     let mut text = format!("\n# {id}: {ip}\n");
     text += &agent(shared, renewed);
     let OldRules { served, sign, gone } = rules;
@@ -45,7 +46,7 @@ fn one(shared: &Shared, renewed: &Renewed, before: Predecessor) -> String {
         r#"served() {{ {served} | numbers; }}
 buckets=$(served | paste -sd, -)
 echo "{ip}: the old rules serve here: ${{buckets:-nothing}}"
-if [ "$what" = look ]; then
+{same}if [ "$what" = look ]; then
     agent validate-all 0
 elif [ -n "$buckets" ]; then
 {sign}    pids=
@@ -57,6 +58,42 @@ fi
 "#
     );
     text
+}
+
+/// What stops the script where the new agent derives another MAC than the old one has: then its seed, which is of the same
+/// digest, may be another as well, and two hashes one behind the other leave most clients dark.
+fn same_mac(renewed: &Renewed, before: Predecessor) -> Option<String> {
+    let of = |name: &str| {
+        let mut all = renewed.parameters.iter();
+        all.find(|(named, _)| named.raw() == name)
+            .map(|(_, value)| value.raw())
+    };
+    if of("mac").is_some() {
+        return None;
+    }
+    let mut vip = renewed.ip.to_string();
+    if let Some(prefix) = of("cidr_netmask").or_else(|| of("netmask")) {
+        vip += &format!("/{}", prefix.parse::<u8>().ok()?);
+    }
+    let mut words = format!("nodectl mac {vip} --compat {before}");
+    for (option, name) in [
+        ("nic", "nic"),
+        ("broadcast", "broadcast"),
+        ("netns", "network_namespace"),
+    ] {
+        if let Some(value) = of(name) {
+            words += &format!(" --{option} {}", quoted(value)?);
+        }
+    }
+    let namespace = of("network_namespace").and_then(quoted);
+    let within = namespace.map_or(String::new(), |name| format!("ip netns exec {name} "));
+    let ip = renewed.ip;
+    Some(format!(
+        "mac=$({words})\n\
+         if [ -n \"$buckets\" ] && ! {within}ip maddress show | grep -q \"$mac\"; then\n    \
+             echo \"{ip}: here it would be shared under $mac, which no interface has joined: the old agent derived another\" \\\n        \
+             \"MAC; set mac to that one ('ip maddress show'), and its seed\" >&2\n    exit 1\nfi\n"
+    ))
 }
 
 /// The agent, called as Pacemaker would.
@@ -298,6 +335,30 @@ mod tests {
         let classic = written("ip=10.0.0.99 clusterip_hash=sourceip");
         let joined = classic.find("ip maddr add").expect("joined");
         assert!(joined < classic.find("agent start").expect("a start"));
+    }
+
+    #[test]
+    fn another_mac_than_the_old_one_stops_it_before_anything_is_done() {
+        let plain = written("ip=10.0.0.99 clusterip_firewall=nft");
+        assert!(
+            plain.contains("$(nodectl mac 10.0.0.99 --compat ipaddr2)\n"),
+            "{plain}"
+        );
+        let told = written(
+            "ip=10.0.0.99 clusterip_hash=sourceip cidr_netmask=24 nic=eth0:1 broadcast=10.0.0.255 network_namespace=web",
+        );
+        let words = "nodectl mac 10.0.0.99/24 --compat clusterip --nic eth0:1 --broadcast 10.0.0.255 --netns web)";
+        assert!(told.contains(words), "{told}");
+        assert!(
+            told.contains("ip netns exec web ip maddress show"),
+            "{told}"
+        );
+        for script in [&plain, &told] {
+            let stops = script.find("exit 1").expect("a stop");
+            assert!(stops < script.find("agent start").expect("a start"));
+        }
+        let set = written("ip=10.0.0.99 clusterip_firewall=nft mac=51:00:00:00:00:01");
+        assert!(!set.contains("nodectl mac"), "{set}");
     }
 
     #[test]

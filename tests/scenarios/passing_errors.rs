@@ -1,5 +1,6 @@
 //! Errors of the kernel's that pass end no action: each one once, at each system call that may meet it.
 
+use crate::kernel_support::in_guest;
 use crate::product::*;
 use lab::{Context, Error, HoldOptions, Lab, Node, Pace, Result};
 use std::collections::BTreeMap;
@@ -24,10 +25,11 @@ const ERRORS: [(&str, &[&str]); 4] = [
 /// Of which system calls all are tried: those that there are few of, each for a thing of its own.
 const FEW: usize = 12;
 
-/// Every how manyth is tried, of some thousands; more of them in `make test-full`.
+/// Every how manyth is tried, of some thousands; more of them in `make test-full`, fewer in an emulated machine.
 fn stride() -> usize {
     match std::env::var_os("EVERY_SYSCALL") {
         Some(_) => 3,
+        None if in_guest() => 127,
         None => 31,
     }
 }

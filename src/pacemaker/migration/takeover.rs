@@ -63,8 +63,9 @@ fi
 /// What stops the script where the new agent derives another MAC than the old one has: then its seed, which is of the same
 /// digest, may be another as well, and two hashes one behind the other leave most clients dark.
 fn same_mac(renewed: &Renewed, before: Predecessor) -> Option<String> {
+    let pairs = with_around(renewed);
     let of = |name: &str| {
-        let mut all = renewed.parameters.iter();
+        let mut all = pairs.iter();
         all.find(|(named, _)| named.raw() == name)
             .map(|(_, value)| value.raw())
     };
@@ -99,8 +100,7 @@ fn same_mac(renewed: &Renewed, before: Predecessor) -> Option<String> {
 /// The agent, called as Pacemaker would.
 fn agent(shared: &Shared, renewed: &Renewed) -> String {
     let id = renewed.found.id.raw();
-    let mut around = renewed.parameters.clone();
-    super::found::add(&mut around, renewed.found.around.clone());
+    let around = with_around(renewed);
     let buckets = shared.buckets;
     let node_max = shared.node_max;
     let mut text = format!(
@@ -118,11 +118,19 @@ fn agent(shared: &Shared, renewed: &Renewed) -> String {
     text + "        /usr/lib/ocf/resource.d/rust/ClusterIP \"$1\"\n}\n"
 }
 
-/// The parameters as the agent's environment. What has no quoted form is an obstacle before.
+/// Its parameters, and those of the group and the clone around it.
+fn with_around(renewed: &Renewed) -> Pairs {
+    let mut all = renewed.parameters.clone();
+    super::found::add(&mut all, renewed.found.around.clone());
+    all
+}
+
+/// The parameters as the agent's environment. What has no quoted form, or a name that is no word, is an obstacle before.
 fn parameters(pairs: &Pairs) -> impl Iterator<Item = String> + '_ {
     pairs.iter().filter_map(|(name, value)| {
         let value = quoted(value.raw())?;
-        Some(format!("OCF_RESKEY_{}={value}", name.raw()))
+        let is_word = quoted(name.raw()).is_some_and(|word| word == name.raw());
+        is_word.then(|| format!("OCF_RESKEY_{}={value}", name.raw()))
     })
 }
 

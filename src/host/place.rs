@@ -7,7 +7,9 @@ use crate::reading::installed::find;
 use crate::reading::loaded::is_loaded;
 use crate::rules::addressing::ROUTE_PROTOCOL;
 use crate::sys::nft::{NftError, NftSocket};
-use crate::sys::route::{Address, ConnectedRoute, Family, Link, RouteError, RouteSocket};
+use crate::sys::route::{
+    Address, ConnectedRoute, Family, Link, RouteError, RouteSocket, SCOPE_HOST,
+};
 use std::net::IpAddr;
 
 /// The protocol of routes of which nobody says one (`RTPROT_BOOT`); 'ip route' does not print it.
@@ -143,7 +145,9 @@ pub fn like(
             routes.retain(|route| route.protocol != ROUTE_PROTOCOL);
             let best = best_route(&routes, ip, link.map(|link| link.index));
             let source = best.and_then(source_of);
-            let all = route.addresses(None, Some(Family::V4))?;
+            // No address of ours was there when it looked, nor has one a broadcast address.
+            let mut all = route.addresses(None, Some(Family::V4))?;
+            all.retain(|held| (held.prefix, held.scope) != (32, SCOPE_HOST));
             source
                 .and_then(|source| found_by_grep(&all, source))
                 .unwrap_or_default()

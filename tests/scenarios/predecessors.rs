@@ -342,6 +342,34 @@ fn derived_by_ipaddr2(node: &Node, parameters: &[(&str, &str)]) -> Result<String
     mac.ok_or_else(|| lab::Error::new(format!("IPaddr2 derives no MAC: {text}")))
 }
 
+/// The text of the node's own address, 10.99.0.1, is in that of either VIP.
+#[test]
+fn what_is_derived_stays_when_vips_are_here() -> Result<()> {
+    let lab = Lab::new("derived-again")?;
+    let node = lab.node("n1")?;
+    ip_lines(&node, "address add 10.99.0.1/24 broadcast + dev eth0\n")?;
+    let derived = |vip: &str| nodectl(&node, &["mac", vip, "--nic", "eth0", "--compat", "ipaddr2"]);
+    let vips = ["10.99.0.100", "10.99.0.101"];
+    let before = [derived(vips[0])?, derived(vips[1])?];
+    for vip in vips {
+        let agent = Agent::new(vip, 4)
+            .with("compat", "ipaddr2")
+            .with("nic", "eth0")
+            .without("hash_seed")
+            .without("cidr_netmask");
+        for instance in 0..3 {
+            agent.start(&node, instance)?;
+        }
+        agent.call(&node, "monitor", 2)?.expect(0);
+    }
+    assert_eq!([derived(vips[0])?, derived(vips[1])?], before);
+    let shown = status(&node)?;
+    let vips = shown["vips"].as_array().expect("a list");
+    let macs: Vec<&str> = vips.iter().filter_map(|vip| vip["mac"].as_str()).collect();
+    assert_eq!(macs, [before[0].trim(), before[1].trim()]);
+    Ok(())
+}
+
 #[test]
 fn the_mac_is_the_one_that_ipaddr2_derives_on_this_node() -> Result<()> {
     let lab = Lab::new("derived")?;

@@ -130,15 +130,8 @@ impl Answers {
 
     /// What is to be believed when there are no more questions.
     pub fn belief(&self) -> Belief {
-        let doubted = self.are_doubted();
-        let nodes = || {
-            let steady = |sender: &Sender| sender.answered == self.questions;
-            self.sharing()
-                .filter(|(_, sender)| self.may_be_node(sender))
-                .filter(move |(_, sender)| !doubted || steady(sender))
-        };
-        let macs: BTreeSet<Mac> = nodes().map(|(_, sender)| sender.says).collect();
-        match (nodes().next(), self.sharing().next()) {
+        let macs: BTreeSet<Mac> = self.nodes().map(|(_, sender)| sender.says).collect();
+        match (self.nodes().next(), self.sharing().next()) {
             (Some(node), _) if macs.len() == 1 => Belief::Shared(answer_of(node)),
             (_, Some(forger)) => Belief::Forged(answer_of(forger)),
             (_, None) if self.incomplete => Belief::Drowned,
@@ -149,11 +142,20 @@ impl Answers {
         }
     }
 
-    /// Those who may be nodes and named this MAC.
+    /// Those who are believed as nodes and named this MAC.
     pub fn who_say(&self, mac: Mac) -> BTreeSet<Mac> {
-        let say = |sender: &Sender| sender.says == mac && self.may_be_node(sender);
-        let all = self.sharing().filter(|(_, sender)| say(sender));
-        all.map(|(from, _)| *from).collect()
+        let say = self.nodes().filter(|(_, sender)| sender.says == mac);
+        say.map(|(from, _)| *from).collect()
+    }
+
+    /// Those who may be nodes; where answers are doubted, those of them who answered every question.
+    fn nodes(&self) -> impl Iterator<Item = (&Mac, &Sender)> {
+        let doubted = self.are_doubted();
+        let steady = |sender: &Sender| sender.answered == self.questions;
+        let may_be = self
+            .sharing()
+            .filter(|(_, sender)| self.may_be_node(sender));
+        may_be.filter(move |(_, sender)| !doubted || steady(sender))
     }
 
     fn are_doubted(&self) -> bool {

@@ -4,6 +4,7 @@
 use crate::model::agreement::Question;
 use crate::model::call::{Call, Heard, LONGEST_ROUND, WANTED};
 use crate::model::mac::Mac;
+use crate::model::written::Digest;
 use crate::sys::packet::{PacketError, PacketSocket};
 use std::net::IpAddr;
 use std::thread::sleep;
@@ -27,6 +28,8 @@ pub struct Post {
     pub cluster_mac: Mac,
     /// The number of the interface.
     pub index: u32,
+    /// By which description the VIP is shared here, if it is.
+    pub digest: Option<Digest>,
 }
 
 /// How many frames a round of so many seconds has.
@@ -60,6 +63,7 @@ pub fn call(post: Post, nic_mac: Mac, from: IpAddr, frames: u32) -> Result<(), P
             round,
             number,
             of: frames,
+            digest: post.digest,
         };
         socket.send(&call.frame())?;
     }

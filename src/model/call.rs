@@ -4,11 +4,13 @@
 //!
 //! A call is an echo *reply* that nobody has asked for (RFC 792, RFC 4443 §4.2), which every stack drops in silence, so
 //! that it may come to nodes with the VIP and without. What tells it from others is a word in its data; behind that
-//! stand a number for the round, which frame of it this is, and how many there are.
+//! stand a number for the round, which frame of it this is, how many there are, and, of a node that shares the VIP, six bytes of
+//! its description's digest: where a network silences the question of nodes, their descriptions can be compared by it.
 
 use super::frame::{checksum, ethernet};
 use super::mac::Mac;
 use super::protocol::{ETHERTYPE_ARP, ETHERTYPE_IP4, ETHERTYPE_IP6, ICMP, ICMP6};
+use super::written::Digest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -42,7 +44,12 @@ pub struct Call {
     pub number: u32,
     /// How many the round has.
     pub of: u32,
+    /// By which description the caller shares the VIP, if he does.
+    pub digest: Option<Digest>,
 }
+
+/// In the digest's place where the caller does not share the VIP. No description has it, but by one chance in 2^48.
+const NONE: Digest = [0; 6];
 
 impl Call {
     /// The whole Ethernet frame.
@@ -52,6 +59,7 @@ impl Call {
         data.extend(self.round.to_be_bytes());
         data.extend(self.number.to_be_bytes());
         data.extend(self.of.to_be_bytes());
+        data.extend(self.digest.unwrap_or(NONE));
         let (to, nic_mac) = (self.to.0, self.nic_mac.0);
         match (self.vip, self.from) {
             (IpAddr::V6(vip), from) => {
@@ -202,6 +210,7 @@ fn call(message: &[u8], to: Mac, nic_mac: Mac, from: IpAddr, vip: IpAddr) -> Opt
     let number = |at: usize| Some(u32::from_be_bytes(data.get(at..at + 4)?.try_into().ok()?));
     let (number, of) = (number(8)?, number(12)?);
     let round = u64::from_be_bytes(data.get(..8)?.try_into().ok()?);
+    let digest: Digest = data.get(16..22)?.try_into().ok()?;
     (number < of).then_some(Overheard::Call(Call {
         vip,
         to,
@@ -210,6 +219,7 @@ fn call(message: &[u8], to: Mac, nic_mac: Mac, from: IpAddr, vip: IpAddr) -> Opt
         round,
         number,
         of,
+        digest: (digest != NONE).then_some(digest),
     }))
 }
 
@@ -224,6 +234,8 @@ pub struct Caller {
     pub heard: u32,
     /// How many he has sent, or is about to.
     pub sent: u32,
+    /// By which description he shares the VIP, if he does.
+    pub digest: Option<Digest>,
 }
 
 /// What was heard.
@@ -273,6 +285,7 @@ impl Heard {
                         address: call.from,
                         heard: 0,
                         sent: call.of,
+                        digest: call.digest,
                     };
                     (caller, BTreeSet::new())
                 });
@@ -310,6 +323,7 @@ mod tests {
             round: 0x0102_0304_0506_0708,
             number: 3,
             of: 10,
+            digest: Some([1, 2, 3, 4, 5, 6]),
         }
     }
 
@@ -333,7 +347,16 @@ mod tests {
                 address: call.from,
                 heard: 2,
                 sent: 10,
+                digest: call.digest,
             };
+            let alone = Call {
+                digest: None,
+                ..call
+            };
+            assert_eq!(
+                overheard(&alone.frame(), call.vip),
+                Some(Overheard::Call(alone))
+            );
             assert_eq!(callers, [caller]);
             // Another VIP's is none.
             let other = match call.vip {

@@ -32,4 +32,4 @@ pub mod seed;
 pub mod set;
 pub mod untrusted;
 pub mod vip;
-mod written;
+pub mod written;

@@ -142,6 +142,11 @@ fn implied(mac: Mac) -> L2Mode {
     }
 }
 
+/// A digest as its beginning stands in 'nodectl status'.
+pub fn in_digits(digest: Digest) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The first bytes of a text's digest.
 fn first_six(text: &str) -> Digest {
     let [a, b, c, d, e, f, ..] = *blake3::hash(text.as_bytes()).as_bytes();

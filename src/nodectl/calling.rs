@@ -10,6 +10,7 @@ use crate::host::calling::{self, Post, call, frames_in};
 use crate::host::observe::{Kernel, ObserveError};
 use crate::model::mac::Mac;
 use crate::model::untrusted::Untrusted;
+use crate::model::written::in_digits;
 use crate::preflight::{Checked, Wish, judged_by_ear};
 use crate::sys::packet::PacketError;
 use crate::sys::route::Family;
@@ -48,6 +49,8 @@ struct Sender {
     address: String,
     heard: u32,
     sent: u32,
+    /// The first twelve digits of the digest that 'nodectl status' shows there, of one that shares the VIP.
+    digest: Option<String>,
 }
 
 /// Where it is sent and listened, and the interface's own MAC.
@@ -64,6 +67,7 @@ fn post(kernel: &mut Kernel, wish: &Wish) -> Result<(Post, Mac), Failure> {
         vip,
         cluster_mac: wish.mac.unwrap_or_else(|| mode.mac(vip)),
         index,
+        digest: wish.digest,
     };
     Ok((post, nic_mac))
 }
@@ -132,6 +136,7 @@ pub(super) fn listen(
         address: caller.address.to_string(),
         heard: caller.heard,
         sent: caller.sent,
+        digest: caller.digest.map(in_digits),
     });
     let ear = Ear {
         seconds: heard.seconds,

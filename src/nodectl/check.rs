@@ -168,6 +168,7 @@ fn wish(args: &Check, nic: Untrusted, vip: Option<IpAddr>) -> Wish {
         mac: None,
         lock: true,
         seed: None,
+        digest: None,
     }
 }
 

@@ -5,6 +5,7 @@ use super::finding::{Finding, Found, Unseen};
 use super::surroundings::{Surroundings, Wish};
 use crate::model::call::Heard;
 use crate::model::l2_mode::L2Mode;
+use crate::model::written::in_digits;
 
 /// A querier asks every 125 s unless it is told otherwise (RFC 3376 §8.2, RFC 3810 §9.2).
 const QUERY_INTERVAL_S: u64 = 125;
@@ -84,6 +85,39 @@ pub(super) fn question(here: &Surroundings, wish: &Wish) -> Found {
     Ok(found.collect())
 }
 
+/// Do those who call share the VIP by one description, and by this node's?
+pub(super) fn description(here: &Surroundings, wish: &Wish) -> Found {
+    let heard = heard(here)?;
+    let mut others = heard
+        .callers()
+        .filter_map(|caller| Some((caller, caller.digest?)));
+    let Some((first, theirs)) = others.next() else {
+        return Ok(Vec::new());
+    };
+    let expected = wish.digest.unwrap_or(theirs);
+    let one = match wish.digest {
+        Some(_) => "this node",
+        None => "another caller",
+    };
+    let first = (expected != theirs).then_some((first, theirs));
+    let others = others.filter(|(_, theirs)| *theirs != expected);
+    let found = first.into_iter().chain(others).map(|(caller, theirs)| {
+        let what = format!(
+            "{} ({}) shares {} by another description than {one}: its digest begins with {}, not with {}",
+            caller.address,
+            caller.mac,
+            wish.vip_words(),
+            in_digits(theirs),
+            in_digits(expected)
+        );
+        let why = "the two hash differently, so some clients are answered by both, and some by none. Compare what 'nodectl \
+                   status' shows on both; stop the clone everywhere, wait until nothing drains, and start it with one \
+                   configuration";
+        Finding::fatal(what, why)
+    });
+    Ok(found.collect())
+}
+
 /// Does anybody ask for groups, as the mode `igmp` needs it?
 pub(super) fn queries(here: &Surroundings, wish: &Wish) -> Found {
     let heard = heard(here)?;
@@ -109,6 +143,7 @@ mod tests {
     use super::*;
     use crate::model::call::Call;
     use crate::model::mac::Mac;
+    use crate::model::written::Digest;
     use std::net::IpAddr;
 
     const V4: &str = "10.77.0.99";
@@ -128,6 +163,7 @@ mod tests {
                 round: 1,
                 number,
                 of: 10,
+                digest: None,
             };
             heard.take(&call.frame(), vip, mac);
         }
@@ -166,6 +202,50 @@ mod tests {
         assert_eq!(found(10, false), [Severity::Warning]);
         let nobody = question(&after(0, 10, true), &wish);
         assert!(matches!(nobody, Err(Unseen::Because(_))));
+    }
+
+    #[test]
+    fn descriptions_are_compared_with_this_nodes_or_with_each_others() {
+        let heard_from = |digests: &[Option<Digest>]| {
+            let mut here = after(1, 10, true);
+            if let Ok(heard) = &mut here.heard {
+                for (n, digest) in digests.iter().enumerate() {
+                    let vip: IpAddr = V4.parse().expect("an address");
+                    let mac = L2Mode::Multicast.mac(vip);
+                    let call = Call {
+                        vip,
+                        to: mac,
+                        nic_mac: Mac([2, 0, 0, 0, 1, n as u8]),
+                        from: [10, 77, 0, 9].into(),
+                        round: 2,
+                        number: 0,
+                        of: 10,
+                        digest: *digest,
+                    };
+                    heard.take(&call.frame(), vip, mac);
+                }
+            }
+            here
+        };
+        let (one, other) = (Some([1; 6]), Some([2; 6]));
+        let shared = |digest| Wish {
+            digest,
+            ..a_wish(V4, L2Mode::Multicast)
+        };
+        for (here, heard, differing) in [
+            (None, &[][..], 0),
+            (None, &[None, one], 0),
+            (None, &[one, other, one], 1),
+            (one, &[one, None], 0),
+            (one, &[other, one, other], 2),
+        ] {
+            let found = description(&heard_from(heard), &shared(here)).expect("seen");
+            assert_eq!(found.len(), differing, "{here:?} {heard:?}: {found:?}");
+            let mut all = found.iter();
+            assert!(
+                all.all(|found| found.severity == Severity::Fatal && found.what.contains("0202"))
+            );
+        }
     }
 
     #[test]

@@ -46,6 +46,21 @@ fn two_nodes_of_two_descriptions_are_told_what_they_are() -> Result<()> {
     for node in &nodes {
         Checked::on(node, &[V4])?.expect_only("address-taken", "warning")?;
     }
+    // Where nodes do not hear each other ask, what they send tells.
+    let told = heard(&lab, &nodes[0], &nodes[1], V4)?;
+    told.expect_only("description", "fatal")?;
+    let digest = status(&nodes[0])?["vips"][0]["digest"].to_string();
+    let digest = &digest[1..13];
+    assert_eq!(
+        told.answer["checked"][0]["heard"]["senders"][0]["digest"],
+        digest
+    );
+    nodectl(&nodes[1], &["down", V4])?;
+    nodectl(
+        &nodes[1],
+        &["up", V4, "--buckets", "2", "--own", "1", "--seed", "7"],
+    )?;
+    heard(&lab, &nodes[0], &nodes[1], V4)?.expect_nothing()?;
     Ok(())
 }
 

@@ -129,7 +129,7 @@ impl Kernel {
             if let Some(index) = link.master {
                 self.look_at_master(index, &mut state)?;
             }
-            self.look_beneath(&link, &mut state)?;
+            state.beneath = beneath(&mut self.route, &link)?;
             for is_ipv4 in &families {
                 let family = if *is_ipv4 {
                     route::Family::V4
@@ -146,24 +146,6 @@ impl Kernel {
         }
         observed.rules = snapshot.rules;
         Ok((observed, snapshot.generation))
-    }
-
-    /// Of what a macvlan or ipvlan is made on, whether it keeps silent.
-    fn look_beneath(&mut self, link: &Link, state: &mut NicState) -> Result<(), ObserveError> {
-        let Some(index) = link.lower.filter(|_| is_beside_its_lower(link)) else {
-            return Ok(());
-        };
-        let Some(lower) = self.route.link_at(index)? else {
-            return Ok(());
-        };
-        // Of IPv4 the setting of all interfaces counts as well (IN_DEV_ORCONF).
-        let all = locked("all", route::Family::V4)? == Some(true);
-        state.beneath = Some(Beneath {
-            lock_ip4: locked(&lower.name, route::Family::V4)?.map(|locked| locked || all),
-            lock_ip6: locked(&lower.name, route::Family::V6)?,
-            name: lower.name.into(),
-        });
-        Ok(())
     }
 
     /// A VRF only has a routing table of its own; anything else takes the interface's frames.
@@ -238,6 +220,26 @@ pub fn flow_of(found: &connections::Connection) -> Flow {
         source_port: found.client.port(),
         destination_port: found.port,
     }
+}
+
+/// Of what a macvlan or ipvlan is made on, whether it keeps silent.
+pub(super) fn beneath(
+    route: &mut RouteSocket,
+    link: &Link,
+) -> Result<Option<Beneath>, ObserveError> {
+    let Some(index) = link.lower.filter(|_| is_beside_its_lower(link)) else {
+        return Ok(None);
+    };
+    let Some(lower) = route.link_at(index)? else {
+        return Ok(None);
+    };
+    // Of IPv4 the setting of all interfaces counts as well (IN_DEV_ORCONF).
+    let all = locked("all", route::Family::V4)? == Some(true);
+    Ok(Some(Beneath {
+        lock_ip4: locked(&lower.name, route::Family::V4)?.map(|locked| locked || all),
+        lock_ip6: locked(&lower.name, route::Family::V6)?,
+        name: lower.name.into(),
+    }))
 }
 
 /// Does the interface that it is made on take multicast frames beside it?

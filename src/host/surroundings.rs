@@ -1,7 +1,7 @@
 //! Looking at what the checks of `preflight` judge. Whatever cannot be looked at is said to be so, and ends nothing.
 
 use super::agreement::believed;
-use super::observe::Kernel;
+use super::observe::{Kernel, beneath};
 use super::second_lock;
 use crate::model::network::Network;
 use crate::model::vip::Vip;
@@ -14,7 +14,7 @@ use crate::sys::route::{Family, RouteSocket};
 use crate::sys::sysctl::{self, Key, SysctlError, SysctlPath};
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -182,10 +182,27 @@ pub fn at_hand(route: &mut RouteSocket, wish: &Wish) -> Surroundings {
     let has_neighbour = index.is_some_and(|index| has_neighbour(route, index, wish.vip));
     Surroundings {
         links,
-        settings: settings(wish, has_neighbour).map_err(Unseen::because),
+        settings: settings(wish, has_neighbour)
+            .map_err(Unseen::because)
+            .and_then(|settings| with_beneath(route, wish, settings)),
         default_ways: route.default_ways(Family::V4).map_err(Unseen::because),
         ..Surroundings::default()
     }
+}
+
+/// The settings, with what the interface is made on if that would answer too.
+fn with_beneath(route: &mut RouteSocket, wish: &Wish, settings: Settings) -> Seen<Settings> {
+    let link = route.link(wish.nic.raw()).map_err(Unseen::because)?;
+    let beneath = match &link {
+        Some(link) => beneath(route, link).map_err(Unseen::because)?,
+        None => None,
+    };
+    let anybodys = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let answers = beneath.filter(|it| it.answers(wish.vip.unwrap_or(anybodys)));
+    Ok(Settings {
+        answers_beneath: answers.map(|it| it.name),
+        ..settings
+    })
 }
 
 /// Has the interface an address in whose network the VIP is?
@@ -218,6 +235,7 @@ fn settings(wish: &Wish, has_neighbour: bool) -> Result<Settings, SysctlError> {
         arp_ignore: greater(Key::ArpIgnore)?,
         has_neighbour,
         lockable,
+        answers_beneath: None,
         ip6_off: value(Family::V6, nic, Key::DisableIpv6)? != Some(0),
         l3mdev_accept: sysctl::tcp_l3mdev_accept()?,
     })

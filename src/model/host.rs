@@ -1,6 +1,7 @@
 //! What was found on this host, as far as VIPs are concerned. Pure data; `host::observe` fills it.
 
 use super::hash::Flow;
+use super::l2_mode::L2Mode;
 use super::mac::Mac;
 use super::network::Network;
 use super::ruleset::Ruleset;
@@ -89,6 +90,17 @@ pub struct Beneath {
     pub lock_ip6: Option<bool>,
 }
 
+impl Beneath {
+    /// Would it answer what comes to this address in a frame for a multicast MAC?
+    pub fn answers(&self, address: IpAddr) -> bool {
+        let lock = match address {
+            IpAddr::V4(_) => self.lock_ip4,
+            IpAddr::V6(_) => self.lock_ip6,
+        };
+        lock == Some(false)
+    }
+}
+
 /// A connected route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
@@ -137,14 +149,11 @@ impl NicState {
         routes.any(|route| route.ours && route.network == *network)
     }
 
-    /// The interface beneath that would answer for every bucket of this address.
-    pub fn answers_beneath(&self, address: IpAddr) -> Option<&Untrusted> {
+    /// The interface beneath that would answer for every bucket of this address, if it is shared in this mode.
+    pub fn answers_beneath(&self, address: IpAddr, mode: L2Mode) -> Option<&Untrusted> {
         let beneath = self.beneath.as_ref()?;
-        let lock = match address {
-            IpAddr::V4(_) => beneath.lock_ip4,
-            IpAddr::V6(_) => beneath.lock_ip6,
-        };
-        (lock == Some(false)).then_some(&beneath.name)
+        let answers = beneath.answers(address) && mode.locks_by_sysctl();
+        answers.then_some(&beneath.name)
     }
 
     /// The second lock of the address's family.

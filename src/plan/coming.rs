@@ -119,7 +119,7 @@ fn suitable<'a>(observed: &'a Observed, vip: &Vip) -> Result<&'a NicState, Refus
             kind: kind.clone(),
         });
     }
-    if let Some(beneath) = state.answers_beneath(vip.address) {
+    if let Some(beneath) = state.answers_beneath(vip.address, vip.mode) {
         return Err(Refusal::Beneath {
             address: vip.address,
             nic: vip.nic.clone(),

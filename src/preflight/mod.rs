@@ -104,6 +104,12 @@ const CHECKS: &[Check] = &[
         interface::filter,
     ),
     check(
+        "beneath",
+        "does the interface beneath keep silent?",
+        Of::Asked,
+        settings::beneath,
+    ),
+    check(
         "ipvlan",
         "does it share an address space with other interfaces?",
         Of::Node,
@@ -195,6 +201,12 @@ const CHECKS: &[Check] = &[
         wire::question,
     ),
     check(
+        "description",
+        "do those who call share it by one description?",
+        Of::Ear,
+        wire::description,
+    ),
+    check(
         "queries",
         "does anybody ask for groups?",
         Of::Ear,
@@ -259,6 +271,7 @@ pub(crate) mod tests {
             mac: None,
             lock: true,
             seed: None,
+            digest: None,
         }
     }
 
@@ -301,7 +314,7 @@ pub(crate) mod tests {
             for vip in ["10.77.0.99", "fd77::99", ""] {
                 let checked = judged(&a_host(), &a_wish(vip, mode));
                 assert_eq!(
-                    checked.len() + 4,
+                    checked.len() + 5,
                     CHECKS.len(),
                     "but the seed, and a listener's"
                 );

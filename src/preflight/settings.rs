@@ -2,6 +2,7 @@
 
 use super::finding::{Finding, Found};
 use super::surroundings::{Surroundings, Wish};
+use crate::model::untrusted::{Untrusted, quoted};
 use std::net::IpAddr;
 
 /// The strict filter of the reverse path, where clients come in by one interface and would be answered by another.
@@ -34,7 +35,12 @@ pub(super) fn rp_filter(here: &Surroundings, wish: &Wish) -> Found {
              those in networks to which a route leads by {name}"
         ),
     );
-    Ok(vec![finding.mended_by(set("ipv4", wish, "rp_filter", 2))])
+    Ok(vec![finding.mended_by(set(
+        "ipv4",
+        &wish.nic,
+        "rp_filter",
+        2,
+    ))])
 }
 
 /// Settings of `arp_ignore` by which the kernel answers no question for a VIP.
@@ -50,7 +56,7 @@ pub(super) fn arp_ignore(here: &Surroundings, wish: &Wish) -> Found {
             wish.vip_words()
         ),
     );
-    let cure = set("ipv4", wish, "arp_ignore", 0);
+    let cure = set("ipv4", &wish.nic, "arp_ignore", 0);
     let cure = cure.map(|cure| format!("{cure} net.ipv4.conf.all.arp_ignore=0"));
     Ok(vec![finding.mended_by(cure)])
 }
@@ -89,6 +95,24 @@ pub(super) fn second_lock(here: &Surroundings, wish: &Wish) -> Found {
     Ok(vec![Finding::fatal(what, why)])
 }
 
+/// What a macvlan or ipvlan is made on takes frames for a multicast MAC as well. The plan refuses it.
+pub(super) fn beneath(here: &Surroundings, wish: &Wish) -> Found {
+    let Some(name) = here.settings()?.answers_beneath else {
+        return Ok(Vec::new());
+    };
+    if !wish.mode().locks_by_sysctl() {
+        return Ok(Vec::new());
+    }
+    let finding = Finding::fatal(
+        format!("{name}, on which {} is made, would answer too", wish.nic),
+        "it takes frames for a multicast MAC besides passing them on, and knows no buckets; so the VIP does not start. Let it \
+         drop unicast packets in such frames, or put the VIP on it",
+    );
+    let family = if wish.may_be_ip4() { "ipv4" } else { "ipv6" };
+    let key = "drop_unicast_in_l2_multicast";
+    Ok(vec![finding.mended_by(set(family, &name, key, 1))])
+}
+
 /// IPv6 on the interface.
 pub(super) fn ip6(here: &Surroundings, wish: &Wish) -> Found {
     let is_ip6 = matches!(wish.vip, Some(IpAddr::V6(_)));
@@ -101,21 +125,21 @@ pub(super) fn ip6(here: &Surroundings, wish: &Wish) -> Found {
     );
     Ok(vec![finding.mended_by(set(
         "ipv6",
-        wish,
+        &wish.nic,
         "disable_ipv6",
         0,
     ))])
 }
 
 /// The command that sets a sysctl of the interface. With slashes a name may have dots (sysctl(8)).
-fn set(family: &str, wish: &Wish, key: &str, value: i32) -> Option<String> {
-    let word = wish.nic.quoted()?;
+fn set(family: &str, nic: &Untrusted, key: &str, value: i32) -> Option<String> {
+    let word = nic.quoted()?;
     Some(match word.contains(['.', '\'']) {
         false => format!("sysctl -w net.{family}.conf.{word}.{key}={value}"),
         true => {
-            let raw = wish.nic.raw();
+            let raw = nic.raw();
             let setting = format!("net/{family}/conf/{raw}/{key}={value}");
-            format!("sysctl -w {}", crate::model::untrusted::quoted(&setting)?)
+            format!("sysctl -w {}", quoted(&setting)?)
         }
     })
 }
@@ -194,6 +218,17 @@ mod tests {
         );
         let stealth = a_wish(V4, L2Mode::Stealth);
         assert_eq!(severities(second_lock(&here, &stealth)), []);
+    }
+
+    #[test]
+    fn an_interface_that_answers_beneath_is_told_with_its_own_setting() {
+        let here = with(|settings| settings.answers_beneath = Some("eno1".into()));
+        let of = |vip, mode| beneath(&here, &a_wish(vip, mode)).expect("seen");
+        let found = of(V6, L2Mode::Multicast);
+        let cure = "sysctl -w net.ipv6.conf.eno1.drop_unicast_in_l2_multicast=1";
+        assert_eq!(found[0].cure.as_deref(), Some(cure));
+        assert_eq!(severities(Ok(of(V4, L2Mode::Igmp))), [Severity::Fatal]);
+        assert_eq!(of(V4, L2Mode::Stealth), []);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::model::link::Link;
 use crate::model::mac::Mac;
 use crate::model::untrusted::Untrusted;
 use crate::model::vip::Vip;
+use crate::model::written::Digest;
 use std::net::IpAddr;
 
 /// For what it is looked.
@@ -27,6 +28,8 @@ pub struct Wish {
     pub lock: bool,
     /// The seed, if it is known.
     pub seed: Option<u32>,
+    /// What stands for the whole description, if it is here.
+    pub digest: Option<Digest>,
 }
 
 /// What an interface is to a VIP.
@@ -49,6 +52,7 @@ impl Wish {
             mac: Some(vip.mac),
             lock: vip.lock,
             seed: Some(vip.hasher.seed),
+            digest: Some(vip.probe_digest()),
         }
     }
 
@@ -170,7 +174,7 @@ impl Default for Surroundings {
 }
 
 /// Settings of the interface, with those of `all` where the two are one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Settings {
     /// `rp_filter`, the greater one of both.
     pub rp_filter: i32,
@@ -180,6 +184,8 @@ pub struct Settings {
     pub has_neighbour: bool,
     /// Can `drop_unicast_in_l2_multicast` be set, or is it?
     pub lockable: bool,
+    /// What the interface is made on, if that would answer for the VIP too.
+    pub answers_beneath: Option<Untrusted>,
     /// Is IPv6 switched off on the interface?
     pub ip6_off: bool,
     /// Do sockets outside of a VRF get what comes in by it (`tcp_l3mdev_accept`)?

@@ -166,7 +166,7 @@ fn found(observed: &Observed, vip: &Vip, strict_link: bool) -> Pieces {
         return pieces;
     };
     let carrier = state.carrier || !strict_link;
-    let text = match (&state.master, state.answers_beneath(vip.address)) {
+    let text = match (&state.master, state.answers_beneath(vip.address, vip.mode)) {
         (Some(master), _) => format!("a port of the {} {}", master.kind, master.name),
         (None, Some(beneath)) => format!("on {beneath}, which answers too"),
         (None, None) => nic_text(state.admin_up || !strict_link, carrier).to_owned(),

@@ -2,6 +2,7 @@
 //! VLAN, a bond, and an interface of a VRF.
 
 use crate::kernel_support::{ip_lines, kernel_has};
+use crate::preflight_support::*;
 use crate::product::*;
 use crate::sharing::*;
 use lab::{Host, Lab, NodeOptions, Result};
@@ -78,7 +79,12 @@ fn expect_shared_on(kind: &Kind) -> Result<()> {
             let reason = agent.call(node, "start", 0)?.expect(5).reason().to_owned();
             assert!(reason.contains(&format!("set {key} to 1")), "{reason}");
             assert_eq!(state_of(node)?, before);
-            node.sysctl(&key, 1)?;
+            // What is looked for before tells it too, and what it prints mends it.
+            let found = Checked::on(node, &[vip, "--nic", kind.nic, "--local"])?;
+            found.expect_only("beneath", "fatal")?;
+            for cure in found.cures("beneath") {
+                node.run(&["sh", "-ec", &cure])?;
+            }
             agent.start(node, 0)?;
             node.sysctl(&key, 0)?;
             let reason = agent

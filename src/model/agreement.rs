@@ -9,7 +9,7 @@
 //! for an address that it has, and says its cluster MAC. So does a node that has lost its rules, or a
 //! stranger who has the address for himself, but with a MAC of his own.
 //!
-//! A predecessor (`super::predecessor`) answers with a cluster MAC too, and knows no digest. It is told by a second question,
+//! A predecessor (`super::predecessor`) that rewrites ARP answers with a cluster MAC too, and knows no digest. It is told by a second question,
 //! with a digest that no description has, to which all nodes with these rules are silent.
 //!
 //! Who manages the VIP stands behind that, where nobody looks who does not know it: in the padding of

@@ -12,12 +12,12 @@ use std::time::Duration;
 const BUCKETS: u16 = 6;
 
 /// Every how manyth system call is tried. All of them take minutes: `make test-full` does. In an emulated machine every
-/// third one takes the better part of an hour.
+/// fifth one takes the better part of an hour.
 fn stride() -> usize {
     match std::env::var_os("EVERY_SYSCALL") {
         Some(_) => 1,
         None if in_guest() => 31,
-        None => 3,
+        None => 5,
     }
 }
 

@@ -7,7 +7,7 @@
 //! stand a number for the round, which frame of it this is, how many there are, and, of a node that shares the VIP, six bytes of
 //! its description's digest: where a network silences the question of nodes, their descriptions can be compared by it.
 
-use super::frame::{checksum, ethernet};
+use super::frame::{NONCE_OPTION, checksum, ethernet};
 use super::mac::Mac;
 use super::protocol::{ETHERTYPE_ARP, ETHERTYPE_IP4, ETHERTYPE_IP6, ICMP, ICMP6};
 use super::written::Digest;
@@ -26,6 +26,10 @@ const MLD_QUERY: u8 = 130;
 const NEIGHBOUR_SOLICITATION: u8 = 135;
 /// More callers and queriers than this are not remembered.
 const MOST: usize = 1024;
+
+/// What stands in the digest's place where a caller asks as nodes do: any host may ask for an address from nowhere
+/// (RFC 5227 §2.1.1), and only who calls is missed.
+pub const ASKED: Digest = *b"called";
 
 /// One frame of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +135,7 @@ pub const WANTED: [(u16, u32, u8); 5] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Overheard {
     Call(Call),
-    /// Somebody asks for the VIP from nowhere, as nodes do before they share it.
+    /// A caller asks for the VIP as nodes do before they share it.
     Question(Mac),
     /// Somebody asks who is in which group.
     Query(Mac, Family),
@@ -151,7 +155,9 @@ fn overheard(frame: &[u8], vip: IpAddr) -> Option<Overheard> {
     let rest = frame.get(14..)?;
     match (kind, vip) {
         (ETHERTYPE_ARP, IpAddr::V4(vip)) => {
-            let asks = rest.get(6..8)? == [0, 1] && rest.get(14..18)? == [0; 4];
+            let asks = rest.get(6..8)? == [0, 1]
+                && rest.get(14..18)? == [0; 4]
+                && rest.get(18..24)? == ASKED;
             let is_about_it = rest.get(24..28)? == vip.octets();
             (asks && is_about_it).then_some(Overheard::Question(from))
         }
@@ -192,7 +198,9 @@ fn overheard(frame: &[u8], vip: IpAddr) -> Option<Overheard> {
                 ICMP6 if *body.first()? == NEIGHBOUR_SOLICITATION => {
                     let is_about_it =
                         IpAddr::V6(<[u8; 16]>::try_from(body.get(8..24)?).ok()?.into()) == vip;
-                    let asks = source.is_unspecified() && is_about_it;
+                    let is_a_callers =
+                        body.get(24..26)? == [NONCE_OPTION, 1] && body.get(26..32)? == ASKED;
+                    let asks = source.is_unspecified() && is_about_it && is_a_callers;
                     asks.then_some(Overheard::Question(from))
                 }
                 ICMP6 if *body.first()? == ECHO_REPLY_IP6 && IpAddr::V6(target) == vip => {
@@ -242,7 +250,7 @@ pub struct Caller {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Heard {
     rounds: BTreeMap<(Mac, u64), (Caller, BTreeSet<u32>)>,
-    /// Who asked for the VIP from nowhere, as nodes do before they share it.
+    /// Which callers asked for the VIP as nodes do before they share it.
     pub questions: BTreeSet<Mac>,
     /// Who asked for IPv4 groups.
     pub queries_ip4: BTreeSet<Mac>,
@@ -308,6 +316,7 @@ pub const LONGEST_ROUND: u32 = MOST as u32;
 
 #[cfg(test)]
 mod tests {
+    use super::super::agreement::Question;
     use super::*;
     use proptest::prelude::*;
 
@@ -364,6 +373,22 @@ mod tests {
                 IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
             };
             assert_eq!(overheard(&call.frame(), other), None);
+        }
+    }
+
+    #[test]
+    fn only_a_callers_question_is_one() {
+        for vip in ["10.77.0.99", "fd77::99"] {
+            let question = |digest| Question {
+                vip: vip.parse().expect("an address"),
+                digest,
+                manager: None,
+                nic_mac: NIC,
+            };
+            let heard = |digest| overheard(&question(digest).frame(), question(digest).vip);
+            assert_eq!(heard(ASKED), Some(Overheard::Question(NIC)));
+            // That of a host that is about to use the address, and that of a node.
+            assert_eq!((heard([0; 6]), heard([7; 6])), (None, None));
         }
     }
 

@@ -37,7 +37,7 @@ struct Sent {
 pub(super) struct Ear {
     seconds: u64,
     senders: Vec<Sender>,
-    /// The MACs of those who asked for the VIP from nowhere, as nodes do before they share it.
+    /// The MACs of those who sent and asked for the VIP as nodes do before they share it.
     questions: Vec<String>,
     queriers_ip4: Vec<String>,
     queriers_ip6: Vec<String>,

@@ -180,6 +180,7 @@ fn of_installed(vip: &Vip, args: &Check) -> Wish {
         Some(mode) => Wish {
             mode,
             mac: None,
+            digest: None,
             ..as_it_is
         },
     }

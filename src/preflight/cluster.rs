@@ -41,7 +41,7 @@ pub(super) fn stranger(here: &Surroundings, wish: &Wish) -> Found {
     Ok(match belief {
         Belief::Free => Vec::new(),
         // Without a description of its own nobody can disagree.
-        Belief::Shared(_) if wish.seed.is_none() => Vec::new(),
+        Belief::Shared(_) if wish.digest.is_none() => Vec::new(),
         Belief::Shared(answer) => {
             let what = format!(
                 "{} shares {vip} under another description, or for another resource",
@@ -125,10 +125,10 @@ mod tests {
             from: Mac([2, 0, 0, 0, 0, 7]),
             says: Mac([2, 0, 0, 0, 0, 7]),
         };
-        for (belief, seed, expected) in [
+        for (belief, digest, expected) in [
             (Belief::Free, None, &[][..]),
             (Belief::Shared(answer), None, &[]),
-            (Belief::Shared(answer), Some(7), &[Severity::Warning]),
+            (Belief::Shared(answer), Some([7; 6]), &[Severity::Warning]),
             (Belief::Taken(answer), None, &[Severity::Warning]),
             (Belief::Forged(answer), None, &[Severity::Warning]),
             (Belief::Drowned, None, &[Severity::Warning]),
@@ -138,7 +138,7 @@ mod tests {
                 ..a_host()
             };
             let wish = Wish {
-                seed,
+                digest,
                 ..a_wish(V4, L2Mode::Multicast)
             };
             assert_eq!(severities(stranger(&here, &wish)), expected, "{belief:?}");

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Takes over on this node what ocf:heartbeat:IPaddr2 serves here, by ocf:rust:ClusterIP; with the word 'look' it only
-# looks. To be run on one node after the other, while the clone is in maintenance. It may be run again.
+# looks, with 'back' it gives back. To be run on one node after the other, while the clone is in maintenance. It may be
+# run again.
 set -eu
 what=${1:-take}
 numbers() { sort -nu | while read -r number; do echo $((number - 1)); done; }
@@ -23,19 +24,32 @@ agent() {
 served() { nft list table ip IPaddr2_203_0_113_80 2>/dev/null | sed -n 's/.*"cip-node-\([0-9]*\)".*/\1/p' | numbers; }
 buckets=$(served | paste -sd, -)
 echo "203.0.113.80: the old rules serve here: ${buckets:-nothing}"
-mac=$(nodectl mac 203.0.113.80/26 --compat ipaddr2 --nic bond0)
-if [ -n "$buckets" ] && ! ip maddress show | grep -q "$mac"; then
+[ "$what" = back ] || mac=$(nodectl mac 203.0.113.80/26 --compat ipaddr2 --nic bond0)
+if [ "$what" != back ] && [ -n "$buckets" ] && ! ip maddress show | grep -q "$mac"; then
     echo "203.0.113.80: here it would be shared under $mac, which no interface has joined: the old agent derived another" \
         "MAC; set mac to that one ('ip maddress show'), and its seed" >&2
     exit 1
 fi
 if [ "$what" = look ]; then
     agent validate-all 0
+elif [ "$what" = back ]; then
+    # The old agent begins anew here; it must add nothing to rules that stand.
+    set +e
+    nft delete table ip IPaddr2_203_0_113_80
+    nft delete table arp IPaddr2_203_0_113_80 2>/dev/null || true
+    set -e
+    nodectl down 203.0.113.80 --force
+    echo "203.0.113.80: given back: dark here until the old agent runs"
 elif [ -n "$buckets" ]; then
-    pids=
-    for bucket in $(served); do agent start "$bucket" & pids="$pids $!"; done
-    for pid in $pids; do wait "$pid"; done
-    for bucket in $(served); do agent monitor "$bucket"; done
+    pids= failed=
+    for bucket in $(served); do agent start "$bucket" & pids="$pids $bucket:$!"; done
+    for pid in $pids; do wait "${pid#*:}" || failed="$failed ${pid%%:*}"; done
+    for bucket in $(served); do agent monitor "$bucket" || failed="$failed $bucket"; done
+    if [ -n "$failed" ]; then
+        echo "203.0.113.80: dark here, for they do not run:$failed; mend what is said above and run this again, or run it with" \
+            "the word 'back'" >&2
+        exit 1
+    fi
     nft delete table ip IPaddr2_203_0_113_80
     nft delete table arp IPaddr2_203_0_113_80 2>/dev/null || true
     echo "203.0.113.80: taken over: $buckets"
@@ -57,21 +71,33 @@ agent() {
 served() { nft list table ip6 IPaddr2_2001_db8_0_1__80 2>/dev/null | sed -n 's/.*"cip-node-\([0-9]*\)".*/\1/p' | numbers; }
 buckets=$(served | paste -sd, -)
 echo "2001:db8:0:1::80: the old rules serve here: ${buckets:-nothing}"
-mac=$(nodectl mac 2001:db8:0:1::80/64 --compat ipaddr2 --nic bond0)
-if [ -n "$buckets" ] && ! ip maddress show | grep -q "$mac"; then
+[ "$what" = back ] || mac=$(nodectl mac 2001:db8:0:1::80/64 --compat ipaddr2 --nic bond0)
+if [ "$what" != back ] && [ -n "$buckets" ] && ! ip maddress show | grep -q "$mac"; then
     echo "2001:db8:0:1::80: here it would be shared under $mac, which no interface has joined: the old agent derived another" \
         "MAC; set mac to that one ('ip maddress show'), and its seed" >&2
     exit 1
 fi
 if [ "$what" = look ]; then
     agent validate-all 0
+elif [ "$what" = back ]; then
+    # The old agent begins anew here; it must add nothing to rules that stand.
+    set +e
+    nft delete table ip6 IPaddr2_2001_db8_0_1__80
+    set -e
+    nodectl down 2001:db8:0:1::80 --force
+    echo "2001:db8:0:1::80: given back: dark here until the old agent runs"
 elif [ -n "$buckets" ]; then
     old=$(ip -6 -o address show to 2001:db8:0:1::80 | while read -r _ nic _ address _; do echo "$address dev $nic"; done)
     ip -6 address change $old preferred_lft 0
-    pids=
-    for bucket in $(served); do agent start "$bucket" & pids="$pids $!"; done
-    for pid in $pids; do wait "$pid"; done
-    for bucket in $(served); do agent monitor "$bucket"; done
+    pids= failed=
+    for bucket in $(served); do agent start "$bucket" & pids="$pids $bucket:$!"; done
+    for pid in $pids; do wait "${pid#*:}" || failed="$failed ${pid%%:*}"; done
+    for bucket in $(served); do agent monitor "$bucket" || failed="$failed $bucket"; done
+    if [ -n "$failed" ]; then
+        echo "2001:db8:0:1::80: dark here, for they do not run:$failed; mend what is said above and run this again, or run it with" \
+            "the word 'back'" >&2
+        exit 1
+    fi
     nft delete table ip6 IPaddr2_2001_db8_0_1__80
     echo "2001:db8:0:1::80: taken over: $buckets"
 fi

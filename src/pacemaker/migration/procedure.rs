@@ -82,11 +82,6 @@ pub fn remarks(shared: &Shared) -> Vec<String> {
         ];
     }
     let clone = &shared.clone;
-    let downs: Vec<String> = shared
-        .addresses
-        .iter()
-        .map(|renewed| format!("nodectl down {} --force", renewed.ip))
-        .collect();
     vec![
         format!(
             "No bucket moves, and no connection is cut; a node's buckets are dark for some tenths of a second while it takes them \
@@ -94,9 +89,9 @@ pub fn remarks(shared: &Shared) -> Vec<String> {
              meanwhile stay dark until then, and nothing else should be changed."
         ),
         format!(
-            "The way back, until the configuration is changed: on the nodes that have taken over, {}; then, on one node, \
-             crm_resource --refresh -r {clone}, and the maintenance's end. Pacemaker starts there anew what is missing.",
-            downs.join("; ")
+            "The way back, until the configuration is changed: on the nodes that have taken over, or begun to, \
+             'sh {TAKEOVER} back', after which their buckets are dark; then, on one node, crm_resource --refresh -r {clone}, and \
+             the maintenance's end. Pacemaker starts there anew what is missing."
         ),
     ]
 }
@@ -284,8 +279,11 @@ fn rolling(shared: &Shared, call: Call<'_>) -> Vec<Step> {
             on: Where::Everywhere,
             does: "Clear up.".to_owned(),
             commands: vec![format!("rm -f {TAKEOVER} {}", call.file())],
-            check: "nodectl status --json --local --rate 0 | grep -c '\"healthy\":true'".to_owned(),
-            expect: format!("1; {BEFORE} may stay until you are sure"),
+            check: "nodectl status --json --local --rate 0 | grep -o '\"healthy\":true' | wc -l".to_owned(),
+            expect: format!(
+                "{}, one for each address; {BEFORE} may stay until you are sure",
+                shared.addresses.len()
+            ),
         },
     ]
 }

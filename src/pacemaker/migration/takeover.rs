@@ -15,7 +15,8 @@ use std::net::IpAddr;
 
 const BEGIN: &str = r#"#!/bin/sh
 # Takes over on this node what ocf:heartbeat:IPaddr2 serves here, by ocf:rust:ClusterIP; with the word 'look' it only
-# looks. To be run on one node after the other, while the clone is in maintenance. It may be run again.
+# looks, with 'back' it gives back. To be run on one node after the other, while the clone is in maintenance. It may be
+# run again.
 set -eu
 what=${1:-take}
 numbers() { sort -nu | while read -r number; do echo $((number - 1)); done; }
@@ -40,6 +41,12 @@ fn one(shared: &Shared, renewed: &Renewed, before: Predecessor) -> String {
     let mut text = format!("\n# {id}: {ip}\n");
     text += &agent(shared, renewed);
     let OldRules { served, sign, gone } = rules;
+    let namespace = renewed
+        .found
+        .parameter("network_namespace")
+        .and_then(quoted);
+    let within = namespace.map_or(String::new(), |name| format!(" --netns {name}"));
+    let down = format!("nodectl down {ip} --force{within}");
     // Writing to a String cannot fail.
     let _ = write!(
         text,
@@ -48,11 +55,22 @@ buckets=$(served | paste -sd, -)
 echo "{ip}: the old rules serve here: ${{buckets:-nothing}}"
 {same}if [ "$what" = look ]; then
     agent validate-all 0
+elif [ "$what" = back ]; then
+    # The old agent begins anew here; it must add nothing to rules that stand.
+    set +e
+{gone}    set -e
+    {down}
+    echo "{ip}: given back: dark here until the old agent runs"
 elif [ -n "$buckets" ]; then
-{sign}    pids=
-    for bucket in $(served); do agent start "$bucket" & pids="$pids $!"; done
-    for pid in $pids; do wait "$pid"; done
-    for bucket in $(served); do agent monitor "$bucket"; done
+{sign}    pids= failed=
+    for bucket in $(served); do agent start "$bucket" & pids="$pids $bucket:$!"; done
+    for pid in $pids; do wait "${{pid#*:}}" || failed="$failed ${{pid%%:*}}"; done
+    for bucket in $(served); do agent monitor "$bucket" || failed="$failed $bucket"; done
+    if [ -n "$failed" ]; then
+        echo "{ip}: dark here, for they do not run:$failed; mend what is said above and run this again, or run it with" \
+            "the word 'back'" >&2
+        exit 1
+    fi
 {gone}    echo "{ip}: taken over: $buckets"
 fi
 "#
@@ -90,8 +108,8 @@ fn same_mac(renewed: &Renewed, before: Predecessor) -> Option<String> {
     let within = namespace.map_or(String::new(), |name| format!("ip netns exec {name} "));
     let ip = renewed.ip;
     Some(format!(
-        "mac=$({words})\n\
-         if [ -n \"$buckets\" ] && ! {within}ip maddress show | grep -q \"$mac\"; then\n    \
+        "[ \"$what\" = back ] || mac=$({words})\n\
+         if [ \"$what\" != back ] && [ -n \"$buckets\" ] && ! {within}ip maddress show | grep -q \"$mac\"; then\n    \
              echo \"{ip}: here it would be shared under $mac, which no interface has joined: the old agent derived another\" \\\n        \
              \"MAC; set mac to that one ('ip maddress show'), and its seed\" >&2\n    exit 1\nfi\n"
     ))
@@ -327,9 +345,10 @@ mod tests {
             };
             let starts = place("agent start");
             let monitors = place("agent monitor");
+            // They go in the way back as well, which stands before.
             let gone = script
-                .find("nft delete")
-                .or_else(|| script.find("s/^-A/-D/p"));
+                .rfind("nft delete")
+                .or_else(|| script.rfind("s/^-A/-D/p"));
             let gone = gone.unwrap_or_else(|| panic!("{script}"));
             assert!(starts < monitors && monitors < gone, "{script}");
         }
@@ -362,7 +381,10 @@ mod tests {
             "{told}"
         );
         for script in [&plain, &told] {
-            let stops = script.find("exit 1").expect("a stop");
+            let stops = script
+                .find("so its seed")
+                .or_else(|| script.find("and its seed"));
+            let stops = stops.expect("a stop");
             assert!(stops < script.find("agent start").expect("a start"));
         }
         let set = written("ip=10.0.0.99 clusterip_firewall=nft mac=51:00:00:00:00:01");

@@ -10,6 +10,7 @@ use crate::sys::nft::{NftError, NftSocket};
 use crate::sys::route::{
     Address, ConnectedRoute, Family, Link, RouteError, RouteSocket, SCOPE_HOST,
 };
+use std::cmp::Reverse;
 use std::net::IpAddr;
 
 /// The protocol of routes of which nobody says one (`RTPROT_BOOT`); 'ip route' does not print it.
@@ -142,8 +143,17 @@ pub fn like(
         (None, IpAddr::V4(_)) => {
             let link = route.link(place.nic.as_str())?;
             let mut routes = route.connected_routes(Family::V4)?;
-            routes.retain(|route| route.protocol != ROUTE_PROTOCOL);
-            let best = best_route(&routes, ip, link.map(|link| link.index));
+            // 'ip route list match IP/PREFIX' shows no smaller networks.
+            routes.retain(|route| {
+                route.protocol != ROUTE_PROTOCOL && route.network.prefix() <= place.prefix
+            });
+            let nic = link.map(|link| link.index);
+            let best = match predecessor {
+                Predecessor::ClusterIp => best_route(&routes, ip, nic),
+                // The newest one's sorts by metric before it sorts by length.
+                Predecessor::Ipaddr2 => fitting(&routes, ip, nic)
+                    .max_by_key(|route| (Reverse(route.metric), route.network.prefix())),
+            };
             let source = best.and_then(source_of);
             // No address of ours was there when it looked, nor has one a broadcast address.
             let mut all = route.addresses(None, Some(Family::V4))?;
@@ -189,11 +199,18 @@ fn found_by_grep(all: &[Address], source: IpAddr) -> Option<String> {
 /// The most specific route that has the address, of equal ones that with the least metric. A route
 /// to the address alone says nothing about its network, and neither does one to everywhere.
 fn best_route(routes: &[ConnectedRoute], ip: IpAddr, nic: Option<u32>) -> Option<&ConnectedRoute> {
+    fitting(routes, ip, nic).max_by_key(|route| (route.network.prefix(), Reverse(route.metric)))
+}
+
+fn fitting(
+    routes: &[ConnectedRoute],
+    ip: IpAddr,
+    nic: Option<u32>,
+) -> impl Iterator<Item = &ConnectedRoute> {
     routes
         .iter()
-        .filter(|route| nic.is_none_or(|nic| nic == route.oif))
-        .filter(|route| !route.network.is_trivial() && route.network.contains(ip))
-        .max_by_key(|route| (route.network.prefix(), std::cmp::Reverse(route.metric)))
+        .filter(move |route| nic.is_none_or(|nic| nic == route.oif))
+        .filter(move |route| !route.network.is_trivial() && route.network.contains(ip))
 }
 
 #[cfg(test)]

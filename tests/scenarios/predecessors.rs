@@ -377,6 +377,7 @@ fn the_mac_is_the_one_that_ipaddr2_derives_on_this_node() -> Result<()> {
     let own: &[&str] = &[
         "10.99.0.1/24",
         "10.99.0.1/24 broadcast +",
+        "10.99.0.1 peer 10.99.0.2/24 broadcast 10.99.0.255",
         "10.99.0.1/20 broadcast 10.99.15.254",
     ];
     for own in own {
@@ -394,6 +395,11 @@ fn the_mac_is_the_one_that_ipaddr2_derives_on_this_node() -> Result<()> {
             (
                 &[("nic", "eth0"), ("cidr_netmask", "24")],
                 &["10.99.0.99/24", "--nic", "eth0"],
+            ),
+            // Longer and shorter than the network's.
+            (
+                &[("nic", "eth0"), ("cidr_netmask", "18")],
+                &["10.99.0.99/18", "--nic", "eth0"],
             ),
             (
                 &[("broadcast", "10.99.0.255")],

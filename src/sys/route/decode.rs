@@ -142,6 +142,8 @@ pub(super) fn address(answer: &Answer) -> Result<Option<Address>, String> {
     let addr = attributes
         .get(&IFA_LOCAL)
         .or_else(|| attributes.get(&IFA_ADDRESS));
+    let has_peer = attributes.contains_key(&IFA_LOCAL)
+        && attributes.get(&IFA_LOCAL) != attributes.get(&IFA_ADDRESS);
     let flags = number(&attributes, IFA_FLAGS)?.unwrap_or(u32::from(short_flags));
     let (preferred, valid) = match attributes.get(&IFA_CACHEINFO) {
         Some(v) if v.len() >= 8 => (u32_at(v, 0), u32_at(v, 4)),
@@ -154,6 +156,7 @@ pub(super) fn address(answer: &Answer) -> Result<Option<Address>, String> {
         prefix,
         broadcast: attributes
             .get(&IFA_BROADCAST)
+            .filter(|_| !has_peer)
             .and_then(|v| <[u8; 4]>::try_from(*v).ok())
             .map(Ipv4Addr::from),
         label: attributes.get(&IFA_LABEL).map(|v| text(v)),

@@ -104,7 +104,7 @@ pub struct Address {
     pub addr: IpAddr,
     /// The prefix length, in bits.
     pub prefix: u8,
-    /// IPv4: the broadcast address of its network, if the address has one.
+    /// IPv4: the broadcast address of its network, if the address has one and no peer.
     pub broadcast: Option<Ipv4Addr>,
     /// IPv4: the label, by default the interface's name.
     pub label: Option<String>,

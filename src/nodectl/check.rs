@@ -26,6 +26,8 @@ struct Answer {
     schema: u32,
     /// The worst of it; what could not be looked at is no finding.
     outcome: Outcome,
+    /// How many checks could not look.
+    unknown: usize,
     checked: Vec<Of>,
 }
 
@@ -115,6 +117,7 @@ fn answer(checked: Vec<Of>, context: &Context<'_>) -> Result<Told, Failure> {
         true => json(&Answer {
             schema: SCHEMA,
             outcome: outcome(worst),
+            unknown: checked.iter().map(|of| unlooked(&of.checks)).sum(),
             checked,
         })?,
         false => {
@@ -138,6 +141,12 @@ fn listen(kernel: &mut Kernel, args: &Check, wish: &Wish) -> Result<Of, Failure>
         checks,
         heard: Some(ear),
     })
+}
+
+/// How many checks could not look.
+fn unlooked(checks: &[Checked]) -> usize {
+    let unknown = checks.iter().filter(|checked| checked.unknown.is_some());
+    unknown.count()
 }
 
 fn outcome(worst: Option<Severity>) -> Outcome {
@@ -228,6 +237,11 @@ fn in_words(of: &Of, screen: Screen) -> String {
         Outcome::Fatal => screen.bad("it will not work"),
         Outcome::Warning => screen.warn("with warnings"),
         Outcome::Fine | Outcome::Unknown => screen.good("nothing was found"),
+    };
+    let verdict = match unlooked(&of.checks) {
+        0 => verdict,
+        1 => format!("{verdict}; 1 check could not look"),
+        n => format!("{verdict}; {n} checks could not look"),
     };
     let mut text = format!("{about}, mode {}: {verdict}\n", of.mode);
     if let Some(ear) = &of.heard {

@@ -161,6 +161,8 @@ fn a_bridge_of_the_nodes_own_is_judged_as_the_port() -> Result<()> {
         "link add br7 type bridge mcast_snooping 1 mcast_querier 1\nlink set br7 up\n\
          link add link br7 name on7 type macvlan mode bridge\nlink set on7 up\n",
     )?;
+    // What is made on it would be beside it.
+    node.sysctl("net.ipv4.conf.br7.drop_unicast_in_l2_multicast", 1)?;
     for nic in ["br7", "on7"] {
         let found = Checked::on(&node, &[V4, "--nic", nic])?;
         found.expect_only("bridge-snooping", "fatal")?;
@@ -216,7 +218,7 @@ fn interfaces_that_cannot_carry_a_vip_are_found() -> Result<()> {
     for (nic, mode, name, outcome) in [
         ("lan0", "multicast", "", "fine"),
         ("lan0", "stealth", "", "fine"),
-        ("mv0", "multicast", "", "fine"),
+        ("mv0", "multicast", "beneath", "fatal"),
         ("mv0", "stealth", "mac-filter", "fatal"),
         ("mt0", "multicast", "mac-filter", "fatal"),
         ("mt0", "igmp", "mac-filter", "fatal"),
@@ -231,6 +233,7 @@ fn interfaces_that_cannot_carry_a_vip_are_found() -> Result<()> {
     }
     // Each is mended by what is printed.
     for (nic, name) in [
+        ("mv0", "beneath"),
         ("mt0", "mac-filter"),
         ("deaf0", "interface"),
         ("still0", "interface"),

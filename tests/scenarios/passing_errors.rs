@@ -30,7 +30,7 @@ fn stride() -> usize {
     match std::env::var_os("EVERY_SYSCALL") {
         Some(_) => 3,
         None if in_guest() => 127,
-        None => 31,
+        None => 61,
     }
 }
 

@@ -35,15 +35,3 @@ pub fn describe(
     let vip = draft.complete();
     vip.map_err(|error| Failure::new(Code::Configured, error))
 }
-
-/// What a predecessor made of an address goes by what it found on the node, and stays while the VIP is here.
-pub(super) fn with_found(parameters: &Parameters, found: &Vip) -> Parameters {
-    let mut with_found = parameters.clone();
-    if let Some(predecessor) = parameters.compat.0 {
-        with_found.mac = parameters.mac.or(Some(found.mac));
-        with_found.seed = parameters.seed.or(Some(found.hasher.seed));
-        with_found.hash = parameters.hash.or(predecessor.hash());
-        with_found.layout = parameters.layout.or(Some(predecessor.layout()));
-    }
-    with_found
-}

@@ -7,7 +7,7 @@
 //! of the VIP's.
 
 use super::adoption::{WhoDrains, settle_later, tidy};
-use super::describe::{describe, with_found};
+use super::describe::describe;
 use super::environment::Environment;
 use super::exit::{Code, Failure};
 use super::insist::insist;
@@ -236,6 +236,18 @@ fn expected(parameters: &Parameters, nic: Option<Nic>, found: &Vip) -> Result<Vi
     let buckets = parameters.buckets.unwrap_or(found.buckets);
     describe(&with_found(parameters, found), place, None, buckets)
         .map_err(|failure| Failure::new(Code::Generic, failure.reason))
+}
+
+/// What a predecessor made of an address goes by what it found on the node, and stays while the VIP is here.
+fn with_found(parameters: &Parameters, found: &Vip) -> Parameters {
+    let mut with_found = parameters.clone();
+    if let Some(predecessor) = parameters.compat.0 {
+        with_found.mac = parameters.mac.or(Some(found.mac));
+        with_found.seed = parameters.seed.or(Some(found.hasher.seed));
+        with_found.hash = parameters.hash.or(predecessor.hash());
+        with_found.layout = parameters.layout.or(Some(predecessor.layout()));
+    }
+    with_found
 }
 
 fn in_words(drift: &[Drift]) -> String {

@@ -7,7 +7,7 @@ use super::environment::Environment;
 use super::parameters::Parameters;
 use crate::model::hash::{HashMode, Layout};
 use crate::model::seed::parse_seed;
-use crate::pacemaker::ipaddr2::ITS_OWN;
+use crate::pacemaker::ipaddr2::{ITS_OWN, ITS_SEED};
 
 /// What is to be said where the configuration was the newest IPaddr2's, and clients are in other buckets here.
 pub fn other_hash(env: &Environment, parameters: &Parameters) -> Option<String> {
@@ -16,7 +16,7 @@ pub fn other_hash(env: &Environment, parameters: &Parameters) -> Option<String> 
     if parameters.compat.0.is_some() {
         return None;
     }
-    let its_seed = env.parameter("clusterip_hash_seed");
+    let its_seed = env.parameter(ITS_SEED);
     let read = its_seed.as_ref().and_then(|seed| parse_seed(seed.raw()));
     let same_seed = match read {
         Some(seed) => parameters.seed == Some(seed),

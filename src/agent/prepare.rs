@@ -11,7 +11,7 @@ use crate::host::place::{Place, PlaceError, installed_place, like, place};
 use crate::host::second_lock;
 use crate::model::bucket::BucketCount;
 use crate::model::mac::Mac;
-use crate::model::predecessor::{Like, Predecessor, derived};
+use crate::model::predecessor::{Like, Predecessor};
 use crate::model::untrusted::Untrusted;
 use crate::model::vip::Vip;
 use crate::sys::netns::{self, Home, NetnsError};
@@ -80,7 +80,7 @@ pub(super) fn mac_of_old(kernel: &mut Kernel, essentials: &Essentials) -> Option
     let told = essentials.broadcast.as_ref().map(Untrusted::raw);
     let place = place(&mut kernel.route, *ip, nic.as_ref(), *prefix, None).ok()?;
     let like = like(&mut kernel.route, predecessor, told, *ip, &place).ok()?;
-    Some(derived(predecessor, *ip, place.prefix, &like.broadcast).mac)
+    Some(like.derived(*ip, place.prefix).mac)
 }
 
 /// The MAC that IPaddr2 would derive for a VIP that is here.
@@ -94,8 +94,7 @@ pub(super) fn former_mac(kernel: &mut Kernel, parameters: &Parameters, vip: &Vip
         vip.address,
         &Place { nic, prefix },
     );
-    let broadcast = like.ok()?.broadcast;
-    Some(derived(Predecessor::Ipaddr2, vip.address, prefix, &broadcast).mac)
+    Some(like.ok()?.derived(vip.address, prefix).mac)
 }
 
 /// The VIP that a start here would bring up, or why it cannot.

@@ -4,6 +4,7 @@ use super::place::find_link;
 use super::second_lock;
 use crate::model::hash::Flow;
 use crate::model::host::{Beneath, Connection, Held, Master, NicState, Observed, Route};
+use crate::model::link::Parent;
 use crate::model::mac::Mac;
 use crate::model::ruleset::Family;
 use crate::model::vip::{Nic, NicName};
@@ -223,28 +224,32 @@ pub fn flow_of(found: &connections::Connection) -> Flow {
 }
 
 /// Of what a macvlan or ipvlan is made on, whether it keeps silent.
-pub(super) fn beneath(
-    route: &mut RouteSocket,
-    link: &Link,
-) -> Result<Option<Beneath>, ObserveError> {
-    let Some(index) = link.lower.filter(|_| is_beside_its_lower(link)) else {
-        return Ok(None);
+fn beneath(route: &mut RouteSocket, link: &Link) -> Result<Option<Beneath>, ObserveError> {
+    let lower = match beside(link.kind.as_deref(), link.parent) {
+        Some(index) => route.link_at(index)?,
+        None => None,
     };
-    let Some(lower) = route.link_at(index)? else {
-        return Ok(None);
-    };
-    // Of IPv4 the setting of all interfaces counts as well (IN_DEV_ORCONF).
-    let all = locked("all", route::Family::V4)? == Some(true);
-    Ok(Some(Beneath {
-        lock_ip4: locked(&lower.name, route::Family::V4)?.map(|locked| locked || all),
-        lock_ip6: locked(&lower.name, route::Family::V6)?,
-        name: lower.name.into(),
-    }))
+    let beneath = lower.map(|lower| silence_of(&lower.name)).transpose();
+    Ok(beneath?)
 }
 
-/// Does the interface that it is made on take multicast frames beside it?
-fn is_beside_its_lower(link: &Link) -> bool {
-    matches!(link.kind.as_deref(), Some("macvlan" | "ipvlan"))
+/// The number of the interface that an interface of this kind is made on, if that takes multicast frames beside it.
+pub(super) fn beside(kind: Option<&str>, parent: Parent) -> Option<u32> {
+    match (kind, parent) {
+        (Some("macvlan" | "ipvlan"), Parent::Here(index)) => Some(index),
+        _ => None,
+    }
+}
+
+/// Whether an interface beneath keeps silent.
+pub(super) fn silence_of(name: &str) -> Result<Beneath, SysctlError> {
+    // Of IPv4 the setting of all interfaces counts as well (IN_DEV_ORCONF).
+    let all = locked("all", route::Family::V4)? == Some(true);
+    Ok(Beneath {
+        lock_ip4: locked(name, route::Family::V4)?.map(|locked| locked || all),
+        lock_ip6: locked(name, route::Family::V6)?,
+        name: name.into(),
+    })
 }
 
 fn state_of(link: &Link, all: &[Address]) -> Result<NicState, ObserveError> {

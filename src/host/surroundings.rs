@@ -1,8 +1,9 @@
 //! Looking at what the checks of `preflight` judge. Whatever cannot be looked at is said to be so, and ends nothing.
 
 use super::agreement::believed;
-use super::observe::{Kernel, beneath};
+use super::observe::{Kernel, beside, silence_of};
 use super::second_lock;
+use crate::model::link::Link;
 use crate::model::network::Network;
 use crate::model::vip::Vip;
 use crate::preflight::{
@@ -175,34 +176,18 @@ fn asked_database() -> io::Result<serde_json::Value> {
 /// What is looked at without asking anybody but the kernel: some milliseconds at most.
 pub fn at_hand(route: &mut RouteSocket, wish: &Wish) -> Surroundings {
     let links = route.ways().map_err(Unseen::because);
-    let index = links.as_ref().ok().and_then(|links| {
-        let nic = links.iter().find(|link| link.name == wish.nic)?;
-        Some(nic.index)
-    });
-    let has_neighbour = index.is_some_and(|index| has_neighbour(route, index, wish.vip));
+    let known = links.as_deref().unwrap_or_default();
+    let nic = known.iter().find(|link| link.name == wish.nic);
+    let has_neighbour = nic.is_some_and(|nic| has_neighbour(route, nic.index, wish.vip));
+    let beneath = nic.and_then(|nic| beside(nic.kind.as_deref(), nic.parent));
+    let beneath = beneath.and_then(|index| known.iter().find(|link| link.index == index));
+    let settings = settings(wish, has_neighbour, beneath).map_err(Unseen::because);
     Surroundings {
         links,
-        settings: settings(wish, has_neighbour)
-            .map_err(Unseen::because)
-            .and_then(|settings| with_beneath(route, wish, settings)),
+        settings,
         default_ways: route.default_ways(Family::V4).map_err(Unseen::because),
         ..Surroundings::default()
     }
-}
-
-/// The settings, with what the interface is made on if that would answer too.
-fn with_beneath(route: &mut RouteSocket, wish: &Wish, settings: Settings) -> Seen<Settings> {
-    let link = route.link(wish.nic.raw()).map_err(Unseen::because)?;
-    let beneath = match &link {
-        Some(link) => beneath(route, link).map_err(Unseen::because)?,
-        None => None,
-    };
-    let anybodys = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-    let answers = beneath.filter(|it| it.answers(wish.vip.unwrap_or(anybodys)));
-    Ok(Settings {
-        answers_beneath: answers.map(|it| it.name),
-        ..settings
-    })
 }
 
 /// Has the interface an address in whose network the VIP is?
@@ -217,8 +202,17 @@ fn has_neighbour(route: &mut RouteSocket, index: u32, vip: Option<IpAddr>) -> bo
     })
 }
 
-fn settings(wish: &Wish, has_neighbour: bool) -> Result<Settings, SysctlError> {
+fn settings(
+    wish: &Wish,
+    has_neighbour: bool,
+    beneath: Option<&Link>,
+) -> Result<Settings, SysctlError> {
     let nic = wish.nic.raw();
+    let beneath = beneath
+        .map(|link| silence_of(link.name.raw()))
+        .transpose()?;
+    let anybodys = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let answers = beneath.filter(|it| it.answers(wish.vip.unwrap_or(anybodys)));
     let value = |family, nic: &str, key| sysctl::read(&SysctlPath::new(family, nic, key)?);
     let greater = |key| -> Result<i32, SysctlError> {
         let both = value(Family::V4, nic, key)?.max(value(Family::V4, "all", key)?);
@@ -235,7 +229,7 @@ fn settings(wish: &Wish, has_neighbour: bool) -> Result<Settings, SysctlError> {
         arp_ignore: greater(Key::ArpIgnore)?,
         has_neighbour,
         lockable,
-        answers_beneath: None,
+        answers_beneath: answers.map(|it| it.name),
         ip6_off: value(Family::V6, nic, Key::DisableIpv6)? != Some(0),
         l3mdev_accept: sysctl::tcp_l3mdev_accept()?,
     })

@@ -7,7 +7,7 @@
 //! stand a number for the round, which frame of it this is, how many there are, and, of a node that shares the VIP, six bytes of
 //! its description's digest: where a network silences the question of nodes, their descriptions can be compared by it.
 
-use super::frame::{NONCE_OPTION, checksum, ethernet};
+use super::frame::{NEIGHBOUR_SOLICITATION, NONCE_OPTION, checksum, ethernet, internet_checksum};
 use super::mac::Mac;
 use super::protocol::{ETHERTYPE_ARP, ETHERTYPE_IP4, ETHERTYPE_IP6, ICMP, ICMP6};
 use super::written::Digest;
@@ -23,7 +23,6 @@ const IGMP: u8 = 2;
 const IGMP_QUERY: u8 = 0x11;
 const HOP_BY_HOP: u8 = 0;
 const MLD_QUERY: u8 = 130;
-const NEIGHBOUR_SOLICITATION: u8 = 135;
 /// More callers and queriers than this are not remembered.
 const MOST: usize = 1024;
 
@@ -106,18 +105,6 @@ impl Call {
             }
         }
     }
-}
-
-/// Over an even number of octets (RFC 1071).
-fn internet_checksum(bytes: &[u8]) -> u16 {
-    let words = bytes.chunks_exact(2);
-    let mut sum: u32 = words
-        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
-        .sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
 }
 
 /// What frames a listener need not be given: pairs of an EtherType, and a byte at a place in the frame. What is wanted has

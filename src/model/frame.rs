@@ -123,15 +123,23 @@ pub(super) fn options_of(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
 /// message of an even number of octets, fewer than 65,536; 0 where the message has its checksum, and that
 /// is right.
 pub(super) fn checksum(from: Ipv6Addr, to: Ipv6Addr, message: &[u8]) -> u16 {
-    let words = |bytes: &[u8]| -> u32 {
-        bytes
-            .chunks_exact(2)
-            .map(|pair| (u32::from(pair[0]) << 8) | u32::from(pair[1]))
-            .sum()
-    };
-    let mut sum = words(&from.octets()) + words(&to.octets());
-    sum += message.len() as u32 + u32::from(ICMP6);
-    sum += words(message);
+    let pseudo = message.len() as u32 + u32::from(ICMP6);
+    folded(words(&from.octets()) + words(&to.octets()) + pseudo + words(message))
+}
+
+/// The Internet checksum over an even number of octets, fewer than 65,536 (RFC 1071).
+pub(super) fn internet_checksum(bytes: &[u8]) -> u16 {
+    folded(words(bytes))
+}
+
+fn words(bytes: &[u8]) -> u32 {
+    let pairs = bytes.chunks_exact(2);
+    pairs
+        .map(|pair| (u32::from(pair[0]) << 8) | u32::from(pair[1]))
+        .sum()
+}
+
+fn folded(mut sum: u32) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }

@@ -207,6 +207,11 @@ pub enum Unlike {
 }
 
 impl Like {
+    /// What the predecessor made of an address and the length of its network's prefix.
+    pub fn derived(&self, vip: IpAddr, prefix: u8) -> Made {
+        derived(self.predecessor, vip, prefix, &self.broadcast)
+    }
+
     /// What the predecessor made of these.
     ///
     /// # Errors
@@ -237,19 +242,14 @@ impl Like {
             Predecessor::ClusterIp if asked.buckets.get() > MOST_CLUSTERIP => {
                 Err(Unlike::Buckets(asked.buckets))
             }
-            _ => Ok(derived(
-                predecessor,
-                asked.address,
-                asked.prefix,
-                &self.broadcast,
-            )),
+            _ => Ok(self.derived(asked.address, asked.prefix)),
         }
     }
 }
 
 /// What a predecessor made of an address, the length of its network's prefix and a broadcast address, which is empty if
 /// there is none.
-pub fn derived(predecessor: Predecessor, vip: IpAddr, prefix: u8, broadcast: &str) -> Made {
+pub(super) fn derived(predecessor: Predecessor, vip: IpAddr, prefix: u8, broadcast: &str) -> Made {
     let mut line = format!("{vip} {prefix}");
     if !broadcast.is_empty() {
         line = line + " " + broadcast;

@@ -8,7 +8,7 @@ use super::failure::{DATA, Failure};
 use super::json::{SCHEMA, json};
 use crate::host::observe::ObserveError;
 use crate::host::place::{like, place};
-use crate::model::predecessor::{Predecessor, derived};
+use crate::model::predecessor::Predecessor;
 use crate::model::vip::{L2Mode, check_address};
 use crate::sys::route::RouteSocket;
 use serde::Serialize;
@@ -87,7 +87,7 @@ fn of_old(args: &MacOf, predecessor: Predecessor) -> Result<OfMode, Failure> {
     let told = args.broadcast.as_deref();
     let like = like(&mut route, predecessor, told, address, &place);
     let like = like.map_err(ObserveError::from)?;
-    let made = derived(predecessor, address, place.prefix, &like.broadcast);
+    let made = like.derived(address, place.prefix);
     Ok(OfMode {
         mode: L2Mode::Multicast.name(),
         mac: made.mac.to_string(),

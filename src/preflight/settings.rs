@@ -97,6 +97,8 @@ pub(super) fn second_lock(here: &Surroundings, wish: &Wish) -> Found {
 
 /// What a macvlan or ipvlan is made on takes frames for a multicast MAC as well. The plan refuses it.
 pub(super) fn beneath(here: &Surroundings, wish: &Wish) -> Found {
+    // Without the interfaces nobody knows what is beneath.
+    here.links()?;
     let Some(name) = here.settings()?.answers_beneath else {
         return Ok(Vec::new());
     };

@@ -6,7 +6,7 @@
 //! buckets only while the new agent comes up and has none yet, so all are started at once. The old address and its membership are told by signs to be a VIP's and not the node's own
 //! (`model::host`), which the old agent does not give in all cases; so the script does.
 
-use super::found::Pairs;
+use super::found::{Address, Pairs};
 use super::judged::{Renewed, Shared};
 use crate::model::predecessor::Predecessor;
 use crate::model::untrusted::quoted;
@@ -41,12 +41,8 @@ fn one(shared: &Shared, renewed: &Renewed, before: Predecessor) -> String {
     let mut text = format!("\n# {id}: {ip}\n");
     text += &agent(shared, renewed);
     let OldRules { served, sign, gone } = rules;
-    let namespace = renewed
-        .found
-        .parameter("network_namespace")
-        .and_then(quoted);
-    let within = namespace.map_or(String::new(), |name| format!(" --netns {name}"));
-    let down = format!("nodectl down {ip} --force{within}");
+    let netns = namespace(&renewed.found).map_or(String::new(), |name| format!(" --netns {name}"));
+    let down = format!("nodectl down {ip} --force{netns}");
     // Writing to a String cannot fail.
     let _ = write!(
         text,
@@ -104,15 +100,23 @@ fn same_mac(renewed: &Renewed, before: Predecessor) -> Option<String> {
             words += &format!(" --{option} {}", quoted(value)?);
         }
     }
-    let namespace = of("network_namespace").and_then(quoted);
-    let within = namespace.map_or(String::new(), |name| format!("ip netns exec {name} "));
-    let ip = renewed.ip;
+    let (ip, within) = (renewed.ip, within(&renewed.found));
     Some(format!(
         "[ \"$what\" = back ] || mac=$({words})\n\
          if [ \"$what\" != back ] && [ -n \"$buckets\" ] && ! {within}ip maddress show | grep -q \"$mac\"; then\n    \
              echo \"{ip}: here it would be shared under $mac, which no interface has joined: the old agent derived another\" \\\n        \
              \"MAC; set mac to that one ('ip maddress show'), and its seed\" >&2\n    exit 1\nfi\n"
     ))
+}
+
+/// The network namespace that it is in, for a shell.
+fn namespace(found: &Address) -> Option<String> {
+    found.parameter("network_namespace").and_then(quoted)
+}
+
+/// What runs the rest of the line there.
+fn within(found: &Address) -> String {
+    namespace(found).map_or(String::new(), |name| format!("ip netns exec {name} "))
 }
 
 /// The agent, called as Pacemaker would.
@@ -165,8 +169,7 @@ struct OldRules {
 impl OldRules {
     fn of(renewed: &Renewed, before: Predecessor) -> Self {
         let found = &renewed.found;
-        let namespace = found.parameter("network_namespace").and_then(quoted);
-        let within = namespace.map_or(String::new(), |name| format!("ip netns exec {name} "));
+        let within = within(found);
         match before {
             Predecessor::ClusterIp => OldRules::by_clusterip(renewed.ip, &within),
             Predecessor::Ipaddr2 => {
@@ -186,7 +189,8 @@ impl OldRules {
     fn by_clusterip(ip: IpAddr, within: &str) -> Self {
         let pattern = ip.to_string().replace('.', r"\.");
         let rule = format!("/-d {pattern}\\/32 .*-j CLUSTERIP/");
-        let list = format!("{within}$(command -v iptables-legacy || command -v iptables) -S INPUT");
+        let program = "$(command -v iptables-legacy || command -v iptables)";
+        let list = format!("{within}{program} -S INPUT");
         OldRules {
             served: format!(
                 "{within}cat /proc/net/ipt_CLUSTERIP/{ip} 2>/dev/null | tr , '\\n' | grep ."
@@ -198,7 +202,7 @@ impl OldRules {
             ),
             gone: format!(
                 "    {list} | sed -n '{rule}s/^-A/-D/p' | while read -r rule; do\n        \
-                     {within}$(command -v iptables-legacy || command -v iptables) $rule\n    \
+                     {within}{program} $rule\n    \
                      done\n"
             ),
         }

@@ -11,6 +11,7 @@ use netlink_packet_core::NlasIterator;
 
 use super::types::{Address, ConnectedRoute, Family, Link};
 use super::wire::Answer;
+use crate::model::link::Parent;
 use crate::model::network::Network;
 
 // include/uapi/linux/rtnetlink.h
@@ -86,12 +87,16 @@ pub(super) fn link(answer: &Answer) -> Result<Option<Link>, String> {
         Some("vrf") => number(&nested(&info, IFLA_INFO_DATA)?, IFLA_VRF_TABLE)?,
         _ => None,
     };
-    let lower = match attributes.contains_key(&IFLA_LINK_NETNSID) {
-        true => None,
-        false => number(&attributes, IFLA_LINK)?.filter(|index| *index != 0),
+    let index = u32_at(header, 4);
+    let parent = match number(&attributes, IFLA_LINK)? {
+        None | Some(0) => Parent::None,
+        Some(_) if attributes.contains_key(&IFLA_LINK_NETNSID) => Parent::Elsewhere,
+        // A card is its own.
+        Some(parent) if parent == index => Parent::None,
+        Some(parent) => Parent::Here(parent),
     };
     Ok(Some(Link {
-        index: u32_at(header, 4),
+        index,
         name: text(
             attributes
                 .get(&IFLA_IFNAME)
@@ -103,7 +108,7 @@ pub(super) fn link(answer: &Answer) -> Result<Option<Link>, String> {
         loopback: flags & IFF_LOOPBACK != 0,
         noarp: flags & IFF_NOARP != 0,
         mtu: number(&attributes, IFLA_MTU)?.unwrap_or(0),
-        lower,
+        parent,
         master: number(&attributes, IFLA_MASTER)?.filter(|index| *index != 0),
         kind,
         vrf_table,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
+use crate::model::link::Parent;
 use crate::model::network::Network;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::RouteHeader;
@@ -82,9 +83,8 @@ pub struct Link {
     pub loopback: bool,
     /// Resolves no neighbours (`IFF_NOARP`).
     pub noarp: bool,
-    /// The index of the interface that this one is made on (`IFLA_LINK`: of a VLAN, a macvlan … and the peer of a
-    /// veth), if that is in this namespace.
-    pub lower: Option<u32>,
+    /// What it is made on (`IFLA_LINK`: of a VLAN, a macvlan …), or a veth's other end.
+    pub parent: Parent,
     /// The index of the interface that this one is a port, slave or member of (`IFLA_MASTER`).
     pub master: Option<u32>,
     /// What makes it: `bridge`, `bond`, `vlan`, `vrf` … (`IFLA_INFO_KIND`); hardware has none.

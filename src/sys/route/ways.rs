@@ -11,13 +11,11 @@ use super::decode::{
 };
 use super::wire::Answer;
 use super::{Family, MAIN_TABLE, RouteError, RouteSocket, decoded, link_request, nothing_there};
-use crate::model::link::{Bridge, Link, Parent, Port};
+use crate::model::link::{Bridge, Link, Port};
 
 // include/uapi/linux/rtnetlink.h
 const RTA_MULTIPATH: u16 = 9;
 // include/uapi/linux/if_link.h, if.h
-const IFLA_LINK: u16 = 5;
-const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_MACVLAN_MODE: u16 = 1;
@@ -114,13 +112,6 @@ fn way(answer: &Answer) -> Result<Option<Link>, String> {
     let is_port = info
         .get(&IFLA_INFO_SLAVE_KIND)
         .is_some_and(|v| text(v) == "bridge");
-    let parent = match number(&attributes, IFLA_LINK)? {
-        None | Some(0) => Parent::None,
-        Some(_) if attributes.contains_key(&IFLA_LINK_NETNSID) => Parent::Elsewhere,
-        // A card is its own.
-        Some(index) if index == link.index => Parent::None,
-        Some(index) => Parent::Here(index),
-    };
     let is_macvlan = matches!(kind, Some("macvlan" | "macvtap"));
     let passthru = is_macvlan && number(&data, IFLA_MACVLAN_MODE)? == Some(MACVLAN_MODE_PASSTHRU);
     let bridge = match kind {
@@ -134,7 +125,7 @@ fn way(answer: &Answer) -> Result<Option<Link>, String> {
         noarp: link.noarp,
         multicast: flags & IFF_MULTICAST != 0,
         allmulticast: flags & IFF_ALLMULTI != 0,
-        parent,
+        parent: link.parent,
         master: link.master,
         passthru,
         bridge,

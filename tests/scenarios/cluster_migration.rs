@@ -102,18 +102,27 @@ fn shared(hasher: Hasher) -> Shared {
     }
 }
 
-/// Does all that nodectl says, asked so on the first node, and looks whether every check shows what it must.
-fn follow(rig: &Rig, options: &[&str]) -> Result<()> {
+/// What nodectl says, asked so on the first node.
+fn steps(rig: &Rig, options: &[&str]) -> Result<Vec<Value>> {
     let asked = [&["nodectl", "migrate", "--json"], options].concat();
     let text = rig.cluster.node("n1")?.run(&asked)?;
     let answer: Value = serde_json::from_str(&text).context(&text)?;
-    let steps = answer["migrated"][0]["steps"].as_array().context("steps")?;
-    for (n, step) in steps.iter().enumerate() {
-        let nodes: &[&str] = match step["where"].as_str().context("where")? {
-            "one node" => &NODES[..1],
-            _ => &NODES,
-        };
-        for name in nodes {
+    let steps = answer["migrated"][0]["steps"].as_array();
+    Ok(steps.context("steps")?.clone())
+}
+
+/// On which nodes a step is done.
+fn nodes_of(step: &Value) -> Result<&'static [&'static str]> {
+    Ok(match step["where"].as_str().context("where")? {
+        "one node" => &NODES[..1],
+        _ => &NODES,
+    })
+}
+
+/// Does all of it, and looks whether every check shows what it must.
+fn follow(rig: &Rig, options: &[&str]) -> Result<()> {
+    for (n, step) in steps(rig, options)?.iter().enumerate() {
+        for name in nodes_of(step)? {
             let shown = does(rig, name, step)?;
             rig.say(format!("step {} on {name}: {shown}", n + 1));
             for word in ["DARK", "TWICE", "DIFFERS", "CLONE-MAX", "DRIFTED"] {
@@ -127,20 +136,13 @@ fn follow(rig: &Rig, options: &[&str]) -> Result<()> {
 /// One node takes over, and gives back: then IPaddr2 serves everything again, and its rules stand once.
 fn take_over_and_give_back(rig: &Rig) -> Result<()> {
     let node = rig.cluster.node("n1")?;
-    let text = node.run(&["nodectl", "migrate", "--json"])?;
-    let answer: Value = serde_json::from_str(&text).context(&text)?;
-    let steps = answer["migrated"][0]["steps"].as_array().context("steps")?;
+    let steps = steps(rig, &[])?;
     let in_turn = steps
         .iter()
         .position(|step| step["where"] == "one node after the other");
     let until = in_turn.context("a takeover")?;
     for step in &steps[..until] {
-        let nodes: &[&str] = if step["where"] == "one node" {
-            &NODES[..1]
-        } else {
-            &NODES
-        };
-        for name in nodes {
+        for name in nodes_of(step)? {
             does(rig, name, step)?;
         }
     }

@@ -34,7 +34,7 @@ fn expect_foretold(owners: &Owners, nodes: usize, hasher: &Hasher) {
     }
 }
 
-fn iptables(node: &Node, words: &str) -> Result<()> {
+pub fn iptables(node: &Node, words: &str) -> Result<()> {
     let words = ["iptables-legacy", "--wait"]
         .into_iter()
         .chain(words.split_whitespace());
@@ -49,7 +49,7 @@ fn hold_other_vip(node: &Node) -> Result<()> {
 }
 
 /// The module with which addresses were shared until Linux 6.2.
-const CLUSTERIP: &str = "ipt_CLUSTERIP";
+pub const CLUSTERIP: &str = "ipt_CLUSTERIP";
 
 /// Shares the VIP by ipt_CLUSTERIP: it counts nodes from 1.
 fn classic(nodes: &[Node], hasher: &Hasher) -> Result<()> {

@@ -82,9 +82,7 @@ fn expect_shared_on(kind: &Kind) -> Result<()> {
             // What is looked for before tells it too, and what it prints mends it.
             let found = Checked::on(node, &[vip, "--nic", kind.nic, "--local"])?;
             found.expect_only("beneath", "fatal")?;
-            for cure in found.cures("beneath") {
-                node.run(&["sh", "-ec", &cure])?;
-            }
+            found.mend(node, "beneath")?;
             agent.start(node, 0)?;
             node.sysctl(&key, 0)?;
             let reason = agent

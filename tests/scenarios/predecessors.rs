@@ -1,6 +1,7 @@
 //! A predecessor and this on one link, each with its buckets of one VIP: with `compat` they hash alike under one MAC, and
 //! buckets go from one to the other and back. And the MAC that IPaddr2 derives is the one that is derived here.
 
+use crate::forerunners::{CLUSTERIP, iptables};
 use crate::kernel_support::*;
 use crate::product::*;
 use clusterip::model::hash::HashMode;
@@ -160,15 +161,6 @@ impl Predecessor<'_> {
         }
         Ok(())
     }
-}
-
-const CLUSTERIP: &str = "ipt_CLUSTERIP";
-
-fn iptables(node: &Node, words: &str) -> Result<()> {
-    let words = ["iptables-legacy", "--wait"]
-        .into_iter()
-        .chain(words.split_whitespace());
-    node.run(&words.collect::<Vec<_>>()).map(drop)
 }
 
 /// Who answers each of these flows: always one.

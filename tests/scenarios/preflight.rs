@@ -196,9 +196,7 @@ fn a_bridge_that_snoops_for_each_vlan_is_found_whatever_its_ports_are() -> Resul
     ip_lines(&node, made_by)?;
     let found = Checked::on(&node, &[V4, "--nic", "br7"])?;
     found.expect_only("bridge-snooping", "warning")?;
-    for cure in found.cures("bridge-snooping") {
-        node.run(&["sh", "-ec", &cure])?;
-    }
+    found.mend(&node, "bridge-snooping")?;
     Checked::on(&node, &[V4, "--nic", "br7"])?.expect_nothing()
 }
 
@@ -238,9 +236,7 @@ fn interfaces_that_cannot_carry_a_vip_are_found() -> Result<()> {
         ("deaf0", "interface"),
         ("still0", "interface"),
     ] {
-        for cure in Checked::on(&node, &[V4, "--nic", nic])?.cures(name) {
-            node.run(&["sh", "-ec", &cure])?;
-        }
+        Checked::on(&node, &[V4, "--nic", nic])?.mend(&node, name)?;
         Checked::on(&node, &[V4, "--nic", nic])?.expect_nothing()?;
     }
     Ok(())
@@ -263,9 +259,7 @@ fn a_service_outside_of_the_vrf_is_found_to_be_deaf() -> Result<()> {
     let found = Checked::on(&node, &[V4])?;
     found.expect_only("vrf", "warning")?;
     assert_eq!(answered(&client, V4)?, 0);
-    for cure in found.cures("vrf") {
-        node.run(&["sh", "-ec", &cure])?;
-    }
+    found.mend(&node, "vrf")?;
     Checked::on(&node, &[V4])?.expect_nothing()?;
     assert_eq!(answered(&client, V4)?, 20);
     Ok(())
@@ -312,23 +306,16 @@ fn sysctls_that_bite_are_found_and_mended() -> Result<()> {
         let found = Checked::on(&node, &[])?;
         found.expect_only(name, outcome)?;
         if name == "arp-ignore" {
-            lab.wait_until("silence", QUERIED, || {
-                client.run(&["ip", "neigh", "flush", "all"])?;
-                Ok::<_, Error>(answered(&client, V4)? == 0)
-            })?;
+            wait_for_deafness(&lab, &client, V4)?;
         }
-        for cure in found.cures(name) {
-            node.run(&["sh", "-ec", &cure])?;
-        }
+        found.mend(&node, name)?;
         Checked::on(&node, &[])?.expect_nothing()?;
         assert_eq!(answered(&client, V4)?, 20, "{setting}");
     }
     node.sysctl("net.ipv6.conf.eth0.disable_ipv6", 1)?;
     let found = Checked::on(&node, &[V6, "--nic", "eth0"])?;
     found.expect_only("ipv6-off", "fatal")?;
-    for cure in found.cures("ipv6-off") {
-        node.run(&["sh", "-ec", &cure])?;
-    }
+    found.mend(&node, "ipv6-off")?;
     Checked::on(&node, &[V6, "--nic", "eth0"])?.expect_nothing()
 }
 

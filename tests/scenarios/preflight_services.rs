@@ -63,10 +63,7 @@ fn tables_of_others_that_drop_are_found() -> Result<()> {
         let found = Checked::on(&node, &[V4])?;
         if is_deaf {
             found.expect_only("other-tables", "warning")?;
-            lab.wait_until("silence", QUERIED, || {
-                client.run(&["ip", "neigh", "flush", "all"])?;
-                Ok::<_, Error>(answered(&client, V4)? == 0)
-            })?;
+            wait_for_deafness(&lab, &client, V4)?;
         } else {
             found.expect_nothing()?;
         }

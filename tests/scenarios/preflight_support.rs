@@ -60,6 +60,14 @@ impl Checked {
         cures.map(str::to_owned).collect()
     }
 
+    /// Does what is printed, as somebody would type it on the host.
+    pub fn mend(&self, host: &Host, name: &str) -> Result<()> {
+        for cure in self.cures(name) {
+            host.run(&["sh", "-ec", &cure])?;
+        }
+        Ok(())
+    }
+
     /// This check alone has something to say, and the exit code is this.
     #[track_caller]
     pub fn expect_only(&self, name: &str, outcome: &str) -> Result<()> {
@@ -105,6 +113,15 @@ pub fn answered(client: &Client, vip: &str) -> Result<usize> {
     let sources = client.sources_for(ip(vip), 20);
     let report = client.tcp(SocketAddr::new(ip(vip), PORT), sources, pace)?;
     Ok(report.answered().len())
+}
+
+/// Nobody answers who asks anew who has the VIP.
+pub fn wait_for_deafness(lab: &Lab, client: &Client, vip: &str) -> Result<()> {
+    lab.wait_until("silence", QUERIED, || {
+        client.run(&["ip", "neigh", "flush", "all"])?;
+        Ok::<_, Error>(answered(client, vip)? == 0)
+    })?;
+    Ok(())
 }
 
 pub fn wait_for_silence(lab: &Lab, client: &Client, vip: &str) -> Result<()> {

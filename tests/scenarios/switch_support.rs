@@ -3,6 +3,7 @@
 
 use crate::kernel_support::ip_lines;
 use crate::product::*;
+pub use crate::sharing::NODES;
 use clusterip::model::vip::L2Mode;
 use lab::{Client, Context, Error, Lab, Node, Pace, Result};
 use serde_json::Value;
@@ -11,7 +12,6 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-pub const NODES: [&str; 3] = ["n1", "n2", "n3"];
 /// A row of the tables of docs/network.md comes to be so within this.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// So many connections are asked of each VIP: every node has some of them.

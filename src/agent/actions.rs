@@ -288,7 +288,10 @@ pub fn validate_all(env: &Environment) -> Result<(), Failure> {
 
 /// Says what will bite on this node, and fails where it will not work.
 fn look_around(kernel: &mut Kernel, parameters: &Parameters, vip: &Vip) -> Result<(), Failure> {
-    let wish = Wish::of(vip);
+    let wish = Wish {
+        compat: Some(parameters.compat),
+        ..Wish::of(vip)
+    };
     let here = all(kernel, &wish);
     let here = match parameters.conflict_detection {
         true => ask_the_link(kernel, &wish, Some(vip), here),
@@ -298,6 +301,9 @@ fn look_around(kernel: &mut Kernel, parameters: &Parameters, vip: &Vip) -> Resul
     for checked in judged(&here, &wish) {
         if let Some(why) = checked.unknown {
             info!("not looked at ({}): {why}", checked.check);
+        }
+        for note in checked.notes {
+            info!("{note}");
         }
         for finding in checked.findings {
             warn!("{finding}");

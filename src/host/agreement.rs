@@ -5,7 +5,7 @@
 
 use crate::model::agreement::Question;
 use crate::model::answer::Answer;
-use crate::model::belief::{Answers, Belief};
+use crate::model::belief::{Answers, Belief, Holders};
 use crate::model::host::NicState;
 use crate::model::mac::Mac;
 use crate::model::predecessor::Predecessor;
@@ -110,14 +110,14 @@ pub enum Disagreement {
     Packet(#[from] PacketError),
 }
 
-/// What is to be believed of who has an address: of a VIP with its description, or of one that nobody has described here
-/// (then all who share it answer). `None` where the interface has no MAC to ask with.
-pub fn believed(
+/// Who has an address: asked of a VIP with its description, or of one that nobody has described here (then all who share it
+/// answer). `None` where the interface has no MAC to ask with.
+pub fn holders(
     address: IpAddr,
     vip: Option<&Vip>,
     index: u32,
     nic_mac: Option<[u8; 6]>,
-) -> Result<Option<Belief>, PacketError> {
+) -> Result<Option<Holders>, PacketError> {
     let Some(nic_mac) = nic_mac.map(Mac) else {
         return Ok(None);
     };
@@ -130,7 +130,26 @@ pub fn believed(
             nic_mac,
         },
     };
-    Ok(Some(ask(&question, index)?.belief()))
+    let answers = ask(&question, index)?;
+    told_apart(&question, &answers, |question| ask(question, index)).map(Some)
+}
+
+/// Who answered, with predecessors told from others by asking once more, if anybody shares the VIP.
+fn told_apart(
+    question: &Question,
+    answers: &Answers,
+    ask: impl Fn(&Question) -> Result<Answers, PacketError>,
+) -> Result<Holders, PacketError> {
+    let without_rules = match answers.belief() {
+        Belief::Shared(Answer { says, .. }) => {
+            match Question::to_predecessors(question.vip, question.nic_mac) {
+                Some(question) => ask(&question)?.who_say(says),
+                None => BTreeSet::new(),
+            }
+        }
+        _ => BTreeSet::new(),
+    };
+    Ok(answers.holders(&without_rules))
 }
 
 /// Asks once whether all who share the VIP agree with its description and have it from the same manager; those who share
@@ -170,49 +189,38 @@ struct Asked<'a, Ask> {
 impl<Ask: Fn(&Question) -> Result<Answers, PacketError>> Asked<'_, Ask> {
     /// What is believed decides whether the VIP may come up.
     fn judge(&self, question: &Question, answers: &Answers) -> Result<(), Disagreement> {
-        match answers.belief() {
-            Belief::Shared(answer) => self.shared(question, answers, answer),
-            belief => {
-                warn_of(self.vip, self.when, belief);
-                Ok(())
-            }
+        let holders = told_apart(question, answers, &self.ask)?;
+        if let Belief::Shared(Answer { from, .. }) = holders.belief {
+            return Err(self.disagreement(question, from)?);
         }
+        if let Some(predecessor) = holders.predecessor {
+            self.beside(predecessor)?;
+        }
+        warn_of(self.vip, self.when, holders.belief);
+        Ok(())
     }
 
-    /// Somebody shares it: a predecessor, who is told by answering where none of ours does, or others by another
-    /// description, or for another manager.
-    fn shared(
-        &self,
-        question: &Question,
-        answers: &Answers,
-        Answer { from, says }: Answer,
-    ) -> Result<(), Disagreement> {
+    /// A predecessor shares it, who may be the one that is expected.
+    fn beside(&self, Answer { from: mac, says }: Answer) -> Result<(), Disagreement> {
         let vip = self.vip;
         let (address, nic) = (vip.address, vip.nic.to_string());
-        let without_rules = match Question::to_predecessors(vip, question.nic_mac) {
-            Some(question) => (self.ask)(&question)?.who_say(says),
-            None => BTreeSet::new(),
-        };
-        let mut ours = answers.who_say(says);
-        ours.retain(|who| !without_rules.contains(who));
-        match (ours.first(), self.beside) {
-            (Some(mac), _) => Err(self.disagreement(question, *mac)?),
-            (None, None) => Err(Disagreement::Predecessor {
+        match self.beside {
+            None => Err(Disagreement::Predecessor {
                 address,
                 nic,
-                mac: from,
+                mac,
                 says,
             }),
-            (None, Some(predecessor)) if says != vip.mac => Err(Disagreement::OtherMac {
+            Some(predecessor) if says != vip.mac => Err(Disagreement::OtherMac {
                 address,
                 nic,
-                mac: from,
+                mac,
                 says,
                 own: vip.mac,
                 predecessor,
             }),
-            (None, Some(predecessor)) => {
-                info!("{from} on {nic} shares {address} as {predecessor} did, under {says} too");
+            Some(predecessor) => {
+                info!("{mac} on {nic} shares {address} as {predecessor} did, under {says} too");
                 Ok(())
             }
         }

@@ -1,6 +1,6 @@
 //! Looking at what the checks of `preflight` judge. Whatever cannot be looked at is said to be so, and ends nothing.
 
-use super::agreement::believed;
+use super::agreement::holders;
 use super::observe::{Kernel, beside, silence_of};
 use super::second_lock;
 use crate::model::link::Link;
@@ -89,14 +89,14 @@ pub fn ask_the_link(
     let (Some(address), Place::Node) = (wish.vip, wish.place) else {
         return here;
     };
-    let belief = match kernel.route.link(wish.nic.raw()) {
-        Ok(Some(link)) if link.admin_up => believed(address, vip, link.index, link.mac)
+    let holders = match kernel.route.link(wish.nic.raw()) {
+        Ok(Some(link)) if link.admin_up => holders(address, vip, link.index, link.mac)
             .map_err(Unseen::because)
-            .and_then(|belief| belief.ok_or_else(|| Unseen::because("the interface has no MAC"))),
+            .and_then(|holders| holders.ok_or_else(|| Unseen::because("the interface has no MAC"))),
         Ok(_) => Err(Unseen::because(format!("{} is down", wish.nic))),
         Err(error) => Err(Unseen::because(error)),
     };
-    Surroundings { belief, ..here }
+    Surroundings { holders, ..here }
 }
 
 /// The text of a file, if there is one.

@@ -62,9 +62,9 @@ impl Question {
 
     /// The question who shares the VIP without these rules. For IPv6 there is none, for no predecessor says a cluster
     /// MAC there.
-    pub fn to_predecessors(vip: &Vip, nic_mac: Mac) -> Option<Question> {
-        vip.address.is_ipv4().then_some(Question {
-            vip: vip.address,
+    pub fn to_predecessors(vip: IpAddr, nic_mac: Mac) -> Option<Question> {
+        vip.is_ipv4().then_some(Question {
+            vip,
             digest: OF_NONE,
             manager: None,
             nic_mac,

@@ -68,6 +68,15 @@ pub enum Belief {
     Drowned,
 }
 
+/// Who has an address, with predecessors (`super::predecessor`) told from those who share it by these rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holders {
+    /// What is to be believed of all but predecessors.
+    pub belief: Belief,
+    /// One who shares it as a predecessor did.
+    pub predecessor: Option<Answer>,
+}
+
 impl Answers {
     /// No answer yet to the question for this VIP.
     pub fn new(vip: IpAddr) -> Answers {
@@ -135,10 +144,35 @@ impl Answers {
             (Some(node), _) if macs.len() == 1 => Belief::Shared(answer_of(node)),
             (_, Some(forger)) => Belief::Forged(answer_of(forger)),
             (_, None) if self.incomplete => Belief::Drowned,
-            (_, None) => match self.senders.iter().next() {
+            (_, None) => match self.strangers().next() {
                 Some(stranger) => Belief::Taken(answer_of(stranger)),
                 None => Belief::Free,
             },
+        }
+    }
+
+    /// The same with those told apart who answered where nobody answers who has these rules. Beside a predecessor a stranger
+    /// is one all the same.
+    pub fn holders(&self, without_rules: &BTreeSet<Mac>) -> Holders {
+        let belief = self.belief();
+        let Belief::Shared(Answer { says, .. }) = belief else {
+            return Holders {
+                belief,
+                predecessor: None,
+            };
+        };
+        let all = self.who_say(says);
+        let answer = |from: &Mac| Answer { from: *from, says };
+        let predecessor = all.intersection(without_rules).next().map(answer);
+        let ours = all.difference(without_rules).next().map(answer);
+        let belief = match (ours, self.strangers().next()) {
+            (Some(ours), _) => Belief::Shared(ours),
+            (None, Some(stranger)) => Belief::Taken(answer_of(stranger)),
+            (None, None) => Belief::Free,
+        };
+        Holders {
+            belief,
+            predecessor,
         }
     }
 
@@ -171,6 +205,14 @@ impl Answers {
         self.senders
             .iter()
             .filter(move |(_, sender)| names_cluster(sender))
+    }
+
+    /// Those who named none.
+    fn strangers(&self) -> impl Iterator<Item = (&Mac, &Sender)> {
+        let names_own = |sender: &Sender| !sender.says.is_shared() && !sender.contradicts;
+        self.senders
+            .iter()
+            .filter(move |(_, sender)| names_own(sender))
     }
 
     fn may_be_node(&self, sender: &Sender) -> bool {
@@ -224,6 +266,39 @@ mod tests {
             }
         }
         (question, answers.belief())
+    }
+
+    #[test]
+    fn predecessors_are_told_from_nodes_and_hide_no_stranger() {
+        let (old, ours) = (says(1, cluster(1)), says(2, cluster(1)));
+        let stranger = says(3, host(3));
+        for (heard, without_rules, belief, predecessor) in [
+            (&[][..], &[][..], Belief::Free, None),
+            (&[old], &[host(1)], Belief::Free, Some(old)),
+            (&[ours], &[], Belief::Shared(ours), None),
+            (&[old, ours], &[host(1)], Belief::Shared(ours), Some(old)),
+            (
+                &[old, stranger],
+                &[host(1)],
+                Belief::Taken(stranger),
+                Some(old),
+            ),
+            (&[stranger], &[], Belief::Taken(stranger), None),
+            // Who is silent to all else is nobody.
+            (&[], &[host(1)], Belief::Free, None),
+        ] {
+            let mut answers = Answers::new(V4);
+            while answers.want_a_question() {
+                answers.asked();
+                heard.iter().for_each(|answer| answers.heard(*answer));
+            }
+            let holders = Holders {
+                belief,
+                predecessor,
+            };
+            let without_rules = without_rules.iter().copied().collect();
+            assert_eq!(answers.holders(&without_rules), holders, "{heard:?}");
+        }
     }
 
     #[test]

@@ -109,7 +109,7 @@ pub(super) fn check(args: &Check, context: &Context<'_>) -> Result<Told, Failure
 fn answer(checked: Vec<Of>, context: &Context<'_>) -> Result<Told, Failure> {
     let worst = checked.iter().flat_map(|of| worst(&of.checks)).max();
     let code = match worst {
-        None => 0,
+        None | Some(Severity::Note) => 0,
         Some(Severity::Warning) => 1,
         Some(Severity::Fatal) => 2,
     };
@@ -151,7 +151,7 @@ fn unlooked(checks: &[Checked]) -> usize {
 
 fn outcome(worst: Option<Severity>) -> Outcome {
     match worst {
-        None => Outcome::Fine,
+        None | Some(Severity::Note) => Outcome::Fine,
         Some(Severity::Warning) => Outcome::Warning,
         Some(Severity::Fatal) => Outcome::Fatal,
     }
@@ -178,6 +178,7 @@ fn wish(args: &Check, nic: Untrusted, vip: Option<IpAddr>) -> Wish {
         lock: true,
         seed: None,
         digest: None,
+        compat: None,
     }
 }
 
@@ -255,6 +256,11 @@ fn in_words(of: &Of, screen: Screen) -> String {
             }
         }
     }
+    for checked in &of.checks {
+        for note in &checked.notes {
+            text += &screen.about("note", &format!("{}: {note}", checked.check));
+        }
+    }
     // One reason may keep several checks from looking.
     let mut unknown: Vec<(&str, Vec<&str>)> = Vec::new();
     for checked in &of.checks {
@@ -284,6 +290,7 @@ fn told(check: &str, finding: &Finding, screen: Screen) -> String {
     let mut text = match finding.severity {
         Severity::Fatal => screen.shout("FATAL", &what),
         Severity::Warning => screen.warned("warning", &what),
+        Severity::Note => screen.about("note", &what),
     };
     text += &screen.about("", &finding.why);
     if let Some(cure) = &finding.cure {

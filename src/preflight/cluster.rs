@@ -2,7 +2,9 @@
 
 use super::finding::{Finding, Found, Unseen};
 use super::surroundings::{Surroundings, Wish};
+use crate::model::answer::Answer;
 use crate::model::belief::Belief;
+use crate::model::predecessor::{Compat, Predecessor};
 use crate::model::seed::derived_seed;
 
 /// A seed that anybody can compute.
@@ -35,10 +37,15 @@ pub(super) fn clocks(here: &Surroundings, _: &Wish) -> Found {
 
 /// Somebody on the link who has the address otherwise.
 pub(super) fn stranger(here: &Surroundings, wish: &Wish) -> Found {
-    let belief = here.belief.as_ref().map_err(Clone::clone)?;
+    let holders = here.holders.as_ref().map_err(Clone::clone)?;
     let vip = wish.vip_words();
     let digests = "compare the digests that 'nodectl status' shows on all nodes";
-    Ok(match belief {
+    let mut found: Vec<Finding> = holders
+        .predecessor
+        .map(|answer| predecessor(wish, answer))
+        .into_iter()
+        .collect();
+    found.extend(match holders.belief {
         Belief::Free => Vec::new(),
         // Without a description of its own nobody can disagree.
         Belief::Shared(_) if wish.digest.is_none() => Vec::new(),
@@ -52,10 +59,17 @@ pub(super) fn stranger(here: &Surroundings, wish: &Wish) -> Found {
         }
         Belief::Taken(answer) => {
             let what = format!("{} says that {vip} is at {}", answer.from, answer.says);
-            let why = "a stranger has the address for himself, or a node's rules were flushed: who asks gets one of two \
-                       answers, and part of the packets goes there. Find that MAC; 'nodectl status' on all nodes tells the \
-                       latter"
-                .to_owned();
+            let or = match wish.compat {
+                Some(Compat(Some(Predecessor::Ipaddr2))) => {
+                    ", or the newest IPaddr2 shares it there without clusterip_mac_mangle"
+                }
+                _ => "",
+            };
+            let why = format!(
+                "a stranger has the address for himself, or a node's rules were flushed{or}: who asks gets one of two \
+                 answers, and part of the packets goes there. Find that MAC; 'nodectl status' on all nodes tells whose \
+                 rules are gone"
+            );
             vec![Finding::warning(what, why)]
         }
         Belief::Forged(answer) => {
@@ -71,7 +85,43 @@ pub(super) fn stranger(here: &Surroundings, wish: &Wish) -> Found {
             let why = format!("somebody on the link forges them: {digests}");
             vec![Finding::warning(what, why)]
         }
-    })
+    });
+    Ok(found)
+}
+
+/// One who shares it as a predecessor did, by a cluster MAC and without a description.
+fn predecessor(wish: &Wish, Answer { from, says }: Answer) -> Finding {
+    let what = format!(
+        "{from} shares {} as a predecessor did, under {says}",
+        wish.vip_words()
+    );
+    let is_same = wish.mac.is_none_or(|mac| mac == says);
+    match (wish.compat, wish.digest) {
+        (Some(Compat(None)), _) => Finding::warning(
+            what,
+            "the start fails beside it: set compat, if it is IPaddr2's, \"clusterip\" where the kernel's target CLUSTERIP \
+             shares it, \"ipaddr2\" where its newest rules do; or stop it there first",
+        ),
+        (None, None) => Finding::note(
+            what,
+            "a VIP can come up here beside it with compat=\"clusterip\" or compat=\"ipaddr2\", as that derives its MAC, \
+             hash and seed; or when it is stopped there",
+        ),
+        _ if is_same => Finding::note(
+            what,
+            "that is the MAC here too, and expected while its nodes are replaced. Whether it has the same hash, seed and \
+             number of buckets it cannot be asked: compare 'nft list ruleset' or 'iptables-save' there",
+        ),
+        _ => Finding::warning(
+            what,
+            format!(
+                "here it is under {}, so that the two do not get the same packets: set mac=\"{says}\" (nodectl: --mac), or \
+                 find out why that node derives another one: ip, cidr_netmask and broadcast decide, and the broadcast \
+                 address of the node's own address",
+                wish.mac_words()
+            ),
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -79,7 +129,7 @@ mod tests {
     use super::super::finding::Severity;
     use super::super::tests::{a_host, a_wish};
     use super::*;
-    use crate::model::answer::Answer;
+    use crate::model::belief::Holders;
     use crate::model::l2_mode::L2Mode;
     use crate::model::mac::Mac;
 
@@ -134,7 +184,10 @@ mod tests {
             (Belief::Drowned, None, &[Severity::Warning]),
         ] {
             let here = Surroundings {
-                belief: Ok(belief),
+                holders: Ok(Holders {
+                    belief,
+                    predecessor: None,
+                }),
                 ..a_host()
             };
             let wish = Wish {
@@ -142,6 +195,54 @@ mod tests {
                 ..a_wish(V4, L2Mode::Multicast)
             };
             assert_eq!(severities(stranger(&here, &wish)), expected, "{belief:?}");
+        }
+    }
+
+    #[test]
+    fn a_predecessor_is_told_as_what_it_is_and_hides_nobody() {
+        let mac = |last| Mac([0x51, 0, 0, 0, 0, last]);
+        let beside = |whom: Option<Predecessor>| Some(Compat(whom));
+        let ipaddr2 = Some(Predecessor::Ipaddr2);
+        use Severity::{Note, Warning};
+        for (compat, own, digest, expected) in [
+            // Not said, and not here.
+            (None, None, None, Note),
+            // Here beside it.
+            (None, Some(mac(1)), Some([7; 6]), Note),
+            (None, Some(mac(2)), Some([7; 6]), Warning),
+            // About to come, as it is said.
+            (beside(ipaddr2), Some(mac(1)), Some([7; 6]), Note),
+            (beside(ipaddr2), Some(mac(2)), Some([7; 6]), Warning),
+            (beside(None), Some(mac(1)), Some([7; 6]), Warning),
+        ] {
+            let predecessor = Some(Answer {
+                from: Mac([2, 0, 0, 0, 0, 7]),
+                says: mac(1),
+            });
+            let stranger = Answer {
+                from: Mac([2, 0, 0, 0, 0, 8]),
+                says: Mac([2, 0, 0, 0, 0, 8]),
+            };
+            let wish = Wish {
+                compat,
+                mac: own,
+                digest,
+                ..a_wish(V4, L2Mode::Multicast)
+            };
+            for (belief, more) in [
+                (Belief::Free, &[][..]),
+                (Belief::Taken(stranger), &[Warning]),
+            ] {
+                let here = Surroundings {
+                    holders: Ok(Holders {
+                        belief,
+                        predecessor,
+                    }),
+                    ..a_host()
+                };
+                let all = [&[expected], more].concat();
+                assert_eq!(severities(super::stranger(&here, &wish)), all, "{wish:?}");
+            }
         }
     }
 }

@@ -7,6 +7,8 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
+    /// Nothing bites: it is said so that nobody takes it for something else.
+    Note,
     /// It works until something else happens, or not for all.
     Warning,
     /// It will not work.
@@ -38,6 +40,14 @@ impl fmt::Display for Finding {
 }
 
 impl Finding {
+    /// What is as it is meant to be.
+    pub(super) fn note(what: impl Into<String>, why: impl Into<String>) -> Self {
+        Finding {
+            severity: Severity::Note,
+            ..Finding::warning(what, why)
+        }
+    }
+
     /// What works for now, or not for all.
     pub(super) fn warning(what: impl Into<String>, why: impl Into<String>) -> Self {
         Finding {
@@ -114,24 +124,28 @@ pub struct Checked {
     pub unknown: Option<String>,
     /// What was found, the worst first.
     pub findings: Vec<Finding>,
+    /// What is said besides, and bites nobody.
+    pub notes: Vec<String>,
 }
 
 impl Checked {
     /// What a check has found; `None` if it was not asked.
     pub(super) fn of(check: &'static str, question: &'static str, found: Found) -> Option<Self> {
-        let (outcome, unknown, mut findings) = match found {
+        let (unknown, found) = match found {
             Err(Unseen::NotAsked) => return None,
-            Err(Unseen::Because(why)) => (Outcome::Unknown, Some(why), Vec::new()),
-            Ok(findings) => {
-                let worst = findings.iter().map(|finding| finding.severity).max();
-                let outcome = match worst {
-                    None => Outcome::Fine,
-                    Some(Severity::Warning) => Outcome::Warning,
-                    Some(Severity::Fatal) => Outcome::Fatal,
-                };
-                (outcome, None, findings)
-            }
+            Err(Unseen::Because(why)) => (Some(why), Vec::new()),
+            Ok(found) => (None, found),
         };
+        let worst = found.iter().map(|finding| finding.severity).max();
+        let outcome = match (&unknown, worst) {
+            (Some(_), _) => Outcome::Unknown,
+            (None, None | Some(Severity::Note)) => Outcome::Fine,
+            (None, Some(Severity::Warning)) => Outcome::Warning,
+            (None, Some(Severity::Fatal)) => Outcome::Fatal,
+        };
+        let (notes, mut findings): (Vec<_>, Vec<_>) = found
+            .into_iter()
+            .partition(|finding| finding.severity == Severity::Note);
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         Some(Checked {
             check,
@@ -139,6 +153,7 @@ impl Checked {
             outcome,
             unknown,
             findings,
+            notes: notes.iter().map(Finding::to_string).collect(),
         })
     }
 }

@@ -256,7 +256,7 @@ pub fn worst(checked: &[Checked]) -> Option<Severity> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::model::belief::Belief;
+    use crate::model::belief::{Belief, Holders};
     use crate::model::l2_mode::L2Mode;
     use crate::model::link::Link;
     use std::collections::BTreeSet;
@@ -272,6 +272,7 @@ pub(crate) mod tests {
             lock: true,
             seed: None,
             digest: None,
+            compat: None,
         }
     }
 
@@ -301,7 +302,10 @@ pub(crate) mod tests {
             open_vswitch: Ok(Vec::new()),
             corosync: Ok(None),
             clocks: Ok(Vec::new()),
-            belief: Ok(Belief::Free),
+            holders: Ok(Holders {
+                belief: Belief::Free,
+                predecessor: None,
+            }),
             heard: Err(Unseen::NotAsked),
         }
     }

@@ -1,11 +1,12 @@
 //! What a check is told: what was found on this host, and for what. Plain values; `host::surroundings` fills them.
 
 use super::finding::{Seen, Unseen};
-use crate::model::belief::Belief;
+use crate::model::belief::Holders;
 use crate::model::call::Heard;
 use crate::model::l2_mode::L2Mode;
 use crate::model::link::Link;
 use crate::model::mac::Mac;
+use crate::model::predecessor::Compat;
 use crate::model::untrusted::Untrusted;
 use crate::model::vip::Vip;
 use crate::model::written::Digest;
@@ -30,6 +31,8 @@ pub struct Wish {
     pub seed: Option<u32>,
     /// What stands for the whole description, if it is here.
     pub digest: Option<Digest>,
+    /// Beside which predecessor it is to be, if that is said.
+    pub compat: Option<Compat>,
 }
 
 /// What an interface is to a VIP.
@@ -53,6 +56,7 @@ impl Wish {
             lock: vip.lock,
             seed: Some(vip.hasher.seed),
             digest: Some(vip.probe_digest()),
+            compat: None,
         }
     }
 
@@ -102,8 +106,8 @@ pub struct Surroundings {
     pub corosync: Seen<Option<String>>,
     /// The nodes whose clocks are not this one's, and by how many seconds they are ahead.
     pub clocks: Seen<Vec<(Untrusted, i64)>>,
-    /// What is to be believed of the answers to the question who has the VIP.
-    pub belief: Seen<Belief>,
+    /// Who has the VIP, by the answers to the question.
+    pub holders: Seen<Holders>,
     /// What a listener has heard.
     pub heard: Seen<Heard>,
 }
@@ -167,7 +171,7 @@ impl Default for Surroundings {
             open_vswitch: Err(Unseen::NotAsked),
             corosync: Err(Unseen::NotAsked),
             clocks: Err(Unseen::NotAsked),
-            belief: Err(Unseen::NotAsked),
+            holders: Err(Unseen::NotAsked),
             heard: Err(Unseen::NotAsked),
         }
     }

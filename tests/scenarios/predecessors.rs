@@ -1,8 +1,8 @@
 //! A predecessor and this on one link, each with its buckets of one VIP: with `compat` they hash alike under one MAC, and
 //! buckets go from one to the other and back. And the MAC that IPaddr2 derives is the one that is derived here.
 
-use crate::forerunners::{CLUSTERIP, iptables};
 use crate::kernel_support::*;
+use crate::predecessor_support::*;
 use crate::product::*;
 use clusterip::model::hash::HashMode;
 use lab::{Client, Lab, Node, Pace, Result};
@@ -18,150 +18,6 @@ const OURS: &str = "4-7";
 const MOVED: [usize; 2] = [1, 3];
 /// All in all, in three parts.
 const FLOWS: usize = 20_000;
-
-/// Who shares the VIP beside us.
-#[derive(Clone, Copy)]
-enum Old {
-    /// The kernel's target CLUSTERIP.
-    ClusterIp(HashMode),
-    /// xt_cluster by hand, as its manual says it, with arptables' work done by nft.
-    XtCluster,
-    /// The newest IPaddr2's rules, with nft.
-    Newest,
-}
-
-/// The one that it is on a node.
-struct Predecessor<'a> {
-    node: &'a Node,
-    old: Old,
-    mac: String,
-    seed: u32,
-}
-
-impl Predecessor<'_> {
-    /// Shares the VIP with these buckets.
-    fn begin(&self) -> Result<()> {
-        let Predecessor { node, mac, .. } = self;
-        node.run(&["ip", "addr", "add", &format!("{V4}/24"), "dev", "eth0"])?;
-        match self.old {
-            Old::ClusterIp(mode) => {
-                let [first, rest @ ..] = ITS;
-                iptables(
-                    node,
-                    &format!(
-                        "-A INPUT -d {V4} -i eth0 -j CLUSTERIP --new --hashmode {} --clustermac {mac} \
-                         --total-nodes {BUCKETS} --local-node {first} --hash-init {}",
-                        mode.name(),
-                        self.seed
-                    ),
-                )?;
-                rest.into_iter().try_for_each(|number| self.take(number))
-            }
-            Old::XtCluster => {
-                self.says_the_mac()?;
-                iptables(
-                    node,
-                    &format!("-t mangle -A PREROUTING -i eth0 -d {V4} -j DROP"),
-                )?;
-                ITS.into_iter().try_for_each(|number| self.take(number))
-            }
-            Old::Newest => {
-                self.says_the_mac()?;
-                let rules = format!(
-                    "add table ip newest\n\
-                     add chain ip newest prerouting {{ type filter hook prerouting priority mangle; }}\n\
-                     insert rule ip newest prerouting iif eth0 ip daddr {V4} drop\n"
-                );
-                node.exec(&["nft", "-f", "-"]).stdin(rules).run()?;
-                ITS.into_iter().try_for_each(|number| self.take(number))
-            }
-        }
-    }
-
-    fn says_the_mac(&self) -> Result<()> {
-        let mac = &self.mac;
-        let rules = format!(
-            "add table arp newest\n\
-             add chain arp newest output {{ type filter hook output priority 0; }}\n\
-             add rule arp newest output arp saddr ip {V4} arp saddr ether set {mac}\n"
-        );
-        self.node.exec(&["nft", "-f", "-"]).stdin(rules).run()?;
-        let join = ["ip", "maddr", "add", mac, "dev", "eth0"];
-        self.node.run(&join).map(drop)
-    }
-
-    /// What xt_cluster matches for a bucket.
-    fn matching(&self, how: &str, number: usize) -> String {
-        let seed = self.seed;
-        format!(
-            "-t mangle {how} PREROUTING -i eth0 -d {V4} -m cluster --cluster-total-nodes {BUCKETS} \
-             --cluster-local-node {number} --cluster-hash-seed {seed:#x} -j ACCEPT"
-        )
-    }
-
-    /// The rule for a bucket.
-    fn rule(&self, number: usize) -> String {
-        let seed = self.seed;
-        format!(
-            "insert rule ip newest prerouting iif eth0 ip daddr {V4} jhash ip saddr mod {BUCKETS} seed {seed:#x} \
-             offset 1 == {number} meta pkttype set host accept comment \"number-{number}\"\n"
-        )
-    }
-
-    fn take(&self, number: usize) -> Result<()> {
-        match self.old {
-            Old::ClusterIp(_) => self.tell(&format!("+{number}")),
-            Old::XtCluster => iptables(self.node, &self.matching("-I", number)),
-            Old::Newest => {
-                let rule = self.rule(number);
-                self.node.exec(&["nft", "-f", "-"]).stdin(rule).run()?;
-                Ok(())
-            }
-        }
-    }
-
-    fn give(&self, number: usize) -> Result<()> {
-        match self.old {
-            Old::ClusterIp(_) => self.tell(&format!("-{number}")),
-            Old::XtCluster => iptables(self.node, &self.matching("-D", number)),
-            Old::Newest => {
-                let chain = ["nft", "-a", "list", "chain", "ip", "newest", "prerouting"];
-                let listed = self.node.run(&chain)?;
-                let of_bucket = format!("\"number-{number}\"");
-                let line = listed.lines().find(|line| line.contains(&of_bucket));
-                let handle = line.and_then(|line| line.rsplit(' ').next());
-                let handle = handle.expect("a rule");
-                let rule = [
-                    "nft",
-                    "delete",
-                    "rule",
-                    "ip",
-                    "newest",
-                    "prerouting",
-                    "handle",
-                    handle,
-                ];
-                self.node.run(&rule).map(drop)
-            }
-        }
-    }
-
-    /// As IPaddr2 and strongSwan do.
-    fn tell(&self, word: &str) -> Result<()> {
-        let line = format!("echo {word} >/proc/net/ipt_CLUSTERIP/{V4}");
-        self.node.run(&["sh", "-c", &line]).map(drop)
-    }
-
-    fn end(&self) -> Result<()> {
-        if let Old::ClusterIp(_) = self.old {
-            iptables(self.node, "-F INPUT")?;
-            if in_guest() {
-                self.node.run(&["modprobe", "--remove", CLUSTERIP])?;
-            }
-        }
-        Ok(())
-    }
-}
 
 /// Who answers each of these flows: always one.
 fn owners(client: &Client, part: std::ops::Range<usize>) -> Result<BTreeMap<lab::Flow, String>> {
@@ -180,7 +36,7 @@ fn owners(client: &Client, part: std::ops::Range<usize>) -> Result<BTreeMap<lab:
 }
 
 /// Two nodes share the VIP, one of them as ever, while buckets go to and fro.
-fn side_by_side(old: Old, compat: &str, more: &[&str]) -> Result<()> {
+fn side_by_side(kind: Kind, compat: &str, more: &[&str]) -> Result<()> {
     let lab = Lab::new("beside")?;
     let client = lab.client("c1")?;
     let nodes = serving(&lab, &["n1", "n2"])?;
@@ -206,11 +62,14 @@ fn side_by_side(old: Old, compat: &str, more: &[&str]) -> Result<()> {
     };
     let predecessor = Predecessor {
         node: n1,
-        old,
+        kind,
+        vip: V4,
         mac: its.to_owned(),
         seed,
+        total: BUCKETS,
     };
-    predecessor.begin()?;
+    n1.run(&["ip", "addr", "add", &format!("{V4}/24"), "dev", "eth0"])?;
+    predecessor.begin(&ITS)?;
     // Who does not say whom it is beside is told that there is somebody.
     let (_, said) = nodectl_fails(n2, &up)?;
     assert!(
@@ -263,52 +122,33 @@ fn side_by_side(old: Old, compat: &str, more: &[&str]) -> Result<()> {
     let (_, said) = nodectl_fails(&n3, &other)?;
     assert!(said.contains("under another description"), "{said}");
     nodectl(n2, &["down", V4])?;
-    predecessor.end()
+    match kind {
+        Kind::ClusterIp(_) => end_clusterip(&nodes[..1]),
+        _ => Ok(()),
+    }
 }
 
 #[test]
 fn the_newest_ipaddr2_and_this_share_an_address() -> Result<()> {
-    side_by_side(Old::Newest, "ipaddr2", &[])
+    side_by_side(Kind::Newest, "ipaddr2", &[])
 }
 
 #[test]
 fn the_real_clusterip_and_this_share_an_address_in_all_modes() -> Result<()> {
-    let there = kernel_has(CLUSTERIP, &[CLUSTERIP], |node| {
-        let rule = format!(
-            "-A INPUT -d {V4} -i eth0 -j CLUSTERIP --new --hashmode sourceip --clustermac 01:00:5e:7f:00:62 \
-             --total-nodes 2 --local-node 1 --hash-init 0"
-        );
-        iptables(node, &rule)?;
-        iptables(node, "-F INPUT")?;
-        if in_guest() {
-            node.run(&["modprobe", "--remove", CLUSTERIP])?;
-        }
-        Ok(())
-    })?;
-    if !there {
+    if !kernel_shares_by(Kind::ClusterIp(HashMode::SourceIp))? {
         return Ok(());
     }
     for mode in HashMode::ALL {
-        if in_guest() {
-            let lab = Lab::new("kernel")?;
-            lab.node("n1")?.run(&["modprobe", CLUSTERIP])?;
-        }
-        side_by_side(Old::ClusterIp(mode), "clusterip", &["--hash", mode.name()])?;
+        load_clusterip(&Lab::new("kernel")?.node("n1")?)?;
+        side_by_side(Kind::ClusterIp(mode), "clusterip", &["--hash", mode.name()])?;
     }
     Ok(())
 }
 
 #[test]
 fn xt_cluster_and_this_share_an_address() -> Result<()> {
-    let there = kernel_has("xt_cluster", &["xt_cluster", "iptable_mangle"], |node| {
-        let rule = format!(
-            "-t mangle -A PREROUTING -i eth0 -d {V4} -m cluster --cluster-total-nodes 2 \
-             --cluster-local-node 1 --cluster-hash-seed 0x1 -j ACCEPT"
-        );
-        iptables(node, &rule)
-    })?;
-    match there {
-        true => side_by_side(Old::XtCluster, "ipaddr2", &[]),
+    match kernel_shares_by(Kind::XtCluster)? {
+        true => side_by_side(Kind::XtCluster, "ipaddr2", &[]),
         false => Ok(()),
     }
 }

@@ -2,6 +2,7 @@
 //! whether the VIP's frames arrive.
 
 use crate::kernel_support::ip_lines;
+use crate::predecessor_support::{Kind, Predecessor};
 use crate::preflight_support::*;
 use crate::product::*;
 use lab::{Host, Lab, Node, Result};
@@ -31,6 +32,61 @@ fn a_stranger_who_has_the_address_is_found_and_nodes_that_share_it_are_none() ->
         let mac = lab.mac_of("n3")?.to_string();
         assert!(found.answer.to_string().contains(&mac), "{}", found.answer);
         Checked::on(&first, &[vip, "--nic", "eth0", "--local"])?.expect_nothing()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_predecessor_is_told_as_one_and_a_stranger_beside_it_as_a_stranger() -> Result<()> {
+    let lab = Lab::new("check-predecessor")?;
+    let (old, node) = (lab.node("n1")?, lab.node("n2")?);
+    let mac = nodectl(&old, &["mac", V4, "--nic", "eth0", "--compat", "ipaddr2"])?;
+    let predecessor = Predecessor {
+        node: &old,
+        kind: Kind::Newest,
+        vip: V4,
+        mac: mac.trim().to_owned(),
+        seed: 7,
+        total: 2,
+    };
+    old.run(&["ip", "addr", "add", &format!("{V4}/24"), "dev", "eth0"])?;
+    predecessor.begin(&[1])?;
+    let words = format!("{} shares {V4} as a predecessor did", lab.mac_of("n1")?);
+    let expect_note = |checked: &Checked| {
+        let notes = checked.check("address-taken")["notes"].to_string();
+        assert!(notes.contains(&words), "{notes}");
+    };
+    let agent = Agent::new(V4, 2)
+        .with("hash_seed", "7")
+        .with("nic", "eth0")
+        .without("clusterip_hash");
+    let deep = agent.clone().variable("OCF_CHECK_LEVEL", "10");
+    let warned = deep.call(&node, "validate-all", 0)?.expect(0).stderr;
+    assert!(
+        warned.contains("WARNING") && warned.contains(&words) && warned.contains("set compat"),
+        "{warned}"
+    );
+    let told = deep.with("compat", "ipaddr2");
+    let told = told.call(&node, "validate-all", 0)?.expect(0).stderr;
+    assert!(!told.contains("WARNING") && told.contains(&words), "{told}");
+    // Before a VIP comes, and while it is there.
+    let before = Checked::on(&node, &[V4, "--nic", "eth0"])?;
+    before.expect_nothing()?;
+    expect_note(&before);
+    agent.with("compat", "ipaddr2").start(&node, 1)?;
+    let beside = Checked::on(&node, &[V4])?;
+    beside.expect_nothing()?;
+    expect_note(&beside);
+    // Who has the address for himself is one, beside a predecessor too.
+    let stranger = lab.node("n3")?;
+    ip_lines(&stranger, &format!("addr add {V4} dev eth0\n"))?;
+    let mac = lab.mac_of("n3")?.to_string();
+    for args in [&[V4, "--nic", "eth0"][..], &[V4]] {
+        let found = Checked::on(&node, args)?;
+        found.expect_only("address-taken", "warning")?;
+        let findings = found.check("address-taken")["findings"].to_string();
+        assert!(findings.contains(&mac), "{findings}");
+        expect_note(&found);
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use crate::model::link::Link;
 use crate::model::network::Network;
 use crate::model::vip::Vip;
 use crate::preflight::{
-    Chain, Manager, OvsPort, Place, Seen, Settings, Surroundings, Unseen, Wish, is_flushing,
+    Manager, OvsPort, Place, Seen, Settings, Surroundings, Unseen, Wish, is_flushing,
     is_network_managers, keeps, networkd_files, ovs_ports, ovs_question,
 };
 use crate::sys::netns;
@@ -29,6 +29,8 @@ const ENABLED: [&str; 2] = [
 const NETWORKD: &str = "/run/systemd/netif/links";
 const NETWORK_MANAGER: &str = "/run/NetworkManager/devices";
 const OPEN_VSWITCH: &str = "/run/openvswitch/db.sock";
+/// Of the network namespace in which this thread is.
+const CLUSTERIP: &str = "/proc/thread-self/net/ipt_CLUSTERIP";
 const COROSYNC: &str = "/etc/corosync/corosync.conf";
 /// How long Open vSwitch's database may take, which answers at once.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -43,17 +45,6 @@ pub fn all(kernel: &mut Kernel, wish: &Wish) -> Surroundings {
         Some(nic.index)
     });
     let chains = kernel.nft.foreign_chains().map_err(Unseen::because);
-    let chains = chains.map(|chains| {
-        let chain = |found: crate::sys::nft::ForeignChain| Chain {
-            family: found.family,
-            table: found.table.into(),
-            name: found.name.into(),
-            hook: found.hook,
-            devices: found.devices.into_iter().map(Into::into).collect(),
-            drops: found.drops,
-        };
-        chains.into_iter().map(chain).collect()
-    });
     // Services look after the namespace that they are in.
     let at_home = netns::is_first().map_err(Unseen::because);
     let of_services = |look: &dyn Fn() -> Seen<Option<String>>| match &at_home {
@@ -63,6 +54,7 @@ pub fn all(kernel: &mut Kernel, wish: &Wish) -> Surroundings {
     };
     Surroundings {
         chains,
+        clusterip: clusterip(wish.vip),
         flusher: of_services(&flusher),
         manager: match (&at_home, index) {
             (Ok(true), Some(index)) => manager(index),
@@ -111,6 +103,16 @@ fn text_of(path: &str) -> Seen<Option<String>> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Unseen::because(format!("{path}: {error}"))),
     }
+}
+
+/// Has the kernel a rule of the target CLUSTERIP for the VIP? It has a file for each.
+fn clusterip(vip: Option<IpAddr>) -> Seen<bool> {
+    let Some(vip) = vip else {
+        return Ok(false);
+    };
+    let path = format!("{CLUSTERIP}/{vip}");
+    let there = Path::new(&path).try_exists();
+    there.map_err(|error| Unseen::because(format!("{path}: {error}")))
 }
 
 /// The file of an enabled service that flushes everything.

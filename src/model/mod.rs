@@ -14,6 +14,7 @@ pub mod call;
 pub mod change;
 pub mod draft;
 mod extensions;
+pub mod foreign;
 pub mod frame;
 pub mod hash;
 pub mod host;

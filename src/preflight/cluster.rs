@@ -1,6 +1,7 @@
 //! What all nodes must have in common, and what others must not know.
 
 use super::finding::{Finding, Found, Unseen};
+use super::predecessor;
 use super::surroundings::{Surroundings, Wish};
 use crate::model::answer::Answer;
 use crate::model::belief::Belief;
@@ -42,7 +43,7 @@ pub(super) fn stranger(here: &Surroundings, wish: &Wish) -> Found {
     let digests = "compare the digests that 'nodectl status' shows on all nodes";
     let mut found: Vec<Finding> = holders
         .predecessor
-        .map(|answer| predecessor(wish, answer))
+        .map(|answer| as_predecessor(wish, answer))
         .into_iter()
         .collect();
     found.extend(match holders.belief {
@@ -59,11 +60,10 @@ pub(super) fn stranger(here: &Surroundings, wish: &Wish) -> Found {
         }
         Belief::Taken(answer) => {
             let what = format!("{} says that {vip} is at {}", answer.from, answer.says);
-            let or = match wish.compat {
-                Some(Compat(Some(Predecessor::Ipaddr2))) => {
-                    ", or the newest IPaddr2 shares it there without clusterip_mac_mangle"
-                }
-                _ => "",
+            let is_beside = wish.compat == Some(Compat(Some(Predecessor::Ipaddr2)));
+            let or = match is_beside || predecessor::is_here(here, wish) {
+                true => ", or the newest IPaddr2 shares it there without clusterip_mac_mangle",
+                false => "",
             };
             let why = format!(
                 "a stranger has the address for himself, or a node's rules were flushed{or}: who asks gets one of two \
@@ -90,7 +90,7 @@ pub(super) fn stranger(here: &Surroundings, wish: &Wish) -> Found {
 }
 
 /// One who shares it as a predecessor did, by a cluster MAC and without a description.
-fn predecessor(wish: &Wish, Answer { from, says }: Answer) -> Finding {
+fn as_predecessor(wish: &Wish, Answer { from, says }: Answer) -> Finding {
     let what = format!(
         "{from} shares {} as a predecessor did, under {says}",
         wish.vip_words()

@@ -1,10 +1,11 @@
-//! Other tables that drop what is the VIP's, and who flushes them all. What the rules of others accept nobody can tell
-//! without asking the kernel packet by packet, so a policy that drops is told, and no more.
+//! Other tables that drop or reject what is the VIP's, and who flushes them all. What the rules of others accept nobody can
+//! tell without asking the kernel packet by packet, so what becomes of all the rest is told, and no more.
 
 use super::finding::{Finding, Found};
-use super::surroundings::{Chain, Surroundings, Wish};
+use super::surroundings::{Surroundings, Wish};
+use crate::model::foreign::{Chain, Rest};
 
-/// Chains whose policy drops what is the VIP's.
+/// Chains that drop or reject what is the VIP's, unless a rule in them says otherwise.
 pub(super) fn drops(here: &Surroundings, wish: &Wish) -> Found {
     let chains = here.chains.as_ref().map_err(Clone::clone)?;
     let found = chains
@@ -16,9 +17,14 @@ pub(super) fn drops(here: &Surroundings, wish: &Wish) -> Found {
                 table,
                 name,
                 hook,
+                rest,
                 ..
             } = chain;
-            let what = format!("the chain {name} ({hook}) of table {family} {table} drops what no rule in it accepts");
+            let does = match rest {
+                Rest::Rejected => "rejects",
+                Rest::Dropped | Rest::Passes => "drops",
+            };
+            let what = format!("the chain {name} ({hook}) of table {family} {table} {does} what no rule in it accepts");
             let vip = wish.vip_words();
             let why = match (*family, *hook) {
                 ("arp", _) => format!("nobody learns where {vip} is unless it accepts ARP for it"),
@@ -48,7 +54,7 @@ fn concerns(chain: &Chain, wish: &Wish) -> bool {
         "prerouting" | "input" | "output" | "ingress" | "egress"
     );
     let of_nic = chain.devices.is_empty() || chain.devices.contains(&wish.nic);
-    chain.drops && of_family && on_the_way && of_nic
+    chain.rest != Rest::Passes && of_family && on_the_way && of_nic
 }
 
 /// A service that flushes the whole ruleset.
@@ -78,18 +84,17 @@ pub fn is_flushing(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{a_host, a_wish};
+    use super::super::tests::{a_chain, a_host, a_wish};
     use super::*;
     use crate::model::l2_mode::L2Mode;
 
     fn told(family: &'static str, hook: &'static str, devices: &[&str], vip: &str) -> bool {
         let chain = Chain {
             family,
-            table: "theirs".into(),
-            name: "gate".into(),
             hook,
             devices: devices.iter().map(|name| (*name).into()).collect(),
-            drops: true,
+            rest: Rest::Dropped,
+            ..a_chain()
         };
         let found = |chain: Chain| {
             let here = Surroundings {
@@ -101,11 +106,15 @@ mod tests {
                 .len()
                 == 1
         };
-        assert!(!found(Chain {
-            drops: false,
-            ..chain.clone()
-        }));
-        found(chain)
+        let ending = |rest| {
+            found(Chain {
+                rest,
+                ..chain.clone()
+            })
+        };
+        assert!(!ending(Rest::Passes));
+        assert_eq!(ending(Rest::Rejected), ending(Rest::Dropped));
+        ending(Rest::Dropped)
     }
 
     #[test]

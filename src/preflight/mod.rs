@@ -9,6 +9,7 @@
 //! | `interface` | the interface itself: what it cannot receive |
 //! | `settings` | the node's sysctls |
 //! | `firewall` | other tables of nf_tables |
+//! | `predecessor` | what a predecessor has left here |
 //! | `manager` | who else configures the interface |
 //! | `open_vswitch` | Open vSwitch, by what its database says |
 //! | `cluster` | what all nodes must have in common: seed, clocks, the address itself |
@@ -23,6 +24,7 @@ mod firewall;
 mod interface;
 mod manager;
 mod open_vswitch;
+mod predecessor;
 mod settings;
 mod surroundings;
 mod wire;
@@ -34,7 +36,7 @@ pub use firewall::is_flushing;
 pub use manager::{is_network_managers, keeps, networkd_files};
 pub use open_vswitch::{ports as ovs_ports, question as ovs_question};
 pub use settings::deaf;
-pub use surroundings::{Chain, Manager, OvsPort, Place, Settings, Surroundings, Wish};
+pub use surroundings::{Manager, OvsPort, Place, Settings, Surroundings, Wish};
 
 /// Where a check has something to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,6 +149,12 @@ const CHECKS: &[Check] = &[
         firewall::drops,
     ),
     check(
+        "predecessor-here",
+        "are a predecessor's rules for the VIP still here?",
+        Of::Node,
+        predecessor::here,
+    ),
+    check(
         "flushed",
         "does a service flush the whole ruleset?",
         Of::Node,
@@ -257,6 +265,7 @@ pub fn worst(checked: &[Checked]) -> Option<Severity> {
 pub(crate) mod tests {
     use super::*;
     use crate::model::belief::{Belief, Holders};
+    use crate::model::foreign::{Chain, Rest};
     use crate::model::l2_mode::L2Mode;
     use crate::model::link::Link;
     use std::collections::BTreeSet;
@@ -287,6 +296,19 @@ pub(crate) mod tests {
         }
     }
 
+    /// A base chain through which all passes.
+    pub(crate) fn a_chain() -> Chain {
+        Chain {
+            family: "ip",
+            table: "theirs".into(),
+            name: "gate".into(),
+            hook: "prerouting",
+            devices: Vec::new(),
+            rest: Rest::Passes,
+            shares: Vec::new(),
+        }
+    }
+
     /// A host on which nothing bites.
     pub(crate) fn a_host() -> Surroundings {
         Surroundings {
@@ -297,6 +319,7 @@ pub(crate) mod tests {
             }),
             default_ways: Ok(vec![2]),
             chains: Ok(Vec::new()),
+            clusterip: Ok(false),
             flusher: Ok(None),
             manager: Ok(None),
             open_vswitch: Ok(Vec::new()),

@@ -3,6 +3,7 @@
 use super::finding::{Seen, Unseen};
 use crate::model::belief::Holders;
 use crate::model::call::Heard;
+use crate::model::foreign::Chain;
 use crate::model::l2_mode::L2Mode;
 use crate::model::link::Link;
 use crate::model::mac::Mac;
@@ -96,6 +97,8 @@ pub struct Surroundings {
     pub default_ways: Seen<Vec<u32>>,
     /// The base chains of all tables but the product's.
     pub chains: Seen<Vec<Chain>>,
+    /// Is the VIP shared here by the kernel's target CLUSTERIP?
+    pub clusterip: Seen<bool>,
     /// The file with which an enabled service flushes the ruleset, if one does.
     pub flusher: Seen<Option<String>>,
     /// Who else configures the interface.
@@ -110,23 +113,6 @@ pub struct Surroundings {
     pub holders: Seen<Holders>,
     /// What a listener has heard.
     pub heard: Seen<Heard>,
-}
-
-/// A base chain of somebody's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chain {
-    /// The family of its table: `inet`, `ip`, `ip6`, `arp` or `netdev`.
-    pub family: &'static str,
-    /// Its table.
-    pub table: Untrusted,
-    /// Its name.
-    pub name: Untrusted,
-    /// Where it is hooked: `prerouting`, `input` …
-    pub hook: &'static str,
-    /// The devices that it is for; all if there are none.
-    pub devices: Vec<Untrusted>,
-    /// Is its policy to drop?
-    pub drops: bool,
 }
 
 /// Who is in charge of an interface.
@@ -166,6 +152,7 @@ impl Default for Surroundings {
             settings: Err(Unseen::NotAsked),
             default_ways: Err(Unseen::NotAsked),
             chains: Err(Unseen::NotAsked),
+            clusterip: Err(Unseen::NotAsked),
             flusher: Err(Unseen::NotAsked),
             manager: Err(Unseen::NotAsked),
             open_vswitch: Err(Unseen::NotAsked),

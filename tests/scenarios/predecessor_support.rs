@@ -38,7 +38,7 @@ pub fn iptables(node: &Node, words: &str) -> Result<()> {
     node.run(&words.collect::<Vec<_>>()).map(drop)
 }
 
-fn nft(node: &Node, lines: String) -> Result<()> {
+pub fn nft(node: &Node, lines: &str) -> Result<()> {
     node.exec(&["nft", "-f", "-"]).stdin(lines).run()?;
     Ok(())
 }
@@ -74,7 +74,7 @@ impl Predecessor<'_> {
                 let table = self.table();
                 nft(
                     node,
-                    format!(
+                    &format!(
                         "add table {table}\n\
                          add chain {table} prerouting {{ type filter hook prerouting priority mangle; }}\n\
                          insert rule {table} prerouting iif eth0 ip daddr {vip} drop\n"
@@ -101,7 +101,7 @@ impl Predecessor<'_> {
         let (vip, mac, table) = (self.vip, &self.mac, format!("arp {}", self.named()));
         nft(
             self.node,
-            format!(
+            &format!(
                 "add table {table}\n\
                  add chain {table} output {{ type filter hook output priority 0; }}\n\
                  add rule {table} output arp saddr ip {vip} arp saddr ether set {mac}\n"
@@ -128,7 +128,7 @@ impl Predecessor<'_> {
                 let (table, vip, total, seed) = (self.table(), self.vip, self.total, self.seed);
                 nft(
                     self.node,
-                    format!(
+                    &format!(
                         "insert rule {table} prerouting iif eth0 ip daddr {vip} jhash ip saddr mod {total} seed {seed:#x} \
                          offset 1 == {number} meta pkttype set host accept comment \"number-{number}\"\n"
                     ),
@@ -149,7 +149,7 @@ impl Predecessor<'_> {
                 let line = listed.lines().find(|line| line.contains(&of_bucket));
                 let handle = line.and_then(|line| line.rsplit(' ').next());
                 let handle = handle.expect("a rule");
-                nft(self.node, format!("delete rule {chain} handle {handle}\n"))
+                nft(self.node, &format!("delete rule {chain} handle {handle}\n"))
             }
         }
     }

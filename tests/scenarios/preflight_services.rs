@@ -53,6 +53,21 @@ fn tables_of_others_that_drop_are_found() -> Result<()> {
             "ip6 theirs { chain gate { type filter hook input priority 0; policy drop; }; }",
             false,
         ),
+        // The policy accepts, and a last rule does not.
+        (
+            "inet theirs { chain gate { type filter hook input priority 0; ct state established accept; \
+             counter reject with icmpx admin-prohibited; }; }",
+            true,
+        ),
+        (
+            "ip theirs { chain gate { type filter hook input priority 0; tcp dport 22 accept; log drop; }; }",
+            true,
+        ),
+        // Of some, and behind what accepts all.
+        (
+            "ip theirs { chain gate { type filter hook input priority 0; tcp dport 22 reject; accept; drop; }; }",
+            false,
+        ),
         (
             "inet theirs { chain gate { type filter hook forward priority 0; policy drop; }; }",
             false,

@@ -2,7 +2,7 @@
 //! whether the VIP's frames arrive.
 
 use crate::kernel_support::ip_lines;
-use crate::predecessor_support::{Kind, Predecessor};
+use crate::predecessor_support::{Kind, Predecessor, kernel_shares_by, nft};
 use crate::preflight_support::*;
 use crate::product::*;
 use lab::{Host, Lab, Node, Result};
@@ -88,6 +88,68 @@ fn a_predecessor_is_told_as_one_and_a_stranger_beside_it_as_a_stranger() -> Resu
         assert!(findings.contains(&mac), "{findings}");
         expect_note(&found);
     }
+    Ok(())
+}
+
+/// Before a migration all nodes are such.
+#[test]
+fn the_newest_ipaddr2s_own_rules_are_told_on_the_node_that_has_them() -> Result<()> {
+    let lab = Lab::new("check-own-rules")?;
+    let (node, other) = (lab.node("n1")?, lab.node("n2")?);
+    let args = [V4, "--nic", "eth0"];
+    let predecessor = |node, kind| Predecessor {
+        node,
+        kind,
+        vip: V4,
+        mac: "51:00:00:00:00:01".to_owned(),
+        seed: 7,
+        total: 2,
+    };
+    let told = |words: &str| -> Result<()> {
+        let found = Checked::on(&node, &args)?;
+        found.expect_only("predecessor-here", "warning")?;
+        let findings = found.check("predecessor-here")["findings"].to_string();
+        assert!(findings.contains(words), "{findings}");
+        Ok(())
+    };
+    predecessor(&node, Kind::Newest).begin(&[1])?;
+    let tables = ["ip", "arp"].map(|family| format!("table {family} IPaddr2_10_77_0_99"));
+    told(&format!(
+        "IPaddr2's own rules for {V4} are still installed here: {}",
+        tables.join(", ")
+    ))?;
+    // Another VIP is not concerned.
+    Checked::on(&node, &["10.77.0.98", "--nic", "eth0"])?.expect_nothing()?;
+    for table in &tables {
+        told(&format!("nft delete {table}"))?;
+        nft(&node, &format!("delete {table}\n"))?;
+    }
+    Checked::on(&node, &args)?.expect_nothing()?;
+    // By iptables over nf_tables.
+    if kernel_shares_by(Kind::XtCluster)? {
+        let rule = format!(
+            "iptables-nft -t mangle -A PREROUTING -i eth0 -d {V4} -m cluster --cluster-total-nodes 2 \
+             --cluster-local-node 1 --cluster-hash-seed 7 -j ACCEPT"
+        );
+        node.run(&rule.split_whitespace().collect::<Vec<_>>())?;
+        told("a predecessor's own rules")?;
+        told("a rule of xt_cluster in the chain PREROUTING of table ip mangle")?;
+        nft(&node, "delete table ip mangle\n")?;
+    }
+    // Without clusterip_mac_mangle the others answer with MACs of their own, as strangers do.
+    for node in [&node, &other] {
+        node.run(&["ip", "addr", "add", &format!("{V4}/24"), "dev", "eth0"])?;
+        predecessor(node, Kind::NewestUnmangled).begin(&[1])?;
+    }
+    let found = Checked::on(&node, &args)?;
+    for name in ["predecessor-here", "address-taken"] {
+        assert_eq!(found.check(name)["outcome"], "warning");
+    }
+    let stranger = found.check("address-taken")["findings"].to_string();
+    assert!(
+        stranger.contains("without clusterip_mac_mangle"),
+        "{stranger}"
+    );
     Ok(())
 }
 

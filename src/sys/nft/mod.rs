@@ -15,6 +15,5 @@ mod socket;
 mod wire;
 mod words;
 
-pub use chains::ForeignChain;
 pub use read::Snapshot;
 pub use socket::{NftError, NftSocket};

@@ -2,6 +2,7 @@
 //! through. Pure data; `sys::route` fills it.
 
 use super::untrusted::Untrusted;
+use std::net::IpAddr;
 
 /// An interface of this network namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -20,6 +21,10 @@ pub struct Link {
     pub multicast: bool,
     /// Does it receive what is for all groups (`IFF_ALLMULTI`)?
     pub allmulticast: bool,
+    /// Is an XDP program attached to it?
+    pub xdp: bool,
+    /// Has it a place for filters and programs of tc (`clsact`, `ingress`)?
+    pub tc: bool,
     /// What it stands on, or a veth's other end.
     pub parent: Parent,
     /// The number of the interface that it is a port, slave or member of.
@@ -28,6 +33,8 @@ pub struct Link {
     pub passthru: bool,
     /// Of a bridge, how it forwards.
     pub bridge: Option<Bridge>,
+    /// Of a bridge, the permanent entries in its group table: the number of the port, and the address.
+    pub permanent_groups: Vec<(u32, IpAddr)>,
     /// Of a bridge's port, what gets through it.
     pub port: Option<Port>,
 }

@@ -21,6 +21,8 @@ struct Way<'a> {
     bridge: Bridge,
     /// The port to the node; without one the node is the bridge itself.
     port: Option<(&'a Untrusted, Port)>,
+    /// The addresses for which that has a permanent entry.
+    groups: Vec<IpAddr>,
 }
 
 /// The bridge through which the node's frames come, if one is here.
@@ -31,11 +33,12 @@ fn way<'a>(here: &'a Surroundings, wish: &Wish) -> Seen<Option<Way<'a>>> {
     }
     for _ in 0..DEEPEST {
         if let Some(bridge) = link.bridge {
-            let name = &link.name;
             return Ok(Some(Way {
-                name,
+                name: &link.name,
                 bridge,
                 port: None,
+                // For itself it takes none: "Flags are not allowed for host groups".
+                groups: Vec::new(),
             }));
         }
         let kind = link.kind.as_deref();
@@ -73,7 +76,15 @@ fn through<'a>(here: &'a Surroundings, link: &'a Link) -> Option<Way<'a>> {
         name: &master.name,
         bridge: master.bridge?,
         port: Some((&link.name, link.port?)),
+        groups: groups(master, link),
     })
+}
+
+/// What a bridge's group table has for a port for good.
+fn groups(bridge: &Link, port: &Link) -> Vec<IpAddr> {
+    let all = bridge.permanent_groups.iter();
+    let at_port = all.filter(|(index, _)| *index == port.index);
+    at_port.map(|(_, address)| *address).collect()
 }
 
 /// Multicast snooping.
@@ -81,7 +92,12 @@ pub(super) fn snooping(here: &Surroundings, wish: &Wish) -> Found {
     if wish.mode() == L2Mode::Stealth {
         return Ok(Vec::new());
     }
-    let Some(Way { name, bridge, port }) = way(here, wish)?.filter(|way| way.bridge.snooping)
+    let Some(Way {
+        name,
+        bridge,
+        port,
+        groups,
+    }) = way(here, wish)?.filter(|way| way.bridge.snooping)
     else {
         return Ok(Vec::new());
     };
@@ -112,23 +128,30 @@ pub(super) fn snooping(here: &Surroundings, wish: &Wish) -> Found {
         "it looks the address inside a frame up, and {vip} is no group that anybody is in, so it sends what comes for \
          {mac} to nobody"
     );
-    let is_ip6 = wish.vip.is_some_and(|vip| vip.is_ipv6());
+    let of_port = wish.vip.filter(IpAddr::is_ipv6).zip(port);
+    let entry = of_port.map(|(vip, (port, _))| {
+        let entry =
+            format!("a permanent entry of {vip} itself for {port} ('bridge mdb show dev {name}')");
+        (groups.contains(&vip), entry)
+    });
+    if let Some((true, entry)) = &entry {
+        let why = format!("what comes for {vip} gets there all the same, by {entry}");
+        let what = format!("the bridge {name} snoops");
+        return Ok(vec![Finding::note(what, why)]);
+    }
+    let without = match entry {
+        Some((_, entry)) => format!("{inside}, and there is not {entry}"),
+        None => inside,
+    };
     let finding = match is_asked {
-        true if is_ip6 => Finding::warning(
-            format!("the bridge {name} snoops and hears a querier"),
-            format!(
-                "{inside}, but to ports with a permanent entry of {vip} itself, which is not looked for ('bridge mdb \
-                 show dev {name}'); mode=\"stealth\" does without"
-            ),
-        ),
         true => Finding::fatal(
             format!("the bridge {name} snoops and hears a querier"),
-            format!("{inside}; mode=\"stealth\" does without"),
+            format!("{without}; mode=\"stealth\" does without"),
         ),
         false => Finding::warning(
             format!("the bridge {name} snoops, and hears no querier now"),
             format!(
-                "once anybody asks, in any VLAN of it, {inside}, for four minutes after each query; mode=\"stealth\" \
+                "once anybody asks, in any VLAN of it, {without}, for four minutes after each query; mode=\"stealth\" \
                  does without"
             ),
         ),
@@ -150,6 +173,7 @@ pub(super) fn flooding(here: &Surroundings, wish: &Wish) -> Found {
         name,
         bridge,
         port: Some((port, lets)),
+        groups,
     }) = way(here, wish)?
     else {
         return Ok(Vec::new());
@@ -159,9 +183,11 @@ pub(super) fn flooding(here: &Surroundings, wish: &Wish) -> Found {
         L2Mode::Stealth => (!lets.flood, "flood", "multicast"),
         L2Mode::Multicast | L2Mode::Igmp => {
             let asked = bridge.querier_ip4 || bridge.querier_ip6;
-            // Routers' ports get everything then.
-            let is_router = bridge.snooping && !bridge.by_vlan && lets.router && asked;
-            (!lets.mcast_flood && !is_router, "mcast_flood", "stealth")
+            let has_entry = wish.vip.is_some_and(|vip| groups.contains(&vip));
+            // Routers' ports get everything then, and those with an entry what it is for.
+            let gets_it = lets.router && asked || has_entry && bridge.querier_ip6;
+            let is_let_in = bridge.snooping && !bridge.by_vlan && gets_it;
+            (!lets.mcast_flood && !is_let_in, "mcast_flood", "stealth")
         }
     };
     if !is_shut {
@@ -283,8 +309,7 @@ mod tests {
             (ASKED, Port::default(), V4, L2Mode::Multicast, &[Fatal][..]),
             (ASKED, Port::default(), V4, L2Mode::Igmp, &[Fatal]),
             (ASKED, Port::default(), V4, L2Mode::Stealth, &[]),
-            // A permanent entry of the address would help there.
-            (ASKED, Port::default(), V6, L2Mode::Multicast, &[Warning]),
+            (ASKED, Port::default(), V6, L2Mode::Multicast, &[Fatal]),
             (ASKED, router, V4, L2Mode::Multicast, &[]),
             (SNOOPS, Port::default(), V4, L2Mode::Multicast, &[Warning]),
             (SNOOPS, router, V4, L2Mode::Multicast, &[]),
@@ -316,6 +341,41 @@ mod tests {
                 ..a_wish(vip, mode)
             };
             assert_eq!(severities(snooping(&here, &of_port)), expected);
+        }
+    }
+
+    #[test]
+    fn a_permanent_entry_of_the_address_lets_ip6_through() {
+        for (bridge, port, address, expected) in [
+            (ASKED, 3, V6, Severity::Note),
+            (SNOOPS, 3, V6, Severity::Note),
+            // For another port, or of another address.
+            (ASKED, 2, V6, Severity::Fatal),
+            (ASKED, 3, "fd77::98", Severity::Fatal),
+        ] {
+            let mut here = behind(bridge, Port::default());
+            if let Ok(links) = &mut here.links {
+                let entry = (port, address.parse().expect("an address"));
+                links[2].permanent_groups.push(entry);
+            }
+            let found = snooping(&here, &a_wish(V6, L2Mode::Multicast));
+            let found = found.expect("seen");
+            assert_eq!(found[0].severity, expected, "{port} {address}");
+            // It does without flooding as long as somebody asks.
+            if let Ok(links) = &mut here.links {
+                links[1].port = Some(Port {
+                    mcast_flood: false,
+                    ..Port::default()
+                });
+            }
+            let shut = flooding(&here, &a_wish(V6, L2Mode::Multicast)).expect("seen");
+            let does_without = bridge == ASKED && expected == Severity::Note;
+            assert_eq!(shut.is_empty(), does_without, "{port} {address}");
+            assert!(
+                found[0]
+                    .why
+                    .contains("a permanent entry of fd77::99 itself for n1")
+            );
         }
     }
 

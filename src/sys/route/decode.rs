@@ -246,7 +246,12 @@ pub(super) fn nested<'a>(
 
 /// The last of a kind counts, as in the kernel.
 fn by_kind(bytes: &[u8]) -> Result<HashMap<u16, &[u8]>, String> {
-    let mut found = HashMap::new();
+    listed(bytes).map(|all| all.into_iter().collect())
+}
+
+/// The attributes in these bytes, in their order.
+pub(super) fn listed(bytes: &[u8]) -> Result<Vec<(u16, &[u8])>, String> {
+    let mut found = Vec::new();
     let mut rest = bytes;
     for attribute in NlasIterator::new(bytes) {
         let attribute = attribute.map_err(|error| error.to_string())?;
@@ -254,7 +259,7 @@ fn by_kind(bytes: &[u8]) -> Result<HashMap<u16, &[u8]>, String> {
         let value = rest
             .get(4..length)
             .ok_or("an attribute longer than its message")?;
-        found.insert(attribute.kind(), value);
+        found.push((attribute.kind(), value));
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     Ok(found)

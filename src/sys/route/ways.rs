@@ -2,20 +2,35 @@
 //! `IFLA_LINKINFO` and in that the attributes of the kinds.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::{RouteHeader, RouteMessage};
 
 use super::decode::{
-    self, RTA_OIF, RTA_TABLE, RTM_NEWROUTE, RTN_UNICAST, attributes, header, nested, number, text,
+    self, RTA_OIF, RTA_TABLE, RTM_NEWROUTE, RTN_UNICAST, attributes, header, listed, nested,
+    number, text,
 };
-use super::wire::Answer;
+use super::wire::{Answer, Request};
 use super::{Family, MAIN_TABLE, RouteError, RouteSocket, decoded, link_request, nothing_there};
 use crate::model::link::{Bridge, Link, Port};
+use crate::model::protocol::{ETHERTYPE_IP4, ETHERTYPE_IP6};
 
 // include/uapi/linux/rtnetlink.h
 const RTA_MULTIPATH: u16 = 9;
+const RTM_NEWQDISC: u16 = 36;
+const RTM_GETQDISC: u16 = 38;
+const TCA_KIND: u16 = 1;
+// include/uapi/linux/if_bridge.h
+const RTM_NEWMDB: u16 = 84;
+const RTM_GETMDB: u16 = 86;
+const MDBA_MDB: u16 = 1;
+const MDBA_MDB_ENTRY: u16 = 1;
+const MDBA_MDB_ENTRY_INFO: u16 = 1;
+const MDB_PERMANENT: u8 = 1;
 // include/uapi/linux/if_link.h, if.h
+const IFLA_XDP: u16 = 43;
+const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_MACVLAN_MODE: u16 = 1;
@@ -47,7 +62,46 @@ impl RouteSocket {
         let what = "list the network interfaces and bridges";
         let request = RouteNetlinkMessage::GetLink(link_request());
         let answers = self.wire.dump(request, what)?;
-        decoded(&answers, what, way)
+        let mut links = decoded(&answers, what, way)?;
+        for (bridge, port, address) in self.permanent_groups()? {
+            let mut bridges = links.iter_mut().filter(|link| link.index == bridge);
+            if let Some(link) = bridges.next() {
+                link.permanent_groups.push((port, address));
+            }
+        }
+        for index in self.filtering()? {
+            let of_it = links.iter_mut().filter(|link| link.index == index);
+            of_it.for_each(|link| link.tc = true);
+        }
+        Ok(links)
+    }
+
+    /// The interfaces at which filters of tc may see what comes in before anybody else.
+    fn filtering(&mut self) -> Result<Vec<u32>, RouteError> {
+        let what = "list the queueing disciplines";
+        // struct tcmsg, of all interfaces.
+        let (kind, body) = (RTM_GETQDISC, vec![0; 20]);
+        let answers = match self.wire.dump(Request { kind, body }, what) {
+            Err(error) if nothing_there(&error) => return Ok(Vec::new()),
+            other => other?,
+        };
+        decoded(&answers, what, filtering)
+    }
+
+    /// The permanent entries in the group tables of all bridges: the bridge, its port, and the address. The kernel lists no
+    /// bridge alone.
+    fn permanent_groups(&mut self) -> Result<Vec<(u32, u32, IpAddr)>, RouteError> {
+        let what = "list the groups of bridges";
+        // struct br_port_msg.
+        let body = vec![libc::AF_BRIDGE as u8, 0, 0, 0, 0, 0, 0, 0];
+        let kind = RTM_GETMDB;
+        let answers = match self.wire.dump(Request { kind, body }, what) {
+            // A kernel without bridges, or without groups for them.
+            Err(error) if nothing_there(&error) => return Ok(Vec::new()),
+            other => other?,
+        };
+        let groups = decoded(&answers, what, permanent_groups)?;
+        Ok(groups.into_iter().flatten().collect())
     }
 
     /// The interfaces by which the main table leads to everywhere.
@@ -97,6 +151,58 @@ fn default_ways(answer: &Answer) -> Result<Option<Vec<u32>>, String> {
     Ok(Some(ways))
 }
 
+/// The interface of a discipline that is a place for filters, from `struct tcmsg`; `None` for any other message.
+fn filtering(answer: &Answer) -> Result<Option<u32>, String> {
+    if answer.kind != RTM_NEWQDISC {
+        return Ok(None);
+    }
+    let header: &[u8; 20] = header(answer)?;
+    let attributes = attributes(answer, header.len())?;
+    let kind = attributes.get(&TCA_KIND).map(|kind| text(kind));
+    let is_place = matches!(kind.as_deref(), Some("clsact" | "ingress"));
+    Ok(is_place.then_some(decode::u32_at(header, 4)))
+}
+
+/// The permanent entries of one bridge, from `struct br_port_msg` and in its attributes `struct br_mdb_entry`; `None` for
+/// any other message.
+fn permanent_groups(answer: &Answer) -> Result<Option<Vec<(u32, u32, IpAddr)>>, String> {
+    // A list's messages are called as the request is (`br_mdb_dump()`, seen on 6.18).
+    if !matches!(answer.kind, RTM_NEWMDB | RTM_GETMDB) {
+        return Ok(None);
+    }
+    let header: &[u8; 8] = header(answer)?;
+    let bridge = decode::u32_at(header, 4);
+    let attributes = attributes(answer, header.len())?;
+    let table = attributes.get(&MDBA_MDB).copied().unwrap_or_default();
+    let mut found = Vec::new();
+    for (kind, group) in listed(table)? {
+        let ports = match kind {
+            MDBA_MDB_ENTRY => listed(group)?,
+            _ => Vec::new(),
+        };
+        for (kind, entry) in ports {
+            let Some(entry) = entry
+                .first_chunk::<28>()
+                .filter(|_| kind == MDBA_MDB_ENTRY_INFO)
+            else {
+                continue;
+            };
+            let address = match u16::from_be_bytes([entry[24], entry[25]]) {
+                ETHERTYPE_IP4 => entry[8..].first_chunk::<4>().map(|octets| (*octets).into()),
+                ETHERTYPE_IP6 => entry[8..]
+                    .first_chunk::<16>()
+                    .map(|octets| (*octets).into()),
+                // One of a MAC alone.
+                _ => None,
+            };
+            if let Some(address) = address.filter(|_| entry[4] == MDB_PERMANENT) {
+                found.push((bridge, decode::u32_at(entry, 0), address));
+            }
+        }
+    }
+    Ok(Some(found))
+}
+
 /// A link; `None` where the message is about something else.
 fn way(answer: &Answer) -> Result<Option<Link>, String> {
     let Some(link) = decode::link(answer)? else {
@@ -108,6 +214,7 @@ fn way(answer: &Answer) -> Result<Option<Link>, String> {
     let info = nested(&attributes, decode::IFLA_LINKINFO)?;
     let data = nested(&info, decode::IFLA_INFO_DATA)?;
     let slave = nested(&info, IFLA_INFO_SLAVE_DATA)?;
+    let xdp = nested(&attributes, IFLA_XDP)?;
     let kind = link.kind.as_deref();
     let is_port = info
         .get(&IFLA_INFO_SLAVE_KIND)
@@ -125,10 +232,13 @@ fn way(answer: &Answer) -> Result<Option<Link>, String> {
         noarp: link.noarp,
         multicast: flags & IFF_MULTICAST != 0,
         allmulticast: flags & IFF_ALLMULTI != 0,
+        xdp: octet(&xdp, IFLA_XDP_ATTACHED).is_some_and(|how| how != 0),
+        tc: false,
         parent: link.parent,
         master: link.master,
         passthru,
         bridge,
+        permanent_groups: Vec::new(),
         port: is_port.then(|| port(&slave)),
         kind: link.kind,
     }))
@@ -176,9 +286,39 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_input_panics(kind in prop::sample::select(vec![16u16, RTM_NEWROUTE]), body in prop::collection::vec(any::<u8>(), 0..96)) {
+        fn no_input_panics(kind in prop::sample::select(vec![16u16, RTM_NEWROUTE, RTM_NEWMDB, RTM_NEWQDISC]), body in prop::collection::vec(any::<u8>(), 0..96)) {
             let answer = Answer { kind, body };
-            let _ = (way(&answer), default_ways(&answer));
+            let _ = (way(&answer), default_ways(&answer), permanent_groups(&answer), filtering(&answer));
+        }
+    }
+
+    #[test]
+    fn permanent_groups_are_read_and_what_was_joined_is_none() {
+        let nest = |kind: u16, inner: &[u8]| {
+            let length = inner.len() as u16 + 4;
+            [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), inner].concat()
+        };
+        let entry = |port: u32, state: u8, octets: &[u8], protocol: u16| {
+            let mut entry = [&port.to_ne_bytes()[..], &[state, 0, 0, 0], octets].concat();
+            entry.resize(24, 0);
+            entry.extend(protocol.to_be_bytes());
+            entry.resize(28, 0);
+            nest(MDBA_MDB_ENTRY_INFO, &entry)
+        };
+        let v6: [u8; 16] = [0xfd, 0x77, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x99];
+        let group = [
+            entry(3, MDB_PERMANENT, &v6, ETHERTYPE_IP6),
+            entry(4, 0, &v6, ETHERTYPE_IP6),
+        ]
+        .concat();
+        let other = entry(3, MDB_PERMANENT, &[1, 0, 0x5e, 0x7f, 0, 0x63], 0);
+        let table = [nest(MDBA_MDB_ENTRY, &group), nest(MDBA_MDB_ENTRY, &other)].concat();
+        let header = [&[7, 0, 0, 0][..], &9u32.to_ne_bytes()].concat();
+        let body = [header, nest(MDBA_MDB, &table)].concat();
+        for kind in [RTM_GETMDB, RTM_NEWMDB] {
+            let body = body.clone();
+            let found = permanent_groups(&Answer { kind, body });
+            assert_eq!(found, Ok(Some(vec![(9, 3, v6.into())])));
         }
     }
 

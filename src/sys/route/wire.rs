@@ -8,7 +8,7 @@ use std::io;
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader,
-    NetlinkMessage, NetlinkPayload, NlasIterator,
+    NetlinkMessage, NetlinkPayload, NetlinkSerializable, NlasIterator,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -48,6 +48,29 @@ pub(super) struct Answer {
     pub(super) kind: u16,
     /// The family's header and its attributes.
     pub(super) body: Vec<u8>,
+}
+
+/// A request of a kind for which `RouteNetlinkMessage` has no words.
+#[derive(Debug, Clone)]
+pub(super) struct Request {
+    /// `RTM_GETMDB` and so on.
+    pub(super) kind: u16,
+    /// The family's header.
+    pub(super) body: Vec<u8>,
+}
+
+impl NetlinkSerializable for Request {
+    fn message_type(&self) -> u16 {
+        self.kind
+    }
+
+    fn buffer_len(&self) -> usize {
+        self.body.len()
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        buffer.copy_from_slice(&self.body);
+    }
 }
 
 /// What one datagram of the kernel brought.
@@ -125,7 +148,7 @@ impl Wire {
     /// Asks for a list; one that changed while it was read is read again.
     pub(super) fn dump(
         &mut self,
-        message: RouteNetlinkMessage,
+        message: impl NetlinkSerializable + Clone,
         what: &str,
     ) -> Result<Vec<Answer>, RouteError> {
         for _ in 0..DUMP_TRIES {
@@ -142,7 +165,7 @@ impl Wire {
 
     fn converse(
         &mut self,
-        message: RouteNetlinkMessage,
+        message: impl NetlinkSerializable,
         flags: u16,
         what: &str,
     ) -> Result<(Vec<Answer>, bool), RouteError> {
@@ -173,13 +196,15 @@ impl Wire {
 
     fn send(
         &mut self,
-        message: RouteNetlinkMessage,
+        message: impl NetlinkSerializable,
         flags: u16,
         what: &str,
     ) -> Result<(), RouteError> {
         self.sequence = self.sequence.wrapping_add(1);
-        let mut packet =
-            NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(message));
+        let mut packet = NetlinkMessage::new(
+            NetlinkHeader::default(),
+            NetlinkPayload::InnerMessage(message),
+        );
         packet.header.flags = NLM_F_REQUEST | flags;
         packet.header.sequence_number = self.sequence;
         packet.finalize();

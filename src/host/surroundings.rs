@@ -5,9 +5,10 @@ use super::observe::{Kernel, beside, silence_of};
 use super::second_lock;
 use crate::model::link::Link;
 use crate::model::network::Network;
+use crate::model::untrusted::Untrusted;
 use crate::model::vip::Vip;
 use crate::preflight::{
-    Manager, OvsPort, Place, Seen, Settings, Surroundings, Unseen, Wish, is_flushing,
+    Legacy, Manager, OvsPort, Place, Seen, Settings, Surroundings, Unseen, Wish, is_flushing,
     is_network_managers, keeps, networkd_files, ovs_ports, ovs_question,
 };
 use crate::sys::netns;
@@ -29,7 +30,12 @@ const ENABLED: [&str; 2] = [
 const NETWORKD: &str = "/run/systemd/netif/links";
 const NETWORK_MANAGER: &str = "/run/NetworkManager/devices";
 const OPEN_VSWITCH: &str = "/run/openvswitch/db.sock";
-/// Of the network namespace in which this thread is.
+/// Both of the network namespace in which this thread is.
+const LEGACY: [(Legacy, &str); 3] = [
+    (Legacy::Ip4, "/proc/thread-self/net/ip_tables_names"),
+    (Legacy::Ip6, "/proc/thread-self/net/ip6_tables_names"),
+    (Legacy::Arp, "/proc/thread-self/net/arp_tables_names"),
+];
 const CLUSTERIP: &str = "/proc/thread-self/net/ipt_CLUSTERIP";
 const COROSYNC: &str = "/etc/corosync/corosync.conf";
 /// How long Open vSwitch's database may take, which answers at once.
@@ -54,6 +60,7 @@ pub fn all(kernel: &mut Kernel, wish: &Wish) -> Surroundings {
     };
     Surroundings {
         chains,
+        legacy: legacy(),
         clusterip: clusterip(wish.vip),
         flusher: of_services(&flusher),
         manager: match (&at_home, index) {
@@ -103,6 +110,19 @@ fn text_of(path: &str) -> Seen<Option<String>> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Unseen::because(format!("{path}: {error}"))),
     }
+}
+
+/// The tables that are not nf_tables': the kernel has their names.
+fn legacy() -> Seen<Vec<(Legacy, Vec<Untrusted>)>> {
+    let mut found = Vec::new();
+    for (whose, path) in LEGACY {
+        let names = text_of(path)?.unwrap_or_default();
+        let names: Vec<Untrusted> = names.lines().map(Into::into).collect();
+        if !names.is_empty() {
+            found.push((whose, names));
+        }
+    }
+    Ok(found)
 }
 
 /// Has the kernel a rule of the target CLUSTERIP for the VIP? It has a file for each.

@@ -1,9 +1,10 @@
 //! Other tables that drop or reject what is the VIP's, and who flushes them all. What the rules of others accept nobody can
 //! tell without asking the kernel packet by packet, so what becomes of all the rest is told, and no more.
 
-use super::finding::{Finding, Found};
-use super::surroundings::{Surroundings, Wish};
+use super::finding::{Finding, Found, Unseen};
+use super::surroundings::{Legacy, Surroundings, Wish};
 use crate::model::foreign::{Chain, Rest};
+use crate::model::untrusted::Untrusted;
 
 /// Chains that drop or reject what is the VIP's, unless a rule in them says otherwise.
 pub(super) fn drops(here: &Surroundings, wish: &Wish) -> Found {
@@ -55,6 +56,32 @@ fn concerns(chain: &Chain, wish: &Wish) -> bool {
     );
     let of_nic = chain.devices.is_empty() || chain.devices.contains(&wish.nic);
     chain.rest != Rest::Passes && of_family && on_the_way && of_nic
+}
+
+/// Tables that are in use and not nf_tables'.
+pub(super) fn legacy(here: &Surroundings, wish: &Wish) -> Found {
+    let in_use = here.legacy.as_ref().map_err(Clone::clone)?;
+    let mut commands = Vec::new();
+    for (whose, tables) in in_use {
+        let (program, concerned) = match whose {
+            Legacy::Ip4 => ("iptables-legacy", wish.may_be_ip4()),
+            Legacy::Arp => ("arptables-legacy", wish.may_be_ip4()),
+            Legacy::Ip6 => ("ip6tables-legacy", wish.vip.is_none_or(|vip| vip.is_ipv6())),
+        };
+        let tables = tables.iter().filter(|_| concerned);
+        let tables = tables.filter_map(Untrusted::quoted);
+        commands.extend(tables.map(|table| match whose {
+            Legacy::Arp => format!("{program} -t {table} -L -n"),
+            _ => format!("{program} -t {table} -S"),
+        }));
+    }
+    match commands.is_empty() {
+        true => Ok(Vec::new()),
+        false => Err(Unseen::because(format!(
+            "tables of iptables-legacy are in use, and what they drop cannot be judged: look with '{}'",
+            commands.join("', '")
+        ))),
+    }
 }
 
 /// A service that flushes the whole ruleset.
@@ -138,6 +165,31 @@ mod tests {
                 is_told,
                 "{family} {hook} {vip}"
             );
+        }
+    }
+
+    #[test]
+    fn legacy_tables_cannot_be_judged_where_the_vip_comes_by() {
+        let (v4, v6) = ("10.77.0.99", "fd77::99");
+        for (whose, vip, command) in [
+            (Legacy::Ip4, v4, Some("'iptables-legacy -t filter -S'")),
+            (Legacy::Ip4, v6, None),
+            (Legacy::Ip6, v6, Some("'ip6tables-legacy -t filter -S'")),
+            (Legacy::Ip6, v4, None),
+            (Legacy::Arp, v4, Some("'arptables-legacy -t filter -L -n'")),
+            (Legacy::Arp, v6, None),
+        ] {
+            let here = Surroundings {
+                legacy: Ok(vec![(whose, vec!["filter".into()])]),
+                ..a_host()
+            };
+            let unseen = legacy(&here, &a_wish(vip, L2Mode::Multicast)).err();
+            let is_right = match (&unseen, command) {
+                (None, None) => true,
+                (Some(Unseen::Because(why)), Some(command)) => why.contains(command),
+                _ => false,
+            };
+            assert!(is_right, "{whose:?} {vip}: {unseen:?}");
         }
     }
 

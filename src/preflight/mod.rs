@@ -36,7 +36,7 @@ pub use firewall::is_flushing;
 pub use manager::{is_network_managers, keeps, networkd_files};
 pub use open_vswitch::{ports as ovs_ports, question as ovs_question};
 pub use settings::deaf;
-pub use surroundings::{Manager, OvsPort, Place, Settings, Surroundings, Wish};
+pub use surroundings::{Legacy, Manager, OvsPort, Place, Settings, Surroundings, Wish};
 
 /// Where a check has something to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +124,12 @@ const CHECKS: &[Check] = &[
         interface::vrf,
     ),
     check(
+        "programs",
+        "do programs get the frames before the VIP's rules?",
+        Of::Node,
+        interface::programs,
+    ),
+    check(
         "rp-filter",
         "does the reverse path filter let clients in?",
         Of::Node,
@@ -147,6 +153,12 @@ const CHECKS: &[Check] = &[
         "do other tables drop what is the VIP's?",
         Of::Node,
         firewall::drops,
+    ),
+    check(
+        "legacy-tables",
+        "do rules of iptables-legacy drop what is the VIP's?",
+        Of::Node,
+        firewall::legacy,
     ),
     check(
         "predecessor-here",
@@ -319,6 +331,7 @@ pub(crate) mod tests {
             }),
             default_ways: Ok(vec![2]),
             chains: Ok(Vec::new()),
+            legacy: Ok(Vec::new()),
             clusterip: Ok(false),
             flusher: Ok(None),
             manager: Ok(None),

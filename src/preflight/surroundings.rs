@@ -97,6 +97,8 @@ pub struct Surroundings {
     pub default_ways: Seen<Vec<u32>>,
     /// The base chains of all tables but the product's.
     pub chains: Seen<Vec<Chain>>,
+    /// The tables of `iptables-legacy` and its kin that are in use: whose they are, and their names.
+    pub legacy: Seen<Vec<(Legacy, Vec<Untrusted>)>>,
     /// Is the VIP shared here by the kernel's target CLUSTERIP?
     pub clusterip: Seen<bool>,
     /// The file with which an enabled service flushes the ruleset, if one does.
@@ -113,6 +115,17 @@ pub struct Surroundings {
     pub holders: Seen<Holders>,
     /// What a listener has heard.
     pub heard: Seen<Heard>,
+}
+
+/// Programs whose tables nobody sees by nf_tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Legacy {
+    /// `iptables-legacy`.
+    Ip4,
+    /// `ip6tables-legacy`.
+    Ip6,
+    /// `arptables-legacy`.
+    Arp,
 }
 
 /// Who is in charge of an interface.
@@ -152,6 +165,7 @@ impl Default for Surroundings {
             settings: Err(Unseen::NotAsked),
             default_ways: Err(Unseen::NotAsked),
             chains: Err(Unseen::NotAsked),
+            legacy: Err(Unseen::NotAsked),
             clusterip: Err(Unseen::NotAsked),
             flusher: Err(Unseen::NotAsked),
             manager: Err(Unseen::NotAsked),

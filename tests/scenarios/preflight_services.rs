@@ -89,6 +89,56 @@ fn tables_of_others_that_drop_are_found() -> Result<()> {
     Ok(())
 }
 
+/// What nobody can judge from here is no finding, and said with the command that shows it.
+#[test]
+fn legacy_tables_and_programs_before_the_rules_are_told_as_unknown() -> Result<()> {
+    let lab = Lab::new("check-unseen")?;
+    let node = lab.node("n1")?;
+    let args = [V4, "--nic", "eth0"];
+    let unknown = |name: &str| -> Result<String> {
+        let found = Checked::on(&node, &args)?;
+        found.expect_nothing()?;
+        Ok(found.check(name)["unknown"].to_string())
+    };
+    // A program that passes everything on, for as long as its link is held.
+    let program = "import ctypes, os, struct, sys, time\n\
+                   call = ctypes.CDLL(None, use_errno=True).syscall\n\
+                   code = ctypes.create_string_buffer(struct.pack('<BBhiBBhi', 0xb7, 0, 0, 2, 0x95, 0, 0, 0))\n\
+                   word = ctypes.create_string_buffer(b'GPL')\n\
+                   load = struct.pack('<IIQQ', 6, 2, ctypes.addressof(code), ctypes.addressof(word)) + bytes(96)\n\
+                   program = call(321, 5, load, len(load))\n\
+                   make = struct.pack('<IIII', program, int(sys.argv[1]), 37, 0) + bytes(48)\n\
+                   link = call(321, 28, make, len(make))\n\
+                   print('attached' if link >= 0 else os.strerror(ctypes.get_errno()), flush=True)\n\
+                   time.sleep(30)\n";
+    let number = index(&node)?;
+    let attached = format!(
+        "cat > /run/xdp.py <<'END'\n{program}END\n/usr/bin/python3 /run/xdp.py {number} > /run/said &\n\
+         until [ -s /run/said ]; do sleep 0.05; done; grep -q attached /run/said\n"
+    );
+    match checked_after(&node, &attached, &args.join(" ")) {
+        Ok(found) => {
+            found.expect_nothing()?;
+            let why = found.check("programs")["unknown"].to_string();
+            assert!(why.contains("an XDP program"), "{why}");
+        }
+        Err(error) => tell_skipped(&format!("no XDP program can be attached: {error}")),
+    }
+    assert_eq!(unknown("programs")?, "null");
+    node.run(&["tc", "qdisc", "add", "dev", "eth0", "clsact"])?;
+    let why = unknown("programs")?;
+    assert!(why.contains("'tc filter show dev eth0 ingress'"), "{why}");
+
+    // A node has none until somebody looks, on kernels that make them then.
+    node.run(&["iptables-legacy", "-t", "mangle", "-S"])?;
+    let why = unknown("legacy-tables")?;
+    assert!(why.contains("'iptables-legacy -t mangle -S'"), "{why}");
+    let other = Checked::on(&node, &[V6, "--nic", "eth0"])?;
+    let why = other.check("legacy-tables")["unknown"].to_string();
+    assert!(!why.contains("mangle -S"), "{why}");
+    Ok(())
+}
+
 #[test]
 fn a_service_that_flushes_the_ruleset_is_found_if_it_is_enabled() -> Result<()> {
     let lab = Lab::new("check-flush")?;

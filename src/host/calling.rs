@@ -70,10 +70,11 @@ pub fn call(post: Post, nic_mac: Mac, from: IpAddr, frames: u32) -> Result<(), P
     Ok(())
 }
 
-/// Listens for so many seconds. Meanwhile the interface lets the cluster MAC in.
-pub fn listen(post: Post, seconds: u64) -> Result<Heard, PacketError> {
+/// Listens for so many seconds, and says when it has `begun`. Meanwhile the interface lets the cluster MAC in.
+pub fn listen(post: Post, seconds: u64, begun: impl FnOnce()) -> Result<Heard, PacketError> {
     let socket = PacketSocket::open_overhearing(post.index, &WANTED)?;
     socket.let_in(post.cluster_mac.0)?;
+    begun();
     let mut heard = Heard::within(seconds);
     let mut buffer = [0; LONGEST];
     let begin = Instant::now();

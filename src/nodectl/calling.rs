@@ -16,6 +16,7 @@ use crate::sys::packet::PacketError;
 use crate::sys::route::Family;
 use serde::Serialize;
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What was sent.
@@ -129,7 +130,17 @@ pub(super) fn listen(
     const SECONDS: u32 = 130;
     let (post, _) = post(kernel, wish)?;
     let seconds = args.seconds.unwrap_or(SECONDS);
-    let heard = calling::listen(post, seconds.into()).map_err(failed)?;
+    let begun = || {
+        let (vip, mac) = (post.vip, post.cluster_mac);
+        // Nobody may be left to read it.
+        let _ = writeln!(
+            std::io::stderr(),
+            "nodectl: listening on {} for {seconds} s: frames for {mac} with {vip} inside can be sent now, by \
+             'nodectl check {vip} --send' elsewhere",
+            wish.nic
+        );
+    };
+    let heard = calling::listen(post, seconds.into(), begun).map_err(failed)?;
     let macs = |all: &BTreeSet<Mac>| all.iter().map(Mac::to_string).collect();
     let senders = heard.callers().map(|caller| Sender {
         mac: caller.mac.to_string(),

@@ -5,8 +5,8 @@ use crate::kernel_support::ip_lines;
 use crate::predecessor_support::{Kind, Predecessor, kernel_shares_by, nft};
 use crate::preflight_support::*;
 use crate::product::*;
-use lab::{Host, Lab, Node, Result};
-use std::time::Duration;
+use lab::{Context, Host, Lab, Node, Result};
+use std::io::{BufRead, BufReader, Read};
 
 #[test]
 fn a_stranger_who_has_the_address_is_found_and_nodes_that_share_it_are_none() -> Result<()> {
@@ -165,7 +165,7 @@ fn two_nodes_of_two_descriptions_are_told_what_they_are() -> Result<()> {
         Checked::on(node, &[V4])?.expect_only("address-taken", "warning")?;
     }
     // Where nodes do not hear each other ask, what they send tells.
-    let told = heard(&lab, &nodes[0], &nodes[1], V4)?;
+    let told = heard(&nodes[0], &nodes[1], V4)?;
     told.expect_only("description", "fatal")?;
     let digest = status(&nodes[0])?["vips"][0]["digest"].to_string();
     let digest = &digest[1..13];
@@ -178,27 +178,33 @@ fn two_nodes_of_two_descriptions_are_told_what_they_are() -> Result<()> {
         &nodes[1],
         &["up", V4, "--buckets", "2", "--own", "1", "--seed", "7"],
     )?;
-    heard(&lab, &nodes[0], &nodes[1], V4)?.expect_nothing()?;
+    heard(&nodes[0], &nodes[1], V4)?.expect_nothing()?;
     Ok(())
 }
 
-/// What one hears while the other sends.
-fn heard(lab: &Lab, sender: &Host, listener: &Node, args: &str) -> Result<Checked> {
-    let _ = lab;
-    let words = |what: &str| format!("{args} {what}");
-    let listen = words("--listen --for 4");
-    std::thread::scope(|scope| {
-        let listening = scope.spawn(|| {
-            let listen: Vec<&str> = listen.split(' ').collect();
-            Checked::on(listener, &listen)
-        });
-        std::thread::sleep(Duration::from_millis(700));
-        let send = format!("check {} --for 1 --json", words("--send"));
-        let sent = nodectl(sender, &send.split(' ').collect::<Vec<_>>())?;
-        expect_fits_schema(&sent)?;
-        assert!(sent.contains("\"frames\":10"), "{sent}");
-        listening.join().expect("the listener")
-    })
+/// What one hears while the other sends, who begins when the first one says that it listens.
+fn heard(sender: &Host, listener: &Node, args: &str) -> Result<Checked> {
+    let program = lab::built("nodectl")?.display().to_string();
+    let listen = format!("{program} check --json {args} --listen --for 4");
+    let mut listening = listener.spawn(&listen.split(' ').collect::<Vec<_>>())?;
+    let child = listening.child();
+    let (said, printed) = (child.stderr.take(), child.stdout.take());
+    let mut line = String::new();
+    BufReader::new(said.expect("a pipe"))
+        .read_line(&mut line)
+        .context("what the listener says")?;
+    assert!(line.starts_with("nodectl: listening on eth0"), "{line:?}");
+    let send = format!("check {args} --send --for 1 --json");
+    let sent = nodectl(sender, &send.split(' ').collect::<Vec<_>>())?;
+    expect_fits_schema(&sent)?;
+    assert!(sent.contains("\"frames\":10"), "{sent}");
+    let mut text = String::new();
+    printed
+        .expect("a pipe")
+        .read_to_string(&mut text)
+        .context("what the listener prints")?;
+    let end = listening.child().wait().context("the listener")?;
+    Checked::of(end.code().unwrap_or(-1), &text)
 }
 
 #[test]
@@ -213,7 +219,7 @@ fn who_listens_hears_what_arrives_and_says_what_does_not() -> Result<()> {
     ] {
         let args = format!("{vip} --nic eth0 --mode {mode}");
         // From a node and from elsewhere; with the VIP here and without.
-        let all = heard(&lab, &first, &second, &args)?;
+        let all = heard(&first, &second, &args)?;
         all.expect_nothing()?;
         let ear = &all.answer["checked"][0]["heard"];
         assert_eq!(ear["senders"][0]["heard"], 10, "{ear}");
@@ -222,7 +228,7 @@ fn who_listens_hears_what_arrives_and_says_what_does_not() -> Result<()> {
         assert_eq!(ear["senders"][0]["address"], own);
         let up = format!("up {vip} --nic eth0 --buckets 2 --own 0-1 --seed 7 --mode {mode}");
         nodectl(&second, &up.split(' ').collect::<Vec<_>>())?;
-        heard(&lab, &client, &second, &args)?.expect_nothing()?;
+        heard(&client, &second, &args)?.expect_nothing()?;
         nodectl(&second, &["down", vip])?;
 
         // A port that lets ARP and neighbour discovery through, and not what is for the cluster MAC.
@@ -233,7 +239,7 @@ fn who_listens_hears_what_arrives_and_says_what_does_not() -> Result<()> {
         // IPv6's own question goes to a group.
         if vip == V4 || mode == "stealth" {
             lab.switch(&["bridge", "link", "set", "dev", "n2", setting, "off"])?;
-            let silent = heard(&lab, &first, &second, &args)?;
+            let silent = heard(&first, &second, &args)?;
             silent.expect_only("frames", "fatal")?;
             assert!(silent.answer.to_string().contains("his frames did not"));
             lab.switch(&["bridge", "link", "set", "dev", "n2", setting, "on"])?;
@@ -248,7 +254,7 @@ fn a_question_that_does_not_pass_is_told_beside_frames_that_do() -> Result<()> {
     let (first, second) = (lab.node("n1")?, lab.node("n2")?);
     lab.switch(&["bridge", "link", "set", "dev", "n2", "neigh_suppress", "on"])?;
     let args = format!("{V4} --nic eth0");
-    heard(&lab, &first, &second, &args)?.expect_only("question-heard", "warning")
+    heard(&first, &second, &args)?.expect_only("question-heard", "warning")
 }
 
 #[test]

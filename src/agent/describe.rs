@@ -15,6 +15,16 @@ pub fn describe(
     like: Option<Like>,
     buckets: BucketCount,
 ) -> Result<Vip, Failure> {
+    // Where the VIP is here it is known what came of it.
+    if let Some(like) = like.as_ref().filter(|_| parameters.proto_decides) {
+        let why = format!(
+            "compat=\"{}\" cannot follow proto: IPaddr2 derives its MAC, and the newest its seed, from what it finds by it, \
+             most often without a broadcast address. Leave proto out, and set mac and hash_seed to those of a node that \
+             runs IPaddr2 ('ip maddr show', 'nft list ruleset')",
+            like.predecessor
+        );
+        return Err(Failure::new(Code::Configured, why));
+    }
     let draft = Draft {
         address: parameters.ip,
         prefix: place.prefix,

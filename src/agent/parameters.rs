@@ -14,7 +14,7 @@ use crate::model::vip::{
     check_label, longest_prefix,
 };
 pub use crate::pacemaker::ipaddr2::IGNORED;
-use crate::pacemaker::ipaddr2::{BROADCAST, ITS_SEED};
+use crate::pacemaker::ipaddr2::{BROADCAST, ITS_SEED, proto_decides};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -64,6 +64,8 @@ pub struct Parameters {
     pub drain_s: u32,
     /// The resource.
     pub manager: Manager,
+    /// Does `proto` decide what the predecessor would derive?
+    pub proto_decides: bool,
     /// Parameters that were given and are ignored, with the reason.
     pub ignored: Vec<(&'static str, &'static str)>,
 }
@@ -316,6 +318,9 @@ impl Parameters {
             announcements,
             drain_s,
             manager: Manager::pacemaker(env.resource()),
+            proto_decides: compat.0.is_some_and(|predecessor| {
+                proto_decides(predecessor, ip, |name| env.parameter(name).is_some())
+            }),
             ignored: IGNORED
                 .into_iter()
                 .filter(|(name, _)| !followed.contains(name))

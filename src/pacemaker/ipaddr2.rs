@@ -3,10 +3,28 @@
 //! Up to resource-agents 4.18 it shared addresses by the kernel's CLUSTERIP, which IPv4 alone had, for 16 nodes at
 //! most. On its main branch since then it has rules of its own, in nft or by `xt_cluster`, with another hash.
 
+use crate::model::predecessor::Predecessor;
+use std::net::IpAddr;
+
 /// The broadcast address, which enters the MAC that it derives.
 pub const BROADCAST: &str = "broadcast";
 /// The newest one's seed.
 pub const ITS_SEED: &str = "clusterip_hash_seed";
+
+/// The protocol of the routes among which it looks for the address's network.
+pub const PROTO: &str = "proto";
+
+/// Does what it derives its MAC and its seed from depend on `proto`, which it has since resource-agents 4.16? With that
+/// `ip route` prints lines without a protocol (seen with iproute2 6.1), so that `findif()` does not find the source where
+/// it looks for it, and as a rule no broadcast address.
+pub fn proto_decides(predecessor: Predecessor, ip: IpAddr, has: impl Fn(&str) -> bool) -> bool {
+    let derives_seed = match predecessor {
+        Predecessor::ClusterIp => false,
+        Predecessor::Ipaddr2 => !(has("hash_seed") || has(ITS_SEED)),
+    };
+    let derives = !has("mac") || derives_seed;
+    ip.is_ipv4() && has(PROTO) && !has(BROADCAST) && derives
+}
 
 /// The parameters that only the newest one has.
 pub const ITS_OWN: [&str; 5] = [
@@ -24,7 +42,10 @@ pub const IGNORED: [(&str, &str); 18] = [
         BROADCAST,
         "a VIP has none; but compat derives a MAC from it, as IPaddr2 did",
     ),
-    ("proto", "addresses have no protocol mark"),
+    (
+        PROTO,
+        "the network is looked for among the routes of all protocols",
+    ),
     ("lvs_support", "there is no director"),
     ("lvs_ipv6_addrlabel", "the VIP is never chosen as a source"),
     (
@@ -66,3 +87,35 @@ pub const IGNORED: [(&str, &str); 18] = [
         "IPv6 addresses are always added without duplicate address detection",
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proto_decides_where_something_is_derived_by_it() {
+        let decides = |predecessor, ip: &str, given: &str| {
+            let ip = ip.parse().expect("an address");
+            proto_decides(predecessor, ip, |name| {
+                given.split(' ').any(|one| one == name)
+            })
+        };
+        for (given, newest, classic) in [
+            ("proto", true, true),
+            ("proto mac", true, false),
+            ("proto hash_seed", true, true),
+            ("proto mac hash_seed", false, false),
+            ("proto mac clusterip_hash_seed", false, false),
+            ("proto broadcast", false, false),
+            ("mac", false, false),
+        ] {
+            for (predecessor, does) in [
+                (Predecessor::Ipaddr2, newest),
+                (Predecessor::ClusterIp, classic),
+            ] {
+                assert_eq!(decides(predecessor, "10.0.0.99", given), does, "{given}");
+                assert!(!decides(predecessor, "fd77::99", given));
+            }
+        }
+    }
+}

@@ -202,6 +202,40 @@ fn what_is_derived_stays_when_vips_are_here() -> Result<()> {
     Ok(())
 }
 
+/// With `proto` IPaddr2 finds no broadcast address, for `ip route` prints its lines otherwise then.
+#[test]
+fn what_proto_decides_is_refused_and_not_derived_otherwise() -> Result<()> {
+    let lab = Lab::new("proto")?;
+    let node = lab.node("n1")?;
+    let listed = |more: &str| {
+        let line = format!("ip -o -4 route list match 10.77.0.99/24 {more} scope link");
+        node.run(&line.split_whitespace().collect::<Vec<_>>())
+    };
+    let seventh = |line: String| line.split_whitespace().nth(6).map(str::to_owned);
+    assert_eq!(seventh(listed("")?), Some(node.v4().to_string()));
+    assert_eq!(seventh(listed("proto kernel")?), None);
+    for compat in ["clusterip", "ipaddr2"] {
+        let agent = Agent::new(V4, 4)
+            .with("compat", compat)
+            .with("proto", "kernel")
+            .without("hash_seed")
+            .without("clusterip_hash");
+        for action in ["start", "validate-all"] {
+            let refused = agent.call(&node, action, 0)?.expect(6);
+            let words = "cannot follow proto";
+            assert!(refused.reason().contains(words), "{}", refused.stderr);
+        }
+        // Set as a node of IPaddr2 shows them; a stop goes by what it can read.
+        let set = agent
+            .with("mac", "51:00:00:00:00:01")
+            .with("hash_seed", "7");
+        set.start(&node, 0)?;
+        set.call(&node, "monitor", 0)?.expect(0);
+        set.call(&node, "stop", 0)?.expect(0);
+    }
+    Ok(())
+}
+
 #[test]
 fn the_mac_is_the_one_that_ipaddr2_derives_on_this_node() -> Result<()> {
     let lab = Lab::new("derived")?;

@@ -408,6 +408,7 @@ mod tests {
             ("ip=www.example.com", "is no address"),
             ("ip=10.0.0.99 nic=ib0", "InfiniBand"),
             ("ip=10.0.0.99 nic=lo", "nic=\"lo\""),
+            ("ip=10.0.0.99 proto=kernel", "proto: "),
             ("ip=10.0.0.99 clusterip_hash_seed=0x123456789", "32 bits"),
             ("ip=10.0.0.99 iflabel='a\"b'", "cannot be written"),
         ] {

@@ -1,5 +1,6 @@
 //! Why an address cannot be migrated: each reason with the way out. Pure.
 
+use super::super::ipaddr2::proto_decides;
 use super::found::{Address, CloneFound};
 use crate::model::bucket::BucketCount;
 use crate::model::hash::HashMode;
@@ -78,6 +79,27 @@ pub(super) fn obstacles(
         Some(Compat(before)) => before,
         None => found.predecessor(buckets),
     };
+    let ip = found.parameter("ip").and_then(|ip| ip.parse().ok());
+    let has = |name: &str| found.parameter(name).is_some();
+    let derived = before
+        .zip(ip)
+        .filter(|(before, ip)| proto_decides(*before, *ip, has));
+    if let Some((before, _)) = derived {
+        all.push(Obstacle::new(
+            "proto: IPaddr2 derives its MAC, and the newest its seed, from what it finds by it, most often without a broadcast \
+             address, and compat does not follow that",
+            match before {
+                Predecessor::ClusterIp => {
+                    "set mac to what 'ip maddr show' shows on a node that runs it, which changes nothing, and ask again; or ask \
+                     with --compat none"
+                }
+                Predecessor::Ipaddr2 => {
+                    "set mac and clusterip_hash_seed to what 'ip maddr show' and 'nft list ruleset' show on a node that runs \
+                     it, which changes nothing, and ask again; or ask with --compat none"
+                }
+            },
+        ));
+    }
     let hash = found.parameter("clusterip_hash");
     let is_hash = |hash: &&str| HashMode::ALL.iter().any(|mode| mode.name() == *hash);
     if let Some(hash) = hash.filter(|hash| before != Some(Predecessor::Ipaddr2) && !is_hash(hash)) {

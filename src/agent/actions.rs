@@ -266,12 +266,19 @@ pub fn validate_all(env: &Environment) -> Result<(), Failure> {
     let one = BucketCount::new(1).map_err(|error| Failure::new(Code::Configured, error))?;
     let buckets = buckets.unwrap_or(one);
     // The deep look says it as well.
-    let follows = parameters.seed.is_none() && parameters.compat.0.is_none();
-    if follows && env.check_level() < 10 {
-        warn!(
+    let follows = parameters.seed.is_none() && env.check_level() < 10;
+    match parameters.compat.0 {
+        None if follows => warn!(
             "hash_seed is not set, so it follows from ip and anybody can guess it and aim traffic \
              at one node; set a random one, such as hash_seed=\"0x$(openssl rand -hex 4)\""
-        );
+        ),
+        Some(predecessor) if follows => warn!(
+            "hash_seed is not set, so it is the one of {}, which anybody can guess, and aim traffic at one node; once no \
+             node has that any more, stop the clone and put a random one in the place of compat, such as \
+             hash_seed=\"0x$(openssl rand -hex 4)\"",
+            predecessor.called()
+        ),
+        _ => {}
     }
     warn_of_configuration(env, &parameters);
     if env.check_level() < 10 {

@@ -256,20 +256,44 @@ pub(super) fn derived(predecessor: Predecessor, vip: IpAddr, prefix: u8, broadca
     }
     let [a, b, c, d, e, f, ..] = *md5::compute(line + "\n");
     let seed = u32::from_be_bytes([a, b, c, d]);
-    // An even second digit becomes a 1; IPaddr2 looks at digits, not at bits.
-    let odd = match a % 2 {
-        0 => (a & 0xf0) | 1,
-        _ => a,
-    };
     Made {
         mac: match vip {
-            IpAddr::V4(_) => Mac([odd, b, c, d, e, f]),
+            IpAddr::V4(_) => Mac([odd(a), b, c, d, e, f]),
             IpAddr::V6(_) => Mac([0x33, 0x33, c, d, e, f]),
         },
         seed: match predecessor {
             Predecessor::ClusterIp => 0,
             Predecessor::Ipaddr2 => seed,
         },
+    }
+}
+
+/// Whose seed this is, so that anybody can compute it: the one that CLUSTERIP has unless another is given, or the one
+/// that the newest IPaddr2 derives. It derives the MAC from the same digest; where another MAC was given, the broadcast
+/// address is taken for the network's or none.
+pub fn whose_seed(vip: IpAddr, prefix: u8, mac: Mac, seed: u32) -> Option<Predecessor> {
+    let broadcast = match vip {
+        IpAddr::V4(v4) => {
+            let host = u32::MAX.checked_shr(prefix.into()).unwrap_or_default();
+            Ipv4Addr::from(u32::from(v4) | host).to_string()
+        }
+        IpAddr::V6(_) => String::new(),
+    };
+    let its = |broadcast: &str| derived(Predecessor::Ipaddr2, vip, prefix, broadcast).seed == seed;
+    let [a, b, c, d] = seed.to_be_bytes();
+    let is_in_mac = vip.is_ipv4() && mac.0[..4] == [odd(a), b, c, d];
+    match seed {
+        0 => Some(Predecessor::ClusterIp),
+        _ if is_in_mac || its("") || its(&broadcast) => Some(Predecessor::Ipaddr2),
+        _ => None,
+    }
+}
+
+/// The first octet of a multicast MAC: an even second digit becomes a 1; IPaddr2 looks at digits, not at bits.
+fn odd(octet: u8) -> u8 {
+    match octet % 2 {
+        0 => (octet & 0xf0) | 1,
+        _ => octet,
     }
 }
 
@@ -305,6 +329,39 @@ mod tests {
                 let classic = derived(Predecessor::ClusterIp, vip, prefix, broadcast);
                 assert_eq!((classic.mac, classic.seed), (made.mac, 0));
             }
+        }
+    }
+
+    #[test]
+    fn a_seed_that_a_predecessor_had_is_known_for_one() {
+        let vip: IpAddr = "10.0.0.99".parse().expect("an address");
+        let given = Mac([3, 0, 0, 0, 0, 1]);
+        let seed_of = |broadcast: &str| derived(Predecessor::Ipaddr2, vip, 24, broadcast);
+        assert_eq!(whose_seed(vip, 24, given, 0), Some(Predecessor::ClusterIp));
+        for broadcast in ["", "10.0.0.255"] {
+            let made = seed_of(broadcast);
+            for mac in [made.mac, given] {
+                let whose = whose_seed(vip, 24, mac, made.seed);
+                assert_eq!(whose, Some(Predecessor::Ipaddr2));
+            }
+        }
+        // An unusual one can be read in the MAC.
+        let made = seed_of("10.0.0.127");
+        assert_eq!(
+            whose_seed(vip, 24, made.mac, made.seed),
+            Some(Predecessor::Ipaddr2)
+        );
+        assert_eq!(whose_seed(vip, 24, given, made.seed), None);
+        assert_eq!(whose_seed(vip, 24, made.mac, made.seed ^ 1), None);
+        let vip: IpAddr = "fd77::99".parse().expect("an address");
+        for prefix in [0, 64, 128] {
+            let made = derived(Predecessor::Ipaddr2, vip, prefix, "");
+            let whose = whose_seed(vip, prefix, made.mac, made.seed);
+            assert_eq!(whose, Some(Predecessor::Ipaddr2));
+        }
+        for prefix in [0, 32] {
+            let v4 = IpAddr::from([10, 0, 0, 99]);
+            assert_eq!(whose_seed(v4, prefix, given, 7), None);
         }
     }
 

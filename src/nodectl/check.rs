@@ -177,6 +177,7 @@ fn wish(args: &Check, nic: Untrusted, vip: Option<IpAddr>) -> Wish {
         mac: None,
         lock: true,
         seed: None,
+        its_seed: None,
         digest: None,
         compat: None,
     }

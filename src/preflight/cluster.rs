@@ -13,6 +13,9 @@ pub(super) fn seed(_: &Surroundings, wish: &Wish) -> Found {
     let Some((vip, seed)) = wish.vip.zip(wish.seed) else {
         return Err(Unseen::NotAsked);
     };
+    if let Some(predecessor) = wish.its_seed {
+        return Ok(vec![seed_of(predecessor, wish)]);
+    }
     if seed != derived_seed(vip) {
         return Ok(Vec::new());
     }
@@ -20,6 +23,26 @@ pub(super) fn seed(_: &Surroundings, wish: &Wish) -> Found {
     let why = "anybody can compute it, and aim all of his traffic at one node: give the resource a random one, such as \
                hash_seed=\"0x$(openssl rand -hex 4)\", the same on all nodes. A change of it cuts the connections there are";
     Ok(vec![Finding::warning(what, why)])
+}
+
+/// A seed that a predecessor had as well, as `compat` has it unless another is given.
+fn seed_of(predecessor: Predecessor, wish: &Wish) -> Finding {
+    let what = match predecessor {
+        Predecessor::ClusterIp => {
+            "the seed is 0, as CLUSTERIP's is if no other is given".to_owned()
+        }
+        Predecessor::Ipaddr2 => format!(
+            "the seed follows from {} and its network, as the newest IPaddr2's does if no other is given",
+            wish.vip_words()
+        ),
+    };
+    let why = format!(
+        "anybody can compute it, and aim all of his traffic at one node. While a node of IPaddr2 shares the address it must be \
+         so; once none does, stop the clone, put hash_seed=\"0x$(openssl rand -hex 4)\" in the place of compat, the same on \
+         all nodes, and start it: clients change their buckets, once, and the cluster MAC changes unless mac=\"{}\" keeps it",
+        wish.mac_words()
+    );
+    Finding::warning(what, why)
 }
 
 /// Clocks that differ.
@@ -151,6 +174,17 @@ mod tests {
         let found = |seed| severities(super::seed(&a_host(), &with(seed)));
         assert_eq!(found(Some(derived)), [Severity::Warning]);
         assert_eq!(found(Some(derived ^ 1)), []);
+        for (whose, words) in [
+            (Predecessor::ClusterIp, "the seed is 0"),
+            (Predecessor::Ipaddr2, "the newest IPaddr2's"),
+        ] {
+            let its = Wish {
+                its_seed: Some(whose),
+                ..with(Some(derived ^ 1))
+            };
+            let found = super::seed(&a_host(), &its).expect("seen");
+            assert!(found[0].what.contains(words), "{found:?}");
+        }
         let unknown = super::seed(&a_host(), &with(None));
         assert_eq!(unknown, Err(Unseen::NotAsked));
     }

@@ -292,6 +292,7 @@ pub(crate) mod tests {
             mac: None,
             lock: true,
             seed: None,
+            its_seed: None,
             digest: None,
             compat: None,
         }

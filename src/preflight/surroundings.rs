@@ -7,7 +7,7 @@ use crate::model::foreign::Chain;
 use crate::model::l2_mode::L2Mode;
 use crate::model::link::Link;
 use crate::model::mac::Mac;
-use crate::model::predecessor::Compat;
+use crate::model::predecessor::{Compat, Predecessor, whose_seed};
 use crate::model::untrusted::Untrusted;
 use crate::model::vip::Vip;
 use crate::model::written::Digest;
@@ -30,6 +30,8 @@ pub struct Wish {
     pub lock: bool,
     /// The seed, if it is known.
     pub seed: Option<u32>,
+    /// Whose seed it is, if a predecessor has it too and it can be computed.
+    pub its_seed: Option<Predecessor>,
     /// What stands for the whole description, if it is here.
     pub digest: Option<Digest>,
     /// Beside which predecessor it is to be, if that is said.
@@ -56,6 +58,7 @@ impl Wish {
             mac: Some(vip.mac),
             lock: vip.lock,
             seed: Some(vip.hasher.seed),
+            its_seed: whose_seed(vip.address, vip.prefix, vip.mac, vip.hasher.seed),
             digest: Some(vip.probe_digest()),
             compat: None,
         }

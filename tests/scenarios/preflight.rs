@@ -358,6 +358,41 @@ fn a_second_lock_that_is_declined_or_cannot_be_set_is_told() -> Result<()> {
 }
 
 #[test]
+fn seeds_that_follow_from_a_predecessor_are_told_with_what_to_do_about_them() -> Result<()> {
+    let lab = Lab::new("check-seeds")?;
+    let node = lab.node("n1")?;
+    for (compat, words) in [
+        ("clusterip", "the seed is 0"),
+        ("ipaddr2", "as the newest IPaddr2's does"),
+    ] {
+        let up = format!("up {V4} --nic eth0 --buckets 2 --own 0 --compat {compat}");
+        nodectl(&node, &up.split(' ').collect::<Vec<_>>())?;
+        let found = Checked::on(&node, &[V4])?;
+        found.expect_only("seed", "warning")?;
+        let finding = found.check("seed")["findings"].to_string();
+        for words in [words, "in the place of compat"] {
+            assert!(finding.contains(words), "{finding}");
+        }
+        nodectl(&node, &["down", V4])?;
+        let seeded = format!("{up} --seed 7");
+        nodectl(&node, &seeded.split(' ').collect::<Vec<_>>())?;
+        Checked::on(&node, &[V4])?.expect_nothing()?;
+        nodectl(&node, &["down", V4])?;
+        // The agent says it without a look at the node as well.
+        let agent = Agent::new(V4, 2)
+            .with("compat", compat)
+            .without("hash_seed")
+            .without("clusterip_hash");
+        for level in ["0", "10"] {
+            let asked = agent.clone().variable("OCF_CHECK_LEVEL", level);
+            let said = asked.call(&node, "validate-all", 0)?.expect(0).stderr;
+            assert!(said.contains("in the place of compat"), "{level}: {said}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn the_agent_says_at_a_start_and_when_it_validates_what_will_bite() -> Result<()> {
     let lab = Lab::new("check-agent")?;
     let node = lab.node("n1")?;

@@ -164,29 +164,29 @@ pub fn agree(
     let Some(nic_mac) = state.mac else {
         return Ok(());
     };
-    let asked = Asked {
+    let inquiry = Inquiry {
         vip,
         when,
         beside,
         ask: |question: &Question| ask(question, state.index),
     };
     let question = Question::of(vip, nic_mac);
-    match (asked.ask)(&question) {
+    match (inquiry.ask)(&question) {
         // Who cannot be heard cannot answer packets beside others.
         Err(error) if error.errno() == Some(libc::ENETDOWN) => Ok(()),
-        answers => asked.judge(&question, &answers?),
+        answers => inquiry.judge(&question, &answers?),
     }
 }
 
 /// Who was asked about a VIP, and how to ask further.
-struct Asked<'a, Ask> {
+struct Inquiry<'a, Ask> {
     vip: &'a Vip,
     when: When,
     beside: Option<Predecessor>,
     ask: Ask,
 }
 
-impl<Ask: Fn(&Question) -> Result<Answers, PacketError>> Asked<'_, Ask> {
+impl<Ask: Fn(&Question) -> Result<Answers, PacketError>> Inquiry<'_, Ask> {
     /// What is believed decides whether the VIP may come up.
     fn judge(&self, question: &Question, answers: &Answers) -> Result<(), Disagreement> {
         let holders = told_apart(question, answers, &self.ask)?;
@@ -367,7 +367,7 @@ mod tests {
     ) -> Result<(), Disagreement> {
         let vip = a_vip("10.77.0.99");
         let question = Question::of(&vip, Mac([2, 0, 0, 0, 0, 1]));
-        let asked = Asked {
+        let inquiry = Inquiry {
             vip: &vip,
             when,
             beside,
@@ -381,7 +381,7 @@ mod tests {
                 Ok(heard(&vip, all))
             },
         };
-        asked.judge(&question, &heard(&vip, all))
+        inquiry.judge(&question, &heard(&vip, all))
     }
 
     #[test]

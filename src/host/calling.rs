@@ -2,7 +2,7 @@
 //! (`model::call`). Both need no VIP here.
 
 use crate::model::agreement::Question;
-use crate::model::call::{ASKED, Call, Heard, LONGEST_ROUND, WANTED};
+use crate::model::call::{CALLED, Call, Heard, LONGEST_ROUND, WANTED};
 use crate::model::mac::Mac;
 use crate::model::written::Digest;
 use crate::sys::packet::{PacketError, PacketSocket};
@@ -42,7 +42,7 @@ pub fn call(post: Post, nic_mac: Mac, from: IpAddr, frames: u32) -> Result<(), P
     let socket = PacketSocket::open(post.index)?;
     let question = Question {
         vip: post.vip,
-        digest: ASKED,
+        digest: CALLED,
         manager: None,
         nic_mac,
     };

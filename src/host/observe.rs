@@ -18,7 +18,7 @@ use crate::sys::errno::passes;
 use crate::sys::mcast::{self, McastError};
 use crate::sys::nft::{NftError, NftSocket};
 use crate::sys::route::{
-    self, Address, ConnectedRoute, Link, MAIN_TABLE, RouteError, RouteSocket, SCOPE_HOST,
+    self, Address, ConnectedRoute, Interface, MAIN_TABLE, RouteError, RouteSocket, SCOPE_HOST,
 };
 use crate::sys::sysctl::{self, Key, SysctlError, SysctlPath};
 use std::collections::{BTreeMap, BTreeSet};
@@ -224,7 +224,7 @@ pub fn flow_of(found: &connections::Connection) -> Flow {
 }
 
 /// Of what a macvlan or ipvlan is made on, whether it keeps silent.
-fn beneath(route: &mut RouteSocket, link: &Link) -> Result<Option<Beneath>, ObserveError> {
+fn beneath(route: &mut RouteSocket, link: &Interface) -> Result<Option<Beneath>, ObserveError> {
     let lower = match beside(link.kind.as_deref(), link.parent) {
         Some(index) => route.link_at(index)?,
         None => None,
@@ -252,7 +252,7 @@ pub(super) fn silence_of(name: &str) -> Result<Beneath, SysctlError> {
     })
 }
 
-fn state_of(link: &Link, all: &[Address]) -> Result<NicState, ObserveError> {
+fn state_of(link: &Interface, all: &[Address]) -> Result<NicState, ObserveError> {
     let addresses = all.iter().filter(|address| address.index == link.index);
     let held = addresses.map(|address| Held {
         address: address.addr,

@@ -8,7 +8,7 @@ use crate::reading::loaded::is_loaded;
 use crate::rules::addressing::ROUTE_PROTOCOL;
 use crate::sys::nft::{NftError, NftSocket};
 use crate::sys::route::{
-    Address, ConnectedRoute, Family, Link, RouteError, RouteSocket, SCOPE_HOST,
+    Address, ConnectedRoute, Family, Interface, RouteError, RouteSocket, SCOPE_HOST,
 };
 use std::cmp::Reverse;
 use std::net::IpAddr;
@@ -55,7 +55,7 @@ pub enum PlaceError {
 }
 
 /// The interface that a configuration names, whichever of its names that is.
-pub fn find_link(route: &mut RouteSocket, nic: &NicName) -> Result<Option<Link>, RouteError> {
+pub fn find_link(route: &mut RouteSocket, nic: &NicName) -> Result<Option<Interface>, RouteError> {
     for name in nic.names() {
         if let Some(link) = route.link(name)? {
             return Ok(Some(link));

@@ -8,7 +8,7 @@ use crate::model::network::Network;
 use crate::model::untrusted::Untrusted;
 use crate::model::vip::Vip;
 use crate::preflight::{
-    Legacy, Manager, OvsPort, Place, Seen, Settings, Surroundings, Unseen, Wish, is_flushing,
+    InCharge, Legacy, OvsPort, Seen, Settings, Side, Surroundings, Unseen, Wish, is_flushing,
     is_network_managers, keeps, networkd_files, ovs_ports, ovs_question,
 };
 use crate::sys::netns;
@@ -63,7 +63,7 @@ pub fn all(kernel: &mut Kernel, wish: &Wish) -> Surroundings {
         legacy: legacy(),
         clusterip: clusterip(wish.vip),
         flusher: of_services(&flusher),
-        manager: match (&at_home, index) {
+        in_charge: match (&at_home, index) {
             (Ok(true), Some(index)) => manager(index),
             (Err(unseen), _) => Err(unseen.clone()),
             _ => Ok(None),
@@ -85,7 +85,7 @@ pub fn ask_the_link(
     vip: Option<&Vip>,
     here: Surroundings,
 ) -> Surroundings {
-    let (Some(address), Place::Node) = (wish.vip, wish.place) else {
+    let (Some(address), Side::Node) = (wish.vip, wish.side) else {
         return here;
     };
     let holders = match kernel.route.link(wish.nic.raw()) {
@@ -150,7 +150,7 @@ fn flusher() -> Seen<Option<String>> {
 }
 
 /// Who configures an interface.
-fn manager(index: u32) -> Seen<Option<Manager>> {
+fn manager(index: u32) -> Seen<Option<InCharge>> {
     let state = text_of(&format!("{NETWORKD}/{index}"))?.unwrap_or_default();
     let files = networkd_files(&state);
     if let Some(file) = files.first() {
@@ -158,13 +158,13 @@ fn manager(index: u32) -> Seen<Option<Manager>> {
         for file in &files {
             texts.extend(text_of(file)?);
         }
-        return Ok(Some(Manager::Networkd {
+        return Ok(Some(InCharge::Networkd {
             file: file.as_str().into(),
             keeps: keeps(texts.iter().map(String::as_str)),
         }));
     }
     let state = text_of(&format!("{NETWORK_MANAGER}/{index}"))?.unwrap_or_default();
-    Ok(is_network_managers(&state).then_some(Manager::NetworkManager))
+    Ok(is_network_managers(&state).then_some(InCharge::NetworkManager))
 }
 
 /// The ports of Open vSwitch, by its database; none where that does not run.

@@ -28,7 +28,7 @@ const MOST: usize = 1024;
 
 /// What stands in the digest's place where a caller asks as nodes do: any host may ask for an address from nowhere
 /// (RFC 5227 §2.1.1), and only who calls is missed.
-pub const ASKED: Digest = *b"called";
+pub const CALLED: Digest = *b"called";
 
 /// One frame of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +144,7 @@ fn overheard(frame: &[u8], vip: IpAddr) -> Option<Overheard> {
         (ETHERTYPE_ARP, IpAddr::V4(vip)) => {
             let asks = rest.get(6..8)? == [0, 1]
                 && rest.get(14..18)? == [0; 4]
-                && rest.get(18..24)? == ASKED;
+                && rest.get(18..24)? == CALLED;
             let is_about_it = rest.get(24..28)? == vip.octets();
             (asks && is_about_it).then_some(Overheard::Question(from))
         }
@@ -186,7 +186,7 @@ fn overheard(frame: &[u8], vip: IpAddr) -> Option<Overheard> {
                     let is_about_it =
                         IpAddr::V6(<[u8; 16]>::try_from(body.get(8..24)?).ok()?.into()) == vip;
                     let is_a_callers =
-                        body.get(24..26)? == [NONCE_OPTION, 1] && body.get(26..32)? == ASKED;
+                        body.get(24..26)? == [NONCE_OPTION, 1] && body.get(26..32)? == CALLED;
                     let asks = source.is_unspecified() && is_about_it && is_a_callers;
                     asks.then_some(Overheard::Question(from))
                 }
@@ -373,7 +373,7 @@ mod tests {
                 nic_mac: NIC,
             };
             let heard = |digest| overheard(&question(digest).frame(), question(digest).vip);
-            assert_eq!(heard(ASKED), Some(Overheard::Question(NIC)));
+            assert_eq!(heard(CALLED), Some(Overheard::Question(NIC)));
             // That of a host that is about to use the address, and that of a node.
             assert_eq!((heard([0; 6]), heard([7; 6])), (None, None));
         }

@@ -4,7 +4,7 @@
 use super::bucket::BucketCount;
 use super::hash::{HashMode, Hasher, Layout};
 use super::mac::Mac;
-use super::predecessor::{Asked, Like, Predecessor};
+use super::predecessor::{Given, Like, Predecessor};
 use super::seed::derived_seed;
 use super::vip::{L2Mode, Manager, Nic, Vip, VipError};
 use std::net::IpAddr;
@@ -50,7 +50,7 @@ impl Draft {
     /// # Errors
     /// Such a VIP cannot be shared, or not so.
     pub fn complete(self) -> Result<Vip, VipError> {
-        let asked = Asked {
+        let given = Given {
             address: self.address,
             prefix: self.prefix,
             buckets: self.buckets,
@@ -59,7 +59,7 @@ impl Draft {
             layout: self.layout,
         };
         let predecessor = self.like.as_ref().map(|like| like.predecessor);
-        let made = self.like.map(|like| like.made(&asked)).transpose()?;
+        let made = self.like.map(|like| like.made(&given)).transpose()?;
         let mode = self.mode.of_family(self.address);
         let mac = self.mac.or(made.map(|made| made.mac));
         let hash = self.hash.or(predecessor.and_then(Predecessor::hash));

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 /// A base chain of somebody's.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chain {
+pub struct BaseChain {
     /// The family of its table, as nft has it: `inet`, `ip`, `ip6`, `arp` or `netdev`.
     pub family: &'static str,
     /// Its table.

@@ -144,7 +144,7 @@ pub fn broadcast(text: &str) -> Result<String, NoBroadcast> {
 
 /// What is asked for, and must be as the predecessor had it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Asked {
+pub struct Given {
     /// The shared address.
     pub address: IpAddr,
     /// The length of its network's prefix.
@@ -216,10 +216,10 @@ impl Like {
     ///
     /// # Errors
     /// What it could not do.
-    pub fn made(&self, asked: &Asked) -> Result<Made, Unlike> {
+    pub fn made(&self, given: &Given) -> Result<Made, Unlike> {
         let predecessor = self.predecessor;
-        if asked.mode == L2Mode::Stealth {
-            let mode = asked.mode;
+        if given.mode == L2Mode::Stealth {
+            let mode = given.mode;
             return Err(Unlike::Mode { predecessor, mode });
         }
         let differs = |asked, made| Unlike::Hash {
@@ -228,7 +228,7 @@ impl Like {
             made,
         };
         let of_old = predecessor.layout();
-        match (asked.layout, asked.hash, predecessor.hash()) {
+        match (given.layout, given.hash, predecessor.hash()) {
             (Some(layout), ..) if layout != of_old => {
                 return Err(differs(layout.name(), of_old.name()));
             }
@@ -238,11 +238,11 @@ impl Like {
             _ => {}
         }
         match predecessor {
-            Predecessor::ClusterIp if asked.address.is_ipv6() => Err(Unlike::Family(asked.address)),
-            Predecessor::ClusterIp if asked.buckets.get() > MOST_CLUSTERIP => {
-                Err(Unlike::Buckets(asked.buckets))
+            Predecessor::ClusterIp if given.address.is_ipv6() => Err(Unlike::Family(given.address)),
+            Predecessor::ClusterIp if given.buckets.get() > MOST_CLUSTERIP => {
+                Err(Unlike::Buckets(given.buckets))
             }
-            _ => Ok(self.derived(asked.address, asked.prefix)),
+            _ => Ok(self.derived(given.address, given.prefix)),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::host::surroundings::{all, ask_the_link};
 use crate::model::untrusted::Untrusted;
 use crate::model::vip::{NicName, Vip, VipError, check_address};
 use crate::preflight::{
-    Checked, Finding, Outcome, Place, Severity, Surroundings, Wish, judged, worst,
+    Checked, Finding, Outcome, Severity, Side, Surroundings, Wish, judged, worst,
 };
 use crate::reading::installed::{Installed, find, installed};
 use serde::Serialize;
@@ -94,7 +94,7 @@ pub(super) fn check(args: &Check, context: &Context<'_>) -> Result<Told, Failure
             Of {
                 vip: wish.vip.map(|vip| vip.to_string()),
                 nic: wish.nic.clone(),
-                port: wish.place == Place::Port,
+                port: wish.side == Side::Port,
                 mode: wish.mode.name(),
                 outcome: outcome(worst(&checks)),
                 checks,
@@ -168,9 +168,9 @@ fn named(kernel: &mut Kernel, nic: &NicName) -> Result<Untrusted, Failure> {
 fn wish(args: &Check, nic: Untrusted, vip: Option<IpAddr>) -> Wish {
     Wish {
         nic,
-        place: match args.port {
-            Some(_) => Place::Port,
-            None => Place::Node,
+        side: match args.port {
+            Some(_) => Side::Port,
+            None => Side::Node,
         },
         vip,
         mode: args.mode.unwrap_or_default(),

@@ -9,8 +9,8 @@ use super::json::{SCHEMA, json};
 use super::screen::Screen;
 use crate::model::predecessor::{Compat, Predecessor};
 use crate::model::untrusted::{Untrusted, shown};
-use crate::pacemaker::migration::judged::{Asked, Judgement, Left, Lost, Shared, judge};
-use crate::pacemaker::migration::procedure::{Call, Step, remarks, steps};
+use crate::pacemaker::migration::judged::{Chosen, Judgement, Left, Lost, Shared, judge};
+use crate::pacemaker::migration::procedure::{Invocation, Step, remarks, steps};
 use crate::pacemaker::migration::sentences::{changes, look};
 use crate::pacemaker::migration::{read, takeover, words};
 use crate::pacemaker::query::{Query, ask_at};
@@ -98,11 +98,11 @@ pub(super) fn migrate(args: &Migrate, context: &Context<'_>) -> Result<String, F
         Some(seed) => seed,
         None => random()?,
     };
-    let asked = Asked {
+    let chosen = Chosen {
         compat: args.compat,
         seed,
     };
-    let judgement = judge(&all, asked, args.clone.as_deref());
+    let judgement = judge(&all, chosen, args.clone.as_deref());
     if let (Some(clone), true) = (&args.clone, judgement == Judgement::default()) {
         return Err(Failure::new(
             DATA,
@@ -112,17 +112,17 @@ pub(super) fn migrate(args: &Migrate, context: &Context<'_>) -> Result<String, F
             ),
         ));
     }
-    let call = Call {
+    let invoked = Invocation {
         shell: args.shell,
         compat: args.compat.map(Compat::name),
         seed,
     };
     if let Some(part) = args.print {
-        return one_part(&judgement, part, call);
+        return one_part(&judgement, part, invoked);
     }
     match context.json {
-        true => json(&answer(&judgement, call)),
-        false => Ok(in_words(&judgement, call)),
+        true => json(&answer(&judgement, invoked)),
+        false => Ok(in_words(&judgement, invoked)),
     }
 }
 
@@ -151,12 +151,12 @@ fn told(file: Option<&Path>, context: &Context<'_>) -> Result<String, Failure> {
 }
 
 /// Only the configuration, or only the script.
-fn one_part(judgement: &Judgement, part: Part, call: Call<'_>) -> Result<String, Failure> {
+fn one_part(judgement: &Judgement, part: Part, invoked: Invocation<'_>) -> Result<String, Failure> {
     let shared = &judgement.shared;
     let text: String = match part {
         Part::Configuration => shared
             .iter()
-            .map(|it| words::words(it, call.shell))
+            .map(|it| words::words(it, invoked.shell))
             .collect(),
         Part::Takeover => {
             let rolling = shared.iter().filter(|shared| shared.is_rolling());
@@ -172,7 +172,7 @@ fn one_part(judgement: &Judgement, part: Part, call: Call<'_>) -> Result<String,
     }
 }
 
-fn answer<'a>(judgement: &'a Judgement, call: Call<'_>) -> Answer<'a> {
+fn answer<'a>(judgement: &'a Judgement, invoked: Invocation<'_>) -> Answer<'a> {
     let migrated = judgement.shared.iter().map(|shared| Migrated {
         clone: &shared.clone,
         buckets: shared.buckets,
@@ -192,10 +192,10 @@ fn answer<'a>(judgement: &'a Judgement, call: Call<'_>) -> Answer<'a> {
         rolling: shared.is_rolling(),
         not_rolling: &shared.not_rolling,
         remarks: remarks(shared),
-        reader: call.shell.reader(),
-        configuration: words::words(shared, call.shell),
+        reader: invoked.shell.reader(),
+        configuration: words::words(shared, invoked.shell),
         takeover: shared.is_rolling().then(|| takeover::script(shared)),
-        steps: steps(shared, call).into_iter().map(one_step).collect(),
+        steps: steps(shared, invoked).into_iter().map(one_step).collect(),
     });
     let left = judgement.left.iter().map(|left| Stays {
         resource: &left.resource,
@@ -241,7 +241,7 @@ fn one_step(step: Step) -> OneStep {
     }
 }
 
-fn in_words(judgement: &Judgement, call: Call<'_>) -> String {
+fn in_words(judgement: &Judgement, invoked: Invocation<'_>) -> String {
     if judgement == &Judgement::default() {
         return "There is no address of IPaddr2's in it; nothing is to be migrated.\n".to_owned();
     }
@@ -249,7 +249,7 @@ fn in_words(judgement: &Judgement, call: Call<'_>) -> String {
     let shared = judgement
         .shared
         .iter()
-        .map(|shared| shared_in_words(screen, shared, call));
+        .map(|shared| shared_in_words(screen, shared, invoked));
     let left = judgement
         .left
         .iter()
@@ -257,7 +257,7 @@ fn in_words(judgement: &Judgement, call: Call<'_>) -> String {
     shared.chain(left).collect::<Vec<_>>().join("\n")
 }
 
-fn shared_in_words(screen: Screen, shared: &Shared, call: Call<'_>) -> String {
+fn shared_in_words(screen: Screen, shared: &Shared, invoked: Invocation<'_>) -> String {
     let each = shared.addresses.iter().map(|renewed| {
         let before = renewed
             .before
@@ -286,7 +286,7 @@ fn shared_in_words(screen: Screen, shared: &Shared, call: Call<'_>) -> String {
     );
     points(screen, &mut text, "Worth a look", &look(shared));
     text += "\nThe new configuration\n\n";
-    text += &words::words(shared, call.shell);
+    text += &words::words(shared, invoked.shell);
     let way = match shared.is_rolling() {
         true => "\nThe way, node by node",
         false => "\nThe way, with the clone stopped",
@@ -303,7 +303,7 @@ fn shared_in_words(screen: Screen, shared: &Shared, call: Call<'_>) -> String {
     for remark in remarks(shared) {
         text += &screen.fill("  ", &remark);
     }
-    for (n, step) in steps(shared, call).iter().enumerate() {
+    for (n, step) in steps(shared, invoked).iter().enumerate() {
         let head = format!("On {}: {}", step.on.name(), step.does);
         text += "\n";
         text += &screen.fill(&format!("{}. ", n + 1), &head);

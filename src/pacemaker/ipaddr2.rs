@@ -1,4 +1,4 @@
-//! IPaddr2, the agent before this one: which parameters are the newest one's alone, and which mean nothing here. Pure.
+//! IPaddr2, the predecessors' agent: which parameters are the newest one's alone, and which mean nothing here. Pure.
 //!
 //! Up to resource-agents 4.18 it shared addresses by the kernel's CLUSTERIP, which IPv4 alone had, for 16 nodes at
 //! most. On its main branch since then it has rules of its own, in nft or by `xt_cluster`, with another hash.

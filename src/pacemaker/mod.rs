@@ -13,7 +13,7 @@
 //! | `wish` | what is wished of a configuration for a shared address. Pure |
 //! | `configuration` | the resources and rules that follow from it, as data. Pure |
 //! | `crm`, `pcs` | the same in the words of either program. Pure |
-//! | `ipaddr2` | the agent before this one: which of the two it is, and what of it means nothing here. Pure |
+//! | `ipaddr2` | the predecessors' agent: which of the two it is, and what of it means nothing here. Pure |
 //! | `migration` | from its configuration to ours. Pure |
 //! | `remarks` | what the reader of a configuration has to look at himself. Pure |
 

@@ -6,7 +6,7 @@
 //! `net/bridge`), whatever entry there is for the MAC.
 
 use super::finding::{Finding, Found, Seen, Unseen};
-use super::surroundings::{Place, Surroundings, Wish};
+use super::surroundings::{Side, Surroundings, Wish};
 use crate::model::l2_mode::L2Mode;
 use crate::model::link::{Bridge, Link, Parent, Port};
 use crate::model::untrusted::{Untrusted, quoted};
@@ -28,7 +28,7 @@ struct Way<'a> {
 /// The bridge through which the node's frames come, if one is here.
 fn way<'a>(here: &'a Surroundings, wish: &Wish) -> Seen<Option<Way<'a>>> {
     let mut link = here.nic(wish)?;
-    if wish.place == Place::Port {
+    if wish.side == Side::Port {
         return Ok(through(here, link));
     }
     for _ in 0..DEEPEST {
@@ -337,7 +337,7 @@ mod tests {
             // The same asked from the switch's side.
             let of_port = Wish {
                 nic: "n1".into(),
-                place: Place::Port,
+                side: Side::Port,
                 ..a_wish(vip, mode)
             };
             assert_eq!(severities(snooping(&here, &of_port)), expected);

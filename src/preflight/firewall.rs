@@ -3,7 +3,7 @@
 
 use super::finding::{Finding, Found, Unseen};
 use super::surroundings::{Legacy, Surroundings, Wish};
-use crate::model::foreign::{Chain, Rest};
+use crate::model::foreign::{BaseChain, Rest};
 use crate::model::untrusted::Untrusted;
 
 /// Chains that drop or reject what is the VIP's, unless a rule in them says otherwise.
@@ -13,7 +13,7 @@ pub(super) fn drops(here: &Surroundings, wish: &Wish) -> Found {
         .iter()
         .filter(|chain| concerns(chain, wish))
         .map(|chain| {
-            let Chain {
+            let BaseChain {
                 family,
                 table,
                 name,
@@ -43,7 +43,7 @@ pub(super) fn drops(here: &Surroundings, wish: &Wish) -> Found {
 }
 
 /// Does the VIP's traffic come by here, and is it dropped unless a rule says otherwise?
-fn concerns(chain: &Chain, wish: &Wish) -> bool {
+fn concerns(chain: &BaseChain, wish: &Wish) -> bool {
     let of_family = match chain.family {
         "inet" | "netdev" => true,
         "ip" | "arp" => wish.may_be_ip4(),
@@ -116,14 +116,14 @@ mod tests {
     use crate::model::l2_mode::L2Mode;
 
     fn told(family: &'static str, hook: &'static str, devices: &[&str], vip: &str) -> bool {
-        let chain = Chain {
+        let chain = BaseChain {
             family,
             hook,
             devices: devices.iter().map(|name| (*name).into()).collect(),
             rest: Rest::Dropped,
             ..a_chain()
         };
-        let found = |chain: Chain| {
+        let found = |chain: BaseChain| {
             let here = Surroundings {
                 chains: Ok(vec![chain]),
                 ..a_host()
@@ -134,7 +134,7 @@ mod tests {
                 == 1
         };
         let ending = |rest| {
-            found(Chain {
+            found(BaseChain {
                 rest,
                 ..chain.clone()
             })

@@ -1,7 +1,7 @@
 //! The interface itself: what it is, and what it cannot receive.
 
 use super::finding::{Finding, Found, Unseen};
-use super::surroundings::{Place, Surroundings, Wish};
+use super::surroundings::{Side, Surroundings, Wish};
 use crate::model::l2_mode::L2Mode;
 use crate::model::link::{Link, Parent};
 use crate::model::untrusted::quoted;
@@ -89,7 +89,7 @@ pub(super) fn filter(here: &Surroundings, wish: &Wish) -> Found {
 /// Interfaces that share a parent and its MAC tell each other by their addresses.
 pub(super) fn ipvlan(here: &Surroundings, wish: &Wish) -> Found {
     let link = here.nic(wish)?;
-    if link.kind.as_deref() != Some("ipvlan") || wish.place == Place::Port {
+    if link.kind.as_deref() != Some("ipvlan") || wish.side == Side::Port {
         return Ok(Vec::new());
     }
     let beside = here.links()?.iter().filter(|other| {

@@ -1,16 +1,16 @@
 //! Who else configures the interface: systemd-networkd and NetworkManager take away what they did not put there.
 
 use super::finding::{Finding, Found};
-use super::surroundings::{Manager, Surroundings, Wish};
+use super::surroundings::{InCharge, Surroundings, Wish};
 use crate::model::untrusted::{Untrusted, quoted};
 
 /// Is anybody in charge who takes a VIP away?
 pub(super) fn takes_away(here: &Surroundings, wish: &Wish) -> Found {
     let nic = &wish.nic;
     let until = "until the monitor has failed and the instances are started again";
-    Ok(match here.manager.as_ref().map_err(Clone::clone)? {
-        None | Some(Manager::Networkd { keeps: true, .. }) => Vec::new(),
-        Some(Manager::Networkd { file, .. }) => {
+    Ok(match here.in_charge.as_ref().map_err(Clone::clone)? {
+        None | Some(InCharge::Networkd { keeps: true, .. }) => Vec::new(),
+        Some(InCharge::Networkd { file, .. }) => {
             let what = format!(
                 "systemd-networkd configures {nic} by {file}, without KeepConfiguration=yes"
             );
@@ -20,7 +20,7 @@ pub(super) fn takes_away(here: &Surroundings, wish: &Wish) -> Found {
             );
             vec![Finding::warning(what, why).mended_by(keep(file))]
         }
-        Some(Manager::NetworkManager) => {
+        Some(InCharge::NetworkManager) => {
             let what = format!("NetworkManager configures {nic}");
             let why = format!(
                 "'nmcli device reapply', 'nmcli connection up' and a cable that is out for some seconds take the VIP away, \
@@ -136,14 +136,14 @@ mod tests {
     fn who_takes_a_vip_away_is_told() {
         let found = |manager| {
             let here = Surroundings {
-                manager: Ok(manager),
+                in_charge: Ok(manager),
                 ..a_host()
             };
             takes_away(&here, &a_wish("10.77.0.99", L2Mode::Stealth)).expect("seen")
         };
         let networkd = |keeps| {
             let file = "/run/systemd/network/10-eth0.network".into();
-            Some(Manager::Networkd { file, keeps })
+            Some(InCharge::Networkd { file, keeps })
         };
         assert_eq!((found(None), found(networkd(true))), (vec![], vec![]));
         let told = found(networkd(false));
@@ -152,7 +152,7 @@ mod tests {
             cure.starts_with("mkdir -p /etc/systemd/network/10-eth0.network.d && "),
             "{cure}"
         );
-        assert_eq!(found(Some(Manager::NetworkManager)).len(), 1);
+        assert_eq!(found(Some(InCharge::NetworkManager)).len(), 1);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub use firewall::is_flushing;
 pub use manager::{is_network_managers, keeps, networkd_files};
 pub use open_vswitch::{ports as ovs_ports, question as ovs_question};
 pub use settings::deaf;
-pub use surroundings::{Legacy, Manager, OvsPort, Place, Settings, Surroundings, Wish};
+pub use surroundings::{InCharge, Legacy, OvsPort, Settings, Side, Surroundings, Wish};
 
 /// Where a check has something to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,7 @@ enum Of {
     /// Of a switch's port as well, behind which the node is.
     Way,
     /// Of the node, and a start says it by itself.
-    Asked,
+    SaidAnyway,
     /// Of what a listener has heard.
     Ear,
 }
@@ -108,7 +108,7 @@ const CHECKS: &[Check] = &[
     check(
         "beneath",
         "does the interface beneath keep silent?",
-        Of::Asked,
+        Of::SaidAnyway,
         settings::beneath,
     ),
     check(
@@ -138,7 +138,7 @@ const CHECKS: &[Check] = &[
     check(
         "arp-ignore",
         "does the kernel answer who asks for the address?",
-        Of::Asked,
+        Of::SaidAnyway,
         settings::arp_ignore,
     ),
     check(
@@ -187,7 +187,7 @@ const CHECKS: &[Check] = &[
     check(
         "seed",
         "can anybody guess the seed?",
-        Of::Asked,
+        Of::SaidAnyway,
         cluster::seed,
     ),
     check(
@@ -236,9 +236,9 @@ const CHECKS: &[Check] = &[
 
 /// Makes all checks that these surroundings and this place have something for.
 pub fn judged(here: &Surroundings, wish: &Wish) -> Vec<Checked> {
-    let is_of = |of: Of| match wish.place {
-        Place::Node => of != Of::Ear,
-        Place::Port => of == Of::Way,
+    let is_of = |of: Of| match wish.side {
+        Side::Node => of != Of::Ear,
+        Side::Port => of == Of::Way,
     };
     made(here, wish, is_of)
 }
@@ -277,7 +277,7 @@ pub fn worst(checked: &[Checked]) -> Option<Severity> {
 pub(crate) mod tests {
     use super::*;
     use crate::model::belief::{Belief, Holders};
-    use crate::model::foreign::{Chain, Rest};
+    use crate::model::foreign::{BaseChain, Rest};
     use crate::model::l2_mode::L2Mode;
     use crate::model::link::Link;
     use std::collections::BTreeSet;
@@ -286,7 +286,7 @@ pub(crate) mod tests {
     pub(crate) fn a_wish(vip: &str, mode: L2Mode) -> Wish {
         Wish {
             nic: "eth0".into(),
-            place: Place::Node,
+            side: Side::Node,
             vip: vip.parse().ok(),
             mode,
             mac: None,
@@ -310,8 +310,8 @@ pub(crate) mod tests {
     }
 
     /// A base chain through which all passes.
-    pub(crate) fn a_chain() -> Chain {
-        Chain {
+    pub(crate) fn a_chain() -> BaseChain {
+        BaseChain {
             family: "ip",
             table: "theirs".into(),
             name: "gate".into(),
@@ -335,7 +335,7 @@ pub(crate) mod tests {
             legacy: Ok(Vec::new()),
             clusterip: Ok(false),
             flusher: Ok(None),
-            manager: Ok(None),
+            in_charge: Ok(None),
             open_vswitch: Ok(Vec::new()),
             corosync: Ok(None),
             clocks: Ok(Vec::new()),

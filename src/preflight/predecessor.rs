@@ -2,7 +2,7 @@
 
 use super::finding::{Finding, Found};
 use super::surroundings::{Surroundings, Wish};
-use crate::model::foreign::{Chain, SharedBy};
+use crate::model::foreign::{BaseChain, SharedBy};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// How the newest IPaddr2 calls its tables; the address stands behind it, with other signs between its numbers.
@@ -37,7 +37,7 @@ pub(super) fn here(here: &Surroundings, wish: &Wish) -> Found {
                 SharedBy::XtCluster => "xt_cluster",
                 SharedBy::ClusterIp => "the target CLUSTERIP",
             };
-            let Chain {
+            let BaseChain {
                 family,
                 table,
                 name,
@@ -80,7 +80,7 @@ pub(super) fn is_here(surroundings: &Surroundings, wish: &Wish) -> bool {
 }
 
 /// The address that a table of the newest IPaddr2 is for.
-fn its_address(chain: &Chain) -> Option<IpAddr> {
+fn its_address(chain: &BaseChain) -> Option<IpAddr> {
     let address = chain.table.raw().strip_prefix(TABLE)?;
     match chain.family {
         "ip" | "arp" => address
@@ -105,7 +105,7 @@ mod tests {
 
     fn told(family: &'static str, table: &str, shares: Option<&str>, vip: &str) -> Option<String> {
         let address = shares.map(|address| address.parse().expect("an address"));
-        let chain = Chain {
+        let chain = BaseChain {
             family,
             table: table.into(),
             shares: address

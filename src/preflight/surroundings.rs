@@ -3,7 +3,7 @@
 use super::finding::{Seen, Unseen};
 use crate::model::belief::Holders;
 use crate::model::call::Heard;
-use crate::model::foreign::Chain;
+use crate::model::foreign::BaseChain;
 use crate::model::l2_mode::L2Mode;
 use crate::model::link::Link;
 use crate::model::mac::Mac;
@@ -19,7 +19,7 @@ pub struct Wish {
     /// The interface.
     pub nic: Untrusted,
     /// What the interface is to the VIP.
-    pub place: Place,
+    pub side: Side,
     /// The VIP, if it is known.
     pub vip: Option<IpAddr>,
     /// How all nodes are to get its packets.
@@ -40,7 +40,7 @@ pub struct Wish {
 
 /// What an interface is to a VIP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum Side {
     /// The VIP is, or is to be, on it.
     Node,
     /// It is the switch's side of a cable, a node behind it: a bridge's port on the host of a guest, or its macvtap.
@@ -52,7 +52,7 @@ impl Wish {
     pub fn of(vip: &Vip) -> Self {
         Wish {
             nic: vip.nic.as_str().into(),
-            place: Place::Node,
+            side: Side::Node,
             vip: Some(vip.address),
             mode: vip.mode,
             mac: Some(vip.mac),
@@ -99,7 +99,7 @@ pub struct Surroundings {
     /// The numbers of the interfaces by which IPv4's default routes lead.
     pub default_ways: Seen<Vec<u32>>,
     /// The base chains of all tables but the product's.
-    pub chains: Seen<Vec<Chain>>,
+    pub chains: Seen<Vec<BaseChain>>,
     /// The tables of `iptables-legacy` and its kin that are in use: whose they are, and their names.
     pub legacy: Seen<Vec<(Legacy, Vec<Untrusted>)>>,
     /// Is the VIP shared here by the kernel's target CLUSTERIP?
@@ -107,7 +107,7 @@ pub struct Surroundings {
     /// The file with which an enabled service flushes the ruleset, if one does.
     pub flusher: Seen<Option<String>>,
     /// Who else configures the interface.
-    pub manager: Seen<Option<Manager>>,
+    pub in_charge: Seen<Option<InCharge>>,
     /// The ports of Open vSwitch; none where it does not run.
     pub open_vswitch: Seen<Vec<OvsPort>>,
     /// What Corosync's configuration file says, if there is one.
@@ -133,7 +133,7 @@ pub enum Legacy {
 
 /// Who is in charge of an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Manager {
+pub enum InCharge {
     /// systemd-networkd, by this file, which keeps what others have configured or not.
     Networkd {
         /// The file.
@@ -171,7 +171,7 @@ impl Default for Surroundings {
             legacy: Err(Unseen::NotAsked),
             clusterip: Err(Unseen::NotAsked),
             flusher: Err(Unseen::NotAsked),
-            manager: Err(Unseen::NotAsked),
+            in_charge: Err(Unseen::NotAsked),
             open_vswitch: Err(Unseen::NotAsked),
             corosync: Err(Unseen::NotAsked),
             clocks: Err(Unseen::NotAsked),

@@ -34,7 +34,7 @@ use types::short_table;
 #[cfg(test)]
 pub(crate) use types::tests;
 pub use types::{
-    Added, Address, ConnectedRoute, Deleted, Family, Link, MAIN_TABLE, NAME_MAX, NewAddress,
+    Added, Address, ConnectedRoute, Deleted, Family, Interface, MAIN_TABLE, NAME_MAX, NewAddress,
     NewRoute, SCOPE_GLOBAL, SCOPE_HOST, SCOPE_SITE, lost_with,
 };
 pub use wire::ANSWER_TIMEOUT_S;
@@ -68,7 +68,7 @@ impl RouteSocket {
     /// [`RouteError::Timeout`], [`RouteError::Malformed`], and
     /// [`RouteError::Interrupted`] where the list changes faster than it can
     /// be read.
-    pub fn links(&mut self) -> Result<Vec<Link>, RouteError> {
+    pub fn links(&mut self) -> Result<Vec<Interface>, RouteError> {
         let what = "list the network interfaces";
         let answers = self
             .wire
@@ -81,7 +81,7 @@ impl RouteSocket {
     ///
     /// # Errors
     /// As [`links`](Self::links), without `Interrupted`.
-    pub fn link(&mut self, name: &str) -> Result<Option<Link>, RouteError> {
+    pub fn link(&mut self, name: &str) -> Result<Option<Interface>, RouteError> {
         if name.is_empty() || name.len() > ALT_NAME_MAX || name.contains('\0') {
             return Ok(None);
         }
@@ -100,14 +100,18 @@ impl RouteSocket {
     ///
     /// # Errors
     /// As [`links`](Self::links), without `Interrupted`.
-    pub fn link_at(&mut self, index: u32) -> Result<Option<Link>, RouteError> {
+    pub fn link_at(&mut self, index: u32) -> Result<Option<Interface>, RouteError> {
         let what = format!("look up the network interface of index {index}");
         let mut message = link_request();
         message.header.index = index;
         self.one_link(message, &what)
     }
 
-    fn one_link(&mut self, message: LinkMessage, what: &str) -> Result<Option<Link>, RouteError> {
+    fn one_link(
+        &mut self,
+        message: LinkMessage,
+        what: &str,
+    ) -> Result<Option<Interface>, RouteError> {
         match self.wire.get(RouteNetlinkMessage::GetLink(message), what) {
             Ok(answers) => Ok(decoded(&answers, what, decode::link)?.into_iter().next()),
             Err(error) if error.errno() == Some(libc::ENODEV) => Ok(None),

@@ -27,7 +27,7 @@ const KEPT: [&str; 12] = [
 
 /// What whoever asks knows better.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Asked {
+pub struct Chosen {
     /// Which IPaddr2 it is, if he says so.
     pub compat: Option<Compat>,
     /// A seed of one's own, for an address that does not keep its hash.
@@ -106,7 +106,7 @@ pub struct Judgement {
 }
 
 /// Judges the clones of this name, or all there are.
-pub fn judge(all: &Configuration, asked: Asked, only: Option<&str>) -> Judgement {
+pub fn judge(all: &Configuration, chosen: Chosen, only: Option<&str>) -> Judgement {
     let mut judgement = Judgement::default();
     let mut clones: Vec<Option<&Untrusted>> = Vec::new();
     for found in &all.addresses {
@@ -119,7 +119,7 @@ pub fn judge(all: &Configuration, asked: Asked, only: Option<&str>) -> Judgement
     for clone in clones {
         let of_clone = |found: &&Address| found.clone.as_ref().map(|it| &it.id) == clone;
         let found: Vec<&Address> = all.addresses.iter().filter(of_clone).collect();
-        match shared(all, &found, asked) {
+        match shared(all, &found, chosen) {
             Ok(shared) => judgement.shared.push(shared),
             Err(left) => judgement.left.extend(left),
         }
@@ -128,10 +128,10 @@ pub fn judge(all: &Configuration, asked: Asked, only: Option<&str>) -> Judgement
 }
 
 /// The addresses of one clone, or why they stay.
-fn shared(all: &Configuration, found: &[&Address], asked: Asked) -> Result<Shared, Vec<Left>> {
+fn shared(all: &Configuration, found: &[&Address], chosen: Chosen) -> Result<Shared, Vec<Left>> {
     let told: Vec<Vec<Obstacle>> = found
         .iter()
-        .map(|found| obstacles(found, all.nodes, asked.compat))
+        .map(|found| obstacles(found, all.nodes, chosen.compat))
         .collect();
     let clone = found.iter().find_map(|found| found.clone.as_ref());
     let (Some(clone), true) = (clone, told.iter().all(Vec::is_empty)) else {
@@ -163,7 +163,7 @@ fn shared(all: &Configuration, found: &[&Address], asked: Asked) -> Result<Share
         not_rolling: Vec::new(),
     };
     for found in found {
-        shared.add(found, asked);
+        shared.add(found, chosen);
     }
     Ok(shared)
 }
@@ -174,17 +174,17 @@ impl Shared {
         self.not_rolling.is_empty()
     }
 
-    fn add(&mut self, found: &Address, asked: Asked) {
+    fn add(&mut self, found: &Address, chosen: Chosen) {
         let Some(ip) = found.parameter("ip").and_then(|ip| ip.parse().ok()) else {
             return;
         };
-        let before = match asked.compat {
+        let before = match chosen.compat {
             Some(Compat(Some(before))) => Some(before),
             Some(Compat(None)) | None => found.predecessor(Some(self.buckets)),
         };
         let id = &found.id;
         let idle = before.and_then(|before| idle(found, ip, before, self.buckets));
-        let compat = before.filter(|_| asked.compat != Some(Compat(None)) && idle.is_none());
+        let compat = before.filter(|_| chosen.compat != Some(Compat(None)) && idle.is_none());
         match (idle, compat) {
             (Some(idle), _) => self.not_rolling.push(format!("{id}: {idle}")),
             (None, None) => self.not_rolling.push(format!(
@@ -192,7 +192,7 @@ impl Shared {
             )),
             (None, Some(_)) => {}
         }
-        let parameters = self.parameters(found, ip, compat, asked.seed);
+        let parameters = self.parameters(found, ip, compat, chosen.seed);
         self.addresses.push(Renewed {
             parameters,
             found: found.clone(),
@@ -213,7 +213,7 @@ impl Shared {
         let is_given = |name| found.parameter(name).is_some();
         let its_seed = found.parameter("clusterip_hash_seed");
         let its_seed = its_seed.filter(|seed| parse_seed(seed).is_some());
-        // What the old agent derives its MAC or its seed from.
+        // What the predecessor derives its MAC or its seed from.
         let derives = match compat {
             Some(Predecessor::ClusterIp) => !is_given("mac"),
             Some(Predecessor::Ipaddr2) => !is_given("mac") || its_seed.is_none(),
@@ -264,7 +264,7 @@ impl Shared {
     }
 }
 
-/// Why the old agent can never have served this address, if so.
+/// Why the predecessor can never have served this address, if so.
 fn idle(found: &Address, ip: IpAddr, before: Predecessor, buckets: u16) -> Option<String> {
     let most = before.most(found.is_by_iptables());
     match before {
@@ -291,11 +291,11 @@ mod tests {
              op monitor interval=10s timeout=20s\nclone cloneIP resIP meta globally-unique=true clone-max=4 \
              clone-node-max=4 interleave=true"
         );
-        let asked = Asked {
+        let chosen = Chosen {
             compat,
             seed: 0x3f7a_91c4,
         };
-        judge(&read(&text).expect("crm's words"), asked, None)
+        judge(&read(&text).expect("crm's words"), chosen, None)
     }
 
     fn parameters(judgement: &Judgement) -> String {
@@ -446,7 +446,7 @@ mod tests {
                     primitive alone IPaddr2 params ip=10.0.0.97\n\
                     group g a b\nclone c g meta globally-unique=true clone-max=3";
         let all = read(text).expect("crm's words");
-        let judgement = judge(&all, Asked::default(), None);
+        let judgement = judge(&all, Chosen::default(), None);
         assert_eq!(judgement.shared, []);
         let left: Vec<&str> = judgement
             .left
@@ -454,10 +454,10 @@ mod tests {
             .map(|left| left.resource.raw())
             .collect();
         assert_eq!(left, ["a", "b", "alone"]);
-        let only = judge(&all, Asked::default(), Some("c"));
+        let only = judge(&all, Chosen::default(), Some("c"));
         assert_eq!(only.left.len(), 2);
         assert_eq!(
-            judge(&all, Asked::default(), Some("d")),
+            judge(&all, Chosen::default(), Some("d")),
             Judgement::default()
         );
     }
@@ -483,7 +483,7 @@ mod tests {
                 "primitive resIP IPaddr2 params ip=10.0.0.99 clusterip_firewall=nft\nclone c resIP meta {meta}"
             );
             let all = read(&text).expect("crm's words");
-            let judgement = judge(&all, Asked::default(), None);
+            let judgement = judge(&all, Chosen::default(), None);
             let told = judgement
                 .left
                 .first()

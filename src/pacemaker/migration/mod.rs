@@ -10,7 +10,7 @@
 //! | `obstacles` | why one cannot, and the way out |
 //! | `sentences` | what is to be said of it |
 //! | `words` | the new resources, in the words of crm shell and as XML |
-//! | `takeover` | the script by which one node takes an address over from the old agent |
+//! | `takeover` | the script by which one node takes an address over from the predecessor |
 //! | `procedure` | the way, step by step, with the check after each |
 
 mod cib;

@@ -1,7 +1,7 @@
-//! The way from the old agent to the new one, step by step, with the check to make after each. Pure.
+//! The way from the predecessor to this agent, step by step, with the check to make after each. Pure.
 //!
 //! **Node by node**, where both agents hash alike (`compat`): the clone is put into maintenance, so that Pacemaker
-//! neither stops, starts nor monitors its instances; each node takes over by the agent's own start what the old rules
+//! neither stops, starts nor monitors its instances; each node takes over by the agent's own start what the predecessor's rules
 //! serve there (`takeover`); then the resources get their new agent in the CIB, under their old names, and their
 //! history is forgotten, so that Pacemaker probes, and finds every instance where it is. *Why not two clones, an old and a
 //! new one?* Rules cannot name an instance: whatever they say, some number runs in both, and its bucket is answered
@@ -56,7 +56,7 @@ pub struct Step {
 
 /// How the verb was called, as it is called again in the steps.
 #[derive(Debug, Clone, Copy)]
-pub struct Call<'a> {
+pub struct Invocation<'a> {
     /// For which shell.
     pub shell: Shell,
     /// What its `--compat` was.
@@ -66,10 +66,10 @@ pub struct Call<'a> {
 }
 
 /// The way for a clone.
-pub fn steps(shared: &Shared, call: Call<'_>) -> Vec<Step> {
+pub fn steps(shared: &Shared, invoked: Invocation<'_>) -> Vec<Step> {
     match shared.is_rolling() {
-        true => rolling(shared, call),
-        false => stopped(shared, call),
+        true => rolling(shared, invoked),
+        false => stopped(shared, invoked),
     }
 }
 
@@ -96,7 +96,7 @@ pub fn remarks(shared: &Shared) -> Vec<String> {
     ]
 }
 
-impl Call<'_> {
+impl Invocation<'_> {
     /// The same again, for one clone and a part of what is printed.
     fn again(self, shared: &Shared, part: &str) -> String {
         let mut line = format!("nodectl migrate {BEFORE} --clone {}", shared.clone.raw());
@@ -187,7 +187,7 @@ fn status(shared: &Shared) -> String {
     each.join("; ")
 }
 
-fn rolling(shared: &Shared, call: Call<'_>) -> Vec<Step> {
+fn rolling(shared: &Shared, invoked: Invocation<'_>) -> Vec<Step> {
     let clone = shared.clone.raw();
     let status = status(shared);
     let managers: Vec<String> = shared
@@ -203,11 +203,11 @@ fn rolling(shared: &Shared, call: Call<'_>) -> Vec<Step> {
     let in_step = "no line DARK, TWICE, DIFFERS or CLONE-MAX, and every bucket on one node";
     let mut load = vec![format!(
         "{} > {}",
-        call.again(shared, "configuration"),
-        call.file()
+        invoked.again(shared, "configuration"),
+        invoked.file()
     )];
     load.extend(clone_max(shared));
-    load.push(call.load());
+    load.push(invoked.load());
     vec![
         installed(),
         Step {
@@ -217,11 +217,11 @@ fn rolling(shared: &Shared, call: Call<'_>) -> Vec<Step> {
             ),
             commands: vec![
                 format!("cibadmin --query > {BEFORE}"),
-                format!("{} > {TAKEOVER}", call.again(shared, "takeover")),
+                format!("{} > {TAKEOVER}", invoked.again(shared, "takeover")),
             ],
             check: format!("sh {TAKEOVER} look"),
             expect: format!(
-                "for {each} the buckets that the old rules serve on this node, together all of them once, and no error"
+                "for {each} the buckets that the predecessor's rules serve on this node, together all of them once, and no error"
             ),
         },
         Step {
@@ -249,12 +249,12 @@ fn rolling(shared: &Shared, call: Call<'_>) -> Vec<Step> {
             on: Where::OnOne,
             does: "When every node has taken over: the new agent, under the old name.".to_owned(),
             commands: load,
-            check: call.loaded(shared),
+            check: invoked.loaded(shared),
             expect: "1 for each address".to_owned(),
         },
         Step {
             on: Where::OnOne,
-            does: "Have Pacemaker forget what the old agent did, and look where the new one's instances are.".to_owned(),
+            does: "Have Pacemaker forget what the predecessor did, and look where the new one's instances are.".to_owned(),
             commands: vec![
                 format!("crm_resource --refresh -r {clone}"),
                 "crm_resource --wait".to_owned(),
@@ -278,7 +278,7 @@ fn rolling(shared: &Shared, call: Call<'_>) -> Vec<Step> {
         Step {
             on: Where::Everywhere,
             does: "Clear up.".to_owned(),
-            commands: vec![format!("rm -f {TAKEOVER} {}", call.file())],
+            commands: vec![format!("rm -f {TAKEOVER} {}", invoked.file())],
             check: "nodectl status --json --local --rate 0 | grep -o '\"healthy\":true' | wc -l".to_owned(),
             expect: format!(
                 "{}, one for each address; {BEFORE} may stay until you are sure",
@@ -288,14 +288,14 @@ fn rolling(shared: &Shared, call: Call<'_>) -> Vec<Step> {
     ]
 }
 
-fn stopped(shared: &Shared, call: Call<'_>) -> Vec<Step> {
+fn stopped(shared: &Shared, invoked: Invocation<'_>) -> Vec<Step> {
     let clone = shared.clone.raw();
-    let (stop, start) = match call.shell {
+    let (stop, start) = match invoked.shell {
         Shell::Crm => ("crm resource stop", "crm resource start"),
         Shell::Pcs => ("pcs resource disable", "pcs resource enable"),
     };
     let mut load: Vec<String> = clone_max(shared).into_iter().collect();
-    load.push(call.load());
+    load.push(invoked.load());
     vec![
         Step {
             check:
@@ -309,9 +309,13 @@ fn stopped(shared: &Shared, call: Call<'_>) -> Vec<Step> {
             does: "Keep the CIB as it is now, and have the new configuration written.".to_owned(),
             commands: vec![
                 format!("cibadmin --query > {BEFORE}"),
-                format!("{} > {}", call.again(shared, "configuration"), call.file()),
+                format!(
+                    "{} > {}",
+                    invoked.again(shared, "configuration"),
+                    invoked.file()
+                ),
             ],
-            check: format!("cat {}", call.file()),
+            check: format!("cat {}", invoked.file()),
             expect: "the configuration above".to_owned(),
         },
         Step {
@@ -325,7 +329,7 @@ fn stopped(shared: &Shared, call: Call<'_>) -> Vec<Step> {
             on: Where::OnOne,
             does: "The new agent, under the old name.".to_owned(),
             commands: load,
-            check: call.loaded(shared),
+            check: invoked.loaded(shared),
             expect: "1 for each address".to_owned(),
         },
         Step {

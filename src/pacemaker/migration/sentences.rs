@@ -74,7 +74,7 @@ fn changes_of(renewed: &Renewed) -> Vec<String> {
     }
     if let Some(template) = &found.template {
         all.push(format!(
-            "{id}: it stands for itself, with what it had of the template {template}, which names the old agent"
+            "{id}: it stands for itself, with what it had of the template {template}, which names the predecessor"
         ));
     }
     all
@@ -143,7 +143,7 @@ fn look_at(renewed: &Renewed) -> Vec<String> {
     if renewed.compat.is_some() && found.parameter("clusterip_hash_seed").is_none() {
         all.push(format!(
             "{id}: the seed can be guessed by whoever knows the address, who can then aim his traffic at one node. Once no \
-             node has the old agent: stop the clone, put hash_seed in the place of compat, start it"
+             node has the predecessor: stop the clone, put hash_seed in the place of compat, start it"
         ));
     }
     all
@@ -151,14 +151,14 @@ fn look_at(renewed: &Renewed) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::judged::{Asked, judge};
+    use super::super::judged::{Chosen, judge};
     use super::super::read;
     use super::*;
 
     /// What changes, and what is worth a look, of such a clone.
     fn said(text: &str) -> (String, String) {
         let all = read(text).expect("crm's words");
-        let judgement = judge(&all, Asked::default(), None);
+        let judgement = judge(&all, Chosen::default(), None);
         let shared = judgement.shared.first().expect("one that is migrated");
         (changes(shared).join("\n"), look(shared).join("\n"))
     }

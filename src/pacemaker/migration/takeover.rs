@@ -1,10 +1,10 @@
-//! The script by which one node takes its buckets over from the old agent, while Pacemaker looks away. Pure.
+//! The script by which one node takes its buckets over from the predecessor, while Pacemaker looks away. Pure.
 //!
-//! It calls the new agent as Pacemaker would, for every bucket that the old rules serve on this node, and only then
-//! takes the old rules away. Between the two both stand, one behind the other: with the same hash and the same
+//! It calls the new agent as Pacemaker would, for every bucket that the predecessor's rules serve on this node, and only then
+//! takes the predecessor's rules away. Between the two both stand, one behind the other: with the same hash and the same
 //! buckets a packet that one lets in the other does too, and what one has by mistake the other drops. Dark are this node's
 //! buckets only while the new agent comes up and has none yet, so all are started at once. The old address and its membership are told by signs to be a VIP's and not the node's own
-//! (`model::host`), which the old agent does not give in all cases; so the script does.
+//! (`model::host`), which the predecessor does not give in all cases; so the script does.
 
 use super::found::{Address, Pairs};
 use super::judged::{Renewed, Shared};
@@ -48,15 +48,15 @@ fn one(shared: &Shared, renewed: &Renewed, before: Predecessor) -> String {
         text,
         r#"served() {{ {served} | numbers; }}
 buckets=$(served | paste -sd, -)
-echo "{ip}: the old rules serve here: ${{buckets:-nothing}}"
+echo "{ip}: the predecessor's rules serve here: ${{buckets:-nothing}}"
 {same}if [ "$what" = look ]; then
     agent validate-all 0
 elif [ "$what" = back ]; then
-    # The old agent begins anew here; it must add nothing to rules that stand.
+    # The predecessor begins anew here; it must add nothing to rules that stand.
     set +e
 {gone}    set -e
     {down}
-    echo "{ip}: given back: dark here until the old agent runs"
+    echo "{ip}: given back: dark here until the predecessor runs"
 elif [ -n "$buckets" ]; then
 {sign}    pids= failed=
     for bucket in $(served); do agent start "$bucket" & pids="$pids $bucket:$!"; done
@@ -104,7 +104,7 @@ fn same_mac(renewed: &Renewed, before: Predecessor) -> Option<String> {
     Some(format!(
         "[ \"$what\" = back ] || mac=$({words})\n\
          if [ \"$what\" != back ] && [ -n \"$buckets\" ] && ! {within}ip maddress show | grep -q \"$mac\"; then\n    \
-             echo \"{ip}: here it would be shared under $mac, which no interface has joined: the old agent derived another\" \\\n        \
+             echo \"{ip}: here it would be shared under $mac, which no interface has joined: the predecessor derived another\" \\\n        \
              \"MAC; set mac to that one ('ip maddress show'), and its seed\" >&2\n    exit 1\nfi\n"
     ))
 }
@@ -156,7 +156,7 @@ fn parameters(pairs: &Pairs) -> impl Iterator<Item = String> + '_ {
     })
 }
 
-/// What of the old agent's rules the script has to know.
+/// What of the predecessor's rules the script has to know.
 struct OldRules {
     /// What prints the numbers of its instances here, from 1.
     served: String,
@@ -269,7 +269,7 @@ impl OldRules {
     }
 }
 
-/// The old agent's IPv6 address is a source like any other; ours never are.
+/// The predecessor's IPv6 address is a source like any other; ours never are.
 fn deprecated(ip: IpAddr, within: &str) -> String {
     format!(
         "    old=$({within}ip -6 -o address show to {ip} | while read -r _ nic _ address _; do echo \"$address dev $nic\"; done)\n    \
@@ -279,7 +279,7 @@ fn deprecated(ip: IpAddr, within: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::judged::{Asked, judge};
+    use super::super::judged::{Chosen, judge};
     use super::super::read;
     use super::*;
     use std::process::Command;
@@ -289,7 +289,7 @@ mod tests {
             "primitive resIP IPaddr2 params {parameters}\nclone cloneIP resIP meta globally-unique=true clone-max=4"
         );
         let all = read(&text).expect("crm's words");
-        let judgement = judge(&all, Asked::default(), None);
+        let judgement = judge(&all, Chosen::default(), None);
         script(judgement.shared.first().expect("one that is migrated"))
     }
 

@@ -4,7 +4,7 @@
 use super::numbers::*;
 use super::socket::{NftError, NftSocket};
 use super::wire::{Attributes, Writer};
-use crate::model::foreign::{Chain, Rest, SharedBy};
+use crate::model::foreign::{BaseChain, Rest, SharedBy};
 use crate::model::ruleset::TABLE;
 use std::net::IpAddr;
 
@@ -42,7 +42,7 @@ impl NftSocket {
     ///
     /// # Errors
     /// As every reading here.
-    pub fn foreign_chains(&mut self) -> Result<Vec<Chain>, NftError> {
+    pub fn foreign_chains(&mut self) -> Result<Vec<BaseChain>, NftError> {
         let mut all = Vec::new();
         for family in FAMILIES {
             for mut chain in self.chains_of(family)? {
@@ -55,7 +55,7 @@ impl NftSocket {
 
     /// What the rules of a chain add to what is known of it. A list may repeat some beside a transaction, which does no
     /// harm.
-    fn read_rules(&mut self, family: u8, chain: &mut Chain) -> Result<(), NftError> {
+    fn read_rules(&mut self, family: u8, chain: &mut BaseChain) -> Result<(), NftError> {
         let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
         let mut attempts = 0;
         loop {
@@ -90,11 +90,11 @@ impl NftSocket {
     fn chains_of(
         &mut self,
         family: (i32, &'static str, &'static [&'static str]),
-    ) -> Result<Vec<Chain>, NftError> {
+    ) -> Result<Vec<BaseChain>, NftError> {
         let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
         let mut attempts = 0;
         loop {
-            let mut found: Vec<Chain> = Vec::new();
+            let mut found: Vec<BaseChain> = Vec::new();
             let request = |seq| Writer::message(GET_CHAIN, family.0 as u8, flags, seq);
             let answer = self.ask("reading everybody's chains", request, |kind, body| {
                 let chain = (kind == NEW_CHAIN).then(|| foreign(family.1, family.2, body));
@@ -119,7 +119,7 @@ impl NftSocket {
 }
 
 /// A base chain that is not ours.
-fn foreign(family: &'static str, hooks: &'static [&'static str], body: &[u8]) -> Option<Chain> {
+fn foreign(family: &'static str, hooks: &'static [&'static str], body: &[u8]) -> Option<BaseChain> {
     let attributes = Attributes::read(body);
     let table = attributes
         .text(CHAIN_TABLE)
@@ -132,7 +132,7 @@ fn foreign(family: &'static str, hooks: &'static [&'static str], body: &[u8]) ->
         let end = name.iter().position(|byte| *byte == 0);
         String::from_utf8_lossy(&name[..end.unwrap_or(name.len())]).into_owned()
     });
-    Some(Chain {
+    Some(BaseChain {
         family,
         table: table.into(),
         name: attributes.text(CHAIN_NAME)?.into(),

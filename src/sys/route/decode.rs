@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use netlink_packet_core::NlasIterator;
 
-use super::types::{Address, ConnectedRoute, Family, Link};
+use super::types::{Address, ConnectedRoute, Family, Interface};
 use super::wire::Answer;
 use crate::model::link::Parent;
 use crate::model::network::Network;
@@ -67,7 +67,7 @@ const NUD_PERMANENT: u16 = 0x80;
 
 /// A link, from `struct ifinfomsg` and its attributes; `None` where the
 /// message is about something else.
-pub(super) fn link(answer: &Answer) -> Result<Option<Link>, String> {
+pub(super) fn link(answer: &Answer) -> Result<Option<Interface>, String> {
     if answer.kind != RTM_NEWLINK {
         return Ok(None);
     }
@@ -95,7 +95,7 @@ pub(super) fn link(answer: &Answer) -> Result<Option<Link>, String> {
         Some(parent) if parent == index => Parent::None,
         Some(parent) => Parent::Here(parent),
     };
-    Ok(Some(Link {
+    Ok(Some(Interface {
         index,
         name: text(
             attributes

@@ -63,7 +63,7 @@ impl fmt::Display for Family {
 
 /// A network interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
+pub struct Interface {
     /// The interface index, 1 or more.
     pub index: u32,
     /// Its name, never an alternative one.

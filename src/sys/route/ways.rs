@@ -53,6 +53,9 @@ const IFLA_BRPORT_ISOLATED: u16 = 33;
 /// Always a router's port (`MDB_RTR_TYPE_PERM`). 1, what is by default, is one as long as a router is heard.
 const PERMANENT: u8 = 2;
 
+/// An entry in the group table of a bridge: the bridge, its port, and the address.
+type Entry = (u32, u32, IpAddr);
+
 impl RouteSocket {
     /// All interfaces of the namespace, with what lets their frames through.
     ///
@@ -88,9 +91,8 @@ impl RouteSocket {
         decoded(&answers, what, filtering)
     }
 
-    /// The permanent entries in the group tables of all bridges: the bridge, its port, and the address. The kernel lists no
-    /// bridge alone.
-    fn permanent_groups(&mut self) -> Result<Vec<(u32, u32, IpAddr)>, RouteError> {
+    /// The permanent entries in the group tables of all bridges. The kernel lists no bridge alone.
+    fn permanent_groups(&mut self) -> Result<Vec<Entry>, RouteError> {
         let what = "list the groups of bridges";
         // struct br_port_msg.
         let body = vec![libc::AF_BRIDGE as u8, 0, 0, 0, 0, 0, 0, 0];
@@ -165,7 +167,7 @@ fn filtering(answer: &Answer) -> Result<Option<u32>, String> {
 
 /// The permanent entries of one bridge, from `struct br_port_msg` and in its attributes `struct br_mdb_entry`; `None` for
 /// any other message.
-fn permanent_groups(answer: &Answer) -> Result<Option<Vec<(u32, u32, IpAddr)>>, String> {
+fn permanent_groups(answer: &Answer) -> Result<Option<Vec<Entry>>, String> {
     // A list's messages are called as the request is (`br_mdb_dump()`, seen on 6.18).
     if !matches!(answer.kind, RTM_NEWMDB | RTM_GETMDB) {
         return Ok(None);

@@ -23,24 +23,24 @@ agent() {
 }
 served() { cat /proc/net/ipt_CLUSTERIP/192.168.17.9 2>/dev/null | tr , '\n' | grep . | numbers; }
 buckets=$(served | paste -sd, -)
-echo "192.168.17.9: the old rules serve here: ${buckets:-nothing}"
+echo "192.168.17.9: the predecessor's rules serve here: ${buckets:-nothing}"
 [ "$what" = back ] || mac=$(nodectl mac 192.168.17.9/24 --compat clusterip --nic eth0:1 --broadcast 192.168.17.255)
 if [ "$what" != back ] && [ -n "$buckets" ] && ! ip maddress show | grep -q "$mac"; then
-    echo "192.168.17.9: here it would be shared under $mac, which no interface has joined: the old agent derived another" \
+    echo "192.168.17.9: here it would be shared under $mac, which no interface has joined: the predecessor derived another" \
         "MAC; set mac to that one ('ip maddress show'), and its seed" >&2
     exit 1
 fi
 if [ "$what" = look ]; then
     agent validate-all 0
 elif [ "$what" = back ]; then
-    # The old agent begins anew here; it must add nothing to rules that stand.
+    # The predecessor begins anew here; it must add nothing to rules that stand.
     set +e
     $(command -v iptables-legacy || command -v iptables) -S INPUT | sed -n '/-d 192\.168\.17\.9\/32 .*-j CLUSTERIP/s/^-A/-D/p' | while read -r rule; do
         $(command -v iptables-legacy || command -v iptables) $rule
     done
     set -e
     nodectl down 192.168.17.9 --force
-    echo "192.168.17.9: given back: dark here until the old agent runs"
+    echo "192.168.17.9: given back: dark here until the predecessor runs"
 elif [ -n "$buckets" ]; then
     mac=$($(command -v iptables-legacy || command -v iptables) -S INPUT | sed -n '/-d 192\.168\.17\.9\/32 .*-j CLUSTERIP/s/.*--clustermac \([^ ]*\).*/\1/p')
     nic=$($(command -v iptables-legacy || command -v iptables) -S INPUT | sed -n '/-d 192\.168\.17\.9\/32 .*-j CLUSTERIP/s/.* -i \([^ ]*\) .*/\1/p')

@@ -23,17 +23,17 @@ agent() {
 }
 served() { ip netns exec dmz iptables -t mangle -S PREROUTING 2>/dev/null | sed -n 's/.*-d 198\.51\.100\.53\/32 .*--cluster-local-node \([0-9]*\).*/\1/p' | numbers; }
 buckets=$(served | paste -sd, -)
-echo "198.51.100.53: the old rules serve here: ${buckets:-nothing}"
+echo "198.51.100.53: the predecessor's rules serve here: ${buckets:-nothing}"
 [ "$what" = back ] || mac=$(nodectl mac 198.51.100.53/24 --compat ipaddr2 --nic eth1 --broadcast 198.51.100.255 --netns dmz)
 if [ "$what" != back ] && [ -n "$buckets" ] && ! ip netns exec dmz ip maddress show | grep -q "$mac"; then
-    echo "198.51.100.53: here it would be shared under $mac, which no interface has joined: the old agent derived another" \
+    echo "198.51.100.53: here it would be shared under $mac, which no interface has joined: the predecessor derived another" \
         "MAC; set mac to that one ('ip maddress show'), and its seed" >&2
     exit 1
 fi
 if [ "$what" = look ]; then
     agent validate-all 0
 elif [ "$what" = back ]; then
-    # The old agent begins anew here; it must add nothing to rules that stand.
+    # The predecessor begins anew here; it must add nothing to rules that stand.
     set +e
     ip netns exec dmz iptables -t mangle -S PREROUTING | sed -n '/-d 198\.51\.100\.53\/32 .*-j DROP/s/^-A/-D/p' | while read -r rule; do
         ip netns exec dmz iptables -t mangle $rule
@@ -43,7 +43,7 @@ elif [ "$what" = back ]; then
     done
     set -e
     nodectl down 198.51.100.53 --force --netns dmz
-    echo "198.51.100.53: given back: dark here until the old agent runs"
+    echo "198.51.100.53: given back: dark here until the predecessor runs"
 elif [ -n "$buckets" ]; then
     pids= failed=
     for bucket in $(served); do agent start "$bucket" & pids="$pids $bucket:$!"; done

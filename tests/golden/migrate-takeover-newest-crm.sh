@@ -21,23 +21,23 @@ agent() {
 }
 served() { nft list table ip IPaddr2_10_20_0_99 2>/dev/null | sed -n 's/.*"cip-node-\([0-9]*\)".*/\1/p' | numbers; }
 buckets=$(served | paste -sd, -)
-echo "10.20.0.99: the old rules serve here: ${buckets:-nothing}"
+echo "10.20.0.99: the predecessor's rules serve here: ${buckets:-nothing}"
 [ "$what" = back ] || mac=$(nodectl mac 10.20.0.99/24 --compat ipaddr2 --nic eth0)
 if [ "$what" != back ] && [ -n "$buckets" ] && ! ip maddress show | grep -q "$mac"; then
-    echo "10.20.0.99: here it would be shared under $mac, which no interface has joined: the old agent derived another" \
+    echo "10.20.0.99: here it would be shared under $mac, which no interface has joined: the predecessor derived another" \
         "MAC; set mac to that one ('ip maddress show'), and its seed" >&2
     exit 1
 fi
 if [ "$what" = look ]; then
     agent validate-all 0
 elif [ "$what" = back ]; then
-    # The old agent begins anew here; it must add nothing to rules that stand.
+    # The predecessor begins anew here; it must add nothing to rules that stand.
     set +e
     nft delete table ip IPaddr2_10_20_0_99
     nft delete table arp IPaddr2_10_20_0_99 2>/dev/null || true
     set -e
     nodectl down 10.20.0.99 --force
-    echo "10.20.0.99: given back: dark here until the old agent runs"
+    echo "10.20.0.99: given back: dark here until the predecessor runs"
 elif [ -n "$buckets" ]; then
     pids= failed=
     for bucket in $(served); do agent start "$bucket" & pids="$pids $bucket:$!"; done
@@ -76,16 +76,16 @@ agent() {
 }
 served() { nft list table ip6 IPaddr2_2001_db8_20__99 2>/dev/null | sed -n 's/.*"cip-node-\([0-9]*\)".*/\1/p' | numbers; }
 buckets=$(served | paste -sd, -)
-echo "2001:db8:20::99: the old rules serve here: ${buckets:-nothing}"
+echo "2001:db8:20::99: the predecessor's rules serve here: ${buckets:-nothing}"
 if [ "$what" = look ]; then
     agent validate-all 0
 elif [ "$what" = back ]; then
-    # The old agent begins anew here; it must add nothing to rules that stand.
+    # The predecessor begins anew here; it must add nothing to rules that stand.
     set +e
     nft delete table ip6 IPaddr2_2001_db8_20__99
     set -e
     nodectl down 2001:db8:20::99 --force
-    echo "2001:db8:20::99: given back: dark here until the old agent runs"
+    echo "2001:db8:20::99: given back: dark here until the predecessor runs"
 elif [ -n "$buckets" ]; then
     old=$(ip -6 -o address show to 2001:db8:20::99 | while read -r _ nic _ address _; do echo "$address dev $nic"; done)
     ip -6 address change $old preferred_lft 0

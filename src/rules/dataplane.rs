@@ -133,8 +133,28 @@ fn add_vip(table: &mut Table, vip: &Vip, phases: &Phases) {
 mod tests {
     use super::*;
     use crate::model::bucket::BucketSet;
+    use crate::model::l2_mode::L2Mode;
     use crate::model::ruleset::BaseChain;
     use crate::model::vip::tests::a_vip;
+
+    /// docs/benchmarks.md measures one of them.
+    #[test]
+    fn but_for_the_description_the_rules_of_igmp_are_those_of_multicast() {
+        let rules = |mode| {
+            let vip = Vip {
+                mode,
+                ..a_vip("10.77.0.99")
+            };
+            let mut rules = ruleset(&[(vip, Phases::owning(BucketSet::one(1)))]);
+            let vips = rules.values_mut().flat_map(|table| &mut table.chains);
+            for (_, chain) in vips {
+                chain.comment = None;
+            }
+            rules
+        };
+        assert_eq!(rules(L2Mode::Igmp), rules(L2Mode::Multicast));
+        assert_ne!(rules(L2Mode::Stealth), rules(L2Mode::Multicast));
+    }
 
     /// Behind translation a client is somebody else, and has another bucket.
     #[test]

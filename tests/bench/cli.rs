@@ -43,6 +43,9 @@ pub struct Cli {
     /// repeated
     #[arg(long, value_name = "FILE")]
     pub rules: Vec<PathBuf>,
+    /// Packets: another build of nodectl, a file, whose rules are measured beside this one's
+    #[arg(long, value_name = "FILE")]
+    pub nodectl: Option<PathBuf>,
     /// Packets: nodes that each packet is flooded to
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u8).range(1..=16))]
     pub nodes: u8,

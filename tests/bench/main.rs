@@ -77,6 +77,8 @@ fn run(cli: &Cli, telling: &Telling) -> Result<()> {
     // The costs of packets first: what the other parts leave to be done must not disturb them.
     if cli.wants(Part::Packets) {
         let rounds = cli.rounds.unwrap_or(cli.often(100, 15));
+        // It is run from wherever a node's programs are.
+        let build = cli.nodectl.as_ref().map(std::path::absolute);
         let effort = packets::Effort {
             nodes: cli.nodes,
             vips: cli.vips,
@@ -85,6 +87,7 @@ fn run(cli: &Cli, telling: &Telling) -> Result<()> {
             rounds: rounds as usize,
             some: cli.variant.clone(),
             hand_made: cli.rules.clone(),
+            build: build.transpose().context("another build's nodectl")?,
         };
         let costs = packets::measure(&effort, telling)?;
         report.warnings.extend(costs.warnings());

@@ -41,6 +41,8 @@ pub struct PacketCosts {
     pub noise: Summary,
     /// All variants, the floor first.
     pub variants: Vec<VariantCost>,
+    /// What rules cost beside others.
+    pub compared: Vec<Compared>,
     /// What could not be measured here.
     pub missing: Vec<Missing>,
 }
@@ -70,6 +72,21 @@ pub struct VariantCost {
     pub sent: u64,
     /// Packets that each node received of them.
     pub received_by_each_node: u64,
+}
+
+/// What rules cost beside others that were measured in the same rounds.
+#[derive(Debug, Serialize)]
+pub struct Compared {
+    /// What the nodes had.
+    pub rules: String,
+    /// What they got.
+    pub packet: String,
+    /// What the others had, who got the same.
+    pub beside: String,
+    /// `above_floor` less that of the others in the same round.
+    pub more: Summary,
+    /// With that, in units of the others' `above_floor`.
+    pub to_beside: f64,
 }
 
 /// What actions of agents take, in milliseconds, with the start of the process.
@@ -202,6 +219,13 @@ mod tests {
                     sent: 51_200,
                     received_by_each_node: 51_201,
                 }],
+                compared: vec![Compared {
+                    rules: "stealth".into(),
+                    packet: "foreign".into(),
+                    beside: "multicast".into(),
+                    more: summary(5.0),
+                    to_beside: 1.05,
+                }],
                 missing: missing(),
             }),
             operations: Some(Operations {
@@ -248,6 +272,10 @@ mod tests {
                     "rules": "floor", "packet": "foreign", "ns": summed_up(700.0),
                     "above_floor": summed_up(0.0), "to_floor": 1.0, "thrown_away": 3,
                     "disturbed": 1, "sent": 51_200, "received_by_each_node": 51_201
+                }],
+                "compared": [{
+                    "rules": "stealth", "packet": "foreign", "beside": "multicast",
+                    "more": summed_up(5.0), "to_beside": 1.05
                 }],
                 "missing": missing
             },

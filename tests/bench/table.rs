@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::io::IsTerminal;
 
-use crate::report::{Missing, MoveCost, Operations, PacketCosts, Report, RushCost};
+use crate::report::{Compared, Missing, MoveCost, Operations, PacketCosts, Report, RushCost};
 use crate::stats::Summary;
 
 /// All of a report.
@@ -89,6 +89,39 @@ fn of_packets(text: &mut String, style: Style, costs: &PacketCosts) {
          (95 %); /ours: above, in units of a foreign packet of ClusterIP IPv4 sourceip, 16 buckets",
     );
     of_missing(text, &costs.missing);
+    of_compared(text, style, &costs.compared);
+}
+
+fn of_compared(text: &mut String, style: Style, compared: &[Compared]) {
+    if compared.is_empty() {
+        return;
+    }
+    let title = "\nPackets, compared: ns above the floor, beside other rules in the same rounds";
+    line(text, style.paint("1", title));
+    let head = format!(
+        "{:>7} {:>6} {:>15} {:>7}  packet",
+        "more", "±", "half of them", "/beside"
+    );
+    line(text, style.paint("2", &head));
+    let mut rules = ("", "");
+    for one in compared {
+        if rules != (one.rules.as_str(), one.beside.as_str()) {
+            rules = (&one.rules, &one.beside);
+            line(
+                text,
+                style.paint("1", &format!("{}, beside {}", rules.0, rules.1)),
+            );
+        }
+        let more = one.more;
+        let half = format!("{:+.0}..{:+.0}", more.lower_quartile, more.upper_quartile);
+        line(
+            text,
+            format!(
+                "{:>+7.1} {:>6.1} {half:>15} {:>7.2}  {}",
+                more.median, more.uncertainty, one.to_beside, one.packet
+            ),
+        );
+    }
 }
 
 fn of_operations(text: &mut String, style: Style, costs: &Operations) {

@@ -35,7 +35,7 @@ fn every_variant_is_measured_and_every_node_has_received_all_its_packets() -> Re
     let variants = packets["variants"].as_array().context("no variants")?;
     let missing = packets["missing"].as_array().context("no list")?;
     // A kernel need not have iptables' cluster match, with its three variants.
-    assert_eq!(variants.len() + 3 * missing.len(), 73, "{packets:#}");
+    assert_eq!(variants.len() + 3 * missing.len(), 77, "{packets:#}");
     for variant in variants {
         assert!(variant["ns"]["median"].as_f64() > Some(0.0), "{variant:#}");
         assert_eq!(variant["ns"]["count"], 2, "{variant:#}");
@@ -47,6 +47,25 @@ fn every_variant_is_measured_and_every_node_has_received_all_its_packets() -> Re
     }
     assert_eq!(variants[0]["rules"], "floor");
     assert_eq!(variants[0]["above_floor"]["median"], 0.0);
+    // Stealth beside multicast: whole packets of both families in two modes of the hash, and what is not the VIP's.
+    let compared = packets["compared"].as_array().context("none compared")?;
+    assert_eq!(compared.len(), 10, "{packets:#}");
+    Ok(())
+}
+
+#[test]
+fn another_build_of_the_product_is_measured_beside_this_one() -> Result<()> {
+    let other = lab::built("nodectl")?.display().to_string();
+    let rules = "ClusterIP IPv4 sourceip, 16 buckets";
+    let report = few_packets(&["--variant", rules, "--nodectl", &other])?;
+    let compared = report["packets"]["compared"].as_array().context("none")?;
+    let packets: Vec<&Value> = compared.iter().map(|one| &one["packet"]).collect();
+    assert_eq!(packets, ["foreign", "owned"], "{report:#}");
+    for one in compared {
+        assert_eq!(one["rules"], rules);
+        assert_eq!(one["beside"], format!("{rules}, by {other}"));
+        assert_eq!(one["more"]["count"], 2);
+    }
     Ok(())
 }
 

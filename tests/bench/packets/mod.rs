@@ -2,14 +2,18 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | `variants` | what is measured |
+//! | `variants` | what may be measured |
+//! | `lines` | all that is |
 //! | `frames` | the packets |
 //! | `rules` | how a node gets the rules in question |
 //! | `stage` | a sender, a bridge, nodes |
 //! | `flood` | sending and timing, and the proof that all was received |
+//! | `compared` | what rules cost beside others of the same run |
 
+mod compared;
 mod flood;
 pub mod frames;
+mod lines;
 mod rules;
 mod stage;
 pub mod variants;
@@ -45,6 +49,8 @@ pub struct Effort {
     pub flows: Vec<u32>,
     /// Rules from files for nft, which are measured too.
     pub hand_made: Vec<PathBuf>,
+    /// Another build of nodectl, whose rules are measured beside ours.
+    pub build: Option<PathBuf>,
 }
 
 /// Packets that warm the caches before every slice.
@@ -69,7 +75,7 @@ struct Prepared {
 
 /// Measures everything.
 pub fn measure(effort: &Effort, telling: &Telling) -> Result<PacketCosts> {
-    let mut variants = variants::all(effort.vips, &effort.flows);
+    let mut variants = lines::all(effort.vips, &effort.flows, effort.build.as_deref());
     variants.retain(|variant| effort.wants(variant));
     for path in &effort.hand_made {
         variants.extend(hand_made(path)?);
@@ -191,7 +197,12 @@ fn flood_all(
     // The first round only warms up.
     for round in 0..=effort.rounds {
         telling.passing(format!("round {round} of {}", effort.rounds));
-        for one in prepared.iter_mut() {
+        // Back again in every other round: who comes first is not always the same.
+        let mut order: Vec<&mut Prepared> = prepared.iter_mut().collect();
+        if round % 2 == 1 {
+            order.reverse();
+        }
+        for one in order {
             let (slice, thrown_away) = one.measure(&mut stages[one.stage], cpu)?;
             one.thrown_away += thrown_away;
             if round > 0 {
@@ -319,12 +330,12 @@ fn costs(prepared: &[Prepared], effort: &Effort, missing: Vec<Missing>) -> Resul
         .iter()
         .find(|one| one.variant.rules == Rules::FloorAgain);
     let again = again.context("the floor was not measured twice")?;
-    let above = |one: &Prepared| {
-        // Round by round, so that what slows a whole round down does not count.
+    // Round by round, so that what slows a whole round down does not count.
+    let above_by_round = |one: &Prepared| -> Vec<f64> {
         let rounds = one.elapsed.iter().zip(floor(one));
-        let above: Vec<f64> = rounds.map(|(all, floor)| (all - floor) / each).collect();
-        Summary::of(&above)
+        rounds.map(|(all, floor)| (all - floor) / each).collect()
     };
+    let above = |one: &Prepared| Summary::of(&above_by_round(one));
     let ours = prepared.iter().find(|one| one.variant.is_the_measure());
     let ours = ours.map(|one| above(one).median);
     let variants = prepared.iter().map(|one| {
@@ -343,12 +354,17 @@ fn costs(prepared: &[Prepared], effort: &Effort, missing: Vec<Missing>) -> Resul
             received_by_each_node: one.received,
         }
     });
+    let measured = prepared.iter();
+    let measured: Vec<_> = measured
+        .map(|one| (&one.variant, above_by_round(one)))
+        .collect();
     Ok(PacketCosts {
         nodes: effort.nodes,
         packets_a_slice: effort.packets,
         rounds: effort.rounds,
         noise: above(again),
         variants: variants.collect(),
+        compared: compared::of(&measured, effort.build.as_deref()),
         missing,
     })
 }

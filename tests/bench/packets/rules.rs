@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use clusterip::host::observe::Kernel;
 use clusterip::model::hash::Flow;
 use clusterip::model::host::Connection;
+use clusterip::model::vip::L2Mode;
 use clusterip::plan::step::{Intent, Step};
 use clusterip::plan::steps;
 use lab::{Context, Error, Node, Result};
@@ -55,9 +56,18 @@ pub fn install(rules: &Rules, node: &Node) -> Result<()> {
     nft(node, LATE)
 }
 
+/// The program that gives a node the product's rules, this build's or another one's.
+fn nodectl(ours: &Ours) -> Result<String> {
+    let program = match &ours.build {
+        None => lab::built("nodectl")?,
+        Some(other) => other.clone(),
+    };
+    Ok(program.display().to_string())
+}
+
 /// The product's own program does it, so that what is measured is what is shipped.
 fn share(ours: &Ours, vips: &[IpAddr], node: &Node) -> Result<()> {
-    let nodectl = lab::built("nodectl")?.display().to_string();
+    let nodectl = nodectl(ours)?;
     let (count, seed) = (ours.buckets.to_string(), SEED.to_string());
     // What is to drain is owned first.
     let owned = match ours.draining {
@@ -68,7 +78,10 @@ fn share(ours: &Ours, vips: &[IpAddr], node: &Node) -> Result<()> {
     for vip in vips {
         let vip = vip.to_string();
         let mut words = vec![nodectl.as_str(), "up", &vip, "--nic", "eth0", "--force"];
-        words.extend(["--mode", ours.l2.name()]);
+        // Another build may be from before the modes.
+        if ours.l2 != L2Mode::default() {
+            words.extend(["--mode", ours.l2.name()]);
+        }
         words.extend(["--buckets", &count, "--seed", &seed]);
         words.extend(["--hash", ours.mode.name(), "--layout", ours.layout.name()]);
         match owned {
@@ -207,7 +220,7 @@ pub fn expect_installed(rules: &Rules, node: &Node) -> Result<()> {
     let Rules::Ours(ours) = rules else {
         return Ok(());
     };
-    let nodectl = lab::built("nodectl")?.display().to_string();
+    let nodectl = nodectl(ours)?;
     let text = node.run(&[nodectl.as_str(), "status", "--json"])?;
     let status: serde_json::Value = serde_json::from_str(&text).context("nodectl status")?;
     let vips = status["vips"].as_array().map_or(0, Vec::len);

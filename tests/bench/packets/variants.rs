@@ -1,6 +1,7 @@
-//! What is measured: which rules, and which packets meet them. Pure data.
+//! What may be measured: which rules, and which packets meet them. Pure data.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
 
 use clusterip::model::hash::{Flow, HashMode, Hasher, Layout};
 use clusterip::model::vip::L2Mode;
@@ -62,6 +63,8 @@ pub struct Ours {
     pub vips: u16,
     /// Half of the buckets drain, with so many connections.
     pub draining: Option<u32>,
+    /// Another build of nodectl, which puts them there instead of this one's.
+    pub build: Option<PathBuf>,
 }
 
 /// What is sent.
@@ -230,7 +233,13 @@ impl Variant {
                     L2Mode::Multicast => String::new(),
                     other => format!(" {other}"),
                 };
-                format!("ClusterIP{l2} {family} {mode}{layout}, {count} {buckets}{draining}{vips}")
+                let build = match &ours.build {
+                    None => String::new(),
+                    Some(program) => format!(", by {}", program.display()),
+                };
+                format!(
+                    "ClusterIP{l2} {family} {mode}{layout}, {count} {buckets}{draining}{vips}{build}"
+                )
             }
             other => other.name(),
         };
@@ -244,9 +253,33 @@ impl Variant {
         };
         let sharing = (ours.mode, ours.layout, ours.ip6, ours.buckets, ours.vips);
         ours.draining.is_none()
+            && ours.build.is_none()
             && ours.l2 == L2Mode::Multicast
             && sharing == (HashMode::SourceIp, Layout::ClusterIp, false, 16, 1)
             && self.packet == Packet::Foreign(Fragment::None)
+    }
+
+    /// The same packet with the rules that this one's are to be compared with: those of the usual mode, and, where they
+    /// are that mode's, those of another build.
+    pub fn counterpart(&self, build: Option<&Path>) -> Option<Self> {
+        let Rules::Ours(ours) = &self.rules else {
+            return None;
+        };
+        let ours = match (ours.l2, &ours.build) {
+            (_, Some(_)) => return None,
+            (L2Mode::Multicast, None) => Ours {
+                build: Some(build?.to_owned()),
+                ..ours.clone()
+            },
+            (_, None) => Ours {
+                l2: L2Mode::Multicast,
+                ..ours.clone()
+            },
+        };
+        Some(Self {
+            rules: Rules::Ours(ours),
+            packet: self.packet,
+        })
     }
 
     /// The address and the MAC that a packet number `n` is sent to.
@@ -360,141 +393,6 @@ impl Packet {
             Self::OtherIp4 => "not the VIP's, IPv4",
             Self::OtherIp6 => "not the VIP's, IPv6",
             Self::OtherArp => "not the VIP's, ARP",
-        }
-    }
-}
-
-/// All that is measured, the floor first; where there are many VIPs, there are so many, and where
-/// connections stay, so many.
-pub fn all(many_vips: u16, connections: &[u32]) -> Vec<Variant> {
-    use HashMode::{SourceIp, SourceIpSourcePort, SourceIpSourcePortDestPort};
-    use Packet::{Foreign, ForeignEveryVip, OtherArp, OtherIp4, OtherIp6, Owned};
-    let mut all = Vec::new();
-    let mut add = |rules: Rules, packets: &[Packet]| {
-        for packet in packets {
-            let rules = rules.clone();
-            let packet = *packet;
-            all.push(Variant { rules, packet });
-        }
-    };
-    let both = [Foreign(Fragment::None), Owned(Fragment::None)];
-    let fragments = [
-        Foreign(Fragment::First),
-        Owned(Fragment::First),
-        Foreign(Fragment::Later),
-        Owned(Fragment::Later),
-    ];
-    let one = |mode| Ours {
-        mode,
-        layout: Layout::ClusterIp,
-        l2: L2Mode::Multicast,
-        ip6: false,
-        buckets: 16,
-        owned: 1,
-        vips: 1,
-        draining: None,
-    };
-    let of = |mode, ip6, buckets, owned, vips| {
-        Rules::Ours(Ours {
-            ip6,
-            buckets,
-            owned,
-            vips,
-            ..one(mode)
-        })
-    };
-
-    add(Rules::Floor, &[Foreign(Fragment::None), OtherIp4]);
-    add(Rules::FloorAgain, &[Foreign(Fragment::None)]);
-    add(Rules::Nothing, &[OtherIp4, OtherIp6, OtherArp]);
-    for mode in [SourceIp, SourceIpSourcePort] {
-        add(of(mode, false, 16, 1, 1), &both);
-        // With one bucket a node owns all or nothing.
-        add(of(mode, false, 1, 0, 1), &both[..1]);
-        add(of(mode, false, 1, 1, 1), &both[1..]);
-        for (buckets, owned) in [(12, 1), (64, 4), (1024, 64)] {
-            add(of(mode, false, buckets, owned, 1), &both);
-        }
-        add(
-            of(mode, false, 16, 1, many_vips),
-            &[both[0], ForeignEveryVip, both[1]],
-        );
-        add(of(mode, true, 16, 1, 1), &both);
-    }
-    add(of(SourceIpSourcePortDestPort, false, 16, 1, 1), &both);
-    add(of(SourceIpSourcePort, false, 16, 1, 1), &fragments);
-    add(of(SourceIpSourcePort, true, 16, 1, 1), &fragments);
-    add(
-        of(SourceIpSourcePort, false, 16, 1, 1),
-        &[OtherIp4, OtherArp],
-    );
-    add(of(SourceIpSourcePort, true, 16, 1, 1), &[OtherIp6]);
-    let segment = Packet::Segment;
-    add(
-        of(SourceIpSourcePort, false, 16, 1, 1),
-        &[segment(Segment::Foreign)],
-    );
-    for flows in connections {
-        let draining = Rules::Ours(Ours {
-            draining: Some(*flows),
-            ..one(SourceIpSourcePort)
-        });
-        add(draining.clone(), &both);
-        add(
-            draining,
-            &[Segment::Foreign, Segment::Stays, Segment::Leaves].map(segment),
-        );
-    }
-    let network = Rules::Ours(Ours {
-        layout: Layout::Network,
-        ..one(SourceIp)
-    });
-    add(network, &both);
-    for mode in [SourceIp, SourceIpSourcePort] {
-        let stealth = Rules::Ours(Ours {
-            l2: L2Mode::Stealth,
-            ..one(mode)
-        });
-        add(stealth.clone(), &both);
-        add(stealth, &[OtherIp4, OtherArp]);
-    }
-    for owned in [1, 8] {
-        add(Rules::IpAddr2 { owned }, &both);
-    }
-    add(Rules::IpAddr2 { owned: 1 }, &[OtherIp4]);
-    add(Rules::XtCluster, &both);
-    add(Rules::XtCluster, &[OtherIp4]);
-    // What the same rules do stands together.
-    let order: Vec<Rules> = all.iter().map(|variant| variant.rules.clone()).collect();
-    all.sort_by_key(|variant| order.iter().position(|rules| *rules == variant.rules));
-    all
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    #[test]
-    fn every_variant_has_a_name_of_its_own() {
-        let all = all(64, &[10, 20]);
-        let names: BTreeSet<_> = all.iter().map(Variant::words).collect();
-        assert_eq!(names.len(), all.len());
-        let measures = all.iter().filter(|variant| variant.is_the_measure());
-        assert_eq!(measures.count(), 1);
-        assert_eq!(all[0].rules, Rules::Floor);
-    }
-
-    #[test]
-    fn sixty_four_vips_are_different_addresses_beside_the_machines() {
-        for variant in all(64, &[]) {
-            let vips = variant.rules.vips();
-            let different: BTreeSet<_> = vips.iter().collect();
-            assert_eq!(different.len(), vips.len());
-            for vip in vips {
-                let IpAddr::V4(vip) = vip else { continue };
-                assert!((20..=200).contains(&vip.octets()[3]), "{vip}");
-            }
         }
     }
 }

@@ -108,9 +108,11 @@ test-unprivileged: ## the scenarios that need no cluster, without root, in a use
 
 # The suite whose kernel the guest boots: bookworm has 6.1, trixie 6.12, trixie-backports the newest.
 KERNEL ?= bookworm
-# What of the scenarios goes by the kernel most, for those other kernels.
+# What of the scenarios goes by the kernel most, for those other kernels. (Open vSwitch and the files of other programs do
+# not.)
 ON_KERNELS := draining:: fragments:: judged:: dataplane:: golden:: neighbours:: one_answer:: many_vips:: interfaces:: \
-              no_own_address:: saved:: vlans:: $(NO_CLUSTER)
+              no_own_address:: saved:: vlans:: modes:: kinds:: switches:: overlays:: predecessors:: preflight:: \
+              preflight_wire:: $(NO_CLUSTER)
 
 # cargo starts a test program by way of a runner, which here is the guest.
 IN_GUEST = $(CARGO) --config "target.'cfg(unix)'.runner = ['$(TARGET)/release/guest','--kernel','$(KERNEL)'$(1)]" \

@@ -4,7 +4,8 @@ use crate::draining_support::*;
 use crate::kernel_support::ip_lines;
 use crate::product::*;
 use crate::sharing::*;
-use lab::{Client, Error, HoldOptions, Lab, NodeOptions, Pace, Result};
+use crate::switch_support::{snoop, wait_for_silence};
+use lab::{Error, HoldOptions, Lab, NodeOptions, Pace, Result};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,8 +13,6 @@ use std::time::Duration;
 /// The cluster MACs of both VIPs in the mode `stealth`.
 const UNLEARNT: [&str; 2] = ["02:bf:0a:4d:00:63", "02:bf:00:00:00:99"];
 const GROUP: &str = "239.255.0.99";
-/// A bridge believes its querier when this is over (its own queries' max response time).
-const QUERIED: Duration = Duration::from_secs(30);
 
 /// Both VIPs in a mode, with connections that may stay.
 fn scene(name: &str, mode: &str) -> Result<Scene> {
@@ -22,26 +21,6 @@ fn scene(name: &str, mode: &str) -> Result<Scene> {
         *agent = agent.clone().with("mode", mode);
     }
     Ok(scene)
-}
-
-/// The switch snoops, and asks who is in which group.
-fn snoop(lab: &Lab) -> Result<()> {
-    let words = "link set br0 type bridge mcast_snooping 1 mcast_querier 1 mcast_query_response_interval 100 \
-                 mcast_startup_query_interval 100";
-    let words: Vec<&str> = ["ip"].into_iter().chain(words.split_whitespace()).collect();
-    lab.switch(&words).map(drop)
-}
-
-/// Which of a hundred connections to a VIP are answered.
-fn answered(client: &Client, vip: &str) -> Result<usize> {
-    let pace = Pace {
-        concurrency: 100,
-        timeout: Duration::from_millis(500),
-        ..Pace::default()
-    };
-    let sources = client.sources_for(ip(vip), 100);
-    let report = client.tcp(SocketAddr::new(ip(vip), PORT), sources, pace)?;
-    Ok(report.answered().len())
 }
 
 /// What the switch has learnt, or was told.
@@ -67,9 +46,7 @@ fn where_a_bridge_snoops_multicast_is_dead_and_stealth_is_shared_and_never_learn
     let stealth = std::mem::replace(&mut scene.sharing.agents, multicast);
     scene.start()?;
     for vip in [V4, V6] {
-        scene.lab.wait_until("silence", QUERIED, || {
-            Ok::<_, Error>(answered(&scene.client, vip)? == 0)
-        })?;
+        wait_for_silence(&scene.lab, &scene.client, vip)?;
     }
     for agent in &scene.sharing.agents {
         scene.sharing.stop(agent)?;

@@ -4,16 +4,9 @@
 use crate::kernel_support::{ip_lines, kernel_has};
 use crate::preflight_support::*;
 use crate::product::*;
+use crate::switch_support::*;
 use lab::{Error, Lab, Node, Result};
 use std::time::Duration;
-
-/// The printed command, as somebody would type it on the switch.
-fn mend(lab: &Lab, checked: &Checked, name: &str) -> Result<()> {
-    for cure in checked.cures(name) {
-        lab.switch(&["sh", "-ec", &cure])?;
-    }
-    Ok(())
-}
 
 #[test]
 fn a_bridge_that_snoops_and_is_asked_is_found_and_the_printed_command_mends_it() -> Result<()> {
@@ -28,22 +21,11 @@ fn a_bridge_that_snoops_and_is_asked_is_found_and_the_printed_command_mends_it()
         assert_eq!(here.check("bridge-snooping")["outcome"], "unknown");
         here.expect_nothing()?;
 
-        lab.switch(&[
-            "ip",
-            "link",
-            "set",
-            "br0",
-            "type",
-            "bridge",
-            "mcast_snooping",
-            "1",
-        ])?;
+        set_bridge(&lab, "mcast_snooping 1")?;
         let unasked = Checked::on_switch(&lab, &port)?;
         unasked.expect_only("bridge-snooping", "warning")?;
         assert_eq!(answered(&client, vip)?, 20);
-        let words = "ip link set br0 type bridge mcast_querier 1 mcast_query_response_interval 100 \
-                     mcast_startup_query_interval 100";
-        lab.switch(&words.split_whitespace().collect::<Vec<_>>())?;
+        snoop(&lab)?;
         wait_for_silence(&lab, &client, vip)?;
         let asked = Checked::on_switch(&lab, &port)?;
         asked.expect_only("bridge-snooping", "fatal")?;
@@ -68,16 +50,12 @@ fn a_bridge_that_snoops_and_is_asked_is_found_and_the_printed_command_mends_it()
             entry("del", "c1")?;
         }
 
-        mend(&lab, &asked, "bridge-snooping")?;
+        asked.mend_on_switch(&lab, "bridge-snooping")?;
         Checked::on_switch(&lab, &port)?.expect_nothing()?;
         assert_eq!(answered(&client, vip)?, 20);
         nodectl(&node, &["down", vip])?;
-        for line in [
-            "ip link set br0 type bridge mcast_snooping 0 mcast_querier 0",
-            "bridge link set dev n1 mcast_router 1",
-        ] {
-            lab.switch(&line.split(' ').collect::<Vec<_>>())?;
-        }
+        set_bridge(&lab, "mcast_snooping 0 mcast_querier 0")?;
+        lab.switch(&["bridge", "link", "set", "dev", "n1", "mcast_router", "1"])?;
     }
     Ok(())
 }
@@ -86,30 +64,10 @@ fn a_bridge_that_snoops_and_is_asked_is_found_and_the_printed_command_mends_it()
 fn a_querier_of_another_host_is_found_as_well_as_the_bridges_own() -> Result<()> {
     let lab = Lab::new("check-querier")?;
     let (client, _node) = (lab.client("c1")?, lab.node("n1")?);
-    lab.switch(&[
-        "ip",
-        "link",
-        "set",
-        "br0",
-        "type",
-        "bridge",
-        "mcast_snooping",
-        "1",
-    ])?;
+    set_bridge(&lab, "mcast_snooping 1")?;
     let port = format!("{V4} --port n1");
     Checked::on_switch(&lab, &port)?.expect_only("bridge-snooping", "warning")?;
-    // A general query (RFC 2236): to all systems, for no group in particular.
-    let mut query = vec![0x01, 0x00, 0x5e, 0, 0, 1];
-    query.extend(client.mac().0);
-    query.extend([8, 0, 0x46, 0, 0, 32, 0, 0, 0, 0, 1, 2, 0, 0]);
-    query.extend(client.v4().octets());
-    query.extend([224, 0, 0, 1, 0x94, 4, 0, 0]);
-    let sum = lab::frame::checksum(&query[14..38]);
-    query[24..26].copy_from_slice(&sum.to_be_bytes());
-    let mut igmp = vec![0x11, 100, 0, 0, 0, 0, 0, 0];
-    let sum = lab::frame::checksum(&igmp);
-    igmp[2..4].copy_from_slice(&sum.to_be_bytes());
-    query.extend(igmp);
+    let [query, _] = queries(&client, &[])?;
     client.wire("eth0")?.send(&query)?;
     lab.wait_until("the bridge to hear it", Duration::from_secs(5), || {
         let checked = Checked::on_switch(&lab, &port)?;
@@ -138,7 +96,7 @@ fn a_port_that_does_not_flood_is_found_and_mended() -> Result<()> {
             _ => "stealth",
         };
         Checked::on_switch(&lab, &format!("{V4} --port n1 --mode {other}"))?.expect_nothing()?;
-        mend(&lab, &shut, "bridge-flooding")?;
+        shut.mend_on_switch(&lab, "bridge-flooding")?;
         assert_eq!(answered(&client, V4)?, 20);
         nodectl(&node, &["down", V4])?;
         client.run(&["ip", "neigh", "flush", "all"])?;
@@ -164,7 +122,7 @@ fn ports_that_silence_the_question_are_found_and_nodes_that_disagree_do_start_th
         silent.expect_only("question-silenced", "warning")?;
         up(&second, "8")?;
         nodectl(&second, &["down", V4])?;
-        mend(&lab, &silent, "question-silenced")?;
+        silent.mend_on_switch(&lab, "question-silenced")?;
         Checked::on_switch(&lab, &format!("{V4} --port n1"))?.expect_nothing()?;
         assert!(up(&second, "8").is_err(), "{setting}");
     }

@@ -3,6 +3,7 @@
 use crate::kernel_support::{ip_lines, tell_skipped};
 use crate::preflight_support::*;
 use crate::product::*;
+use crate::switch_support::answered;
 use lab::{Error, Lab, Node, Result};
 use std::path::Path;
 

@@ -1,13 +1,9 @@
 //! What scenarios about `nodectl check` share: its answer, and a node with a VIP.
 
 use crate::product::*;
-use lab::{Client, Error, Host, Lab, Node, Pace, Result};
+use crate::switch_support::{QUERIED, answered};
+use lab::{Client, Error, Host, Lab, Node, Result};
 use serde_json::Value;
-use std::net::SocketAddr;
-use std::time::Duration;
-
-/// A bridge believes its querier when this is over (its own queries' max response time).
-pub const QUERIED: Duration = Duration::from_secs(30);
 
 /// What `nodectl check` answered.
 pub struct Checked {
@@ -62,10 +58,16 @@ impl Checked {
 
     /// Does what is printed, as somebody would type it on the host.
     pub fn mend(&self, host: &Host, name: &str) -> Result<()> {
-        for cure in self.cures(name) {
-            host.run(&["sh", "-ec", &cure])?;
-        }
-        Ok(())
+        let cures = self.cures(name);
+        let mut cures = cures.iter();
+        cures.try_for_each(|cure| host.run(&["sh", "-ec", cure]).map(drop))
+    }
+
+    /// The same on the switch.
+    pub fn mend_on_switch(&self, lab: &Lab, name: &str) -> Result<()> {
+        let cures = self.cures(name);
+        let mut cures = cures.iter();
+        cures.try_for_each(|cure| lab.switch(&["sh", "-ec", cure]).map(drop))
     }
 
     /// This check alone has something to say, and the exit code is this.
@@ -103,29 +105,10 @@ pub fn node_with(lab: &Lab, name: &str, vip: &str, mode: &str) -> Result<Node> {
     Ok(node)
 }
 
-/// How many of twenty connections to a VIP are answered.
-pub fn answered(client: &Client, vip: &str) -> Result<usize> {
-    let pace = Pace {
-        concurrency: 20,
-        timeout: Duration::from_millis(500),
-        ..Pace::default()
-    };
-    let sources = client.sources_for(ip(vip), 20);
-    let report = client.tcp(SocketAddr::new(ip(vip), PORT), sources, pace)?;
-    Ok(report.answered().len())
-}
-
 /// Nobody answers who asks anew who has the VIP.
 pub fn wait_for_deafness(lab: &Lab, client: &Client, vip: &str) -> Result<()> {
     lab.wait_until("silence", QUERIED, || {
         client.run(&["ip", "neigh", "flush", "all"])?;
-        Ok::<_, Error>(answered(client, vip)? == 0)
-    })?;
-    Ok(())
-}
-
-pub fn wait_for_silence(lab: &Lab, client: &Client, vip: &str) -> Result<()> {
-    lab.wait_until("silence", QUERIED, || {
         Ok::<_, Error>(answered(client, vip)? == 0)
     })?;
     Ok(())

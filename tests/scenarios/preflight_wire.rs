@@ -5,6 +5,7 @@ use crate::kernel_support::ip_lines;
 use crate::predecessor_support::{Kind, Predecessor, kernel_shares_by, nft};
 use crate::preflight_support::*;
 use crate::product::*;
+use crate::switch_support::set_bridge;
 use lab::{Context, Host, Lab, Node, Result};
 use std::io::{BufRead, BufReader, Read};
 
@@ -282,9 +283,10 @@ fn queries_are_heard_and_named() -> Result<()> {
     let silent = Checked::on(&second, &args)?;
     assert_eq!(silent.check("queries")["outcome"], "unknown");
     // The switch begins to ask, as soon as it snoops.
-    let words = "ip link set br0 type bridge mcast_snooping 1 mcast_querier 1 mcast_startup_query_interval 50 \
-                 mcast_startup_query_count 100";
-    lab.switch(&words.split_whitespace().collect::<Vec<_>>())?;
+    set_bridge(
+        &lab,
+        "mcast_snooping 1 mcast_querier 1 mcast_startup_query_interval 50 mcast_startup_query_count 100",
+    )?;
     let asked = Checked::on(&second, &args)?;
     assert_eq!(asked.check("queries")["outcome"], "fine");
     let ear = &asked.answer["checked"][0]["heard"];

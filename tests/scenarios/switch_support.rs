@@ -3,19 +3,22 @@
 
 use crate::kernel_support::ip_lines;
 use crate::product::*;
+use crate::raw;
 pub use crate::sharing::NODES;
 use clusterip::model::vip::L2Mode;
-use lab::{Client, Context, Error, Lab, Node, Pace, Result};
+use lab::{Client, Context, Error, Host, Lab, Mac, Node, Pace, Result};
 use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 /// A row of the tables of docs/network.md comes to be so within this.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// So many connections are asked of each VIP: every node has some of them.
 const CONNECTIONS: usize = 40;
+/// A bridge believes its querier when this is over (its own queries' max response time).
+pub const QUERIED: Duration = Duration::from_secs(30);
 
 /// A VIP of each mode and family; `igmp` has no IPv6 of its own.
 pub const VIPS: [(L2Mode, &str); 5] = [
@@ -39,6 +42,83 @@ pub const UNLEARNT_DROPPED: Row = [ALL, ALL, ALL, NOBODY, NOBODY];
 
 pub fn mac_of((mode, vip): (L2Mode, &str)) -> String {
     mode.mac(ip(vip)).to_string()
+}
+
+/// How many of twenty connections to a VIP are answered.
+pub fn answered(client: &Client, vip: &str) -> Result<usize> {
+    let pace = Pace {
+        concurrency: 20,
+        timeout: Duration::from_millis(500),
+        ..Pace::default()
+    };
+    let sources = client.sources_for(ip(vip), 20);
+    let report = client.tcp(SocketAddr::new(ip(vip), PORT), sources, pace)?;
+    Ok(report.answered().len())
+}
+
+pub fn wait_for_silence(lab: &Lab, client: &Client, vip: &str) -> Result<()> {
+    lab.wait_until("silence", QUERIED, || {
+        Ok::<_, Error>(answered(client, vip)? == 0)
+    })?;
+    Ok(())
+}
+
+/// Settings of the lab's own bridge.
+pub fn set_bridge(lab: &Lab, settings: &str) -> Result<()> {
+    let line = format!("ip link set br0 type bridge {settings}");
+    lab.switch(&line.split(' ').collect::<Vec<_>>()).map(drop)
+}
+
+/// It snoops, and asks who is in which group: what is for no group that it knows it sends to nobody.
+pub fn snoop(lab: &Lab) -> Result<()> {
+    set_bridge(
+        lab,
+        "mcast_snooping 1 mcast_querier 1 mcast_query_response_interval 100 mcast_startup_query_interval 100",
+    )
+}
+
+/// One general query of IGMPv2 (RFC 2236 §2) and one of MLD (RFC 2710 §3) from a host, by a VLAN if one is given. They
+/// leave a second for the reports.
+pub fn queries(host: &Host, tag: &[u8]) -> Result<[Vec<u8>; 2]> {
+    let (all4, all6) = (
+        Ipv4Addr::new(224, 0, 0, 1),
+        Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1),
+    );
+    let own = u16::from_be_bytes([host.mac().0[4], host.mac().0[5]]);
+    let own = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, own);
+    let mut igmp = vec![0x11, 10, 0, 0, 0, 0, 0, 0];
+    let sum = lab::frame::checksum(&igmp);
+    igmp[2..4].copy_from_slice(&sum.to_be_bytes());
+    let router_alert = [0x94, 4, 0, 0];
+    let mut mld = vec![130, 0, 0, 0, 0x03, 0xe8, 0, 0];
+    mld.extend([0; 16]);
+    let sum = raw::transport_checksum(own.into(), all6.into(), 58, &mld);
+    mld[2..4].copy_from_slice(&sum.to_be_bytes());
+    // The option that tells routers to look (RFC 2711), and two bytes of padding.
+    let hop_by_hop = [58, 0, 5, 2, 0, 0, 1, 0];
+    let payload = [&hop_by_hop[..], &mld].concat();
+    let mut four = raw::ip4([host.v4(), all4], (1, 0), 2, &router_alert, &igmp);
+    let mut six = raw::ip6([own, all6], 0, &payload);
+    // Hosts hear none that could come from beyond a router (RFC 3810 §6.2).
+    (four[8], six[7]) = (1, 1);
+    four[10..12].fill(0);
+    let sum = lab::frame::checksum(&four[..24]);
+    four[10..12].copy_from_slice(&sum.to_be_bytes());
+    let frame = |to: &str, kind: u16, packet: &[u8]| -> Result<Vec<u8>> {
+        let to: Mac = to.parse()?;
+        Ok([&to.0[..], &host.mac().0, tag, &kind.to_be_bytes(), packet].concat())
+    };
+    Ok([
+        frame("01:00:5e:00:00:01", 0x0800, &four)?,
+        frame("33:33:00:00:00:01", 0x86dd, &six)?,
+    ])
+}
+
+/// Both of them are sent.
+pub fn ask(host: &Host, tag: &[u8]) -> Result<()> {
+    let wire = host.wire("eth0")?;
+    let queries = queries(host, tag)?;
+    queries.iter().try_for_each(|query| wire.send(query))
 }
 
 /// Three nodes that share all five VIPs behind one switch, a client, and somebody else.

@@ -3,55 +3,14 @@
 
 use crate::kernel_support::{ip_lines, kernel_has};
 use crate::product::*;
-use crate::raw;
 use crate::switch_support::*;
 use clusterip::model::vip::L2Mode;
-use lab::{Client, Error, Lab, Pace, Result};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use lab::{Error, Lab, Result};
 use std::time::Duration;
 
 const VENDOR: &str = "linux-bridge";
 const BRIDGE: [(&str, &str); 1] = [("<BRIDGE>", "br0")];
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// General queries of IGMPv2 (RFC 2236 §2) and MLD (RFC 2710 §3), which leave a second for the reports.
-fn queries(v4: Ipv4Addr, v6: Ipv6Addr) -> [(&'static str, Vec<u8>); 2] {
-    let (all4, all6) = (
-        Ipv4Addr::new(224, 0, 0, 1),
-        Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1),
-    );
-    let mut igmp = vec![0x11, 10, 0, 0, 0, 0, 0, 0];
-    let sum = lab::frame::checksum(&igmp);
-    igmp[2..4].copy_from_slice(&sum.to_be_bytes());
-    let router_alert = [0x94, 4, 0, 0];
-    let mut mld = vec![130, 0, 0, 0, 0x03, 0xe8, 0, 0];
-    mld.extend([0; 16]);
-    let sum = raw::transport_checksum(v6.into(), all6.into(), 58, &mld);
-    mld[2..4].copy_from_slice(&sum.to_be_bytes());
-    // The option that tells routers to look (RFC 2711), and two bytes of padding.
-    let hop_by_hop = [58, 0, 5, 2, 0, 0, 1, 0];
-    let payload = [&hop_by_hop[..], &mld].concat();
-    let mut four = raw::ip4([v4, all4], (1, 0), 2, &router_alert, &igmp);
-    let mut six = raw::ip6([v6, all6], 0, &payload);
-    // Hosts hear none that could come from beyond a router (RFC 3810 §6.2).
-    (four[8], six[7]) = (1, 1);
-    four[10..12].fill(0);
-    let sum = lab::frame::checksum(&four[..24]);
-    four[10..12].copy_from_slice(&sum.to_be_bytes());
-    [("01:00:5e:00:00:01", four), ("33:33:00:00:00:01", six)]
-}
-
-/// One general query of each family, from this host, by a VLAN if one is given.
-fn ask(host: &lab::Host, tag: &[u8]) -> Result<()> {
-    let own = u16::from_be_bytes([host.mac().0[4], host.mac().0[5]]);
-    let wire = host.wire("eth0")?;
-    for (to, packet) in queries(host.v4(), Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, own)) {
-        let to: lab::Mac = to.parse()?;
-        let kind: u16 = if packet[0] >> 4 == 4 { 0x0800 } else { 0x86dd };
-        wire.send(&[&to.0[..], &host.mac().0, tag, &kind.to_be_bytes(), &packet].concat())?;
-    }
-    Ok(())
-}
 
 #[test]
 fn a_linux_bridge_treats_each_mode_as_the_table_says_and_the_lines_for_it_help() -> Result<()> {
@@ -254,12 +213,6 @@ fn a_bridge_whose_frames_pass_a_firewall_with_connections_lets_each_mode_through
     Ok(())
 }
 
-fn expect_answers(client: &Client, vip: &str) -> Result<()> {
-    let sources = client.sources_for(ip(vip), 60);
-    let report = client.tcp(SocketAddr::new(ip(vip), PORT), sources, Pace::default())?;
-    report.expect_all_answered()
-}
-
 #[test]
 fn a_vip_on_a_nodes_own_bridge_that_snoops_wants_it_to_be_a_routers() -> Result<()> {
     let lab = Lab::new("own-bridge")?;
@@ -279,13 +232,13 @@ fn a_vip_on_a_nodes_own_bridge_that_snoops_wants_it_to_be_a_routers() -> Result<
             &["up", vip, "--nic", "br1", "--buckets", "2", "--own", "0-1"],
         )?;
         lab.wait_until("frames that are dropped", PATIENCE, || {
-            expect_answers(&client, vip).is_err()
+            expect_answered_by(&client, ip(vip), 60, &["n1"]).is_err()
         })?;
         let guide = Guide::of(&node, VENDOR, L2Mode::Multicast, vip)?;
         for line in guide.lines("type bridge mcast_router 2", &[("<BRIDGE>", "br1")])? {
             node.run(&line.split(' ').collect::<Vec<_>>())?;
         }
-        expect_answers(&client, vip)?;
+        expect_answered_by(&client, ip(vip), 60, &["n1"])?;
         ip_lines(&node, "link set br1 type bridge mcast_router 1\n")?;
     }
     Ok(())
@@ -309,7 +262,7 @@ fn the_line_for_a_linux_router_makes_the_entry_that_it_names() -> Result<()> {
                 "{known}"
             );
         }
-        expect_answers(&client, &vip.to_string())?;
+        expect_answered_by(&client, vip, 60, &NODES)?;
         guide.expect_all_taken(&[])?;
     }
     Ok(())

@@ -8,8 +8,8 @@ use crate::model::hash::Flow;
 use crate::model::host::Observed;
 use crate::model::mac::Mac;
 use crate::model::ruleset::Family;
-use crate::model::vip::Vip;
 use crate::model::vip::tests::a_vip;
+use crate::model::vip::{L2Mode, Vip};
 use crate::plan::step::{Intent, Refusal, Step};
 use crate::plan::steps;
 use crate::reading::health::drift;
@@ -184,6 +184,45 @@ fn a_vip_that_nobody_can_read_keeps_the_second_lock_and_the_membership() {
     assert!(state.held(vip.address).is_none());
     assert_eq!(state.lock_ip4, Some(true));
     assert!(state.memberships.contains(&vip.mac));
+}
+
+#[test]
+fn of_two_vips_with_one_mac_the_first_that_goes_leaves_it_to_the_other_and_that_one_leaves_nothing()
+{
+    for mode in L2Mode::ALL {
+        let mac = mode.mac([10, 77, 0, 99].into());
+        let twins = ["10.77.0.99", "10.78.0.99"].map(|address| Vip {
+            mode,
+            mac,
+            ..a_vip(address)
+        });
+        let mut world = World::fresh();
+        let before = world.host.clone();
+        for vip in &twins {
+            let intent = Intent::Take {
+                vip: vip.clone(),
+                buckets: BucketSet::one(1),
+                adopt_ms: None,
+            };
+            world.go(&intent, 99).expect("taken");
+        }
+        let mut leave = |vip: &Vip| {
+            let intent = Intent::Leave {
+                address: vip.address,
+                buckets: None,
+                drain_ms: 0,
+                place: None,
+            };
+            world.go(&intent, 99).expect("left");
+            world.host.clone()
+        };
+        let [first, second] = &twins;
+        let host = leave(first);
+        assert_eq!(drift(&host, second, true), vec![], "{mode}");
+        let state = &leave(second).nics["eth0"];
+        assert!(state.memberships.is_empty(), "{mode}: {state:?}");
+        assert_eq!(state.addresses, before.nics["eth0"].addresses, "{mode}");
+    }
 }
 
 #[test]

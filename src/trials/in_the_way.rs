@@ -5,7 +5,7 @@ use super::world::World;
 use crate::model::bucket::BucketSet;
 use crate::model::change::Change;
 use crate::model::hash::Flow;
-use crate::model::host::Observed;
+use crate::model::host::{Beneath, Observed};
 use crate::model::mac::Mac;
 use crate::model::ruleset::Family;
 use crate::model::vip::tests::a_vip;
@@ -190,8 +190,8 @@ fn a_vip_that_nobody_can_read_keeps_the_second_lock_and_the_membership() {
 fn of_two_vips_with_one_mac_the_first_that_goes_leaves_it_to_the_other_and_that_one_leaves_nothing()
 {
     for mode in L2Mode::ALL {
-        let mac = mode.mac([10, 77, 0, 99].into());
-        let twins = ["10.77.0.99", "10.78.0.99"].map(|address| Vip {
+        let mac = mode.mac([10, 77, 1, 99].into());
+        let twins = ["10.77.1.99", "10.78.1.99"].map(|address| Vip {
             mode,
             mac,
             ..a_vip(address)
@@ -222,6 +222,67 @@ fn of_two_vips_with_one_mac_the_first_that_goes_leaves_it_to_the_other_and_that_
         let state = &leave(second).nics["eth0"];
         assert!(state.memberships.is_empty(), "{mode}: {state:?}");
         assert_eq!(state.addresses, before.nics["eth0"].addresses, "{mode}");
+    }
+}
+
+/// Its rules are flushed, and it was never asked where to put the VIP.
+#[test]
+fn a_stop_that_knows_the_address_alone_finds_the_mac_of_its_mode() {
+    for address in ["10.77.1.99", "fd77::1:99"] {
+        for mode in L2Mode::ALL {
+            let vip = a_vip(address);
+            let mode = mode.of_family(vip.address);
+            let mac = mode.mac(vip.address);
+            let vip = Vip { mode, mac, ..vip };
+            let mut world = World::fresh();
+            let before = world.host.clone();
+            let take = Intent::Take {
+                vip: vip.clone(),
+                buckets: BucketSet::one(1),
+                adopt_ms: None,
+            };
+            world.go(&take, 99).expect("taken");
+            world.host.rules.clear();
+            let leave = Intent::Leave {
+                address: vip.address,
+                buckets: None,
+                drain_ms: 0,
+                place: None,
+            };
+            world.go(&leave, 99).expect("left");
+            let (state, was) = (&world.host.nics["eth0"], &before.nics["eth0"]);
+            assert_eq!(state.addresses, was.addresses, "{mode} {address}");
+            assert_eq!(state.memberships, was.memberships, "{mode} {address}");
+        }
+    }
+}
+
+#[test]
+fn an_interface_on_one_that_would_answer_too_is_refused_but_in_stealth() {
+    let mut world = World::fresh();
+    let mut refused = |lock, mode: L2Mode| {
+        let nic = world.host.nics.get_mut("eth0").expect("eth0");
+        nic.beneath = Some(Beneath {
+            name: "eth9".into(),
+            lock_ip4: Some(lock),
+            lock_ip6: None,
+        });
+        let vip = a_vip("10.77.0.99");
+        let mac = mode.mac(vip.address);
+        let take = Intent::Take {
+            vip: Vip { mode, mac, ..vip },
+            buckets: BucketSet::one(1),
+            adopt_ms: None,
+        };
+        match steps(&world.host, &take) {
+            Ok(_) => false,
+            Err(refusal) => matches!(refusal, Refusal::Beneath { .. }),
+        }
+    };
+    for mode in L2Mode::ALL {
+        // What comes to a MAC that is no interface's own is taken by none of both.
+        assert_eq!(refused(false, mode), mode != L2Mode::Stealth, "{mode}");
+        assert!(!refused(true, mode), "{mode}");
     }
 }
 

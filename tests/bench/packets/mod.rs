@@ -187,6 +187,19 @@ fn build(wanted: &[Rules], nodes: u8, telling: &Telling) -> Result<(Vec<Stage>, 
     Ok((stages, missing))
 }
 
+/// Stage by stage, and then their next lines: who came directly behind one of his own stage would find its memory in
+/// the caches, and the others not.
+fn in_turns(prepared: &[Prepared]) -> Vec<usize> {
+    let nth_of_stage = |at: &usize| {
+        let before = prepared[..*at].iter();
+        let same = before.filter(|one| one.stage == prepared[*at].stage);
+        same.count()
+    };
+    let mut order: Vec<usize> = (0..prepared.len()).collect();
+    order.sort_by_key(nth_of_stage);
+    order
+}
+
 fn flood_all(
     stages: &mut [Stage],
     prepared: &mut [Prepared],
@@ -194,15 +207,14 @@ fn flood_all(
     telling: &Telling,
 ) -> Result<()> {
     let cpu = flood::pin()?;
+    let mut order = in_turns(prepared);
     // The first round only warms up.
     for round in 0..=effort.rounds {
         telling.passing(format!("round {round} of {}", effort.rounds));
         // Back again in every other round: who comes first is not always the same.
-        let mut order: Vec<&mut Prepared> = prepared.iter_mut().collect();
-        if round % 2 == 1 {
-            order.reverse();
-        }
-        for one in order {
+        order.reverse();
+        for at in &order {
+            let one = &mut prepared[*at];
             let (slice, thrown_away) = one.measure(&mut stages[one.stage], cpu)?;
             one.thrown_away += thrown_away;
             if round > 0 {

@@ -11,11 +11,11 @@ use crate::model::seed::parse_seed;
 use crate::model::untrusted::Untrusted;
 use crate::model::vip::{
     DRAIN_S, L2Mode, LONGEST_DRAIN_S, Manager, NicName, VipError, check_address, check_in_network,
-    check_label, longest_prefix,
+    check_label, longest_prefix, parse_prefix,
 };
 pub use crate::pacemaker::ipaddr2::IGNORED;
 use crate::pacemaker::ipaddr2::{BROADCAST, ITS_SEED, proto_decides};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// What the length of the prefix is called, the younger name first.
@@ -146,18 +146,6 @@ pub struct Instance {
     pub bucket: u16,
     /// How many buckets there are.
     pub buckets: BucketCount,
-}
-
-/// The length of a prefix, written so or as an IPv4 netmask.
-pub fn parse_prefix(text: &str, ip: IpAddr) -> Option<u8> {
-    let bits = match (text.parse::<Ipv4Addr>(), ip) {
-        (Ok(mask), IpAddr::V4(_)) => {
-            let bits = mask.to_bits();
-            (bits.leading_ones() == bits.count_ones()).then(|| bits.count_ones() as u8)?
-        }
-        _ => text.parse().ok()?,
-    };
-    (1..=longest_prefix(ip)).contains(&bits).then_some(bits)
 }
 
 impl Parameters {

@@ -220,6 +220,18 @@ pub fn longest_prefix(address: IpAddr) -> u8 {
     }
 }
 
+/// The length of a prefix, written so or as an IPv4 netmask.
+pub fn parse_prefix(text: &str, ip: IpAddr) -> Option<u8> {
+    let bits = match (text.parse::<Ipv4Addr>(), ip) {
+        (Ok(mask), IpAddr::V4(_)) => {
+            let bits = mask.to_bits();
+            (bits.leading_ones() == bits.count_ones()).then(|| bits.count_ones() as u8)?
+        }
+        _ => text.parse().ok()?,
+    };
+    (1..=longest_prefix(ip)).contains(&bits).then_some(bits)
+}
+
 /// Can this address be shared at all?
 pub fn check_address(address: IpAddr) -> Result<(), VipError> {
     match unfit(address) {

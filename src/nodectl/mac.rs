@@ -29,6 +29,8 @@ struct OfMode {
     group: Option<String>,
     /// The predecessor that derives it so.
     compat: Option<&'static str>,
+    /// The seed that it derives with it.
+    seed: Option<u32>,
 }
 
 /// `nodectl mac`.
@@ -44,6 +46,7 @@ pub(super) fn mac(args: &MacOf, context: &Context<'_>) -> Result<String, Failure
             mac: mac.to_string(),
             group: mode.group(vip, mac).map(|group| group.to_string()),
             compat: None,
+            seed: None,
         }
     };
     let macs: Vec<OfMode> = match args.compat.0 {
@@ -93,5 +96,6 @@ fn of_old(args: &MacOf, predecessor: Predecessor) -> Result<OfMode, Failure> {
         mac: made.mac.to_string(),
         group: None,
         compat: Some(predecessor.name()),
+        seed: Some(made.seed),
     })
 }

@@ -9,8 +9,9 @@ use super::json::{SCHEMA, json};
 use super::screen::Screen;
 use crate::model::predecessor::{Compat, Predecessor};
 use crate::model::untrusted::{Untrusted, shown};
-use crate::pacemaker::migration::judged::{Chosen, Judgement, Left, Lost, Shared, judge};
+use crate::pacemaker::migration::judged::{Chosen, Judgement, Left, Shared, judge};
 use crate::pacemaker::migration::procedure::{Invocation, Step, remarks, steps};
+use crate::pacemaker::migration::renewed::Lost;
 use crate::pacemaker::migration::sentences::{changes, look};
 use crate::pacemaker::migration::{read, takeover, words};
 use crate::pacemaker::query::{Query, ask_at};
@@ -284,7 +285,12 @@ fn shared_in_words(screen: Screen, shared: &Shared, invoked: Invocation<'_>) -> 
         "What is not kept",
         &lost.collect::<Vec<_>>(),
     );
-    points(screen, &mut text, "Worth a look", &look(shared));
+    points(
+        screen,
+        &mut text,
+        "Worth a look, before the first step or after the last",
+        &look(shared),
+    );
     text += "\nThe new configuration\n\n";
     text += &words::words(shared, invoked.shell);
     let way = match shared.is_rolling() {

@@ -3,6 +3,7 @@
 
 use crate::model::untrusted::Untrusted;
 use roxmltree::{Document, Node};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -83,11 +84,34 @@ fn value<'a, 'input>(
     set: &str,
     name: &str,
 ) -> Option<&'a str> {
-    let sets = place.children().filter(|node| node.has_tag_name(set));
-    let pairs = sets.flat_map(|set| referred(all, set).children());
+    let sets = sets(all, &[place], set).into_iter();
+    let pairs = sets.flat_map(|set| set.children());
     let mut pairs = pairs.filter(|node| node.has_tag_name("nvpair"));
     let pair = pairs.find(|pair| pair.attribute("name") == Some(name))?;
     referred(all, pair).attribute("value")
+}
+
+/// Such sets of these places, in the order in which the first one that has a value counts: by their scores, and the last
+/// one first (`pcmk__unpack_nvpair_blocks()`).
+pub(super) fn sets<'a, 'input>(
+    all: &'a Document<'input>,
+    places: &[Node<'a, 'input>],
+    name: &str,
+) -> Vec<Node<'a, 'input>> {
+    let sets = places.iter().flat_map(|place| place.children());
+    let sets = sets.filter(|node| node.has_tag_name(name));
+    let mut sets: Vec<_> = sets.map(|set| referred(all, set)).collect();
+    sets.reverse();
+    sets.sort_by_key(|set| Reverse(score(set.attribute("score").unwrap_or_default())));
+    sets
+}
+
+fn score(text: &str) -> i32 {
+    match text.trim_start_matches('+') {
+        "INFINITY" => i32::MAX,
+        "-INFINITY" => i32::MIN,
+        number => number.parse().unwrap_or(0),
+    }
 }
 
 /// What stands elsewhere under another name, or the element itself.
@@ -131,6 +155,13 @@ mod tests {
             <nvpair id="g" name="ip" value="10.0.0.98"/></instance_attributes></primitive>"#;
         let agent = r#"<primitive id="resIP" class="ocf" provider="rust" type="ClusterIP">"#;
         let refers = format!("{agent}<instance_attributes id-ref=\"a\"/></primitive>");
+        // The last of several sets counts, unless one has a higher score.
+        let several = format!(
+            r#"{agent}<instance_attributes id="f"><nvpair id="g" name="ip" value="10.0.0.95"/></instance_attributes>
+            <instance_attributes id="h" score="1"><nvpair id="i" name="network_namespace" value="scored"/></instance_attributes>
+            <instance_attributes id="j"><nvpair id="k" name="ip" value="10.0.0.96"/>
+            <nvpair id="l" name="network_namespace" value="last"/></instance_attributes></primitive>"#
+        );
         let clone = format!(
             r#"<instance_attributes id="f"><nvpair id="g" name="ip" value="10.0.0.97"/>
             </instance_attributes>{agent}</primitive>"#
@@ -139,6 +170,7 @@ mod tests {
             (alone, "10.0.0.99", Some("web")),
             (own, "10.0.0.98", Some("web")),
             (&refers, "10.0.0.99", Some("web")),
+            (&several, "10.0.0.96", Some("scored")),
             (&clone, "10.0.0.97", None),
         ] {
             let resources =

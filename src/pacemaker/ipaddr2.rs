@@ -8,6 +8,8 @@ use std::net::IpAddr;
 
 /// The broadcast address, which enters the MAC that it derives.
 pub const BROADCAST: &str = "broadcast";
+/// By which program the newest one makes its rules.
+pub const FIREWALL: &str = "clusterip_firewall";
 /// The newest one's seed.
 pub const ITS_SEED: &str = "clusterip_hash_seed";
 
@@ -26,9 +28,21 @@ pub fn proto_decides(predecessor: Predecessor, ip: IpAddr, has: impl Fn(&str) ->
     ip.is_ipv4() && has(PROTO) && !has(BROADCAST) && derives
 }
 
+/// Is it the agent of this name? Written as the CIB, crm shell (which leaves out what goes without saying) or older texts,
+/// with a double colon behind the class, have it.
+pub fn is_named(agent: &str) -> bool {
+    let mut parts = agent.split(':').filter(|part| !part.is_empty()).rev();
+    let all = [parts.next(), parts.next(), parts.next(), parts.next()];
+    matches!(
+        all,
+        [Some("IPaddr2"), None, ..]
+            | [Some("IPaddr2"), Some("heartbeat"), None | Some("ocf"), None]
+    )
+}
+
 /// The parameters that only the newest one has.
 pub const ITS_OWN: [&str; 5] = [
-    "clusterip_firewall",
+    FIREWALL,
     ITS_SEED,
     "clusterip_table",
     "clusterip_chain",
@@ -52,7 +66,7 @@ pub const IGNORED: [(&str, &str); 18] = [
         "lvs_ipv6_addrlabel_value",
         "the VIP is never chosen as a source",
     ),
-    ("clusterip_firewall", "the rules are always nf_tables"),
+    (FIREWALL, "the rules are always nf_tables"),
     (
         ITS_SEED,
         "the seed is hash_seed; but with compat=ipaddr2 it is followed",
@@ -116,6 +130,30 @@ mod tests {
                 assert_eq!(decides(predecessor, "10.0.0.99", given), does, "{given}");
                 assert!(!decides(predecessor, "fd77::99", given));
             }
+        }
+    }
+
+    #[test]
+    fn it_is_known_by_every_name_that_it_is_given() {
+        for name in [
+            "IPaddr2",
+            "heartbeat:IPaddr2",
+            "ocf:heartbeat:IPaddr2",
+            "ocf::heartbeat:IPaddr2",
+        ] {
+            assert!(is_named(name), "{name}");
+        }
+        for name in [
+            "",
+            "ocf:IPaddr2",
+            "lsb:IPaddr2",
+            "lsb:heartbeat:IPaddr2",
+            "ocf:heartbeat:IPaddr",
+            "ocf:rust:ClusterIP",
+            "IPaddr2:heartbeat:ocf",
+            "x:ocf:heartbeat:IPaddr2",
+        ] {
+            assert!(!is_named(name), "{name}");
         }
     }
 }

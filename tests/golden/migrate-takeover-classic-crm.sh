@@ -3,8 +3,38 @@
 # looks, with 'back' it gives back. To be run on one node after the other, while the clone is in maintenance. It may be
 # run again.
 set -eu
-what=${1:-take}
+case ${1:-take} in
+# What does not fit is known of all addresses before anything is done to one.
+take) words="fit take" ;;
+look | back) words=$1 ;;
+*)
+    echo "'$1' is not known here: give no word, or look, or back" >&2
+    exit 64
+    ;;
+esac
 numbers() { sort -nu | while read -r number; do echo $((number - 1)); done; }
+# What the predecessor's rules say behind a word; the numbers of the bits of masks; seeds in one form; what all say.
+behind() { sed -n "s/.* $1 \([^ ]*\).*/\1/p"; }
+bits() {
+    while read -r mask; do
+        number=1 mask=$((mask))
+        while [ "$mask" -gt 0 ]; do
+            [ $((mask & 1)) = 0 ] || echo "$number"
+            number=$((number + 1)) mask=$((mask >> 1))
+        done
+    done
+}
+seeds() { while read -r seed; do printf '0x%08x\n' "$seed"; done; }
+once() { sort -u | paste -sd, -; }
+# Stops where the predecessor's rules do not do what the new configuration says.
+same() {
+    if [ "$3" != "$4" ]; then
+        echo "$1: the $2 is ${3:-not told} by the predecessor's rules here and $4 by the new configuration; with both most clients" \
+            "would be dark. Set it to what runs, or go with the clone stopped" >&2
+        exit 1
+    fi
+}
+for what in $words; do
 
 # resIP: 192.168.17.9
 agent() {
@@ -21,14 +51,21 @@ agent() {
         OCF_RESKEY_compat=clusterip \
         /usr/lib/ocf/resource.d/rust/ClusterIP "$1"
 }
+rules() { $(command -v iptables-legacy || command -v iptables) -S INPUT | sed -n '/-d 192\.168\.17\.9\/32 .*-j CLUSTERIP/p'; }
 served() { cat /proc/net/ipt_CLUSTERIP/192.168.17.9 2>/dev/null | tr , '\n' | grep . | numbers; }
 buckets=$(served | paste -sd, -)
-echo "192.168.17.9: the predecessor's rules serve here: ${buckets:-nothing}"
-[ "$what" = back ] || mac=$(nodectl mac 192.168.17.9/24 --compat clusterip --nic eth0:1 --broadcast 192.168.17.255)
-if [ "$what" != back ] && [ -n "$buckets" ] && ! ip maddress show | grep -q "$mac"; then
-    echo "192.168.17.9: here it would be shared under $mac, which no interface has joined: the predecessor derived another" \
-        "MAC; set mac to that one ('ip maddress show'), and its seed" >&2
-    exit 1
+[ "$what" = fit ] || echo "192.168.17.9: the predecessor's rules serve here: ${buckets:-nothing}"
+[ "$what" = back ] || made=$(nodectl mac 192.168.17.9/24 --compat clusterip --nic eth0:1 --broadcast 192.168.17.255 --json)
+if [ "$what" != back ] && [ -n "$buckets" ]; then
+    mac=$(echo "$made" | sed -n 's/.*"mac":"\([^"]*\)".*/\1/p')
+    if ! ip maddress show | grep -q "$mac"; then
+        echo "192.168.17.9: here it would be shared under $mac, which no interface has joined: the predecessor derived another" \
+            "MAC; set mac to that one ('ip maddress show'), and its seed" >&2
+        exit 1
+    fi
+    same 192.168.17.9 "number of instances" "$(rules | behind --total-nodes | once)" 4
+    same 192.168.17.9 "hash" "$(rules | behind --hashmode | once)" sourceip-sourceport
+    same 192.168.17.9 "seed" "$(rules | behind --hash-init | seeds | once)" 0x00000000
 fi
 if [ "$what" = look ]; then
     agent validate-all 0
@@ -41,10 +78,10 @@ elif [ "$what" = back ]; then
     set -e
     nodectl down 192.168.17.9 --force
     echo "192.168.17.9: given back: dark here until the predecessor runs"
-elif [ -n "$buckets" ]; then
-    mac=$($(command -v iptables-legacy || command -v iptables) -S INPUT | sed -n '/-d 192\.168\.17\.9\/32 .*-j CLUSTERIP/s/.*--clustermac \([^ ]*\).*/\1/p')
-    nic=$($(command -v iptables-legacy || command -v iptables) -S INPUT | sed -n '/-d 192\.168\.17\.9\/32 .*-j CLUSTERIP/s/.* -i \([^ ]*\) .*/\1/p')
-    ip maddr add "$mac" dev "$nic"
+elif [ "$what" = take ] && [ -n "$buckets" ]; then
+    mac=$(rules | behind --clustermac)
+    nic=$(rules | behind -i)
+    ip maddr show dev "$nic" | grep -q "$mac.*static" || ip maddr add "$mac" dev "$nic"
     pids= failed=
     for bucket in $(served); do agent start "$bucket" & pids="$pids $bucket:$!"; done
     for pid in $pids; do wait "${pid#*:}" || failed="$failed ${pid%%:*}"; done
@@ -59,3 +96,4 @@ elif [ -n "$buckets" ]; then
     done
     echo "192.168.17.9: taken over: $buckets"
 fi
+done

@@ -3,8 +3,38 @@
 # looks, with 'back' it gives back. To be run on one node after the other, while the clone is in maintenance. It may be
 # run again.
 set -eu
-what=${1:-take}
+case ${1:-take} in
+# What does not fit is known of all addresses before anything is done to one.
+take) words="fit take" ;;
+look | back) words=$1 ;;
+*)
+    echo "'$1' is not known here: give no word, or look, or back" >&2
+    exit 64
+    ;;
+esac
 numbers() { sort -nu | while read -r number; do echo $((number - 1)); done; }
+# What the predecessor's rules say behind a word; the numbers of the bits of masks; seeds in one form; what all say.
+behind() { sed -n "s/.* $1 \([^ ]*\).*/\1/p"; }
+bits() {
+    while read -r mask; do
+        number=1 mask=$((mask))
+        while [ "$mask" -gt 0 ]; do
+            [ $((mask & 1)) = 0 ] || echo "$number"
+            number=$((number + 1)) mask=$((mask >> 1))
+        done
+    done
+}
+seeds() { while read -r seed; do printf '0x%08x\n' "$seed"; done; }
+once() { sort -u | paste -sd, -; }
+# Stops where the predecessor's rules do not do what the new configuration says.
+same() {
+    if [ "$3" != "$4" ]; then
+        echo "$1: the $2 is ${3:-not told} by the predecessor's rules here and $4 by the new configuration; with both most clients" \
+            "would be dark. Set it to what runs, or go with the clone stopped" >&2
+        exit 1
+    fi
+}
+for what in $words; do
 
 # web-vip4: 203.0.113.80
 agent() {
@@ -21,14 +51,21 @@ agent() {
         OCF_RESKEY_compat=ipaddr2 \
         /usr/lib/ocf/resource.d/rust/ClusterIP "$1"
 }
-served() { nft list table ip IPaddr2_203_0_113_80 2>/dev/null | sed -n 's/.*"cip-node-\([0-9]*\)".*/\1/p' | numbers; }
+rules() { nft list table ip IPaddr2_203_0_113_80 2>/dev/null | grep cip-node-; }
+served() { rules | sed -n 's/.*"cip-node-\([0-9]*\)".*/\1/p' | numbers; }
 buckets=$(served | paste -sd, -)
-echo "203.0.113.80: the predecessor's rules serve here: ${buckets:-nothing}"
-[ "$what" = back ] || mac=$(nodectl mac 203.0.113.80/26 --compat ipaddr2 --nic bond0)
-if [ "$what" != back ] && [ -n "$buckets" ] && ! ip maddress show | grep -q "$mac"; then
-    echo "203.0.113.80: here it would be shared under $mac, which no interface has joined: the predecessor derived another" \
-        "MAC; set mac to that one ('ip maddress show'), and its seed" >&2
-    exit 1
+[ "$what" = fit ] || echo "203.0.113.80: the predecessor's rules serve here: ${buckets:-nothing}"
+[ "$what" = back ] || made=$(nodectl mac 203.0.113.80/26 --compat ipaddr2 --nic bond0 --json)
+if [ "$what" != back ] && [ -n "$buckets" ]; then
+    mac=$(echo "$made" | sed -n 's/.*"mac":"\([^"]*\)".*/\1/p')
+    if ! ip maddress show | grep -q "$mac"; then
+        echo "203.0.113.80: here it would be shared under $mac, which no interface has joined: the predecessor derived another" \
+            "MAC; set mac to that one ('ip maddress show'), and its seed" >&2
+        exit 1
+    fi
+    same 203.0.113.80 "number of instances" "$(rules | behind mod | once)" 6
+    same 203.0.113.80 "hash" "$(rules | sed -n 's/.* jhash \(.*\) mod .*/\1/p' | sed 's/^ip saddr$/sourceip/' | once)" sourceip
+    same 203.0.113.80 "seed" "$(rules | behind seed | seeds | once)" 0x1badcafe
 fi
 if [ "$what" = look ]; then
     agent validate-all 0
@@ -40,7 +77,7 @@ elif [ "$what" = back ]; then
     set -e
     nodectl down 203.0.113.80 --force
     echo "203.0.113.80: given back: dark here until the predecessor runs"
-elif [ -n "$buckets" ]; then
+elif [ "$what" = take ] && [ -n "$buckets" ]; then
     pids= failed=
     for bucket in $(served); do agent start "$bucket" & pids="$pids $bucket:$!"; done
     for pid in $pids; do wait "${pid#*:}" || failed="$failed ${pid%%:*}"; done
@@ -68,14 +105,22 @@ agent() {
         OCF_RESKEY_compat=ipaddr2 \
         /usr/lib/ocf/resource.d/rust/ClusterIP "$1"
 }
-served() { nft list table ip6 IPaddr2_2001_db8_0_1__80 2>/dev/null | sed -n 's/.*"cip-node-\([0-9]*\)".*/\1/p' | numbers; }
+rules() { nft list table ip6 IPaddr2_2001_db8_0_1__80 2>/dev/null | grep cip-node-; }
+served() { rules | sed -n 's/.*"cip-node-\([0-9]*\)".*/\1/p' | numbers; }
 buckets=$(served | paste -sd, -)
-echo "2001:db8:0:1::80: the predecessor's rules serve here: ${buckets:-nothing}"
-[ "$what" = back ] || mac=$(nodectl mac 2001:db8:0:1::80/64 --compat ipaddr2 --nic bond0)
-if [ "$what" != back ] && [ -n "$buckets" ] && ! ip maddress show | grep -q "$mac"; then
-    echo "2001:db8:0:1::80: here it would be shared under $mac, which no interface has joined: the predecessor derived another" \
-        "MAC; set mac to that one ('ip maddress show'), and its seed" >&2
-    exit 1
+[ "$what" = fit ] || echo "2001:db8:0:1::80: the predecessor's rules serve here: ${buckets:-nothing}"
+[ "$what" = back ] || made=$(nodectl mac 2001:db8:0:1::80/64 --compat ipaddr2 --nic bond0 --json)
+if [ "$what" != back ] && [ -n "$buckets" ]; then
+    mac=$(echo "$made" | sed -n 's/.*"mac":"\([^"]*\)".*/\1/p')
+    if ! ip maddress show | grep -q "$mac"; then
+        echo "2001:db8:0:1::80: here it would be shared under $mac, which no interface has joined: the predecessor derived another" \
+            "MAC; set mac to that one ('ip maddress show'), and its seed" >&2
+        exit 1
+    fi
+    seed=$(echo "$made" | sed -n 's/.*"seed":\([0-9]*\).*/\1/p' | seeds)
+    same 2001:db8:0:1::80 "number of instances" "$(rules | behind mod | once)" 6
+    same 2001:db8:0:1::80 "hash" "$(rules | sed -n 's/.* jhash \(.*\) mod .*/\1/p' | sed 's/^ip6 saddr$/sourceip/' | once)" sourceip
+    same 2001:db8:0:1::80 "seed" "$(rules | behind seed | seeds | once)" "$seed"
 fi
 if [ "$what" = look ]; then
     agent validate-all 0
@@ -86,7 +131,7 @@ elif [ "$what" = back ]; then
     set -e
     nodectl down 2001:db8:0:1::80 --force
     echo "2001:db8:0:1::80: given back: dark here until the predecessor runs"
-elif [ -n "$buckets" ]; then
+elif [ "$what" = take ] && [ -n "$buckets" ]; then
     old=$(ip -6 -o address show to 2001:db8:0:1::80 | while read -r _ nic _ address _; do echo "$address dev $nic"; done)
     ip -6 address change $old preferred_lft 0
     pids= failed=
@@ -101,3 +146,4 @@ elif [ -n "$buckets" ]; then
     nft delete table ip6 IPaddr2_2001_db8_0_1__80
     echo "2001:db8:0:1::80: taken over: $buckets"
 fi
+done

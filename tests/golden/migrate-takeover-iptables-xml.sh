@@ -3,8 +3,38 @@
 # looks, with 'back' it gives back. To be run on one node after the other, while the clone is in maintenance. It may be
 # run again.
 set -eu
-what=${1:-take}
+case ${1:-take} in
+# What does not fit is known of all addresses before anything is done to one.
+take) words="fit take" ;;
+look | back) words=$1 ;;
+*)
+    echo "'$1' is not known here: give no word, or look, or back" >&2
+    exit 64
+    ;;
+esac
 numbers() { sort -nu | while read -r number; do echo $((number - 1)); done; }
+# What the predecessor's rules say behind a word; the numbers of the bits of masks; seeds in one form; what all say.
+behind() { sed -n "s/.* $1 \([^ ]*\).*/\1/p"; }
+bits() {
+    while read -r mask; do
+        number=1 mask=$((mask))
+        while [ "$mask" -gt 0 ]; do
+            [ $((mask & 1)) = 0 ] || echo "$number"
+            number=$((number + 1)) mask=$((mask >> 1))
+        done
+    done
+}
+seeds() { while read -r seed; do printf '0x%08x\n' "$seed"; done; }
+once() { sort -u | paste -sd, -; }
+# Stops where the predecessor's rules do not do what the new configuration says.
+same() {
+    if [ "$3" != "$4" ]; then
+        echo "$1: the $2 is ${3:-not told} by the predecessor's rules here and $4 by the new configuration; with both most clients" \
+            "would be dark. Set it to what runs, or go with the clone stopped" >&2
+        exit 1
+    fi
+}
+for what in $words; do
 
 # dns-ip: 198.51.100.53
 agent() {
@@ -21,21 +51,28 @@ agent() {
         OCF_RESKEY_compat=ipaddr2 \
         /usr/lib/ocf/resource.d/rust/ClusterIP "$1"
 }
-served() { ip netns exec dmz iptables -t mangle -S PREROUTING 2>/dev/null | sed -n 's/.*-d 198\.51\.100\.53\/32 .*--cluster-local-node \([0-9]*\).*/\1/p' | numbers; }
+rules() { ip netns exec dmz iptables -t mangle -S PREROUTING 2>/dev/null | sed -n '/-d 198\.51\.100\.53\/32 .*-m cluster /p'; }
+served() { rules | behind --cluster-local-nodemask | bits | numbers; }
 buckets=$(served | paste -sd, -)
-echo "198.51.100.53: the predecessor's rules serve here: ${buckets:-nothing}"
-[ "$what" = back ] || mac=$(nodectl mac 198.51.100.53/24 --compat ipaddr2 --nic eth1 --broadcast 198.51.100.255 --netns dmz)
-if [ "$what" != back ] && [ -n "$buckets" ] && ! ip netns exec dmz ip maddress show | grep -q "$mac"; then
-    echo "198.51.100.53: here it would be shared under $mac, which no interface has joined: the predecessor derived another" \
-        "MAC; set mac to that one ('ip maddress show'), and its seed" >&2
-    exit 1
+[ "$what" = fit ] || echo "198.51.100.53: the predecessor's rules serve here: ${buckets:-nothing}"
+[ "$what" = back ] || made=$(nodectl mac 198.51.100.53/24 --compat ipaddr2 --nic eth1 --broadcast 198.51.100.255 --netns dmz --json)
+if [ "$what" != back ] && [ -n "$buckets" ]; then
+    mac=$(echo "$made" | sed -n 's/.*"mac":"\([^"]*\)".*/\1/p')
+    if ! ip netns exec dmz ip maddress show | grep -q "$mac"; then
+        echo "198.51.100.53: here it would be shared under $mac, which no interface has joined: the predecessor derived another" \
+            "MAC; set mac to that one ('ip maddress show'), and its seed" >&2
+        exit 1
+    fi
+    seed=$(echo "$made" | sed -n 's/.*"seed":\([0-9]*\).*/\1/p' | seeds)
+    same 198.51.100.53 "number of instances" "$(rules | behind --cluster-total-nodes | once)" 3
+    same 198.51.100.53 "seed" "$(rules | behind --cluster-hash-seed | seeds | once)" "$seed"
 fi
 if [ "$what" = look ]; then
     agent validate-all 0
 elif [ "$what" = back ]; then
     # The predecessor begins anew here; it must add nothing to rules that stand.
     set +e
-    ip netns exec dmz iptables -t mangle -S PREROUTING | sed -n '/-d 198\.51\.100\.53\/32 .*-j DROP/s/^-A/-D/p' | while read -r rule; do
+    ip netns exec dmz iptables -t mangle -S PREROUTING | sed -n '/-d 198\.51\.100\.53\/32 -i [^ ]* -j DROP/s/^-A/-D/p' | while read -r rule; do
         ip netns exec dmz iptables -t mangle $rule
     done
     ip netns exec dmz iptables -t mangle -S PREROUTING | sed -n '/-d 198\.51\.100\.53\/32 .*-m cluster /s/^-A/-D/p' | while read -r rule; do
@@ -44,7 +81,7 @@ elif [ "$what" = back ]; then
     set -e
     nodectl down 198.51.100.53 --force --netns dmz
     echo "198.51.100.53: given back: dark here until the predecessor runs"
-elif [ -n "$buckets" ]; then
+elif [ "$what" = take ] && [ -n "$buckets" ]; then
     pids= failed=
     for bucket in $(served); do agent start "$bucket" & pids="$pids $bucket:$!"; done
     for pid in $pids; do wait "${pid#*:}" || failed="$failed ${pid%%:*}"; done
@@ -54,7 +91,7 @@ elif [ -n "$buckets" ]; then
             "the word 'back'" >&2
         exit 1
     fi
-    ip netns exec dmz iptables -t mangle -S PREROUTING | sed -n '/-d 198\.51\.100\.53\/32 .*-j DROP/s/^-A/-D/p' | while read -r rule; do
+    ip netns exec dmz iptables -t mangle -S PREROUTING | sed -n '/-d 198\.51\.100\.53\/32 -i [^ ]* -j DROP/s/^-A/-D/p' | while read -r rule; do
         ip netns exec dmz iptables -t mangle $rule
     done
     ip netns exec dmz iptables -t mangle -S PREROUTING | sed -n '/-d 198\.51\.100\.53\/32 .*-m cluster /s/^-A/-D/p' | while read -r rule; do
@@ -62,3 +99,4 @@ elif [ -n "$buckets" ]; then
     done
     echo "198.51.100.53: taken over: $buckets"
 fi
+done

@@ -3,8 +3,38 @@
 # looks, with 'back' it gives back. To be run on one node after the other, while the clone is in maintenance. It may be
 # run again.
 set -eu
-what=${1:-take}
+case ${1:-take} in
+# What does not fit is known of all addresses before anything is done to one.
+take) words="fit take" ;;
+look | back) words=$1 ;;
+*)
+    echo "'$1' is not known here: give no word, or look, or back" >&2
+    exit 64
+    ;;
+esac
 numbers() { sort -nu | while read -r number; do echo $((number - 1)); done; }
+# What the predecessor's rules say behind a word; the numbers of the bits of masks; seeds in one form; what all say.
+behind() { sed -n "s/.* $1 \([^ ]*\).*/\1/p"; }
+bits() {
+    while read -r mask; do
+        number=1 mask=$((mask))
+        while [ "$mask" -gt 0 ]; do
+            [ $((mask & 1)) = 0 ] || echo "$number"
+            number=$((number + 1)) mask=$((mask >> 1))
+        done
+    done
+}
+seeds() { while read -r seed; do printf '0x%08x\n' "$seed"; done; }
+once() { sort -u | paste -sd, -; }
+# Stops where the predecessor's rules do not do what the new configuration says.
+same() {
+    if [ "$3" != "$4" ]; then
+        echo "$1: the $2 is ${3:-not told} by the predecessor's rules here and $4 by the new configuration; with both most clients" \
+            "would be dark. Set it to what runs, or go with the clone stopped" >&2
+        exit 1
+    fi
+}
+for what in $words; do
 
 # ip4: 10.20.0.99
 agent() {
@@ -19,14 +49,27 @@ agent() {
         OCF_RESKEY_compat=ipaddr2 \
         /usr/lib/ocf/resource.d/rust/ClusterIP "$1"
 }
-served() { nft list table ip IPaddr2_10_20_0_99 2>/dev/null | sed -n 's/.*"cip-node-\([0-9]*\)".*/\1/p' | numbers; }
+rules() { nft list table ip IPaddr2_10_20_0_99 2>/dev/null | grep cip-node-; }
+served() { rules | sed -n 's/.*"cip-node-\([0-9]*\)".*/\1/p' | numbers; }
 buckets=$(served | paste -sd, -)
-echo "10.20.0.99: the predecessor's rules serve here: ${buckets:-nothing}"
-[ "$what" = back ] || mac=$(nodectl mac 10.20.0.99/24 --compat ipaddr2 --nic eth0)
-if [ "$what" != back ] && [ -n "$buckets" ] && ! ip maddress show | grep -q "$mac"; then
-    echo "10.20.0.99: here it would be shared under $mac, which no interface has joined: the predecessor derived another" \
-        "MAC; set mac to that one ('ip maddress show'), and its seed" >&2
+[ "$what" = fit ] || echo "10.20.0.99: the predecessor's rules serve here: ${buckets:-nothing}"
+if [ "$what" != back ] && [ -z "$buckets" ] && iptables -t mangle -S PREROUTING 2>/dev/null | sed -n '/-d 10\.20\.0\.99\/32 .*-m cluster /p' | grep -q .; then
+    echo "10.20.0.99: here IPaddr2 shares it by iptables, for it has found no nft: say clusterip_firewall=\"iptables\" of it in the" \
+        "file that this was written from, and have it written anew" >&2
     exit 1
+fi
+[ "$what" = back ] || made=$(nodectl mac 10.20.0.99/24 --compat ipaddr2 --nic eth0 --json)
+if [ "$what" != back ] && [ -n "$buckets" ]; then
+    mac=$(echo "$made" | sed -n 's/.*"mac":"\([^"]*\)".*/\1/p')
+    if ! ip maddress show | grep -q "$mac"; then
+        echo "10.20.0.99: here it would be shared under $mac, which no interface has joined: the predecessor derived another" \
+            "MAC; set mac to that one ('ip maddress show'), and its seed" >&2
+        exit 1
+    fi
+    seed=$(echo "$made" | sed -n 's/.*"seed":\([0-9]*\).*/\1/p' | seeds)
+    same 10.20.0.99 "number of instances" "$(rules | behind mod | once)" 12
+    same 10.20.0.99 "hash" "$(rules | sed -n 's/.* jhash \(.*\) mod .*/\1/p' | sed 's/^ip saddr$/sourceip/' | once)" sourceip
+    same 10.20.0.99 "seed" "$(rules | behind seed | seeds | once)" "$seed"
 fi
 if [ "$what" = look ]; then
     agent validate-all 0
@@ -38,7 +81,7 @@ elif [ "$what" = back ]; then
     set -e
     nodectl down 10.20.0.99 --force
     echo "10.20.0.99: given back: dark here until the predecessor runs"
-elif [ -n "$buckets" ]; then
+elif [ "$what" = take ] && [ -n "$buckets" ]; then
     pids= failed=
     for bucket in $(served); do agent start "$bucket" & pids="$pids $bucket:$!"; done
     for pid in $pids; do wait "${pid#*:}" || failed="$failed ${pid%%:*}"; done
@@ -52,13 +95,44 @@ elif [ -n "$buckets" ]; then
     nft delete table arp IPaddr2_10_20_0_99 2>/dev/null || true
     echo "10.20.0.99: taken over: $buckets"
 fi
+done
 #!/bin/sh
 # Takes over on this node what ocf:heartbeat:IPaddr2 serves here, by ocf:rust:ClusterIP; with the word 'look' it only
 # looks, with 'back' it gives back. To be run on one node after the other, while the clone is in maintenance. It may be
 # run again.
 set -eu
-what=${1:-take}
+case ${1:-take} in
+# What does not fit is known of all addresses before anything is done to one.
+take) words="fit take" ;;
+look | back) words=$1 ;;
+*)
+    echo "'$1' is not known here: give no word, or look, or back" >&2
+    exit 64
+    ;;
+esac
 numbers() { sort -nu | while read -r number; do echo $((number - 1)); done; }
+# What the predecessor's rules say behind a word; the numbers of the bits of masks; seeds in one form; what all say.
+behind() { sed -n "s/.* $1 \([^ ]*\).*/\1/p"; }
+bits() {
+    while read -r mask; do
+        number=1 mask=$((mask))
+        while [ "$mask" -gt 0 ]; do
+            [ $((mask & 1)) = 0 ] || echo "$number"
+            number=$((number + 1)) mask=$((mask >> 1))
+        done
+    done
+}
+seeds() { while read -r seed; do printf '0x%08x\n' "$seed"; done; }
+once() { sort -u | paste -sd, -; }
+# Stops where the predecessor's rules do not do what the new configuration says.
+same() {
+    if [ "$3" != "$4" ]; then
+        echo "$1: the $2 is ${3:-not told} by the predecessor's rules here and $4 by the new configuration; with both most clients" \
+            "would be dark. Set it to what runs, or go with the clone stopped" >&2
+        exit 1
+    fi
+}
+for what in $words; do
 
 # ip6: 2001:db8:20::99
 agent() {
@@ -74,9 +148,22 @@ agent() {
         OCF_RESKEY_compat=ipaddr2 \
         /usr/lib/ocf/resource.d/rust/ClusterIP "$1"
 }
-served() { nft list table ip6 IPaddr2_2001_db8_20__99 2>/dev/null | sed -n 's/.*"cip-node-\([0-9]*\)".*/\1/p' | numbers; }
+rules() { nft list table ip6 IPaddr2_2001_db8_20__99 2>/dev/null | grep cip-node-; }
+served() { rules | sed -n 's/.*"cip-node-\([0-9]*\)".*/\1/p' | numbers; }
 buckets=$(served | paste -sd, -)
-echo "2001:db8:20::99: the predecessor's rules serve here: ${buckets:-nothing}"
+[ "$what" = fit ] || echo "2001:db8:20::99: the predecessor's rules serve here: ${buckets:-nothing}"
+if [ "$what" != back ] && [ -z "$buckets" ] && ip6tables -t mangle -S PREROUTING 2>/dev/null | sed -n '/-d 2001:db8:20::99\/128 .*-m cluster /p' | grep -q .; then
+    echo "2001:db8:20::99: here IPaddr2 shares it by iptables, for it has found no nft: say clusterip_firewall=\"iptables\" of it in the" \
+        "file that this was written from, and have it written anew" >&2
+    exit 1
+fi
+[ "$what" = back ] || made=$(nodectl mac 2001:db8:20::99/64 --compat ipaddr2 --nic eth0 --json)
+if [ "$what" != back ] && [ -n "$buckets" ]; then
+    seed=$(echo "$made" | sed -n 's/.*"seed":\([0-9]*\).*/\1/p' | seeds)
+    same 2001:db8:20::99 "number of instances" "$(rules | behind mod | once)" 12
+    same 2001:db8:20::99 "hash" "$(rules | sed -n 's/.* jhash \(.*\) mod .*/\1/p' | sed 's/^ip6 saddr$/sourceip/' | once)" sourceip
+    same 2001:db8:20::99 "seed" "$(rules | behind seed | seeds | once)" "$seed"
+fi
 if [ "$what" = look ]; then
     agent validate-all 0
 elif [ "$what" = back ]; then
@@ -86,7 +173,7 @@ elif [ "$what" = back ]; then
     set -e
     nodectl down 2001:db8:20::99 --force
     echo "2001:db8:20::99: given back: dark here until the predecessor runs"
-elif [ -n "$buckets" ]; then
+elif [ "$what" = take ] && [ -n "$buckets" ]; then
     old=$(ip -6 -o address show to 2001:db8:20::99 | while read -r _ nic _ address _; do echo "$address dev $nic"; done)
     ip -6 address change $old preferred_lft 0
     pids= failed=
@@ -101,3 +188,4 @@ elif [ -n "$buckets" ]; then
     nft delete table ip6 IPaddr2_2001_db8_20__99
     echo "2001:db8:20::99: taken over: $buckets"
 fi
+done

@@ -452,13 +452,16 @@ fn golden_screens_wide_narrow_and_in_colour() -> Result<()> {
 }
 
 /// Configurations of IPaddr2, as crm shell and pcs have written them, and how each is asked about.
-const MIGRATIONS: [(&str, &str, &str); 6] = [
+const MIGRATIONS: [(&str, &str, &str); 9] = [
     ("classic", "classic.crm", "--compat clusterip"),
     ("group", "group.xml", "--for pcs"),
     ("newest", "newest.crm", ""),
     ("iptables", "iptables.xml", "--for pcs"),
     ("none", "none.xml", ""),
     ("doubtful", "doubtful.crm", "--seed 0x3f7a91c4 --for pcs"),
+    ("several", "several.xml", "--for pcs --compat clusterip"),
+    ("dual-stack", "dual-stack.crm", ""),
+    ("odd", "odd.xml", "--for pcs"),
 ];
 
 #[test]
@@ -477,7 +480,13 @@ fn golden_migrations() -> Result<()> {
         words.push("--json");
         expect_fits_schema(&nodectl(&node, &words)?)?;
     }
-    for name in ["classic.crm", "group.xml", "newest.crm", "iptables.xml"] {
+    for name in [
+        "classic.crm",
+        "group.xml",
+        "newest.crm",
+        "iptables.xml",
+        "dual-stack.crm",
+    ] {
         let file = path("tests/scenarios/recorded/migrate").join(name);
         let file = file.to_string_lossy();
         let script = nodectl(&node, &["migrate", &file, "--print", "takeover"])?;

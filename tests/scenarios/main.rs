@@ -74,6 +74,7 @@ mod sharing;
 mod storm;
 mod switch_support;
 mod switches;
+mod taken_over;
 mod tampering;
 mod together;
 mod transports;

@@ -1,7 +1,10 @@
 //! What a CIB has of IPaddr2. Pure.
 
-use super::super::configured::{referred, with_id};
-use super::found::{Address, CloneFound, Configuration, Operation, Pairs, Rule, add};
+use super::super::configured::{referred, sets, with_id};
+use super::super::ipaddr2::is_named;
+use super::found::{
+    Address, Bundle, CloneFound, Configuration, Operation, Pairs, Rule, add, add_operations,
+};
 use super::unread::ReadError;
 use roxmltree::{Document, Node};
 
@@ -20,58 +23,126 @@ pub(super) fn read(text: &str) -> Result<Configuration, ReadError> {
             .descendants()
             .filter(move |it| it.has_tag_name(tag))
     };
+    let mut all = Configuration {
+        bundles: tagged("bundle").filter_map(bundle).collect(),
+        nodes: nodes(&document),
+        ..Configuration::default()
+    };
+    for section in ["rsc_defaults", "op_defaults"] {
+        for defaults in tagged(section) {
+            add_defaults(&mut all, &document, defaults);
+        }
+    }
     let addresses = tagged("primitive").filter_map(|primitive| address(&document, primitive));
-    let nodes = tagged("nodes").next().map(|nodes| {
-        let nodes = nodes.children().filter(|it| it.has_tag_name("node"));
-        u16::try_from(nodes.count()).unwrap_or(u16::MAX)
-    });
+    all.addresses = addresses.collect();
+    for found in &mut all.addresses {
+        found.add_defaults(&all.defaults);
+    }
     let rules = tagged("constraints").flat_map(|all| all.children());
-    Ok(Configuration {
-        addresses: addresses.collect(),
-        nodes: nodes.filter(|nodes| *nodes > 0),
-        rules: rules.filter_map(rule).collect(),
+    all.rules = rules.filter_map(rule).collect();
+    Ok(all)
+}
+
+/// How many nodes there are, as far as they all are of the cluster itself: whom Pacemaker counts besides, where there
+/// are remote ones and guests, goes by more than stands there.
+fn nodes(document: &Document<'_>) -> Option<u16> {
+    let is_guest = |it: Node<'_, '_>| {
+        it.has_tag_name("bundle")
+            || it.attribute("name") == Some("remote-node")
+            || (it.attribute("provider"), it.attribute("type"))
+                == (Some("pacemaker"), Some("remote"))
+    };
+    if document.descendants().any(is_guest) {
+        return None;
+    }
+    let mut sections = document.descendants().filter(|it| it.has_tag_name("nodes"));
+    let nodes = sections.next()?.children();
+    let nodes = nodes.filter(|it| it.has_tag_name("node") && it.attribute("type") != Some("ping"));
+    let nodes = u16::try_from(nodes.count()).unwrap_or(u16::MAX);
+    (nodes > 0).then_some(nodes)
+}
+
+/// A bundle whose replicas have addresses.
+fn bundle(node: Node<'_, '_>) -> Option<Bundle> {
+    let mut networks = node.children().filter(|it| it.has_tag_name("network"));
+    Some(Bundle {
+        id: node.attribute("id")?.into(),
+        from: networks
+            .find_map(|it| it.attribute("ip-range-start"))?
+            .into(),
     })
 }
 
-/// A primitive of IPaddr2's, with what is around it.
+/// What holds for resources or operations where nothing else is set. What goes by a rule is not judged.
+fn add_defaults(all: &mut Configuration, document: &Document<'_>, section: Node<'_, '_>) {
+    all.ruled_by_agent |= section.descendants().any(|it| is_rule_for_it(it));
+    if section.has_tag_name("rsc_defaults") {
+        let plain = sets(document, &[section], "meta_attributes");
+        for set in plain.into_iter().filter(|set| !is_ruled(*set)) {
+            add(&mut all.defaults, pairs_of(document, set));
+        }
+    }
+}
+
+/// Does it hold for IPaddr2 and not for its successor?
+fn is_rule_for_it(node: Node<'_, '_>) -> bool {
+    let is = |name, own| node.attribute(name).is_none_or(|asked| asked == own);
+    let names_one = ["provider", "type"]
+        .iter()
+        .any(|name| node.has_attribute(*name));
+    node.has_tag_name("rsc_expression")
+        && names_one
+        && is("class", "ocf")
+        && is("provider", "heartbeat")
+        && is("type", "IPaddr2")
+}
+
+/// What crm shell shows of it as it is, for it has no words for it.
+pub(super) fn read_part(all: &mut Configuration, text: &str) {
+    let Ok(document) = Document::parse(text) else {
+        return;
+    };
+    all.bundles.extend(bundle(document.root_element()));
+    all.ruled_by_agent |= document.descendants().any(|it| is_rule_for_it(it));
+}
+
+/// A primitive of IPaddr2's, with what is around it; or one of which nobody can tell.
 fn address(all: &Document<'_>, primitive: Node<'_, '_>) -> Option<Address> {
-    let template = primitive.attribute("template");
-    let template = template.and_then(|id| with_id(all, "template", id));
+    let named = primitive.attribute("template");
+    let template = named.and_then(|id| with_id(all, "template", id));
+    let missing = named.filter(|_| template.is_none());
     let agent = template.unwrap_or(primitive);
-    let is = |name, value| agent.attribute(name) == Some(value);
-    if !is("class", "ocf") || !is("provider", "heartbeat") || !is("type", "IPaddr2") {
+    let [class, provider, its_type] =
+        ["class", "provider", "type"].map(|name| agent.attribute(name).unwrap_or_default());
+    let name = format!("{class}:{provider}:{its_type}");
+    if missing.is_none() && (class.is_empty() || !is_named(&name)) {
         return None;
     }
     let mut found = Address {
         id: primitive.attribute("id")?.into(),
         template: template.and_then(|it| it.attribute("id")).map(Into::into),
+        missing: missing.map(Into::into),
+        description: primitive.attribute("description").map(Into::into),
         ..Address::default()
     };
-    for place in [Some(primitive), template].into_iter().flatten() {
-        let Address {
-            parameters,
-            meta,
-            utilization,
-            unclear,
-            ..
-        } = &mut found;
-        add(
-            parameters,
-            pairs(all, place, "instance_attributes", unclear),
-        );
-        add(meta, pairs(all, place, "meta_attributes", unclear));
-        add(utilization, pairs(all, place, "utilization", unclear));
-        if found.operations.is_empty() {
-            found.operations = operations(all, place, &mut found.unclear);
-        }
+    // A template's sets are before those of the resource (`unpack_template()`).
+    let places: Vec<_> = template.into_iter().chain([primitive]).collect();
+    let unclear = &mut found.unclear;
+    found.parameters = pairs(all, &places, "instance_attributes", unclear);
+    found.meta = pairs(all, &places, "meta_attributes", unclear);
+    found.utilization = pairs(all, &places, "utilization", unclear);
+    for place in places.into_iter().rev() {
+        let operations = operations(all, place, &mut found.unclear);
+        add_operations(&mut found.operations, operations);
     }
     for around in primitive.ancestors().skip(1) {
         let unclear = &mut found.unclear;
         let id = around.attribute("id").map(Into::into);
         match around.tag_name().name() {
             "group" => found.group = id,
+            "bundle" => found.bundle = id,
             "clone" | "master" => {
-                let meta = pairs(all, around, "meta_attributes", unclear);
+                let meta = pairs(all, &[around], "meta_attributes", unclear);
                 let others = around.descendants();
                 let others = others.filter(|it| it.has_tag_name("primitive") && *it != primitive);
                 found.clone = Some(CloneFound {
@@ -85,10 +156,10 @@ fn address(all: &Document<'_>, primitive: Node<'_, '_>) -> Option<Address> {
             }
             _ => continue,
         }
-        add(
-            &mut found.around,
-            pairs(all, around, "instance_attributes", unclear),
-        );
+        let more = pairs(all, &[around], "instance_attributes", unclear);
+        add(&mut found.around, more);
+        let more = pairs(all, &[around], "meta_attributes", &mut Vec::new());
+        add(&mut found.meta_around, more);
     }
     Some(found)
 }
@@ -96,30 +167,34 @@ fn address(all: &Document<'_>, primitive: Node<'_, '_>) -> Option<Address> {
 /// The pairs of such sets of this resource.
 fn pairs(
     all: &Document<'_>,
-    place: Node<'_, '_>,
-    set: &'static str,
+    places: &[Node<'_, '_>],
+    name: &'static str,
     unclear: &mut Vec<String>,
 ) -> Pairs {
     let mut pairs = Pairs::new();
-    for set in place.children().filter(|it| it.has_tag_name(set)) {
-        let set = referred(all, set);
-        if set.children().any(|it| it.has_tag_name("rule")) {
-            let what = set.tag_name().name();
+    for set in sets(all, places, name) {
+        if is_ruled(set) {
             unclear.push(format!(
-                "some of its {what} hold by a rule, so what it is depends on when and where"
+                "some of its {name} hold by a rule, so what it is depends on when and where"
             ));
         }
-        let found = set.children().filter(|it| it.has_tag_name("nvpair"));
-        let found = found.map(|pair| referred(all, pair));
-        add(
-            &mut pairs,
-            found.filter_map(|pair| {
-                let (name, value) = (pair.attribute("name")?, pair.attribute("value")?);
-                Some((name.into(), value.into()))
-            }),
-        );
+        add(&mut pairs, pairs_of(all, set));
     }
     pairs
+}
+
+fn is_ruled(set: Node<'_, '_>) -> bool {
+    set.children().any(|it| it.has_tag_name("rule"))
+}
+
+fn pairs_of(all: &Document<'_>, set: Node<'_, '_>) -> Pairs {
+    let found = set.children().filter(|it| it.has_tag_name("nvpair"));
+    let found = found.map(|pair| referred(all, pair));
+    let pair = |pair: Node<'_, '_>| {
+        let (name, value) = (pair.attribute("name")?, pair.attribute("value")?);
+        Some((name.into(), value.into()))
+    };
+    found.filter_map(pair).collect()
 }
 
 fn operations(
@@ -139,7 +214,7 @@ fn operations(
         if op.children().any(|it| it.has_tag_name("meta_attributes")) {
             unclear.push("one of its operations has meta attributes of its own".to_owned());
         }
-        let parameters = pairs(all, op, "instance_attributes", unclear);
+        let parameters = pairs(all, &[op], "instance_attributes", unclear);
         Operation {
             attributes,
             parameters,
@@ -220,6 +295,160 @@ mod tests {
         let clone = "cloneIP".into();
         assert!(all.rules.iter().all(|rule| rule.names(&clone)));
         assert_eq!(all.rules.len(), 2);
+    }
+
+    /// The only resource, of this text, with these around it.
+    fn only(resources: &str) -> Address {
+        let text =
+            format!("<cib><configuration><resources>{resources}</resources></configuration></cib>");
+        let mut all = read(&text).expect("a CIB").addresses;
+        assert_eq!(all.len(), 1, "{all:?}");
+        all.remove(0)
+    }
+
+    fn words(pairs: &Pairs) -> String {
+        let pairs = pairs.iter().map(|(name, value)| format!("{name}={value}"));
+        pairs.collect::<Vec<_>>().join(" ")
+    }
+
+    /// As `crm_resource --query-xml` of Pacemaker 2.1.5 shows it: by name and role, whatever the interval.
+    #[test]
+    fn operations_of_the_template_stay_unless_the_resource_has_them() {
+        let found = only(
+            r#"<template id="t" class="ocf" provider="heartbeat" type="IPaddr2"><operations>
+              <op id="t1" name="monitor" interval="10s"/><op id="t2" name="monitor" interval="60s" role="Master"/>
+              <op id="t3" name="start" interval="0" timeout="99s"/><op id="t4" name="monitor" interval="77s" role="Started"/>
+              </operations></template>
+            <primitive id="p" template="t"><operations><op id="p1" name="monitor" interval="33s"/>
+              <op id="p2" name="stop" interval="0"/></operations></primitive>"#,
+        );
+        let told: Vec<String> = found
+            .operations
+            .iter()
+            .map(|op| words(&op.attributes))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "name=monitor interval=33s",
+                "name=stop interval=0",
+                "name=monitor interval=60s role=Master",
+                "name=start interval=0 timeout=99s",
+            ]
+        );
+    }
+
+    /// As `crm_resource --get-parameter` of Pacemaker 2.1.5 says.
+    #[test]
+    fn of_several_sets_the_one_counts_that_counts_for_pacemaker() {
+        let found = only(
+            r#"<template id="t" class="ocf" provider="heartbeat" type="IPaddr2">
+              <instance_attributes id="a"><nvpair id="1" name="ip" value="of the template"/>
+                <nvpair id="2" name="nic" value="of the template"/></instance_attributes>
+              <instance_attributes id="b" score="INFINITY"><nvpair id="3" name="mac" value="of the template"/>
+              </instance_attributes></template>
+            <clone id="c"><instance_attributes id="g"><nvpair id="4" name="both" value="of the clone"/>
+                <nvpair id="5" name="arp_count" value="of the clone"/></instance_attributes>
+              <group id="g"><instance_attributes id="h"><nvpair id="6" name="both" value="of the group"/></instance_attributes>
+              <primitive id="p" template="t">
+              <instance_attributes id="d"><nvpair id="7" name="ip" value="first"/><nvpair id="8" name="mac" value="first"/>
+                </instance_attributes>
+              <instance_attributes id="e" score="1"><nvpair id="9" name="iflabel" value="scored"/></instance_attributes>
+              <instance_attributes id="f"><nvpair id="10" name="ip" value="last"/><nvpair id="11" name="iflabel" value="last"/>
+                </instance_attributes></primitive></group></clone>"#,
+        );
+        for (name, value) in [
+            ("ip", "last"),
+            ("nic", "of the template"),
+            ("mac", "of the template"),
+            ("iflabel", "scored"),
+            ("both", "of the group"),
+            ("arp_count", "of the clone"),
+        ] {
+            assert_eq!(found.parameter(name), Some(value), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_template_that_is_nowhere_is_told() {
+        let found = only(r#"<clone id="c"><primitive id="p" template="t"/></clone>"#);
+        assert_eq!(found.missing, Some("t".into()));
+        assert!(found.clone.is_some());
+    }
+
+    #[test]
+    fn bundles_are_known_with_what_is_in_them() {
+        let bundle = r#"<bundle id="b"><podman image="x" replicas="2"/><network ip-range-start="10.0.0.1"/>AGENT</bundle>
+            <bundle id="without"><podman image="x"/></bundle>"#;
+        let cib = |agent: &str| {
+            let resources = bundle.replace("AGENT", agent);
+            let text = format!(
+                "<cib><nodes><node id=\"1\"/></nodes><resources>{resources}</resources></cib>"
+            );
+            read(&text).expect("a CIB")
+        };
+        let all = cib(r#"<primitive id="web" class="ocf" provider="heartbeat" type="apache"/>"#);
+        let expected = Bundle {
+            id: "b".into(),
+            from: "10.0.0.1".into(),
+        };
+        assert_eq!(
+            (&all.bundles[..], all.addresses.len()),
+            (&[expected][..], 0)
+        );
+        // The nodes in its containers count too.
+        assert_eq!(all.nodes, None);
+        let all = cib(r#"<primitive id="ip" class="ocf" provider="heartbeat" type="IPaddr2"/>"#);
+        assert_eq!(all.addresses[0].bundle, Some("b".into()));
+    }
+
+    #[test]
+    fn nodes_are_counted_where_all_are_of_the_cluster_itself() {
+        let nodes = |more: &str| {
+            let text = format!(
+                "<cib><nodes><node id=\"1\"/><node id=\"2\"/><node id=\"3\" type=\"ping\"/></nodes><resources>{more}</resources></cib>"
+            );
+            read(&text).expect("a CIB").nodes
+        };
+        assert_eq!(nodes(""), Some(2));
+        for more in [
+            r#"<primitive id="r" class="ocf" provider="pacemaker" type="remote"/>"#,
+            r#"<primitive id="v"><meta_attributes id="m"><nvpair id="n" name="remote-node" value="g"/></meta_attributes></primitive>"#,
+        ] {
+            assert_eq!(nodes(more), None, "{more}");
+        }
+    }
+
+    #[test]
+    fn defaults_hold_where_the_clone_says_nothing() {
+        let text = r#"<cib><resources><clone id="c"><meta_attributes id="m"><nvpair id="1" name="clone-max" value="4"/>
+            </meta_attributes><primitive id="p" class="ocf" provider="heartbeat" type="IPaddr2"/></clone></resources>
+            <rsc_defaults><meta_attributes id="d"><nvpair id="2" name="interleave" value="true"/>
+              <nvpair id="3" name="clone-max" value="9"/></meta_attributes>
+            <meta_attributes id="e"><rule id="r"><rsc_expression id="x" type="IPaddr2"/></rule>
+              <nvpair id="4" name="priority" value="1"/></meta_attributes></rsc_defaults></cib>"#;
+        let all = read(text).expect("a CIB");
+        let clone = all.addresses[0].clone.as_ref().expect("a clone");
+        let of = |name| clone.meta(name);
+        assert_eq!(
+            (of("interleave"), of("clone-max")),
+            (Some("true"), Some("4"))
+        );
+        assert_eq!(of("priority"), None, "it holds by a rule");
+        assert!(all.ruled_by_agent);
+        let other = read(&text.replace("type=\"IPaddr2\"/></rule>", "type=\"apache\"/></rule>"));
+        assert!(!other.expect("a CIB").ruled_by_agent);
+    }
+
+    #[test]
+    fn the_agent_is_known_with_a_double_colon_too() {
+        let of = |class: &str| {
+            let text = format!(
+                "<cib><resources><primitive id=\"p\" class=\"{class}\" provider=\"heartbeat\" type=\"IPaddr2\"/></resources></cib>"
+            );
+            read(&text).expect("a CIB").addresses.len()
+        };
+        assert_eq!([of("ocf"), of("ocf:"), of("lsb"), of("")], [1, 1, 0, 0]);
     }
 
     #[test]

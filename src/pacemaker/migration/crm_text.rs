@@ -4,17 +4,16 @@
 //! groups, clones and rules are understood; what else there is (properties, defaults, nodes' attributes) is passed
 //! over.
 
-use super::found::{Address, CloneFound, Configuration, Operation, Pairs, Rule, add};
+use super::cib::read_part;
+use super::crm_parts::{Around, Parts};
+use super::found::{Bundle, CloneFound, Configuration, Pairs, Rule, add};
 use super::unread::ReadError;
 use crate::model::untrusted::Untrusted;
 use std::collections::BTreeMap;
 
-/// The agent, as crm shell may write it.
-const AGENTS: [&str; 2] = ["ocf:heartbeat:IPaddr2", "IPaddr2"];
 /// What else a line may begin with.
-const PASSED_OVER: [&str; 12] = [
+const PASSED_OVER: [&str; 11] = [
     "property",
-    "rsc_defaults",
     "op_defaults",
     "monitor",
     "fencing_topology",
@@ -29,20 +28,33 @@ const PASSED_OVER: [&str; 12] = [
 
 /// Reads it.
 pub(super) fn read(text: &str) -> Result<Configuration, ReadError> {
+    let mut all = Configuration::default();
     let mut nodes = 0;
+    let mut counts_others = false;
     let mut primitives: Vec<Parts> = Vec::new();
     let mut templates: BTreeMap<String, Parts> = BTreeMap::new();
     let mut groups: Vec<Around> = Vec::new();
     let mut clones: Vec<Around> = Vec::new();
     let mut rules = Vec::new();
+    let mut bundled: BTreeMap<String, Untrusted> = BTreeMap::new();
     for Line { number, text } in lines(text) {
         let words = words(&text).ok_or(ReadError::Open(number))?;
         let Some((first, rest)) = words.split_first() else {
             continue;
         };
         match first.as_str() {
-            "node" => nodes += 1,
-            "primitive" => primitives.extend(Parts::of(rest)),
+            "node" => {
+                nodes += 1;
+                counts_others |= rest.iter().any(|word| word.ends_with(":remote"));
+            }
+            "primitive" => {
+                // Whom Pacemaker counts besides goes by more than stands there.
+                let is_guest = |word: &String| {
+                    word == "ocf:pacemaker:remote" || word.starts_with("remote-node=")
+                };
+                counts_others |= rest.iter().any(is_guest);
+                primitives.extend(Parts::of(rest));
+            }
             "rsc_template" => {
                 templates.extend(Parts::of(rest).map(|parts| (parts.id.clone(), parts)));
             }
@@ -53,12 +65,26 @@ pub(super) fn read(text: &str) -> Result<Configuration, ReadError> {
             "colocation" | "collocation" => rules.extend(rule("colocation", rest)),
             "location" => rules.extend(rule("location", rest)),
             "rsc_ticket" => rules.extend(rule("ticket", rest)),
+            "bundle" => {
+                counts_others = true;
+                let with = bundle(rest, &mut bundled);
+                all.bundles.extend(with);
+            }
+            "rsc_defaults" => {
+                let plain = defaults(rest);
+                add(&mut all.defaults, plain);
+            }
             "xml" => {
-                // What crm shell itself cannot say. Only if IPaddr2 is in it does it matter.
-                if text.contains("IPaddr2") {
+                // What crm shell itself cannot say. Only if a resource of IPaddr2's is in it does it matter.
+                let part = text.trim_start().strip_prefix("xml").unwrap_or_default();
+                let is_default = part.trim_start().starts_with("<meta_attributes");
+                let is_bundle = part.trim_start().starts_with("<bundle");
+                if text.contains("IPaddr2") && !is_default {
                     let word = "xml".to_owned();
                     return Err(ReadError::OtherText { line: number, word });
                 }
+                counts_others |= is_bundle;
+                read_part(&mut all, part);
             }
             word if PASSED_OVER.contains(&word) => {}
             word => {
@@ -67,14 +93,17 @@ pub(super) fn read(text: &str) -> Result<Configuration, ReadError> {
             }
         }
     }
+    let defaults = all.defaults.clone();
     let addresses = primitives.into_iter().filter_map(|parts| {
         let mut found = parts.address(&templates)?;
+        found.bundle = bundled.get(found.id.raw()).cloned();
         let inside = groups.iter().find(|group| group.has(&found.id));
         found.group = inside.map(|group| group.id.as_str().into());
         let whole = found.group.clone().unwrap_or_else(|| found.id.clone());
         let clone = clones.iter().find(|clone| clone.has(&whole));
         for around in [inside, clone].into_iter().flatten() {
             add(&mut found.around, around.attributes.parameters.clone());
+            add(&mut found.meta_around, around.attributes.meta.clone());
             found.unclear.extend(around.attributes.unclear.clone());
         }
         found.clone = clone.map(|clone| CloneFound {
@@ -86,13 +115,40 @@ pub(super) fn read(text: &str) -> Result<Configuration, ReadError> {
                 others.filter(|id| *id != found.id).collect()
             }),
         });
+        found.add_defaults(&defaults);
         Some(found)
     });
-    Ok(Configuration {
-        addresses: addresses.collect(),
-        nodes: (nodes > 0).then_some(nodes),
-        rules,
+    all.addresses = addresses.collect();
+    all.nodes = (nodes > 0 && !counts_others).then_some(nodes);
+    all.rules = rules;
+    Ok(all)
+}
+
+/// A bundle whose replicas have addresses; what is in it is told.
+fn bundle(words: &[String], within: &mut BTreeMap<String, Untrusted>) -> Option<Bundle> {
+    let (id, rest) = words.split_first()?;
+    let id = Untrusted::from(id.as_str());
+    let mut pairs = rest.windows(2);
+    let its = pairs.find(|pair| pair[0] == "primitive");
+    within.extend(its.map(|pair| (pair[1].clone(), id.clone())));
+    let mut words = rest.iter();
+    let from = words.find_map(|word| word.strip_prefix("ip-range-start="))?;
+    Some(Bundle {
+        id,
+        from: from.into(),
     })
+}
+
+/// What holds for resources where nothing else is set. What goes by a rule is not judged.
+fn defaults(words: &[String]) -> Pairs {
+    if words.iter().any(|word| word == "rule") {
+        return Pairs::new();
+    }
+    let pairs = words.iter().filter_map(|word| word.split_once('='));
+    let pairs = pairs.filter(|(name, _)| !name.starts_with('$'));
+    pairs
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect()
 }
 
 /// A line with those in which it goes on.
@@ -157,149 +213,6 @@ fn words(text: &str) -> Option<Vec<String>> {
     }
     words.extend(word);
     quote.is_none().then_some(words)
-}
-
-/// What a resource, group or clone has of its own.
-#[derive(Debug, Default, Clone)]
-struct Attributes {
-    parameters: Pairs,
-    meta: Pairs,
-    utilization: Pairs,
-    operations: Vec<Operation>,
-    unclear: Vec<String>,
-}
-
-impl Attributes {
-    /// From the words behind its name and what it is of.
-    fn of(words: &[String]) -> Self {
-        let mut all = Attributes::default();
-        let mut section = "";
-        let mut rest = words.iter().peekable();
-        while let Some(word) = rest.next() {
-            match word.as_str() {
-                "params" | "meta" | "utilization" | "operations" => section = word,
-                "op_params" | "op_meta" => {
-                    section = word;
-                    if word == "op_meta" {
-                        all.unclear("one of its operations has meta attributes of its own");
-                    }
-                }
-                "op" => {
-                    section = "op";
-                    let name = rest.next().map_or("", String::as_str);
-                    all.operations.push(Operation {
-                        attributes: vec![("name".into(), name.into())],
-                        parameters: Pairs::new(),
-                    });
-                }
-                _ => match word.split_once('=') {
-                    Some((name, _)) if name.starts_with("$id-ref") => {
-                        all.unclear("something of it stands elsewhere ($id-ref)");
-                    }
-                    Some(("description", _)) if section.is_empty() => {}
-                    Some((name, _)) if name.starts_with('$') => {}
-                    Some((name, value)) => all.add(section, name, value),
-                    None => all.unclear(&format!(
-                        "'{}' in it is not understood (a rule?)",
-                        Untrusted::from(word.as_str())
-                    )),
-                },
-            }
-        }
-        all
-    }
-
-    fn unclear(&mut self, why: &str) {
-        self.unclear.push(why.to_owned());
-    }
-
-    fn add(&mut self, section: &str, name: &str, value: &str) {
-        let pair = [(name.into(), value.into())];
-        let last = self.operations.last_mut();
-        match (section, last) {
-            ("params", _) => add(&mut self.parameters, pair),
-            ("meta", _) => add(&mut self.meta, pair),
-            ("utilization", _) => add(&mut self.utilization, pair),
-            ("op", Some(op)) if name == "OCF_CHECK_LEVEL" => add(&mut op.parameters, pair),
-            ("op", Some(op)) => add(&mut op.attributes, pair),
-            ("op_params", Some(op)) => add(&mut op.parameters, pair),
-            _ => {}
-        }
-    }
-}
-
-/// A resource or a template.
-struct Parts {
-    id: String,
-    /// Its agent, or `@` and its template.
-    agent: String,
-    attributes: Attributes,
-}
-
-impl Parts {
-    fn of(words: &[String]) -> Option<Self> {
-        let [id, agent, rest @ ..] = words else {
-            return None;
-        };
-        Some(Parts {
-            id: id.clone(),
-            agent: agent.clone(),
-            attributes: Attributes::of(rest),
-        })
-    }
-
-    /// The resource, if it is IPaddr2's.
-    fn address(self, templates: &BTreeMap<String, Parts>) -> Option<Address> {
-        let template = self.agent.strip_prefix('@');
-        let template = template.and_then(|id| templates.get(id));
-        let agent = template.map_or(&self.agent, |template| &template.agent);
-        if !AGENTS.contains(&agent.as_str()) {
-            return None;
-        }
-        let mut found = Address {
-            id: self.id.into(),
-            template: template.map(|template| template.id.as_str().into()),
-            ..Address::default()
-        };
-        let of_template = template.map(|template| template.attributes.clone());
-        for attributes in [Some(self.attributes), of_template].into_iter().flatten() {
-            add(&mut found.parameters, attributes.parameters);
-            add(&mut found.meta, attributes.meta);
-            add(&mut found.utilization, attributes.utilization);
-            if found.operations.is_empty() {
-                found.operations = attributes.operations;
-            }
-            found.unclear.extend(attributes.unclear);
-        }
-        Some(found)
-    }
-}
-
-/// A group or a clone.
-struct Around {
-    id: String,
-    promotable: bool,
-    members: Vec<String>,
-    attributes: Attributes,
-}
-
-impl Around {
-    fn of(words: &[String], promotable: bool) -> Option<Self> {
-        let (id, rest) = words.split_first()?;
-        let is_member =
-            |word: &&String| !["params", "meta"].contains(&word.as_str()) && !word.contains('=');
-        let members: Vec<String> = rest.iter().take_while(is_member).cloned().collect();
-        Some(Around {
-            id: id.clone(),
-            promotable,
-            attributes: Attributes::of(&rest[members.len()..]),
-            members,
-        })
-    }
-
-    fn has(&self, id: &Untrusted) -> bool {
-        self.members.iter().any(|member| member == id.raw())
-    }
 }
 
 /// A rule: whatever it names, without roles, actions and brackets.
@@ -400,6 +313,82 @@ property cib-bootstrap-options: \
     }
 
     #[test]
+    fn operations_of_the_template_stay_unless_the_resource_has_them() {
+        let text = "rsc_template t ocf::heartbeat:IPaddr2 op monitor interval=10s op start interval=0 timeout=99s \
+                    op monitor interval=60s role=Master\nprimitive p @t params ip=10.0.0.9 op monitor interval=33s";
+        let all = read(text).expect("crm's words");
+        let told = all.addresses[0].operations.iter().map(|op| {
+            let pairs = op.attributes.iter().map(|(_, value)| value.raw());
+            pairs.collect::<Vec<_>>().join(" ")
+        });
+        let told: Vec<String> = told.collect();
+        assert_eq!(told, ["monitor 33s", "start 0 99s", "monitor 60s Master"]);
+    }
+
+    #[test]
+    fn a_template_that_is_nowhere_is_told() {
+        let all = read("primitive p @t params ip=10.0.0.9\nclone c p").expect("crm's words");
+        let [found] = all.addresses.as_slice() else {
+            panic!("{all:?}");
+        };
+        assert_eq!(found.missing, Some("t".into()));
+        assert!(found.clone.is_some());
+    }
+
+    #[test]
+    fn the_last_of_several_sets_counts() {
+        let text =
+            "primitive p IPaddr2 params ip=10.0.0.8 nic=eth0 params ip=10.0.0.9 meta a=1 meta a=2";
+        let all = read(text).expect("crm's words");
+        let of = |name| all.addresses[0].parameter(name);
+        assert_eq!((of("ip"), of("nic")), (Some("10.0.0.9"), Some("eth0")));
+        assert_eq!(all.addresses[0].meta, [("a".into(), "2".into())]);
+    }
+
+    /// As crm shell 4.4.1 shows them: a bundle of docker's, and what it has no words for.
+    #[test]
+    fn bundles_and_defaults_are_understood() {
+        let text = r#"
+node 1: n1
+node 2: n2
+primitive inner IPaddr2 params ip=10.0.0.8
+primitive p IPaddr2 params ip=10.0.0.9
+clone c p
+bundle httpd-bundle \
+	docker image="pcmk:http" replicas=3 \
+	network ip-range-start=192.168.122.131 host-interface=eth0 host-netmask=24 port-mapping id=httpd-port port=80 \
+	primitive inner
+location l /^p/ 5: n1
+rsc_defaults rd: \
+	resource-stickiness=100
+xml <meta_attributes id="re"> \
+  <rule id="rer" score="INFINITY"> \
+    <rsc_expression id="ree" class="ocf" provider="heartbeat" type="IPaddr2"/> \
+  </rule> \
+  <nvpair id="re1" name="migration-threshold" value="3"/> \
+</meta_attributes>
+"#;
+        let all = read(text).expect("crm's words");
+        let first = Bundle {
+            id: "httpd-bundle".into(),
+            from: "192.168.122.131".into(),
+        };
+        assert_eq!(all.bundles, [first]);
+        assert_eq!(all.addresses[0].bundle, Some("httpd-bundle".into()));
+        let clone = all.addresses[1].clone.as_ref().expect("a clone");
+        assert_eq!(clone.meta("resource-stickiness"), Some("100"));
+        assert!(all.ruled_by_agent);
+        // The nodes in its containers count too.
+        assert_eq!(all.nodes, None);
+        let xml = "primitive p IPaddr2 params ip=10.0.0.9\n\
+                   xml <bundle id=\"b\"><podman image=\"x\"/><network ip-range-start=\"10.0.0.1\"/></bundle>";
+        let all = read(xml).expect("crm's words");
+        assert_eq!(all.bundles[0].id.raw(), "b");
+        let ruled = read("rsc_defaults d: rule #uname eq n1 interleave=true").expect("crm's words");
+        assert_eq!(ruled.defaults, []);
+    }
+
+    #[test]
     fn rules_among_parameters_are_unclear() {
         let all = read("primitive a IPaddr2 params rule #uname eq n1 ip=10.0.0.9").expect("words");
         assert!(!all.addresses[0].unclear.is_empty());
@@ -407,7 +396,7 @@ property cib-bootstrap-options: \
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in "(primitive|clone|group|op|params|[ =\"'\\\\\n:@a-c])*") {
+        fn no_text_makes_it_panic(text in "(primitive|clone|group|op|params|bundle|xml|rsc_defaults|<|[ =\"'\\\\\n:@a-c])*") {
             let _ = read(&text);
         }
     }

@@ -16,6 +16,21 @@ pub struct Configuration {
     pub nodes: Option<u16>,
     /// The rules about resources.
     pub rules: Vec<Rule>,
+    /// The bundles to whose replicas Pacemaker gives addresses.
+    pub bundles: Vec<Bundle>,
+    /// The meta attributes that hold wherever nothing else is set.
+    pub defaults: Pairs,
+    /// Do other defaults hold by a rule that names the agent, so that they hold for the new one no more?
+    pub ruled_by_agent: bool,
+}
+
+/// A bundle with addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bundle {
+    /// Its name.
+    pub id: Untrusted,
+    /// The first of its addresses.
+    pub from: Untrusted,
 }
 
 /// A resource of IPaddr2.
@@ -23,18 +38,27 @@ pub struct Configuration {
 pub struct Address {
     /// Its name.
     pub id: Untrusted,
+    /// What somebody has written of it.
+    pub description: Option<Untrusted>,
     /// Its parameters, with those of its template.
     pub parameters: Pairs,
-    /// Those of the group and the clone around it, which hold for it too.
+    /// Those of the group and the clone around it, which hold for it too where it has none of its own
+    /// (`get_rsc_attributes()`), and stay where they are.
     pub around: Pairs,
     /// Its operations.
     pub operations: Vec<Operation>,
     /// Its meta attributes.
     pub meta: Pairs,
+    /// Those of the group and the clone around it, and the defaults, which hold for it where it has none of its own.
+    pub meta_around: Pairs,
     /// What of a node it uses.
     pub utilization: Pairs,
     /// Its template, if it has one.
     pub template: Option<Untrusted>,
+    /// The template that it names and that is nowhere, so that nobody can tell whether it is IPaddr2's at all.
+    pub missing: Option<Untrusted>,
+    /// The bundle that it is in.
+    pub bundle: Option<Untrusted>,
     /// The group that it is in.
     pub group: Option<Untrusted>,
     /// The clone that it is in.
@@ -59,7 +83,7 @@ pub struct CloneFound {
     pub id: Untrusted,
     /// Are instances promoted?
     pub promotable: bool,
-    /// Its meta attributes.
+    /// Its meta attributes, with the defaults. Those of what is in it are not chosen.
     pub meta: Pairs,
     /// Other resources that are in it.
     pub others: Vec<Untrusted>,
@@ -95,6 +119,25 @@ impl Address {
         self.parameter("clusterip_firewall") == Some("iptables")
     }
 
+    /// Those of the group and the clone around it that hold for it.
+    pub fn inherited(&self) -> impl Iterator<Item = &(Untrusted, Untrusted)> {
+        let is_own = |name: &Untrusted| self.parameters.iter().any(|(own, _)| own == name);
+        self.around.iter().filter(move |(name, _)| !is_own(name))
+    }
+
+    /// The defaults hold for it, and for its clone.
+    pub(super) fn add_defaults(&mut self, defaults: &Pairs) {
+        add(&mut self.meta_around, defaults.clone());
+        if let Some(clone) = &mut self.clone {
+            add(&mut clone.meta, defaults.clone());
+        }
+    }
+
+    /// A meta attribute, wherever it stands.
+    pub fn meta(&self, name: &str) -> Option<&str> {
+        value(&self.meta, name).or_else(|| value(&self.meta_around, name))
+    }
+
     /// Which IPaddr2 shares it among so many instances? Where nothing that is set tells, what only one of them can do
     /// does.
     pub fn predecessor(&self, instances: Option<u16>) -> Option<Predecessor> {
@@ -116,6 +159,26 @@ impl Operation {
     /// Is it this one?
     pub fn is(&self, name: &str) -> bool {
         value(&self.attributes, "name") == Some(name)
+    }
+
+    /// By what Pacemaker tells two of them apart where a template has some too (`template_op_key()`): not by the
+    /// interval. What is of a resource that runs, or is not promoted, is of any.
+    fn key(&self) -> (&str, &str) {
+        let of_any = ["started", "slave", "unpromoted"];
+        let role = value(&self.attributes, "role").unwrap_or_default();
+        let is_of_any = of_any.iter().any(|any| role.eq_ignore_ascii_case(any));
+        let name = value(&self.attributes, "name").unwrap_or_default();
+        (name, if is_of_any { "" } else { role })
+    }
+}
+
+/// Adds those of the template that the resource has not itself.
+pub(super) fn add_operations(own: &mut Vec<Operation>, of_template: Vec<Operation>) {
+    let its = own.len();
+    for operation in of_template {
+        if !own[..its].iter().any(|own| own.key() == operation.key()) {
+            own.push(operation);
+        }
     }
 }
 

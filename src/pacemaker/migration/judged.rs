@@ -1,29 +1,12 @@
 //! What becomes of an address that IPaddr2 shares: its parameters from now on, what cannot be kept, and why one cannot be
 //! migrated at all, or not node by node. Pure.
 
-use super::super::ipaddr2::IGNORED;
 use super::found::{Address, CloneFound, Configuration, Pairs, Rule};
-use super::obstacles::{Obstacle, obstacles};
+use super::obstacles::{Obstacle, can_be_written, obstacles};
+use super::renewed::{Lost, parameters};
 use crate::model::predecessor::{Compat, Predecessor};
-use crate::model::seed::parse_seed;
 use crate::model::untrusted::Untrusted;
 use std::net::IpAddr;
-
-/// Parameters that both agents have, with one meaning.
-const KEPT: [&str; 12] = [
-    "ip",
-    "nic",
-    "cidr_netmask",
-    "netmask",
-    "iflabel",
-    "mac",
-    "network_namespace",
-    "noprefixroute",
-    "check_link_status",
-    "clusterip_hash",
-    "arp_count",
-    "arp_interval",
-];
 
 /// What whoever asks knows better.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -51,8 +34,10 @@ pub struct Shared {
     pub lost: Vec<Lost>,
     /// The clone as it was, and stays.
     pub found: CloneFound,
-    /// The rules that name it.
+    /// The rules that name it, or what of its addresses is in it.
     pub rules: Vec<Rule>,
+    /// Do defaults hold for its resources now that name the predecessor?
+    pub inherits_ruled: bool,
     /// Why it cannot be taken over node by node, if so.
     pub not_rolling: Vec<String>,
 }
@@ -70,19 +55,6 @@ pub struct Renewed {
     pub compat: Option<Predecessor>,
     /// Its parameters from now on.
     pub parameters: Pairs,
-}
-
-/// A parameter that is not there any more.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Lost {
-    /// The resource.
-    pub resource: Untrusted,
-    /// Its name.
-    pub parameter: Untrusted,
-    /// Its value.
-    pub value: Untrusted,
-    /// Why.
-    pub why: String,
 }
 
 /// A resource that stays as it is.
@@ -124,6 +96,13 @@ pub fn judge(all: &Configuration, chosen: Chosen, only: Option<&str>) -> Judgeme
             Err(left) => judgement.left.extend(left),
         }
     }
+    // They are in no clone.
+    let bundles = all.bundles.iter().filter(|_| only.is_none());
+    judgement.left.extend(bundles.map(|bundle| Left {
+        resource: bundle.id.clone(),
+        clone: None,
+        obstacles: vec![Obstacle::of_a_bundle(bundle)],
+    }));
     judgement
 }
 
@@ -146,6 +125,8 @@ fn shared(all: &Configuration, found: &[&Address], chosen: Chosen) -> Result<Sha
         return Err(left.collect());
     };
     let buckets = clone.instances(all.nodes).unwrap_or(1);
+    let groups = found.iter().filter_map(|found| found.group.as_ref());
+    let within: Vec<&Untrusted> = groups.chain(found.iter().map(|found| &found.id)).collect();
     let mut shared = Shared {
         clone: clone.id.clone(),
         buckets,
@@ -157,9 +138,10 @@ fn shared(all: &Configuration, found: &[&Address], chosen: Chosen) -> Result<Sha
         rules: all
             .rules
             .iter()
-            .filter(|rule| rule.names(&clone.id))
+            .filter(|rule| rule.names(&clone.id) || within.iter().any(|id| rule.names(id)))
             .cloned()
             .collect(),
+        inherits_ruled: all.ruled_by_agent,
         not_rolling: Vec::new(),
     };
     for found in found {
@@ -192,75 +174,28 @@ impl Shared {
             )),
             (None, Some(_)) => {}
         }
-        let parameters = self.parameters(found, ip, compat, chosen.seed);
+        let role = found.meta("target-role").unwrap_or_default();
+        if role.eq_ignore_ascii_case("stopped") {
+            self.not_rolling.push(format!(
+                "{id}: target-role is Stopped, so nothing runs that could be taken over; the last step starts it"
+            ));
+        }
+        let parameters = parameters(found, ip, compat, chosen.seed, &mut self.lost);
+        let mut found = found.clone();
+        let description = found.description.take_if(|text| !can_be_written(text));
+        self.lost.extend(description.map(|value| Lost {
+            resource: found.id.clone(),
+            parameter: "description".into(),
+            value,
+            why: "it cannot be written in all languages".to_owned(),
+        }));
         self.addresses.push(Renewed {
             parameters,
-            found: found.clone(),
+            found,
             ip,
             before,
             compat,
         });
-    }
-
-    /// The parameters from now on, each in its old place; what goes is told.
-    fn parameters(
-        &mut self,
-        found: &Address,
-        ip: IpAddr,
-        compat: Option<Predecessor>,
-        seed: u32,
-    ) -> Pairs {
-        let is_given = |name| found.parameter(name).is_some();
-        let its_seed = found.parameter("clusterip_hash_seed");
-        let its_seed = its_seed.filter(|seed| parse_seed(seed).is_some());
-        // What the predecessor derives its MAC or its seed from.
-        let derives = match compat {
-            Some(Predecessor::ClusterIp) => !is_given("mac"),
-            Some(Predecessor::Ipaddr2) => !is_given("mac") || its_seed.is_none(),
-            None => false,
-        };
-        let mut kept = Pairs::new();
-        for (name, value) in &found.parameters {
-            let why = match name.raw() {
-                _ if value.raw().trim().is_empty() => continue,
-                "iflabel" if ip.is_ipv6() => "IPv6 addresses have no label",
-                "clusterip_hash" if compat == Some(Predecessor::Ipaddr2) => {
-                    "the newest IPaddr2 did not know it: its hash is the source address alone"
-                }
-                "broadcast" if derives => {
-                    kept.push((name.clone(), value.clone()));
-                    continue;
-                }
-                "clusterip_hash_seed" if its_seed.is_some() => {
-                    kept.push(("hash_seed".into(), value.clone()));
-                    continue;
-                }
-                // Anything but true is what is anyway.
-                "lvs_support" | "unique_clone_address" => continue,
-                known if KEPT.contains(&known) => {
-                    kept.push((name.clone(), value.clone()));
-                    continue;
-                }
-                other => {
-                    let ignored = IGNORED.iter().find(|(name, _)| *name == other);
-                    ignored.map_or("it is no parameter of IPaddr2's", |(_, why)| why)
-                }
-            };
-            self.lost.push(Lost {
-                resource: found.id.clone(),
-                parameter: name.clone(),
-                value: value.clone(),
-                why: why.to_owned(),
-            });
-        }
-        match compat {
-            Some(compat) => kept.push(("compat".into(), compat.name().into())),
-            None if its_seed.is_none() => {
-                kept.push(("hash_seed".into(), format!("{seed:#010x}").into()));
-            }
-            None => {}
-        }
-        kept
     }
 }
 
@@ -410,6 +345,11 @@ mod tests {
             ("ip=10.0.0.99 nic=lo", "nic=\"lo\""),
             ("ip=10.0.0.99 proto=kernel", "proto: "),
             ("ip=10.0.0.99 clusterip_hash_seed=0x123456789", "32 bits"),
+            (
+                "ip=10.0.0.99 cidr_netmask=255.0.255.0",
+                "no length of a prefix",
+            ),
+            ("ip=fd77::99 netmask=129", "no length of a prefix"),
             ("ip=10.0.0.99 iflabel='a\"b'", "cannot be written"),
         ] {
             let judgement = judged(&format!("{parameters} {newest}"), None);
@@ -436,6 +376,60 @@ mod tests {
                 None,
             );
             assert_eq!(judgement.left, [], "{nic}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_shared_address_is_left_with_a_word() {
+        let text = "node 1: n1\nprimitive lost @nowhere\nprimitive inner IPaddr2 params ip=10.0.0.8\nclone c lost\n\
+                    bundle b docker image=x network ip-range-start=10.0.0.1 primitive inner\n\
+                    bundle without docker image=x";
+        let all = read(text).expect("crm's words");
+        let told = |only| -> Vec<String> {
+            let left = judge(&all, Chosen::default(), only).left;
+            let told = left.iter().map(|it| {
+                let [obstacle] = it.obstacles.as_slice() else {
+                    panic!("{it:?}");
+                };
+                format!("{}: {}", it.resource, obstacle.why)
+            });
+            told.collect()
+        };
+        let [lost, inner, bundle] = &told(None)[..] else {
+            panic!("{:?}", told(None));
+        };
+        assert!(
+            lost.starts_with("lost: its template 'nowhere' is not in"),
+            "{lost}"
+        );
+        assert!(inner.starts_with("inner: it is in the bundle b"), "{inner}");
+        assert!(bundle.starts_with("b: it is a bundle"), "{bundle}");
+        assert_eq!(told(Some("c")), std::slice::from_ref(lost));
+    }
+
+    #[test]
+    fn what_is_stopped_keeps_its_hash_and_is_not_taken_over() {
+        for meta in ["resIP", "cloneIP"].map(|on| {
+            move |id| {
+                if id == on {
+                    " meta target-role=Stopped"
+                } else {
+                    ""
+                }
+            }
+        }) {
+            let text = format!(
+                "primitive resIP IPaddr2 params ip=10.0.0.99 clusterip_hash=sourceip{}\n\
+                 clone cloneIP resIP{} meta globally-unique=true clone-max=4",
+                meta("resIP"),
+                meta("cloneIP")
+            );
+            let judgement = judge(&read(&text).expect("crm's words"), Chosen::default(), None);
+            assert_eq!(
+                parameters(&judgement),
+                "ip=10.0.0.99 clusterip_hash=sourceip compat=clusterip"
+            );
+            assert!(judgement.shared[0].not_rolling[0].contains("Stopped"));
         }
     }
 

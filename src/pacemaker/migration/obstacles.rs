@@ -1,15 +1,19 @@
 //! Why an address cannot be migrated: each reason with the way out. Pure.
 
 use super::super::ipaddr2::proto_decides;
-use super::found::{Address, CloneFound};
+use super::found::{Address, Bundle, CloneFound};
 use crate::model::bucket::BucketCount;
 use crate::model::hash::HashMode;
 use crate::model::mac::Mac;
 use crate::model::predecessor::{Compat, Predecessor};
 use crate::model::seed::parse_seed;
 use crate::model::untrusted::{Untrusted, quoted, shown};
-use crate::model::vip::{L2Mode, NicName, check_address};
+use crate::model::vip::{L2Mode, NicName, check_address, longest_prefix, parse_prefix};
 use std::net::IpAddr;
+
+/// What to do where one node has the address.
+const TO_SHARE: &str = "leave it with IPaddr2; to share the address, delete the resource and load what 'nodectl crm' or \
+                        'nodectl pcs' prints";
 
 /// A reason, and the way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,18 +39,47 @@ impl Obstacle {
             "see that one; the instances of a clone are stopped and started together",
         )
     }
+
+    /// What Pacemaker makes for a bundle is no resource of the configuration.
+    pub(super) fn of_a_bundle(bundle: &Bundle) -> Self {
+        Obstacle::new(
+            format!(
+                "it is a bundle: Pacemaker gives each of its replicas an address of its own, from {} on, by an IPaddr2 that \
+                 it makes itself, and nothing is shared",
+                bundle.from
+            ),
+            "nothing; it stays as it is, beside shared addresses too",
+        )
+    }
 }
 
 /// All that stands in the way.
 pub(super) fn obstacles(
     found: &Address,
     nodes: Option<u16>,
-    asked: Option<Compat>,
+    chosen: Option<Compat>,
 ) -> Vec<Obstacle> {
+    if let Some(template) = &found.missing {
+        return vec![Obstacle::new(
+            format!(
+                "its template '{template}' is not in the configuration, so nobody can tell whether it is IPaddr2's"
+            ),
+            "give the whole configuration, as 'cibadmin --query' or 'crm configure show' print it; if that has no such \
+             template Pacemaker passes over the resource too",
+        )];
+    }
+    if let Some(bundle) = &found.bundle {
+        return vec![Obstacle::new(
+            format!(
+                "it is in the bundle {bundle}: every replica has it for itself, and nothing is shared"
+            ),
+            "leave it with IPaddr2",
+        )];
+    }
     let Some(clone) = &found.clone else {
         return vec![Obstacle::new(
             "it is not cloned: one node has it at a time, and nothing is shared",
-            "leave it with IPaddr2; to share the address, delete the resource and load what 'nodectl crm' prints",
+            TO_SHARE,
         )];
     };
     let buckets = clone.instances(nodes);
@@ -75,7 +108,7 @@ pub(super) fn obstacles(
             "set it to one from 0 to 4294967295, or 0x and up to eight hex digits",
         ));
     }
-    let before = match asked {
+    let before = match chosen {
         Some(Compat(before)) => before,
         None => found.predecessor(buckets),
     };
@@ -112,8 +145,8 @@ pub(super) fn obstacles(
         ));
     }
     all.extend(of_words(found, clone));
-    // Who is in the way of everything is not asked which one he is.
-    if all.is_empty() && before.is_none() && asked.is_none() {
+    // Who is in the way of everything is not chosen which one he is.
+    if all.is_empty() && before.is_none() && chosen.is_none() {
         all.push(Obstacle::new(
             "nothing that is set tells which IPaddr2 it is, and the two hash differently",
             "see what 'grep -c clusterip_firewall /usr/lib/ocf/resource.d/heartbeat/IPaddr2' prints on a node: for 0 ask \
@@ -151,7 +184,9 @@ fn of_clone(clone: &CloneFound, buckets: Option<u16>) -> Vec<Obstacle> {
         None => all.push(Obstacle::new(
             match clone.meta("clone-max") {
                 None => {
-                    "clone-max is not set, and the configuration does not say how many nodes there are".to_owned()
+                    "clone-max is not set, and the configuration does not say how many nodes there are, of which remote \
+                     ones and guests count too"
+                        .to_owned()
                 }
                 Some(max) => format!("clone-max=\"{}\" is no number of instances", shown(max)),
             },
@@ -159,7 +194,7 @@ fn of_clone(clone: &CloneFound, buckets: Option<u16>) -> Vec<Obstacle> {
         )),
         Some(0 | 1) => all.push(Obstacle::new(
             "the clone has one instance, so one node has the address at a time",
-            "leave it with IPaddr2; to share the address, delete the resource and load what 'nodectl crm' prints",
+            TO_SHARE,
         )),
         Some(buckets) if buckets > BucketCount::MAX => all.push(Obstacle::new(
             format!("the clone has {buckets} instances, and there are {} buckets at most", BucketCount::MAX),
@@ -186,6 +221,17 @@ fn of_address(found: &Address) -> Vec<Obstacle> {
             "leave it with IPaddr2, or share another address",
         ));
     }
+    all.extend(of_prefix(found, ip));
+    if ip.is_ipv6()
+        && found
+            .inherited()
+            .any(|(name, value)| name.raw() == "iflabel" && !value.raw().trim().is_empty())
+    {
+        all.push(Obstacle::new(
+            "iflabel is set on the group or the clone around it, and IPv6 addresses have no label",
+            "set it with those resources alone whose address is IPv4",
+        ));
+    }
     if let Some(text) = found.parameter("mac") {
         match text.parse::<Mac>() {
             Err(error) => all.push(Obstacle::new(
@@ -204,6 +250,25 @@ fn of_address(found: &Address) -> Vec<Obstacle> {
         }
     }
     all
+}
+
+/// As the agents find it: the elder name counts where the other is not set.
+fn of_prefix(found: &Address, ip: IpAddr) -> Option<Obstacle> {
+    let names = ["cidr_netmask", "netmask"].into_iter();
+    let (name, text) = names
+        .filter_map(|name| Some((name, found.parameter(name)?)))
+        .next()?;
+    let longest = longest_prefix(ip);
+    let what = match ip {
+        IpAddr::V4(_) => ", or to a netmask such as 255.255.255.0",
+        IpAddr::V6(_) => "",
+    };
+    parse_prefix(text, ip).is_none().then(|| {
+        Obstacle::new(
+            format!("{name}=\"{}\" is no length of a prefix", shown(text)),
+            format!("set it to a number from 1 to {longest}{what}"),
+        )
+    })
 }
 
 /// What the name of the interface tells; the rest only a node knows.
@@ -235,6 +300,11 @@ fn of_nic(found: &Address) -> Option<Obstacle> {
     })
 }
 
+/// Can it stand between quotes in the words of both shells?
+pub(super) fn can_be_written(text: &Untrusted) -> bool {
+    quoted(text.raw()).is_some() && !text.raw().contains(['"', '\\'])
+}
+
 /// What cannot be said otherwise than it is, or not in a command.
 fn of_words(found: &Address, clone: &CloneFound) -> Vec<Obstacle> {
     let mut all: Vec<Obstacle> = found
@@ -262,9 +332,8 @@ fn of_words(found: &Address, clone: &CloneFound) -> Vec<Obstacle> {
         ];
         own.into_iter().flatten().chain(operations)
     };
-    let cannot = |text: &str| quoted(text).is_none() || text.contains(['"', '\\']);
     let values = pairs().filter(|(name, value)| {
-        quoted(name.raw()).is_none_or(|word| word != name.raw()) || cannot(value.raw())
+        quoted(name.raw()).is_none_or(|word| word != name.raw()) || !can_be_written(value)
     });
     all.extend(names.map(|id| {
         Obstacle::new(

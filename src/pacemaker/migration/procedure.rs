@@ -221,7 +221,8 @@ fn rolling(shared: &Shared, invoked: Invocation<'_>) -> Vec<Step> {
             ],
             check: format!("sh {TAKEOVER} look"),
             expect: format!(
-                "for {each} the buckets that the predecessor's rules serve on this node, together all of them once, and no error"
+                "for {each} the buckets that the predecessor's rules serve on this node, together all of them once, and no error. It stops where hash, seed, MAC or number of instances of the predecessor's rules are not those of the \
+                 configuration"
             ),
         },
         Step {
@@ -242,7 +243,8 @@ fn rolling(shared: &Shared, invoked: Invocation<'_>) -> Vec<Step> {
             commands: vec![format!("sh {TAKEOVER}")],
             check: status.replace("nodectl status", "nodectl status --local"),
             expect: format!(
-                "{each} healthy, by the manager {managers}, with the buckets that the script has named as owned"
+                "{each} healthy, by the manager {managers}, with the buckets that the script has named as owned; nothing \
+                 where it has named none"
             ),
         },
         Step {
@@ -281,7 +283,7 @@ fn rolling(shared: &Shared, invoked: Invocation<'_>) -> Vec<Step> {
             commands: vec![format!("rm -f {TAKEOVER} {}", invoked.file())],
             check: "nodectl status --json --local --rate 0 | grep -o '\"healthy\":true' | wc -l".to_owned(),
             expect: format!(
-                "{}, one for each address; {BEFORE} may stay until you are sure",
+                "{}, one for each address, on a node that serves all of them; {BEFORE} may stay until you are sure",
                 shared.addresses.len()
             ),
         },

@@ -1,10 +1,10 @@
 //! What is to be said of a clone that is migrated: what changes, and what is worth a look. Pure.
 
-use super::found::is_true;
+use super::super::ipaddr2::ITS_SEED;
+use super::found::{is_true, value};
 use super::judged::{Renewed, Shared};
 use crate::model::predecessor::Predecessor;
-use crate::model::seed::parse_seed;
-use crate::model::untrusted::Untrusted;
+use crate::model::untrusted::{Untrusted, shown};
 use std::net::IpAddr;
 
 /// What changes.
@@ -29,6 +29,11 @@ pub fn changes(shared: &Shared) -> Vec<String> {
     all
 }
 
+/// Does the new configuration say the seed?
+fn has_seed(renewed: &Renewed) -> bool {
+    value(&renewed.parameters, "hash_seed").is_some()
+}
+
 fn changes_of(renewed: &Renewed) -> Vec<String> {
     let Renewed {
         found, ip, compat, ..
@@ -45,8 +50,7 @@ fn changes_of(renewed: &Renewed) -> Vec<String> {
             "{id}: the agent, to ocf:rust:ClusterIP, and the hash: clients change their buckets, once"
         ),
     }];
-    let its_seed = found.parameter("clusterip_hash_seed");
-    if its_seed.is_some_and(|seed| parse_seed(seed).is_some()) {
+    if found.parameter(ITS_SEED).is_some() && has_seed(renewed) {
         all.push(format!("{id}: clusterip_hash_seed is called hash_seed"));
     }
     if compat.is_none() && found.parameter("mac").is_none() {
@@ -96,7 +100,7 @@ pub fn look(shared: &Shared) -> Vec<String> {
     if !named.is_empty() {
         let named = named.join(", ");
         all.push(format!(
-            "{id} is named by {named}: nothing is to be done, for names stay"
+            "rules about {id} or what is in it: {named}. Nothing is to be done, for names stay"
         ));
     }
     if rules.iter().any(|rule| rule.kind == "colocation") {
@@ -127,7 +131,39 @@ pub fn look(shared: &Shared) -> Vec<String> {
              crm_resource -r {id} -m -p clone-node-max -v {buckets}"
         ));
     }
+    if shared.inherits_ruled {
+        all.push(
+            "rsc_defaults or op_defaults hold for ocf:heartbeat:IPaddr2 by a rule, and not for ocf:rust:ClusterIP: let the \
+             rule name that too, or set with the resource what they set"
+                .to_owned(),
+        );
+    }
+    if clone.meta("maintenance").is_some_and(is_true) && shared.is_rolling() {
+        all.push(format!(
+            "maintenance is set for {id} as it is: the last step but one takes that away from {id} alone; see that it ends"
+        ));
+    }
+    let stays = around(shared);
+    if !stays.is_empty() {
+        all.push(format!(
+            "set on the group or the clone, and staying there, where Pacemaker gives them to the new agent too: {}. What is \
+             not kept or has another name can be deleted there once all is done",
+            stays.join(", ")
+        ));
+    }
     all.extend(shared.addresses.iter().flat_map(look_at));
+    all
+}
+
+/// What the group and the clone set for what is in them.
+fn around(shared: &Shared) -> Vec<String> {
+    let mut all = Vec::new();
+    for (name, _) in shared.addresses.iter().flat_map(|it| it.found.inherited()) {
+        let name = name.to_string();
+        if !all.contains(&name) {
+            all.push(name);
+        }
+    }
     all
 }
 
@@ -140,7 +176,15 @@ fn look_at(renewed: &Renewed) -> Vec<String> {
             "{id} has no monitor: what goes wrong is not noticed. Better: op monitor interval=10s timeout=20s"
         ));
     }
-    if renewed.compat.is_some() && found.parameter("clusterip_hash_seed").is_none() {
+    let stickiness = found.meta("resource-stickiness").unwrap_or_default();
+    if !["", "0"].contains(&stickiness) {
+        all.push(format!(
+            "{id}: resource-stickiness is {}, so buckets stay where they are when a node comes back. Better: crm_resource \
+             -r {id} -m -p resource-stickiness -v 0",
+            shown(stickiness)
+        ));
+    }
+    if renewed.compat.is_some() && !has_seed(renewed) {
         all.push(format!(
             "{id}: the seed can be guessed by whoever knows the address, who can then aim his traffic at one node. Once no \
              node has the predecessor: stop the clone, put hash_seed in the place of compat, start it"
@@ -193,6 +237,28 @@ mod tests {
             "{plain} op monitor interval=10s\nclone c resIP meta globally-unique=true clone-max=3 clone-node-max=3 interleave=true"
         ));
         assert_eq!(look, "");
+        for (more, word) in [
+            (
+                "rsc_defaults d: resource-stickiness=100",
+                "resource-stickiness is 100",
+            ),
+            (
+                "xml <meta_attributes id=\"d\"><rule id=\"r\"><rsc_expression id=\"e\" type=\"IPaddr2\"/></rule></meta_attributes>",
+                "not for ocf:rust:ClusterIP",
+            ),
+            ("rsc_defaults d: maintenance=true", "takes that away"),
+            ("colocation x inf: resIP other", "colocation x"),
+        ] {
+            let (_, look) = said(&format!(
+                "{plain} op monitor interval=10s\nclone c resIP meta globally-unique=true clone-max=3 clone-node-max=3 interleave=true\n{more}"
+            ));
+            assert!(look.contains(word), "{more}: {look}");
+        }
+        let (_, look) = said(&format!(
+            "{plain} op monitor interval=10s\nclone c resIP meta globally-unique=true clone-max=3 clone-node-max=3 \
+             interleave=true params nic=eth0 ip=10.0.0.98"
+        ));
+        assert!(look.starts_with("set on the group or the clone, and staying there, where Pacemaker gives them to the new agent too: nic"), "{look}");
         let (_, look) = said(&format!(
             "{plain} op monitor interval=10s\nprimitive web systemd:nginx\ngroup g resIP web\n\
              clone c g meta globally-unique=true clone-max=3 clone-node-max=3 interleave=true\ncolocation x inf: c other"

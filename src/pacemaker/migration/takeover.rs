@@ -6,10 +6,15 @@
 //! buckets only while the new agent comes up and has none yet, so all are started at once. The old address and its membership are told by signs to be a VIP's and not the node's own
 //! (`model::host`), which the predecessor does not give in all cases; so the script does.
 
-use super::found::{Address, Pairs};
+use super::super::ipaddr2::BROADCAST;
+use super::found::{Address, Pairs, value};
 use super::judged::{Renewed, Shared};
+use super::old_rules::{OldRules, Told, What};
+use crate::model::hash::HashMode;
 use crate::model::predecessor::Predecessor;
+use crate::model::seed::parse_seed;
 use crate::model::untrusted::quoted;
+use crate::model::vip::parse_prefix;
 use std::fmt::Write;
 use std::net::IpAddr;
 
@@ -18,38 +23,75 @@ const BEGIN: &str = r#"#!/bin/sh
 # looks, with 'back' it gives back. To be run on one node after the other, while the clone is in maintenance. It may be
 # run again.
 set -eu
-what=${1:-take}
+case ${1:-take} in
+# What does not fit is known of all addresses before anything is done to one.
+take) words="fit take" ;;
+look | back) words=$1 ;;
+*)
+    echo "'$1' is not known here: give no word, or look, or back" >&2
+    exit 64
+    ;;
+esac
 numbers() { sort -nu | while read -r number; do echo $((number - 1)); done; }
+# What the predecessor's rules say behind a word; the numbers of the bits of masks; seeds in one form; what all say.
+behind() { sed -n "s/.* $1 \([^ ]*\).*/\1/p"; }
+bits() {
+    while read -r mask; do
+        number=1 mask=$((mask))
+        while [ "$mask" -gt 0 ]; do
+            [ $((mask & 1)) = 0 ] || echo "$number"
+            number=$((number + 1)) mask=$((mask >> 1))
+        done
+    done
+}
+seeds() { while read -r seed; do printf '0x%08x\n' "$seed"; done; }
+once() { sort -u | paste -sd, -; }
+# Stops where the predecessor's rules do not do what the new configuration says.
+same() {
+    if [ "$3" != "$4" ]; then
+        echo "$1: the $2 is ${3:-not told} by the predecessor's rules here and $4 by the new configuration; with both most clients" \
+            "would be dark. Set it to what runs, or go with the clone stopped" >&2
+        exit 1
+    fi
+}
 "#;
 
 /// The script of a clone's addresses, which have a predecessor each.
 pub fn script(shared: &Shared) -> String {
-    let mut text = BEGIN.to_owned();
+    let mut text = BEGIN.to_owned() + "for what in $words; do\n";
     for renewed in &shared.addresses {
         if let Some(before) = renewed.compat {
             text += &one(shared, renewed, before);
         }
     }
-    text
+    text + "done\n"
 }
 
 /// What the script does for an address.
 fn one(shared: &Shared, renewed: &Renewed, before: Predecessor) -> String {
     let (ip, id) = (renewed.ip, &renewed.found.id);
-    let rules = OldRules::of(renewed, before);
-    let same = same_mac(renewed, before).unwrap_or_default();
+    let rules = OldRules::of(renewed, before, &within(&renewed.found));
+    let same = as_before(shared, renewed, before, &rules.told);
     let mut text = format!("\n# {id}: {ip}\n");
     text += &agent(shared, renewed);
-    let OldRules { served, sign, gone } = rules;
+    let OldRules {
+        rules,
+        served,
+        elsewhere,
+        sign,
+        gone,
+        ..
+    } = rules;
     let netns = namespace(&renewed.found).map_or(String::new(), |name| format!(" --netns {name}"));
     let down = format!("nodectl down {ip} --force{netns}");
     // Writing to a String cannot fail.
     let _ = write!(
         text,
-        r#"served() {{ {served} | numbers; }}
+        r#"rules() {{ {rules}; }}
+served() {{ {served} | numbers; }}
 buckets=$(served | paste -sd, -)
-echo "{ip}: the predecessor's rules serve here: ${{buckets:-nothing}}"
-{same}if [ "$what" = look ]; then
+[ "$what" = fit ] || echo "{ip}: the predecessor's rules serve here: ${{buckets:-nothing}}"
+{elsewhere}{same}if [ "$what" = look ]; then
     agent validate-all 0
 elif [ "$what" = back ]; then
     # The predecessor begins anew here; it must add nothing to rules that stand.
@@ -57,7 +99,7 @@ elif [ "$what" = back ]; then
 {gone}    set -e
     {down}
     echo "{ip}: given back: dark here until the predecessor runs"
-elif [ -n "$buckets" ]; then
+elif [ "$what" = take ] && [ -n "$buckets" ]; then
 {sign}    pids= failed=
     for bucket in $(served); do agent start "$bucket" & pids="$pids $bucket:$!"; done
     for pid in $pids; do wait "${{pid#*:}}" || failed="$failed ${{pid%%:*}}"; done
@@ -74,39 +116,82 @@ fi
     text
 }
 
-/// What stops the script where the new agent derives another MAC than the old one has: then its seed, which is of the same
-/// digest, may be another as well, and two hashes one behind the other leave most clients dark.
-fn same_mac(renewed: &Renewed, before: Predecessor) -> Option<String> {
+/// What stops the script where the predecessor's rules do not do what the new configuration says: two hashes one behind the other
+/// leave most clients dark, and so do two numbers of instances. Of the same digest as the seed is the MAC, unless they
+/// are set.
+fn as_before(shared: &Shared, renewed: &Renewed, before: Predecessor, told: &[Told]) -> String {
+    let ip = renewed.ip;
     let pairs = with_around(renewed);
     let of = |name: &str| {
-        let mut all = pairs.iter();
-        all.find(|(named, _)| named.raw() == name)
-            .map(|(_, value)| value.raw())
+        let value = value(&pairs, name);
+        value.filter(|value| !value.is_empty())
     };
-    if of("mac").is_some() {
-        return None;
+    let derives_mac = of("mac").is_none();
+    let seed = match (of("hash_seed"), before) {
+        (Some(seed), _) => Some(parse_seed(seed).unwrap_or_default()),
+        (None, Predecessor::ClusterIp) => Some(0),
+        (None, Predecessor::Ipaddr2) => None,
+    };
+    let hash = match before.hash() {
+        Some(hash) => hash.name(),
+        None => of("clusterip_hash").unwrap_or(HashMode::default().name()),
+    };
+    let mut text = String::new();
+    if derives_mac || seed.is_none() {
+        let made = derived(ip, before, &of);
+        text += &format!("[ \"$what\" = back ] || made=$({made})\n");
     }
-    let mut vip = renewed.ip.to_string();
-    if let Some(prefix) = of("cidr_netmask").or_else(|| of("netmask")) {
-        vip += &format!("/{}", prefix.parse::<u8>().ok()?);
+    text += "if [ \"$what\" != back ] && [ -n \"$buckets\" ]; then\n";
+    // Writing to a String cannot fail.
+    if derives_mac {
+        let within = within(&renewed.found);
+        let _ = write!(
+            text,
+            r#"    mac=$(echo "$made" | sed -n 's/.*"mac":"\([^"]*\)".*/\1/p')
+    if ! {within}ip maddress show | grep -q "$mac"; then
+        echo "{ip}: here it would be shared under $mac, which no interface has joined: the predecessor derived another" \
+            "MAC; set mac to that one ('ip maddress show'), and its seed" >&2
+        exit 1
+    fi
+"#
+        );
+    }
+    if seed.is_none() {
+        text += "    seed=$(echo \"$made\" | sed -n 's/.*\"seed\":\\([0-9]*\\).*/\\1/p' | seeds)\n";
+    }
+    let seed = seed.map_or("\"$seed\"".to_owned(), |seed| format!("{seed:#010x}"));
+    for Told { what, how } in told {
+        let (called, new) = match what {
+            What::Instances => ("number of instances", shared.buckets.to_string()),
+            What::Hash => ("hash", hash.to_owned()),
+            What::Seed => ("seed", seed.clone()),
+        };
+        let _ = writeln!(
+            text,
+            "    same {ip} \"{called}\" \"$(rules | {how} | once)\" {new}"
+        );
+    }
+    text + "fi\n"
+}
+
+/// What prints MAC and seed as the new agent derives them on this node. What has no quoted form is an obstacle before.
+fn derived<'a>(ip: IpAddr, before: Predecessor, of: &dyn Fn(&str) -> Option<&'a str>) -> String {
+    let mut vip = ip.to_string();
+    let prefix = of("cidr_netmask").or_else(|| of("netmask"));
+    if let Some(prefix) = prefix.and_then(|text| parse_prefix(text, ip)) {
+        vip += &format!("/{prefix}");
     }
     let mut words = format!("nodectl mac {vip} --compat {before}");
     for (option, name) in [
         ("nic", "nic"),
-        ("broadcast", "broadcast"),
+        ("broadcast", BROADCAST),
         ("netns", "network_namespace"),
     ] {
-        if let Some(value) = of(name) {
-            words += &format!(" --{option} {}", quoted(value)?);
+        if let Some(value) = of(name).and_then(quoted) {
+            words += &format!(" --{option} {value}");
         }
     }
-    let (ip, within) = (renewed.ip, within(&renewed.found));
-    Some(format!(
-        "[ \"$what\" = back ] || mac=$({words})\n\
-         if [ \"$what\" != back ] && [ -n \"$buckets\" ] && ! {within}ip maddress show | grep -q \"$mac\"; then\n    \
-             echo \"{ip}: here it would be shared under $mac, which no interface has joined: the predecessor derived another\" \\\n        \
-             \"MAC; set mac to that one ('ip maddress show'), and its seed\" >&2\n    exit 1\nfi\n"
-    ))
+    words + " --json"
 }
 
 /// The network namespace that it is in, for a shell.
@@ -156,133 +241,11 @@ fn parameters(pairs: &Pairs) -> impl Iterator<Item = String> + '_ {
     })
 }
 
-/// What of the predecessor's rules the script has to know.
-struct OldRules {
-    /// What prints the numbers of its instances here, from 1.
-    served: String,
-    /// What makes the old address one that is known as a VIP's.
-    sign: String,
-    /// What takes the rules away.
-    gone: String,
-}
-
-impl OldRules {
-    fn of(renewed: &Renewed, before: Predecessor) -> Self {
-        let found = &renewed.found;
-        let within = within(found);
-        match before {
-            Predecessor::ClusterIp => OldRules::by_clusterip(renewed.ip, &within),
-            Predecessor::Ipaddr2 => {
-                let mut rules = match found.is_by_iptables() {
-                    true => OldRules::by_iptables(renewed, &within),
-                    false => OldRules::by_nft(renewed.ip, &within),
-                };
-                if renewed.ip.is_ipv6() {
-                    rules.sign = deprecated(renewed.ip, &within);
-                }
-                rules
-            }
-        }
-    }
-
-    /// The kernel counts what CLUSTERIP itself has joined apart, so that the membership has to be told once more.
-    fn by_clusterip(ip: IpAddr, within: &str) -> Self {
-        let pattern = ip.to_string().replace('.', r"\.");
-        let rule = format!("/-d {pattern}\\/32 .*-j CLUSTERIP/");
-        let program = "$(command -v iptables-legacy || command -v iptables)";
-        let list = format!("{within}{program} -S INPUT");
-        OldRules {
-            served: format!(
-                "{within}cat /proc/net/ipt_CLUSTERIP/{ip} 2>/dev/null | tr , '\\n' | grep ."
-            ),
-            sign: format!(
-                "    mac=$({list} | sed -n '{rule}s/.*--clustermac \\([^ ]*\\).*/\\1/p')\n    \
-                     nic=$({list} | sed -n '{rule}s/.* -i \\([^ ]*\\) .*/\\1/p')\n    \
-                     {within}ip maddr add \"$mac\" dev \"$nic\"\n"
-            ),
-            gone: format!(
-                "    {list} | sed -n '{rule}s/^-A/-D/p' | while read -r rule; do\n        \
-                     {within}{program} $rule\n    \
-                     done\n"
-            ),
-        }
-    }
-
-    fn by_nft(ip: IpAddr, within: &str) -> Self {
-        let table = format!("IPaddr2_{}", ip.to_string().replace([':', '.'], "_"));
-        let family = if ip.is_ipv4() { "ip" } else { "ip6" };
-        let mut gone = format!("    {within}nft delete table {family} {table}\n");
-        if ip.is_ipv4() {
-            let _ = writeln!(
-                gone,
-                "    {within}nft delete table arp {table} 2>/dev/null || true"
-            );
-        }
-        OldRules {
-            served: format!(
-                "{within}nft list table {family} {table} 2>/dev/null | sed -n 's/.*\"cip-node-\\([0-9]*\\)\".*/\\1/p'"
-            ),
-            sign: String::new(),
-            gone,
-        }
-    }
-
-    /// The rule that drops goes first, so that nothing is dark.
-    fn by_iptables(renewed: &Renewed, within: &str) -> Self {
-        let (found, ip) = (&renewed.found, renewed.ip);
-        let own = |name, usual: &str| {
-            let word = found.parameter(name).unwrap_or(usual);
-            quoted(word).unwrap_or_else(|| usual.to_owned())
-        };
-        let table = own("clusterip_table", "mangle");
-        let chain = own("clusterip_chain", "PREROUTING");
-        let (program, bits) = match ip {
-            IpAddr::V4(_) => ("iptables", 32),
-            IpAddr::V6(_) => ("ip6tables", 128),
-        };
-        let pattern = format!("-d {}\\/{bits} ", ip.to_string().replace('.', r"\."));
-        let list = format!("{within}{program} -t {table} -S {chain}");
-        let delete = |rule: &str| {
-            format!(
-                "    {list} | sed -n '/{pattern}{rule}/s/^-A/-D/p' | while read -r rule; do\n        \
-                     {within}{program} -t {table} $rule\n    done\n"
-            )
-        };
-        let mut gone = delete(".*-j DROP") + &delete(".*-m cluster ");
-        if ip.is_ipv6() {
-            gone += &delete(".*neighbour-advertisement.*-j ACCEPT");
-        }
-        if found.is_set("clusterip_mac_mangle") {
-            let _ = write!(
-                gone,
-                "    mac=$({within}arptables -L OUTPUT -n | sed -n 's/.*-s {ip} .*--mangle-mac-s \\([^ ]*\\).*/\\1/p')\n    \
-                 {within}arptables --delete OUTPUT -s {ip} -j mangle --mangle-mac-s \"$mac\"\n"
-            );
-        }
-        OldRules {
-            served: format!(
-                "{list} 2>/dev/null | sed -n 's/.*{pattern}.*--cluster-local-node \\([0-9]*\\).*/\\1/p'"
-            ),
-            sign: String::new(),
-            gone,
-        }
-    }
-}
-
-/// The predecessor's IPv6 address is a source like any other; ours never are.
-fn deprecated(ip: IpAddr, within: &str) -> String {
-    format!(
-        "    old=$({within}ip -6 -o address show to {ip} | while read -r _ nic _ address _; do echo \"$address dev $nic\"; done)\n    \
-             {within}ip -6 address change $old preferred_lft 0\n"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::judged::{Chosen, judge};
     use super::super::read;
     use super::*;
-    use std::process::Command;
 
     fn written(parameters: &str) -> String {
         let text = format!(
@@ -291,46 +254,6 @@ mod tests {
         let all = read(&text).expect("crm's words");
         let judgement = judge(&all, Chosen::default(), None);
         script(judgement.shared.first().expect("one that is migrated"))
-    }
-
-    /// What the function `served` of a script says, where the programs of this name answer so.
-    fn served(script: &str, program: &str, answer: &str) -> String {
-        let functions: Vec<&str> = script
-            .lines()
-            .filter(|line| line.starts_with("numbers()") || line.starts_with("served()"))
-            .collect();
-        let line = format!(
-            "{program}() {{ printf '%s\\n' \"$ANSWER\"; }}\n{}\nserved | paste -sd, -",
-            functions.join("\n")
-        );
-        let told = Command::new("sh")
-            .args(["-euc", &line])
-            .env("ANSWER", answer)
-            .output()
-            .expect("a shell");
-        assert!(told.status.success(), "{told:?}");
-        String::from_utf8_lossy(&told.stdout).trim().to_owned()
-    }
-
-    #[test]
-    fn buckets_are_the_numbers_of_the_old_rules_less_one() {
-        let nft = written("ip=10.0.0.99 clusterip_firewall=nft");
-        let listed = r#"table ip IPaddr2_10_0_0_99 {
-            iif "eth0" ip daddr 10.0.0.99 jhash ip saddr mod 12 seed 0x1 offset 1 == 10 accept comment "cip-node-10"
-            iif "eth0" ip daddr 10.0.0.99 jhash ip saddr mod 12 seed 0x1 offset 1 == 2 accept comment "cip-node-2"
-            iif "eth0" ip daddr 10.0.0.99 drop"#;
-        assert_eq!(served(&nft, "nft", listed), "1,9");
-        assert_eq!(served(&nft, "nft", ""), "");
-        let iptables = written("ip=10.0.0.99 clusterip_firewall=iptables");
-        let cluster = "-m cluster --cluster-total-nodes 4 --cluster-local-node";
-        let listed = format!(
-            "-P PREROUTING ACCEPT\n-A PREROUTING -d 10.0.0.99/32 -i eth0 {cluster} 3 --cluster-hash-seed 0x1 -j ACCEPT\n\
-             -A PREROUTING -d 10.0.0.98/32 -i eth0 {cluster} 1 --cluster-hash-seed 0x1 -j ACCEPT\n\
-             -A PREROUTING -d 10.0.0.99/32 -i eth0 -j DROP"
-        );
-        assert_eq!(served(&iptables, "iptables", &listed), "2");
-        let classic = written("ip=10.0.0.99 clusterip_hash=sourceip");
-        assert_eq!(served(&classic, "cat", "1,3,4"), "0,2,3");
     }
 
     #[test]
@@ -372,26 +295,36 @@ mod tests {
     fn another_mac_than_the_old_one_stops_it_before_anything_is_done() {
         let plain = written("ip=10.0.0.99 clusterip_firewall=nft");
         assert!(
-            plain.contains("$(nodectl mac 10.0.0.99 --compat ipaddr2)\n"),
+            plain.contains("$(nodectl mac 10.0.0.99 --compat ipaddr2 --json)\n"),
             "{plain}"
         );
         let told = written(
             "ip=10.0.0.99 clusterip_hash=sourceip cidr_netmask=24 nic=eth0:1 broadcast=10.0.0.255 network_namespace=web",
         );
-        let words = "nodectl mac 10.0.0.99/24 --compat clusterip --nic eth0:1 --broadcast 10.0.0.255 --netns web)";
+        let words = "nodectl mac 10.0.0.99/24 --compat clusterip --nic eth0:1 --broadcast 10.0.0.255 --netns web --json)";
         assert!(told.contains(words), "{told}");
         assert!(
             told.contains("ip netns exec web ip maddress show"),
             "{told}"
         );
-        for script in [&plain, &told] {
+        let dotted = written("ip=10.0.0.99 clusterip_firewall=nft cidr_netmask=255.255.255.0");
+        assert!(
+            dotted.contains("$(nodectl mac 10.0.0.99/24 --compat ipaddr2 --json)\n"),
+            "{dotted}"
+        );
+        for script in [&plain, &told, &dotted] {
             let stops = script
                 .find("so its seed")
                 .or_else(|| script.find("and its seed"));
             let stops = stops.expect("a stop");
             assert!(stops < script.find("agent start").expect("a start"));
         }
-        let set = written("ip=10.0.0.99 clusterip_firewall=nft mac=51:00:00:00:00:01");
+        // Where nothing is derived nobody is chosen.
+        let set = written(
+            "ip=10.0.0.99 clusterip_firewall=nft mac=51:00:00:00:00:01 clusterip_hash_seed=7",
+        );
+        assert!(!set.contains("nodectl mac"), "{set}");
+        let set = written("ip=10.0.0.99 clusterip_hash=sourceip mac=51:00:00:00:00:01");
         assert!(!set.contains("nodectl mac"), "{set}");
     }
 

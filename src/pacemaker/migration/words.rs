@@ -66,6 +66,9 @@ fn crm(renewed: &Renewed) -> String {
         found, parameters, ..
     } = renewed;
     let mut lines = vec![format!("primitive {} ocf:rust:ClusterIP", found.id)];
+    if let Some(description) = &found.description {
+        lines.push(format!("description=\"{}\"", description.raw()));
+    }
     lines.push(format!("params {}", quoted(parameters)));
     for Operation {
         attributes,
@@ -100,7 +103,11 @@ fn xml(renewed: &Renewed) -> String {
     } = renewed;
     let id = escaped(&found.id);
     let mut text =
-        format!("<primitive id=\"{id}\" class=\"ocf\" provider=\"rust\" type=\"ClusterIP\">\n");
+        format!("<primitive id=\"{id}\" class=\"ocf\" provider=\"rust\" type=\"ClusterIP\"");
+    if let Some(description) = &found.description {
+        text += &format!(" description=\"{}\"", escaped(description));
+    }
+    text += ">\n";
     set(&mut text, "  ", "instance_attributes", &id, parameters);
     if !found.operations.is_empty() {
         text += "  <operations>\n";

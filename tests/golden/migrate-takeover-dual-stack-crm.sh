@@ -1,0 +1,150 @@
+#!/bin/sh
+# Takes over on this node what ocf:heartbeat:IPaddr2 serves here, by ocf:rust:ClusterIP; with the word 'look' it only
+# looks, with 'back' it gives back. To be run on one node after the other, while the clone is in maintenance. It may be
+# run again.
+set -eu
+case ${1:-take} in
+# What does not fit is known of all addresses before anything is done to one.
+take) words="fit take" ;;
+look | back) words=$1 ;;
+*)
+    echo "'$1' is not known here: give no word, or look, or back" >&2
+    exit 64
+    ;;
+esac
+numbers() { sort -nu | while read -r number; do echo $((number - 1)); done; }
+# What the predecessor's rules say behind a word; the numbers of the bits of masks; seeds in one form; what all say.
+behind() { sed -n "s/.* $1 \([^ ]*\).*/\1/p"; }
+bits() {
+    while read -r mask; do
+        number=1 mask=$((mask))
+        while [ "$mask" -gt 0 ]; do
+            [ $((mask & 1)) = 0 ] || echo "$number"
+            number=$((number + 1)) mask=$((mask >> 1))
+        done
+    done
+}
+seeds() { while read -r seed; do printf '0x%08x\n' "$seed"; done; }
+once() { sort -u | paste -sd, -; }
+# Stops where the predecessor's rules do not do what the new configuration says.
+same() {
+    if [ "$3" != "$4" ]; then
+        echo "$1: the $2 is ${3:-not told} by the predecessor's rules here and $4 by the new configuration; with both most clients" \
+            "would be dark. Set it to what runs, or go with the clone stopped" >&2
+        exit 1
+    fi
+}
+for what in $words; do
+
+# dns-v4: 198.51.100.53
+agent() {
+    env OCF_ROOT=/usr/lib/ocf OCF_RESOURCE_INSTANCE="dns-v4:$2" OCF_RESOURCE_TYPE=ClusterIP \
+        OCF_RESOURCE_PROVIDER=rust OCF_RA_VERSION_MAJOR=1 OCF_RA_VERSION_MINOR=1 \
+        OCF_RESKEY_CRM_meta_clone="$2" OCF_RESKEY_CRM_meta_clone_max=12 \
+        OCF_RESKEY_CRM_meta_clone_node_max=12 OCF_RESKEY_CRM_meta_globally_unique=true \
+        OCF_RESKEY_CRM_meta_timeout=20000 OCF_RESKEY_CRM_meta_on_node="$(crm_node --name)" \
+        OCF_RESKEY_ip=198.51.100.53 \
+        OCF_RESKEY_cidr_netmask=255.255.255.0 \
+        OCF_RESKEY_hash_seed=0x1badcafe \
+        OCF_RESKEY_compat=ipaddr2 \
+        OCF_RESKEY_nic=bond0.53 \
+        OCF_RESKEY_clusterip_hash_seed=0x1badcafe \
+        /usr/lib/ocf/resource.d/rust/ClusterIP "$1"
+}
+rules() { nft list table ip IPaddr2_198_51_100_53 2>/dev/null | grep cip-node-; }
+served() { rules | sed -n 's/.*"cip-node-\([0-9]*\)".*/\1/p' | numbers; }
+buckets=$(served | paste -sd, -)
+[ "$what" = fit ] || echo "198.51.100.53: the predecessor's rules serve here: ${buckets:-nothing}"
+[ "$what" = back ] || made=$(nodectl mac 198.51.100.53/24 --compat ipaddr2 --nic bond0.53 --json)
+if [ "$what" != back ] && [ -n "$buckets" ]; then
+    mac=$(echo "$made" | sed -n 's/.*"mac":"\([^"]*\)".*/\1/p')
+    if ! ip maddress show | grep -q "$mac"; then
+        echo "198.51.100.53: here it would be shared under $mac, which no interface has joined: the predecessor derived another" \
+            "MAC; set mac to that one ('ip maddress show'), and its seed" >&2
+        exit 1
+    fi
+    same 198.51.100.53 "number of instances" "$(rules | behind mod | once)" 12
+    same 198.51.100.53 "hash" "$(rules | sed -n 's/.* jhash \(.*\) mod .*/\1/p' | sed 's/^ip saddr$/sourceip/' | once)" sourceip
+    same 198.51.100.53 "seed" "$(rules | behind seed | seeds | once)" 0x1badcafe
+fi
+if [ "$what" = look ]; then
+    agent validate-all 0
+elif [ "$what" = back ]; then
+    # The predecessor begins anew here; it must add nothing to rules that stand.
+    set +e
+    nft delete table ip IPaddr2_198_51_100_53
+    nft delete table arp IPaddr2_198_51_100_53 2>/dev/null || true
+    set -e
+    nodectl down 198.51.100.53 --force
+    echo "198.51.100.53: given back: dark here until the predecessor runs"
+elif [ "$what" = take ] && [ -n "$buckets" ]; then
+    pids= failed=
+    for bucket in $(served); do agent start "$bucket" & pids="$pids $bucket:$!"; done
+    for pid in $pids; do wait "${pid#*:}" || failed="$failed ${pid%%:*}"; done
+    for bucket in $(served); do agent monitor "$bucket" || failed="$failed $bucket"; done
+    if [ -n "$failed" ]; then
+        echo "198.51.100.53: dark here, for they do not run:$failed; mend what is said above and run this again, or run it with" \
+            "the word 'back'" >&2
+        exit 1
+    fi
+    nft delete table ip IPaddr2_198_51_100_53
+    nft delete table arp IPaddr2_198_51_100_53 2>/dev/null || true
+    echo "198.51.100.53: taken over: $buckets"
+fi
+
+# dns-v6: 2001:db8:53::53
+agent() {
+    env OCF_ROOT=/usr/lib/ocf OCF_RESOURCE_INSTANCE="dns-v6:$2" OCF_RESOURCE_TYPE=ClusterIP \
+        OCF_RESOURCE_PROVIDER=rust OCF_RA_VERSION_MAJOR=1 OCF_RA_VERSION_MINOR=1 \
+        OCF_RESKEY_CRM_meta_clone="$2" OCF_RESKEY_CRM_meta_clone_max=12 \
+        OCF_RESKEY_CRM_meta_clone_node_max=12 OCF_RESKEY_CRM_meta_globally_unique=true \
+        OCF_RESKEY_CRM_meta_timeout=20000 OCF_RESKEY_CRM_meta_on_node="$(crm_node --name)" \
+        OCF_RESKEY_ip=2001:db8:53::53 \
+        OCF_RESKEY_cidr_netmask=64 \
+        OCF_RESKEY_hash_seed=0x1badcafe \
+        OCF_RESKEY_compat=ipaddr2 \
+        OCF_RESKEY_nic=bond0.53 \
+        OCF_RESKEY_clusterip_hash_seed=0x1badcafe \
+        /usr/lib/ocf/resource.d/rust/ClusterIP "$1"
+}
+rules() { nft list table ip6 IPaddr2_2001_db8_53__53 2>/dev/null | grep cip-node-; }
+served() { rules | sed -n 's/.*"cip-node-\([0-9]*\)".*/\1/p' | numbers; }
+buckets=$(served | paste -sd, -)
+[ "$what" = fit ] || echo "2001:db8:53::53: the predecessor's rules serve here: ${buckets:-nothing}"
+[ "$what" = back ] || made=$(nodectl mac 2001:db8:53::53/64 --compat ipaddr2 --nic bond0.53 --json)
+if [ "$what" != back ] && [ -n "$buckets" ]; then
+    mac=$(echo "$made" | sed -n 's/.*"mac":"\([^"]*\)".*/\1/p')
+    if ! ip maddress show | grep -q "$mac"; then
+        echo "2001:db8:53::53: here it would be shared under $mac, which no interface has joined: the predecessor derived another" \
+            "MAC; set mac to that one ('ip maddress show'), and its seed" >&2
+        exit 1
+    fi
+    same 2001:db8:53::53 "number of instances" "$(rules | behind mod | once)" 12
+    same 2001:db8:53::53 "hash" "$(rules | sed -n 's/.* jhash \(.*\) mod .*/\1/p' | sed 's/^ip6 saddr$/sourceip/' | once)" sourceip
+    same 2001:db8:53::53 "seed" "$(rules | behind seed | seeds | once)" 0x1badcafe
+fi
+if [ "$what" = look ]; then
+    agent validate-all 0
+elif [ "$what" = back ]; then
+    # The predecessor begins anew here; it must add nothing to rules that stand.
+    set +e
+    nft delete table ip6 IPaddr2_2001_db8_53__53
+    set -e
+    nodectl down 2001:db8:53::53 --force
+    echo "2001:db8:53::53: given back: dark here until the predecessor runs"
+elif [ "$what" = take ] && [ -n "$buckets" ]; then
+    old=$(ip -6 -o address show to 2001:db8:53::53 | while read -r _ nic _ address _; do echo "$address dev $nic"; done)
+    ip -6 address change $old preferred_lft 0
+    pids= failed=
+    for bucket in $(served); do agent start "$bucket" & pids="$pids $bucket:$!"; done
+    for pid in $pids; do wait "${pid#*:}" || failed="$failed ${pid%%:*}"; done
+    for bucket in $(served); do agent monitor "$bucket" || failed="$failed $bucket"; done
+    if [ -n "$failed" ]; then
+        echo "2001:db8:53::53: dark here, for they do not run:$failed; mend what is said above and run this again, or run it with" \
+            "the word 'back'" >&2
+        exit 1
+    fi
+    nft delete table ip6 IPaddr2_2001_db8_53__53
+    echo "2001:db8:53::53: taken over: $buckets"
+fi
+done

@@ -10,6 +10,7 @@
 //! | [`nodectl`] | the same for people at a terminal, one file a verb |
 //! | [`pacemaker`] | what Pacemaker knows of who did what, read by its own programs; configurations for it |
 //! | [`guidance`] | pure: what routers and switches are to be told, one file a vendor |
+//! | [`cluster`] | pure: what daemons agree on: who holds which bucket, and how it goes from one to another |
 //! | [`preflight`] | pure: what of a host will bite a VIP, one function a check |
 //! | [`host`] | the thin shell: lock, look, plan, do, look again |
 //! | [`plan`] | pure: the ordered way from what is to what should be |
@@ -25,6 +26,7 @@
 #![warn(missing_docs)]
 
 pub mod agent;
+pub mod cluster;
 pub mod guidance;
 pub mod host;
 pub mod logging;

@@ -5,6 +5,8 @@ pub mod cluster;
 mod node;
 
 #[cfg(test)]
+mod handovers;
+#[cfg(test)]
 mod in_the_way;
 #[cfg(test)]
 mod interruptions;

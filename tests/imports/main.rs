@@ -29,7 +29,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("model", &[]),
     // It declares the others, and is imported by none.
     ("lib", &[]),
-    (TRIALS, &["plan"]),
+    ("cluster", &["model"]),
+    (TRIALS, &["plan", "cluster"]),
 ];
 
 /// What judges the rest: whatever is there for tests alone may import it, and nothing else.

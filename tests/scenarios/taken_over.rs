@@ -1,8 +1,8 @@
 //! The script of `nodectl migrate` on one node, where the predecessor's rules stand as each program lists them: it finds the
 //! buckets, refuses what does not fit, takes over, and leaves nothing of them. `cluster_migration` does all of the way, in nft.
 
-use crate::predecessor_support::{CLUSTERIP, iptables};
 use crate::kernel_support::*;
+use crate::predecessor_support::{CLUSTERIP, iptables};
 use crate::product::*;
 use clusterip::model::hash::HashMode;
 use lab::{Lab, Node, Result};

@@ -36,8 +36,8 @@ use crate::kernel::Kernel;
 /// How an initramfs is called, before the number of the process that made it.
 const INITRAMFS: &str = "initramfs-";
 const USAGE: &str = "guest [--kernel SUITE] [--without MODULE]… PROGRAM [ARGUMENT…]";
-/// For all that the guest does; under emulation the scenarios take some 20 minutes.
-const DEADLINE: Duration = Duration::from_secs(90 * 60);
+/// For all that the guest does; under emulation the scenarios take some two hours.
+const DEADLINE: Duration = Duration::from_secs(240 * 60);
 
 fn main() -> ExitCode {
     if std::process::id() == 1 {

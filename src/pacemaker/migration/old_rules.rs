@@ -125,7 +125,8 @@ impl OldRules {
         }
     }
 
-    /// The rule that drops goes first, so that nothing is dark.
+    /// The rule that drops goes first, so that nothing is dark. That of a node is listed with a mask, which iptables does
+    /// not take from the seventh node on (`findings`), so its number is said again.
     fn by_iptables(renewed: &Renewed, within: &str) -> Self {
         let (found, ip) = (&renewed.found, renewed.ip);
         let Chain {
@@ -134,7 +135,13 @@ impl OldRules {
             pattern,
         } = Chain::of(renewed, within);
         let delete = |rule: &str| deletes(&program, &list, &format!("/{pattern}{rule}/"));
-        let mut gone = delete("-i [^ ]* -j DROP") + &delete(".*-m cluster ");
+        let mut gone = delete("-i [^ ]* -j DROP")
+            + &format!(
+                "    {list} | sed -n '/{pattern}.*-m cluster /p' | while read -r rule; do\n        \
+                     node=$(echo \"$rule\" | behind --cluster-local-nodemask | bits)\n        \
+                     {program} $(echo \"$rule\" | sed \"s/^-A/-D/; s/--cluster-local-nodemask [^ ]*/--cluster-local-node $node/\")\n    \
+                     done\n"
+            );
         if ip.is_ipv6() {
             gone += &delete(".*--icmpv6-type 136 -j ACCEPT");
         }

@@ -64,6 +64,19 @@ fn tables_of_others_that_drop_are_found() -> Result<()> {
             "ip theirs { chain gate { type filter hook input priority 0; tcp dport 22 accept; log drop; }; }",
             true,
         ),
+        // What comes back, or to an end, is the policy's.
+        (
+            "inet theirs { chain gate { type filter hook input priority 0; policy drop; return; }; }",
+            true,
+        ),
+        (
+            "ip theirs { chain x { tcp dport 22 accept; }; chain gate { type filter hook input priority 0; policy drop; goto x; }; }",
+            true,
+        ),
+        (
+            "inet theirs { chain gate { type filter hook input priority 0; return; drop; }; }",
+            false,
+        ),
         // Of some, and behind what accepts all.
         (
             "ip theirs { chain gate { type filter hook input priority 0; tcp dport 22 reject; accept; drop; }; }",

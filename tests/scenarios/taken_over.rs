@@ -87,6 +87,13 @@ fn takes_over(node: &Node, vips: &[&str], own: &str, other_seed: Option<&str>) -
         assert!(said.contains(&line), "{said}");
     }
     assert_eq!(state_of(node)?, before, "looking changes nothing");
+    // Without its rules the address would be answered for all.
+    let (went_well, said) = script(node, vips, own, "back")?;
+    assert!(
+        went_well && said.contains("nothing is given back"),
+        "{said}"
+    );
+    assert_eq!(state_of(node)?, before, "there is nothing to give back");
     let (went_well, said) = script(node, vips, own, "take")?;
     assert!(went_well, "{said}");
     let status = status(node)?;
@@ -163,6 +170,13 @@ fn the_script_takes_over_from_the_newest_ipaddr2_by_nft() -> Result<()> {
     takes_over(&node, &vips, own, Some("clusterip_hash_seed=0x51"))?;
     let listed = node.run(&["nft", "list", "tables"])?;
     assert!(!listed.contains("IPaddr2_"), "{listed}");
+    let (went_well, said) = script(&node, &vips, own, "back")?;
+    assert!(went_well && said.contains("given back: dark"), "{said}");
+    let addresses = node.run(&["ip", "-o", "address", "show", "dev", "eth0"])?;
+    assert!(
+        !vips.iter().any(|vip| addresses.contains(vip)),
+        "{addresses}"
+    );
     Ok(())
 }
 

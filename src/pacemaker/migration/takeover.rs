@@ -84,6 +84,7 @@ fn one(shared: &Shared, renewed: &Renewed, before: Predecessor) -> String {
     } = rules;
     let netns = namespace(&renewed.found).map_or(String::new(), |name| format!(" --netns {name}"));
     let down = format!("nodectl down {ip} --force{netns}");
+    let is_here = format!("nodectl buckets {ip}{netns} > /dev/null 2>&1");
     // Writing to a String cannot fail.
     let _ = write!(
         text,
@@ -93,11 +94,14 @@ buckets=$(served | paste -sd, -)
 [ "$what" = fit ] || echo "{ip}: the predecessor's rules serve here: ${{buckets:-nothing}}"
 {elsewhere}{same}if [ "$what" = look ]; then
     agent validate-all 0
+elif [ "$what" = back ] && ! {is_here}; then
+    echo "{ip}: nothing of it is taken over here, so nothing is given back; the predecessor's rules are as they were"
 elif [ "$what" = back ]; then
+    # Without rules the address would be answered for all, so it goes first.
+    {down}
     # The predecessor begins anew here; it must add nothing to rules that stand.
     set +e
 {gone}    set -e
-    {down}
     echo "{ip}: given back: dark here until the predecessor runs"
 elif [ "$what" = take ] && [ -n "$buckets" ]; then
 {sign}    pids= failed=

@@ -75,7 +75,7 @@ impl NftSocket {
             attempts += 1;
             match answer {
                 Ok(_) => {
-                    chain.rest = end.unwrap_or(chain.rest);
+                    chain.rest = end.flatten().unwrap_or(chain.rest);
                     chain.shares = shares;
                     return Ok(());
                 }
@@ -166,19 +166,23 @@ impl<'a> Expressions<'a> {
         Expressions(all.collect())
     }
 
-    /// Of a rule that is for everything and lets nothing come behind it, what it does.
-    fn end(&self) -> Option<Rest> {
+    /// Of a rule that is for everything and lets nothing come behind it, what it does; nothing within is: what the policy
+    /// says. (So it is for what comes back to a base chain, and for what is at the end of a chain that was gone to.)
+    fn end(&self) -> Option<Option<Rest>> {
         let mut all = self.0.iter();
         let last = all.find(|(name, _)| !matches!(name.as_str(), "counter" | "log"));
         let (name, data) = last?;
         match name.as_str() {
-            "reject" => Some(Rest::Rejected),
-            "target" if data.text(XT_NAME).as_deref() == Some("REJECT") => Some(Rest::Rejected),
+            "reject" => Some(Some(Rest::Rejected)),
+            "target" if data.text(XT_NAME).as_deref() == Some("REJECT") => {
+                Some(Some(Rest::Rejected))
+            }
             "immediate" => {
                 let verdict = data.nest(IMMEDIATE_DATA)?.nest(DATA_VERDICT)?;
                 match verdict.u32(VERDICT_CODE)? {
-                    DROP => Some(Rest::Dropped),
-                    ACCEPT | GOTO | RETURN => Some(Rest::Passes),
+                    DROP => Some(Some(Rest::Dropped)),
+                    ACCEPT => Some(Some(Rest::Passes)),
+                    GOTO | RETURN => Some(None),
                     _ => None,
                 }
             }

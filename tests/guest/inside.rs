@@ -165,7 +165,7 @@ fn work(job: &Job) -> Result<u8> {
     if !up.context("start ip")?.success() {
         return Err(Error::new("the guest's lo cannot be set up"));
     }
-    keep_hooks()?;
+    keep_hooks(job)?;
     let status = Command::new(program)
         .args(arguments)
         .env_clear()
@@ -178,9 +178,11 @@ fn work(job: &Job) -> Result<u8> {
 }
 
 /// Has every hook in use from the beginning on.
-fn keep_hooks() -> Result<()> {
+fn keep_hooks(job: &Job) -> Result<()> {
     let mut nft = Command::new("nft")
         .args(["-f", "-"])
+        .env_clear()
+        .envs(&job.environment)
         .stdin(Stdio::piped())
         .spawn()
         .context("start nft")?;

@@ -20,8 +20,9 @@ use crate::host::surroundings::{all, ask_the_link, at_hand};
 use crate::host::sweeper::sweep_what_is_left;
 use crate::host::together::{Other, Request, Served};
 use crate::model::bucket::{BucketCount, BucketSet};
+use crate::model::mac::Mac;
 use crate::model::phase::{Phase, Phases};
-use crate::model::vip::Vip;
+use crate::model::vip::{L2Mode, Vip};
 use crate::plan::step::{Intent, Refusal, Step};
 use crate::plan::steps;
 use crate::preflight::{Severity, Wish, at_start, judged};
@@ -132,12 +133,20 @@ fn tell_former_mac(kernel: &mut Kernel, parameters: &Parameters, vip: &Vip) {
     }
     let former = former_mac(kernel, parameters, vip);
     if let Some(former) = former.filter(|former| *former != vip.mac) {
-        info!(
-            "IPaddr2 would share {} under {former}, which is {} here: entries for the old one have to go, or \
-             compat keeps it",
-            vip.address, vip.mac
-        );
+        info!("{}", other_mac(vip, former));
     }
+}
+
+/// A predecessor's MAC is a multicast one, so that the mode that does without refuses compat.
+fn other_mac(vip: &Vip, former: Mac) -> String {
+    let way_out = match vip.mode {
+        L2Mode::Multicast | L2Mode::Igmp => ", or compat keeps it",
+        L2Mode::Stealth => "",
+    };
+    format!(
+        "IPaddr2 would share {} under {former}, which is {} here: entries for the old one have to go{way_out}",
+        vip.address, vip.mac
+    )
 }
 
 /// Tells others who wait that their buckets have come, too.
@@ -381,4 +390,23 @@ fn warn_of_configuration(env: &Environment, parameters: &Parameters) {
         .map(|(name, why)| format!("{name} ({why})"))
         .collect();
     warn!("ignored, they mean nothing here: {}", words.join(", "));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::vip::tests::a_vip;
+
+    #[test]
+    fn compat_is_advised_only_where_it_is_not_refused() {
+        for mode in L2Mode::ALL {
+            let vip = Vip {
+                mode,
+                ..a_vip("10.0.0.99")
+            };
+            let told = other_mac(&vip, Mac([0x51, 0, 0, 0, 0, 1]));
+            let is_refused = mode == L2Mode::Stealth;
+            assert_eq!(told.contains("compat"), !is_refused, "{told}");
+        }
+    }
 }

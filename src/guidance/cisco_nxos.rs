@@ -2,6 +2,8 @@
 
 use super::guide::{Guide, Vendor, nothing_to_do};
 use super::site::Site;
+use crate::model::l2_mode::L2Mode;
+use std::net::IpAddr;
 
 pub(super) const NEXUS_7000: Vendor = Vendor {
     name: "cisco-nxos-7000",
@@ -20,7 +22,7 @@ pub(super) const NEXUS_9000: Vendor = Vendor {
 fn nexus_7000(site: &Site) -> Guide {
     let (vip, mac, vlan) = (site.vip, site.dotted(), site.vlan());
     let source = Some("Cisco 116150, option 1");
-    Guide::default()
+    let guide = Guide::default()
         .arp(
             source,
             [
@@ -37,16 +39,28 @@ fn nexus_7000(site: &Site) -> Guide {
             ],
         )
         .check(format!("show ip arp {vip}"))
-        .check(format!("show mac address-table address {mac}"))
-        .beware(
-            source,
-            "it is written for hosts that join the group by IGMP, which these nodes do not; then \
-             the group must be made known by hand",
-        )
-        .beware(
+        .check(format!("show mac address-table address {mac}"));
+    match (vip, site.mode) {
+        (IpAddr::V6(_), _) => guide.beware(
             None,
-            "by hand: 'ip igmp snooping static-group … interface …' in the VLAN's configuration",
-        )
+            "it is written for hosts that join an IPv4 group; whether the group that these nodes report by MLD does \
+             as well was not looked up",
+        ),
+        (IpAddr::V4(_), L2Mode::Igmp) => guide.beware(
+            source,
+            "it is written for hosts that join the group by IGMP, as these nodes do",
+        ),
+        (IpAddr::V4(_), _) => guide
+            .beware(
+                source,
+                "it is written for hosts that join the group by IGMP, which these nodes do not; then \
+                 the group must be made known by hand",
+            )
+            .beware(
+                None,
+                "by hand: 'ip igmp snooping static-group … interface …' in the VLAN's configuration",
+            ),
+    }
 }
 
 fn nexus_9000(site: &Site) -> Guide {

@@ -9,6 +9,9 @@ const NOTHING_TO_DO: &str = "needs no entry, as far as is known: routers believe
                              that they have not learnt. What limits the flooding of unknown unicast frames gets in \
                              the way";
 
+/// What a static entry is called where it is for ARP.
+const ARP_ENTRY: &str = "static ARP entry";
+
 /// A system that forwards packets to the cluster.
 #[derive(Debug, Clone, Copy)]
 pub struct Vendor {
@@ -148,7 +151,7 @@ impl Guide {
 
     /// A static entry that says under which MAC the VIP is.
     pub(super) fn arp<const N: usize>(self, source: Source, lines: [String; N]) -> Self {
-        self.step("static ARP entry", Scope::Ip4, source, lines)
+        self.step(ARP_ENTRY, Scope::Ip4, source, lines)
     }
 
     /// The system is told to believe ARP replies with a multicast MAC.
@@ -247,7 +250,17 @@ impl Guide {
 
     /// What of it holds for the site's VIP: for IPv6 no vendor's syntax was looked up.
     fn for_family_of(mut self, site: &Site) -> Self {
-        if site.vip.is_ipv4() || self.both_families {
+        if site.vip.is_ipv4() {
+            return self;
+        }
+        for step in self
+            .steps
+            .iter_mut()
+            .filter(|step| step.purpose == ARP_ENTRY)
+        {
+            step.purpose = "static neighbour entry";
+        }
+        if self.both_families {
             return self;
         }
         let before = self.steps.len();

@@ -187,6 +187,25 @@ mod tests {
     }
 
     #[test]
+    fn for_ipv6_nothing_is_said_of_what_only_ipv4_has() {
+        let site = sites().pop().expect("a site");
+        for vendor in VENDORS {
+            let guide = vendor.guide(&site);
+            let lines = guide.steps.iter().flat_map(|step| &step.lines);
+            let lines = lines.chain(&guide.check).chain(&guide.beware);
+            for text in lines.map(|line| &line.text) {
+                let only_ipv4 = ["01:00:5e", "igmp snooping", "IGMP snooping", "by IGMP"];
+                let said = only_ipv4.iter().find(|words| text.contains(**words));
+                assert_eq!(said, None, "{}: {text}", vendor.name);
+            }
+            let purposes = guide.steps.iter().map(|step| step.purpose);
+            for purpose in purposes {
+                assert!(!purpose.contains("ARP entry"), "{}: {purpose}", vendor.name);
+            }
+        }
+    }
+
+    #[test]
     fn each_port_of_a_software_switch_has_a_line_of_its_own() {
         let [full, bare, _] = sites().try_into().expect("three");
         let lines = |site: &Site| linux_bridge::VENDOR.guide(site).steps[0].lines.len();

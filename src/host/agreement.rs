@@ -34,7 +34,7 @@ pub enum Disagreement {
     /// Somebody answers.
     #[error(
         "stop the clone first: {mac} on {nic} shares {address} under another description. Compare the \
-         digests that 'nodectl status' shows on all nodes. After a change of clone-max, hash, seed or mac \
+         digests that 'nodectl status' shows on all nodes. After a change of clone-max, hash, seed, mode or mac \
          no node may own or drain a bucket of before when one starts: 'nodectl wait-drained {address}', or \
          'nodectl down {address}', with --force if Pacemaker has put it there. (agent: \
          conflict_detection=\"false\", nodectl: --force; they are for those who know better)"

@@ -60,6 +60,17 @@ impl Predecessor {
         }
     }
 
+    /// Could it share this address at all?
+    ///
+    /// # Errors
+    /// [`Unlike::Family`].
+    pub fn knows(self, vip: IpAddr) -> Result<(), Unlike> {
+        match self {
+            Predecessor::ClusterIp if vip.is_ipv6() => Err(Unlike::Family(vip)),
+            _ => Ok(()),
+        }
+    }
+
     /// What entered its hash, if it always was the same.
     pub fn hash(self) -> Option<HashMode> {
         match self {
@@ -237,8 +248,8 @@ impl Like {
             }
             _ => {}
         }
+        predecessor.knows(given.address)?;
         match predecessor {
-            Predecessor::ClusterIp if given.address.is_ipv6() => Err(Unlike::Family(given.address)),
             Predecessor::ClusterIp if given.buckets.get() > MOST_CLUSTERIP => {
                 Err(Unlike::Buckets(given.buckets))
             }
@@ -362,6 +373,22 @@ mod tests {
         for prefix in [0, 32] {
             let v4 = IpAddr::from([10, 0, 0, 99]);
             assert_eq!(whose_seed(v4, prefix, given, 7), None);
+        }
+    }
+
+    #[test]
+    fn clusterip_alone_knew_no_ipv6() {
+        let [four, six] = ["10.0.0.99", "2001:db8::99"].map(|ip| ip.parse().expect("an address"));
+        for (predecessor, vip, is_known) in [
+            (Predecessor::ClusterIp, four, true),
+            (Predecessor::ClusterIp, six, false),
+            (Predecessor::Ipaddr2, six, true),
+        ] {
+            assert_eq!(
+                predecessor.knows(vip).is_ok(),
+                is_known,
+                "{predecessor}, {vip}"
+            );
         }
     }
 

@@ -43,7 +43,9 @@ impl Vip {
 
     /// Where this description, which is installed, differs from one that is asked for.
     pub fn differences(&self, asked: &Vip) -> String {
-        let (here, there) = (self.written(), asked.written());
+        // The mode comes first, for the MAC follows from it, and is said where it need not be written.
+        let with_mode = |vip: &Vip| format!("mode {} {}", vip.mode, vip.written_with(None));
+        let (here, there) = (with_mode(self), with_mode(asked));
         let pairs = |text: &str| -> Vec<(String, String)> {
             let words: Vec<&str> = text.split(' ').collect();
             let pair = |pair: &[&str]| (pair[0].to_owned(), pair[1].to_owned());
@@ -108,7 +110,11 @@ impl Vip {
     /// The whole description, as it is written next to the rules. Read back by `parse`.
     pub fn written(&self) -> String {
         // What follows from the MAC goes without saying: two comments have room for little more.
-        let said = (self.mode != implied(self.mac)).then_some(self.mode);
+        self.written_with((self.mode != implied(self.mac)).then_some(self.mode))
+    }
+
+    /// The same, with the mode if it is to be said.
+    fn written_with(&self, said: Option<L2Mode>) -> String {
         let mut text = format!(
             "{} {LOCAL} {} nic {}",
             self.shared(said),
@@ -254,6 +260,32 @@ mod tests {
         fn reading_never_panics(text in "\\PC*") {
             let _ = text.parse::<Vip>();
         }
+    }
+
+    #[test]
+    fn a_mode_that_differs_is_named_before_the_mac_and_never_as_not_set() {
+        let multicast = a_vip("10.77.0.99");
+        let of = |mode: L2Mode| Vip {
+            mode,
+            mac: mode.mac(multicast.address),
+            ..multicast.clone()
+        };
+        assert_eq!(
+            of(L2Mode::Igmp).differences(&multicast),
+            "mode igmp, asked for multicast"
+        );
+        let stealth = of(L2Mode::Stealth).differences(&multicast);
+        let begin = "mode stealth, asked for multicast; mac 02:bf:";
+        assert!(stealth.starts_with(begin), "{stealth}");
+        let drained = Vip {
+            drain_s: 7,
+            ..multicast.clone()
+        };
+        assert_eq!(
+            drained.differences(&multicast),
+            "drain 7, asked for not set"
+        );
+        assert_eq!(multicast.differences(&multicast), "");
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub fn up(args: &Up) -> Result<Outcome, Failure> {
     // What a saved file has left over belongs to nobody.
     let found = find(&observed.rules, address).filter(|_| !is_left_over(&observed, address));
     let was_here = found.is_some();
+    let mode = found.as_ref().map(|found| found.vip.mode);
+    let other_mode = mode.filter(|mode| *mode != vip.mode);
     let vip = match found {
         None => vip,
         Some(found) => {
@@ -80,7 +82,16 @@ pub fn up(args: &Up) -> Result<Outcome, Failure> {
     if taken.is_ok() && !was_here {
         warn_of(cautions(&mut kernel, &observed, &shown));
     }
-    taken
+    taken.map_err(|failure| match other_mode {
+        None => failure,
+        Some(mode) => Failure {
+            message: format!(
+                "{}. If its mode is to stay: give --mode {mode}",
+                failure.message
+            ),
+            ..failure
+        },
+    })
 }
 
 /// The drain time-out of a VIP that is here already: its own, as long as it is not replaced as a whole.

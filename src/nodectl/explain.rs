@@ -13,10 +13,14 @@ use crate::model::set::hex;
 use crate::model::untrusted::Untrusted;
 use crate::model::vip::Vip;
 use crate::reading::explain::{Explanation, explain as explanation};
+use crate::reading::health::{Drift, drift};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::IpAddr;
+
+/// So many pieces that are not as they should be are named; 'nodectl status' names all.
+const MOST_PIECES: usize = 3;
 
 #[derive(Serialize)]
 struct Explained {
@@ -39,6 +43,8 @@ struct Explained {
     kernel: Option<u16>,
     /// The nodes that run the bucket according to Pacemaker; null where it does not run.
     owners: Option<Vec<Untrusted>>,
+    /// Is the VIP here as it should be? If not, what is said of the bucket may not come true.
+    healthy: bool,
 }
 
 /// The flow that is asked about, for `owner` too.
@@ -88,6 +94,7 @@ pub(super) fn explain(args: &Owner, context: &Context<'_>) -> Result<String, Fai
     };
     let flow = staying.iter().find(same).copied().unwrap_or(flow);
     let explained = explanation(&observed.rules, &found, &flow, &staying);
+    let drift = drift(&observed, &found.vip, true);
     let asked = oracle::bucket(&found.vip, &flow);
     let pacemaker = cluster::view(context.home.as_ref());
     let owners = pacemaker.as_ref().and_then(|cluster| {
@@ -127,6 +134,7 @@ pub(super) fn explain(args: &Owner, context: &Context<'_>) -> Result<String, Fai
             element: explained.element.map(|(_, key)| key),
             kernel: asked.ok(),
             owners,
+            healthy: drift.is_empty(),
         });
     }
     let screen = Screen::of_stdout();
@@ -163,6 +171,9 @@ pub(super) fn explain(args: &Owner, context: &Context<'_>) -> Result<String, Fai
     };
     line("kernel", &checked);
     line("here", &here(&explained));
+    if let Some(drifted) = drifted(args.vip, &drift) {
+        line("but", &drifted);
+    }
     line("decided", &decided(&explained));
     if let Some(owners) = owners {
         let what = match owners.as_slice() {
@@ -218,6 +229,21 @@ fn here(explained: &Explanation) -> String {
     format!("{}: {what}", explained.phase)
 }
 
+/// What a phase promises the rules alone cannot keep.
+fn drifted(vip: IpAddr, drift: &[Drift]) -> Option<String> {
+    let named = drift
+        .iter()
+        .take(MOST_PIECES)
+        .map(|drift| drift.piece.as_str());
+    let named = named.collect::<Vec<_>>().join(", ");
+    let more = match drift.len().saturating_sub(MOST_PIECES) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    (!drift.is_empty())
+        .then(|| format!("{vip} is DRIFTED here ({named}{more}): see 'nodectl status'"))
+}
+
 fn decided(explained: &Explanation) -> String {
     let Explanation { chain, .. } = explained;
     let Some((words, why)) = &explained.rule else {
@@ -231,4 +257,28 @@ fn decided(explained: &Explanation) -> String {
         None => "no element".to_owned(),
     };
     format!("{what}, by the rule \"{why}\" in chain {chain} of table netdev clusterip: {words}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vip_that_is_not_as_it_should_be_is_told_of_in_one_line() {
+        let vip: IpAddr = "10.0.0.99".parse().expect("an address");
+        let pieces = |count: usize| -> Vec<Drift> {
+            let all = (0..count).map(|n| Drift {
+                piece: format!("piece {n}"),
+                expected: "joined".to_owned(),
+                found: "missing".to_owned(),
+            });
+            all.collect()
+        };
+        assert_eq!(drifted(vip, &[]), None);
+        for (count, named) in [(1, "piece 0"), (5, "piece 0, piece 1, piece 2, and 2 more")] {
+            let told = drifted(vip, &pieces(count)).expect("drift");
+            let expected = format!("10.0.0.99 is DRIFTED here ({named}): see 'nodectl status'");
+            assert_eq!(told, expected);
+        }
+    }
 }

@@ -61,9 +61,6 @@ pub(super) fn mac(args: &MacOf, context: &Context<'_>) -> Result<String, Failure
         });
     }
     let is_one = args.mode.is_some() || args.compat.0.is_some();
-    if let ([only], true) = (macs.as_slice(), is_one) {
-        return Ok(format!("{}\n", only.mac));
-    }
     let mut text = String::new();
     for OfMode {
         mode, mac, group, ..
@@ -71,7 +68,10 @@ pub(super) fn mac(args: &MacOf, context: &Context<'_>) -> Result<String, Failure
     {
         let group = group.map_or(String::new(), |group| format!("  group {group}"));
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{mode:<9}  {mac}{group}");
+        let _ = match is_one {
+            true => writeln!(text, "{mac}{group}"),
+            false => writeln!(text, "{mode:<9}  {mac}{group}"),
+        };
     }
     Ok(text)
 }
@@ -79,6 +79,9 @@ pub(super) fn mac(args: &MacOf, context: &Context<'_>) -> Result<String, Failure
 /// The MAC that a predecessor derives here.
 fn of_old(args: &MacOf, predecessor: Predecessor) -> Result<OfMode, Failure> {
     let address = args.vip.address;
+    predecessor
+        .knows(address)
+        .map_err(|error| Failure::new(DATA, error))?;
     let mut route = RouteSocket::open().map_err(ObserveError::from)?;
     let place = placed(place(
         &mut route,

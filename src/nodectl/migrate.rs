@@ -12,13 +12,14 @@ use crate::model::untrusted::{Untrusted, shown};
 use crate::pacemaker::migration::judged::{Chosen, Judgement, Left, Shared, judge};
 use crate::pacemaker::migration::procedure::{Invocation, Step, remarks, steps};
 use crate::pacemaker::migration::renewed::Lost;
-use crate::pacemaker::migration::sentences::{changes, look};
+use crate::pacemaker::migration::sentences::{changes, look, no_such_clone, without_that_seed};
 use crate::pacemaker::migration::{read, takeover, words};
-use crate::pacemaker::query::{Query, ask_at};
+use crate::pacemaker::query::{Query, QueryError, ask_at};
 use serde::Serialize;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use tracing::warn;
 
 /// No configuration is that long; this only keeps a fault from filling the memory.
 const LONGEST: u64 = 64 << 20;
@@ -105,18 +106,13 @@ pub(super) fn migrate(args: &Migrate, context: &Context<'_>) -> Result<String, F
     };
     let judgement = judge(&all, chosen, args.clone.as_deref());
     if let (Some(clone), true) = (&args.clone, judgement == Judgement::default()) {
-        return Err(Failure::new(
-            DATA,
-            format!(
-                "there is no clone '{}' with an address of IPaddr2's in it",
-                shown(clone)
-            ),
-        ));
+        return Err(Failure::new(DATA, no_such_clone(&all, clone)));
     }
     let invoked = Invocation {
         shell: args.shell,
         compat: args.compat.map(Compat::name),
         seed,
+        says_seed: args.seed.is_some(),
     };
     if let Some(part) = args.print {
         return one_part(&judgement, part, invoked);
@@ -130,12 +126,8 @@ pub(super) fn migrate(args: &Migrate, context: &Context<'_>) -> Result<String, F
 /// The configuration, from wherever it is.
 fn told(file: Option<&Path>, context: &Context<'_>) -> Result<String, Failure> {
     let Some(path) = file else {
-        return ask_at(context.home.as_ref(), Query::Configuration).map_err(|error| {
-            Failure::new(
-                DATA,
-                format!("Pacemaker cannot be asked for its CIB: {error}; name a file with it, or - for standard input"),
-            )
-        });
+        let asked = ask_at(context.home.as_ref(), Query::Configuration);
+        return asked.map_err(|error| Failure::new(DATA, no_cluster(&error)));
     };
     let read = |source: &mut dyn Read| {
         let mut text = String::new();
@@ -151,9 +143,33 @@ fn told(file: Option<&Path>, context: &Context<'_>) -> Result<String, Failure> {
     })
 }
 
+fn no_cluster(error: &QueryError) -> String {
+    format!(
+        "no cluster answers here ({error}); name a file that has its CIB, as 'cibadmin --query' prints it on a node, or - for \
+         standard input"
+    )
+}
+
+/// What is worth a look, and what was asked for in vain.
+fn look_at(shared: &Shared, invoked: Invocation<'_>) -> Vec<String> {
+    let mut all = look(shared);
+    if invoked.says_seed {
+        all.extend(without_that_seed(shared));
+    }
+    all
+}
+
 /// Only the configuration, or only the script.
 fn one_part(judgement: &Judgement, part: Part, invoked: Invocation<'_>) -> Result<String, Failure> {
     let shared = &judgement.shared;
+    // What is printed goes into a file.
+    for sentence in shared
+        .iter()
+        .filter(|_| invoked.says_seed)
+        .flat_map(without_that_seed)
+    {
+        warn!("{sentence}");
+    }
     let text: String = match part {
         Part::Configuration => shared
             .iter()
@@ -189,7 +205,7 @@ fn answer<'a>(judgement: &'a Judgement, invoked: Invocation<'_>) -> Answer<'a> {
             .collect(),
         changes: changes(shared),
         lost: shared.lost.iter().map(gone).collect(),
-        look: look(shared),
+        look: look_at(shared, invoked),
         rolling: shared.is_rolling(),
         not_rolling: &shared.not_rolling,
         remarks: remarks(shared),
@@ -289,7 +305,7 @@ fn shared_in_words(screen: Screen, shared: &Shared, invoked: Invocation<'_>) -> 
         screen,
         &mut text,
         "Worth a look, before the first step or after the last",
-        &look(shared),
+        &look_at(shared, invoked),
     );
     text += "\nThe new configuration\n\n";
     text += &words::words(shared, invoked.shell);
@@ -344,5 +360,23 @@ fn points(screen: Screen, text: &mut String, heading: &str, points: &[String]) {
     *text += &format!("\n{heading}\n");
     for point in points {
         *text += &screen.fill("  - ", point);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    #[test]
+    fn where_no_cluster_is_a_file_is_asked_for() {
+        let error = QueryError::Failed {
+            program: "cibadmin",
+            status: ExitStatus::from_raw(102 << 8),
+        };
+        let told = no_cluster(&error);
+        let begin = "no cluster answers here (cibadmin ended with exit status: 102); name a file";
+        assert!(told.starts_with(begin), "{told}");
     }
 }

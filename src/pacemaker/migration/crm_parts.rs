@@ -27,12 +27,29 @@ impl Attributes {
     fn of(words: &[String]) -> Self {
         let mut all = Attributes::default();
         let mut section = "";
+        let mut in_rule = false;
         let mut rest = words.iter().peekable();
         while let Some(word) = rest.next() {
+            let begins = [
+                "params",
+                "meta",
+                "utilization",
+                "operations",
+                "op",
+                "op_params",
+                "op_meta",
+            ];
+            in_rule &= !begins.contains(&word.as_str());
             match word.as_str() {
                 "params" | "meta" | "utilization" => {
                     section = word;
                     all.begin(section);
+                }
+                "rule" => {
+                    in_rule = true;
+                    all.unclear(&format!(
+                        "some of its {section} hold by a rule, so what it is depends on when and where"
+                    ));
                 }
                 "operations" => section = word,
                 "op_params" | "op_meta" => {
@@ -58,8 +75,9 @@ impl Attributes {
                     }
                     Some((name, _)) if name.starts_with('$') => {}
                     Some((name, value)) => all.add(section, name, value),
+                    None if in_rule => {}
                     None => all.unclear(&format!(
-                        "'{}' in it is not understood (a rule?)",
+                        "'{}' in it is not understood",
                         Untrusted::from(word.as_str())
                     )),
                 },
@@ -90,7 +108,9 @@ impl Attributes {
     }
 
     fn unclear(&mut self, why: &str) {
-        self.unclear.push(why.to_owned());
+        if !self.unclear.iter().any(|known| known == why) {
+            self.unclear.push(why.to_owned());
+        }
     }
 
     fn add(&mut self, section: &str, name: &str, value: &str) {

@@ -390,8 +390,21 @@ xml <meta_attributes id="re"> \
 
     #[test]
     fn rules_among_parameters_are_unclear() {
-        let all = read("primitive a IPaddr2 params rule #uname eq n1 ip=10.0.0.9").expect("words");
-        assert!(!all.addresses[0].unclear.is_empty());
+        let unclear = |text: &str| {
+            let text = format!("primitive a IPaddr2 params {text}");
+            let mut all = read(&text).expect("words");
+            all.addresses.remove(0).unclear
+        };
+        let by_rule = "some of its params hold by a rule, so what it is depends on when and where";
+        // One reason, however many words the rule has, and however many rules there are.
+        for text in [
+            "rule #uname eq n1 ip=10.0.0.9",
+            "ip=10.0.0.9 params rule #uname eq a nic=eth1 params rule date gt 2001-01-01 nic=eth2",
+        ] {
+            assert_eq!(unclear(text), [by_rule], "{text}");
+        }
+        let other = unclear("rule #uname eq n1 ip=10.0.0.9 op monitor interval=10s hello");
+        assert_eq!(other, [by_rule, "'hello' in it is not understood"]);
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! What becomes of an address that IPaddr2 shares: its parameters from now on, what cannot be kept, and why one cannot be
 //! migrated at all, or not node by node. Pure.
 
+use super::super::ipaddr2::ITS_SEED;
 use super::found::{Address, CloneFound, Configuration, Pairs, Rule};
 use super::obstacles::{Obstacle, can_be_written, obstacles};
 use super::renewed::{Lost, parameters};
@@ -148,6 +149,13 @@ fn shared(all: &Configuration, found: &[&Address], chosen: Chosen) -> Result<Sha
         shared.add(found, chosen);
     }
     Ok(shared)
+}
+
+impl Renewed {
+    /// Has it a seed that it did not have?
+    pub fn has_new_seed(&self) -> bool {
+        self.compat.is_none() && self.found.parameter(ITS_SEED).is_none()
+    }
 }
 
 impl Shared {

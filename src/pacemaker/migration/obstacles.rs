@@ -123,12 +123,12 @@ pub(super) fn obstacles(
              address, and compat does not follow that",
             match before {
                 Predecessor::ClusterIp => {
-                    "set mac to what 'ip maddr show' shows on a node that runs it, which changes nothing, and ask again; or ask \
-                     with --compat none"
+                    "set mac to what 'ip maddr show' shows on a node that runs it: that restarts the clone, and cuts; choose \
+                     the hour, and then ask again; or ask with --compat none"
                 }
                 Predecessor::Ipaddr2 => {
                     "set mac and clusterip_hash_seed to what 'ip maddr show' and 'nft list ruleset' show on a node that runs \
-                     it, which changes nothing, and ask again; or ask with --compat none"
+                     it: that restarts the clone, and cuts; choose the hour, and then ask again; or ask with --compat none"
                 }
             },
         ));

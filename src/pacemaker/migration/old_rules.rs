@@ -94,7 +94,10 @@ impl OldRules {
         let ip = renewed.ip;
         let table = format!("IPaddr2_{}", ip.to_string().replace([':', '.'], "_"));
         let family = if ip.is_ipv4() { "ip" } else { "ip6" };
-        let mut gone = format!("    {within}nft delete table {family} {table}\n");
+        // Where a takeover has taken it away already there is nothing to be said.
+        let mut gone = format!(
+            "    ! {within}nft list table {family} {table} >/dev/null 2>&1 || {within}nft delete table {family} {table}\n"
+        );
         if ip.is_ipv4() {
             let _ = writeln!(
                 gone,

@@ -10,7 +10,7 @@
 //!
 //! **With the clone stopped** otherwise.
 
-use super::judged::Shared;
+use super::judged::{Renewed, Shared};
 use super::words::Shell;
 
 /// Where the files of the procedure are.
@@ -63,6 +63,8 @@ pub struct Invocation<'a> {
     pub compat: Option<&'a str>,
     /// The seed that the new configuration has, where it needs one.
     pub seed: u32,
+    /// Was that its `--seed`, and not chance?
+    pub says_seed: bool,
 }
 
 /// The way for a clone.
@@ -103,16 +105,7 @@ impl Invocation<'_> {
         if let Some(compat) = self.compat {
             line += &format!(" --compat {compat}");
         }
-        let new_seed = shared.addresses.iter().any(|it| {
-            let seed = it
-                .parameters
-                .iter()
-                .find(|(name, _)| name.raw() == "hash_seed");
-            it.compat.is_none()
-                && seed.is_some()
-                && it.found.parameter("clusterip_hash_seed").is_none()
-        });
-        if new_seed {
+        if shared.addresses.iter().any(Renewed::has_new_seed) {
             line += &format!(" --seed {:#010x}", self.seed);
         }
         if self.shell != Shell::Crm {

@@ -1,7 +1,7 @@
 //! What is to be said of a clone that is migrated: what changes, and what is worth a look. Pure.
 
 use super::super::ipaddr2::ITS_SEED;
-use super::found::{is_true, value};
+use super::found::{Configuration, is_true, value};
 use super::judged::{Renewed, Shared};
 use crate::model::predecessor::Predecessor;
 use crate::model::untrusted::{Untrusted, shown};
@@ -155,6 +155,61 @@ pub fn look(shared: &Shared) -> Vec<String> {
     all
 }
 
+/// Whom a seed that was given does not change, and why.
+pub fn without_that_seed(shared: &Shared) -> Vec<String> {
+    let others = shared.addresses.iter().filter(|it| !it.has_new_seed());
+    let told = others.map(|Renewed { found, compat, .. }| {
+        let why = match compat {
+            Some(compat) => format!(
+                "compat=\"{}\" keeps the hash; with --compat none it counts",
+                compat.name()
+            ),
+            None => {
+                format!("{ITS_SEED} is set, and stays the seed; it counts where that is left out")
+            }
+        };
+        format!(
+            "{}: the seed that --seed says is passed over, for {why}",
+            found.id
+        )
+    });
+    told.collect()
+}
+
+/// Why there is nothing of a clone that was asked for, and what can be asked for.
+pub fn no_such_clone(all: &Configuration, asked: &str) -> String {
+    let mut clones: Vec<(&Untrusted, String)> = Vec::new();
+    for found in &all.addresses {
+        let Some(clone) = &found.clone else {
+            continue;
+        };
+        let is_its = |id: &&Untrusted| id.raw() == asked;
+        let of = match (
+            Some(&found.id).filter(is_its),
+            found.group.as_ref().filter(is_its),
+        ) {
+            (Some(id), _) if clone.others.is_empty() => format!(" ({id} is the resource in it)"),
+            (Some(id), _) => format!(" ({id} is a resource in it)"),
+            (None, Some(group)) => format!(" ({group} is the group in it)"),
+            (None, None) => String::new(),
+        };
+        match clones.iter_mut().find(|(id, _)| **id == clone.id) {
+            Some((_, known)) if known.is_empty() => *known = of,
+            Some(_) => {}
+            None => clones.push((&clone.id, of)),
+        }
+    }
+    let named: Vec<String> = clones.iter().map(|(id, of)| format!("{id}{of}")).collect();
+    let there = match named.is_empty() {
+        true => "there is none at all".to_owned(),
+        false => format!("there are: {}", named.join(", ")),
+    };
+    format!(
+        "there is no clone '{}' with an address of IPaddr2's in it; {there}",
+        shown(asked)
+    )
+}
+
 /// What the group and the clone set for what is in them.
 fn around(shared: &Shared) -> Vec<String> {
     let mut all = Vec::new();
@@ -222,6 +277,61 @@ mod tests {
             let (changes, _) = said(&text);
             assert_eq!(changes.contains(word), is_said, "{parameters}: {changes}");
         }
+    }
+
+    #[test]
+    fn a_seed_that_changes_nothing_is_told_of() {
+        let clone = "\nclone c resIP meta globally-unique=true clone-max=3";
+        let none = "none".parse().ok();
+        for (parameters, compat, word) in [
+            (
+                "clusterip_hash=sourceip",
+                None,
+                Some("compat=\"clusterip\" keeps"),
+            ),
+            (
+                "clusterip_hash_seed=7",
+                None,
+                Some("compat=\"ipaddr2\" keeps"),
+            ),
+            (
+                "clusterip_hash_seed=7",
+                none,
+                Some("clusterip_hash_seed is set"),
+            ),
+            ("clusterip_hash=sourceip", none, None),
+        ] {
+            let text = format!("primitive resIP IPaddr2 params ip=10.0.0.99 {parameters}{clone}");
+            let all = read(&text).expect("crm's words");
+            let judgement = judge(&all, Chosen { compat, seed: 7 }, None);
+            let told = without_that_seed(&judgement.shared[0]);
+            let told = told.first();
+            assert_eq!(told.is_some(), word.is_some(), "{parameters}: {told:?}");
+            let has = |word| told.is_some_and(|told| told.contains(word));
+            assert!(word.is_none_or(has), "{parameters}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn who_asks_for_a_clone_by_what_is_in_it_is_told_its_name() {
+        let all = read(
+            "primitive vip IPaddr2 params ip=10.0.0.99\nclone cl-vip vip\nprimitive a IPaddr2 params ip=10.0.0.98\n\
+             primitive b IPaddr2 params ip=10.0.0.97\ngroup g a b\nclone c g\nprimitive alone IPaddr2 params ip=10.0.0.96",
+        );
+        let all = all.expect("crm's words");
+        for (asked, there) in [
+            ("vip", "there are: cl-vip (vip is the resource in it), c"),
+            ("a", "there are: cl-vip, c (a is a resource in it)"),
+            ("g", "there are: cl-vip, c (g is the group in it)"),
+            ("alone", "there are: cl-vip, c"),
+        ] {
+            let told = no_such_clone(&all, asked);
+            let expected =
+                format!("there is no clone '{asked}' with an address of IPaddr2's in it; {there}");
+            assert_eq!(told, expected);
+        }
+        let none = no_such_clone(&Configuration::default(), "x");
+        assert!(none.ends_with("there is none at all"), "{none}");
     }
 
     #[test]

@@ -224,6 +224,26 @@ fn nothing_is_done_to_one_address_where_another_does_not_fit() {
 }
 
 #[test]
+fn the_way_back_after_a_takeover_complains_of_nothing_that_has_gone() {
+    let script =
+        written("ip=10.0.0.99 clusterip_firewall=nft mac=01:00:5e:00:00:63 clusterip_hash_seed=7");
+    // All that it says is looked at; nft has no such table any more.
+    let gone = "exec 2>&1\nnft() { echo 'Error: Could not process rule: No such file or directory' >&2; return 1; }\n";
+    let said = runs(&(gone.to_owned() + &script), "back", &[]).expect("a way back");
+    assert!(
+        said.contains("given back") && !said.contains("Error"),
+        "{said}"
+    );
+    // One that is there goes.
+    let there = "nft() { case \"$*\" in delete*) echo \"$*\" ;; esac; }\n";
+    let said = runs(&(there.to_owned() + &script), "back", &[]).expect("a way back");
+    assert!(
+        said.contains("delete table ip IPaddr2_10_0_0_99\n"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_word_that_is_none_does_nothing() {
     let script = written("ip=10.0.0.99 clusterip_firewall=nft");
     let told = runs(&script, "bakc", &[]).expect_err("a stop");

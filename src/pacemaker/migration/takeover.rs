@@ -50,7 +50,8 @@ once() { sort -u | paste -sd, -; }
 same() {
     if [ "$3" != "$4" ]; then
         echo "$1: the $2 is ${3:-not told} by the predecessor's rules here and $4 by the new configuration; with both most clients" \
-            "would be dark. Set it to what runs, or go with the clone stopped" >&2
+            "would be dark. Set it to what runs (a parameter that changes restarts the clone, and cuts; choose the hour), and have" \
+            "this written again; or go with the clone stopped, by --compat none" >&2
         exit 1
     fi
 }
@@ -154,7 +155,8 @@ fn as_before(shared: &Shared, renewed: &Renewed, before: Predecessor, told: &[To
             r#"    mac=$(echo "$made" | sed -n 's/.*"mac":"\([^"]*\)".*/\1/p')
     if ! {within}ip maddress show | grep -q "$mac"; then
         echo "{ip}: here it would be shared under $mac, which no interface has joined: the predecessor derived another" \
-            "MAC; set mac to that one ('ip maddress show'), and its seed" >&2
+            "MAC. Set mac to that one ('ip maddress show'), and its seed: that restarts the clone, and cuts; choose the hour, and" \
+            "have this written again; or go with the clone stopped, by --compat none" >&2
         exit 1
     fi
 "#

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use clap::CommandFactory;
+use clusterip::nodectl::cli::Cli;
 use serde_json::Value;
 
 /// Of a version such as 1.85 or 1.85.0 the two numbers that count.
@@ -170,4 +172,85 @@ fn what_the_table_of_the_source_tree_lacks_or_has_besides_is_told() {
         let expected = format!("docs/design.md has a row for src/{gone}, which is not there");
         assert_eq!(wrong(gone, ""), [expected]);
     }
+}
+
+/// The section of a document that is about a verb, by its heading, which may name several.
+fn about<'a>(document: &'a str, verb: &str) -> &'a str {
+    let mut sections = document.split("\n## ").skip(1);
+    let found = sections.find(|section| {
+        let heading = section.lines().next().unwrap_or_default();
+        heading.split(", ").any(|named| named == verb)
+    });
+    found.unwrap_or_default()
+}
+
+/// A sentence for each option that the sections about the verbs do not name, and for each that they do name and that is
+/// none of any program's in it.
+fn options_untold(document: &str) -> Vec<String> {
+    let command = Cli::command();
+    let mut wrong = Vec::new();
+    let mut known: BTreeSet<String> = BTreeSet::new();
+    for verb in command.get_subcommands() {
+        let section = about(document, verb.get_name());
+        let options = verb.get_arguments().filter_map(|option| option.get_long());
+        for option in options.map(|option| format!("--{option}")) {
+            let mut words = section.split(|c: char| !(c.is_ascii_lowercase() || c == '-'));
+            if !words.any(|word| word == option) {
+                wrong.push(format!("nothing is said of {} {option}", verb.get_name()));
+            }
+            known.insert(option);
+        }
+    }
+    known.extend(
+        command
+            .get_arguments()
+            .filter_map(|option| option.get_long())
+            .map(|it| format!("--{it}")),
+    );
+    // The whole of what can be said to 'up' stands there at a glance, and nothing else.
+    let up = about(document, "up");
+    let synopsis = up.lines().skip(2).take_while(|line| !line.is_empty());
+    let synopsis: String = synopsis.map(|line| format!("{line} ")).collect();
+    for word in synopsis
+        .split([' ', '[', ']'])
+        .filter(|word| word.starts_with("--"))
+    {
+        if !known.contains(word) {
+            wrong.push(format!("the synopsis of up has {word}"));
+        }
+    }
+    let verb = command.find_subcommand("up").expect("up");
+    let options = verb.get_arguments().filter_map(|option| option.get_long());
+    for option in options.map(|option| format!("--{option} ")) {
+        if !synopsis.replace(']', " ").contains(&option) {
+            wrong.push(format!("the synopsis of up lacks {option}"));
+        }
+    }
+    wrong
+}
+
+#[test]
+fn the_document_of_nodectl_names_each_option_of_each_verb() {
+    let document = include_str!("../docs/nodectl.md");
+    let wrong = options_untold(document);
+    assert!(wrong.is_empty(), "docs/nodectl.md:\n{}\n", wrong.join("\n"));
+}
+
+#[test]
+fn an_option_that_the_document_of_nodectl_lacks_is_told() {
+    let document = include_str!("../docs/nodectl.md");
+    let but = |words: &str, others: &str| options_untold(&document.replace(words, others));
+    assert_eq!(
+        but("[--mode MODE] [--mac MAC]", "[--mac MAC]"),
+        ["the synopsis of up lacks --mode "]
+    );
+    assert_eq!(
+        but(
+            "[--mode MODE] [--mac MAC]",
+            "[--mode MODE] [--moed MODE] [--mac MAC]"
+        ),
+        ["the synopsis of up has --moed"]
+    );
+    let without = but("--listen", "--hark");
+    assert_eq!(without, ["nothing is said of check --listen"]);
 }

@@ -263,9 +263,11 @@ impl Guide {
         if self.both_families {
             return self;
         }
-        let before = self.steps.len();
+        let is_arps = |line: &Line| ["arp", "ARP"].iter().any(|word| line.text.contains(word));
+        let before = self.steps.len() + self.beware.len();
         self.steps.retain(|step| step.scope != Scope::Ip4);
-        if self.steps.len() < before {
+        self.beware.retain(|line| !is_arps(line));
+        if self.steps.len() + self.beware.len() < before {
             self = self.beware(
                 None,
                 "the syntax of a static IPv6 neighbour entry was not looked up; one is needed only \
@@ -281,7 +283,7 @@ impl Guide {
             (line.confirmed, line.source) = (Confirmed::Unconfirmed, None);
         }
         // What shows ARP's table shows no neighbour.
-        self.check.retain(|line| !line.text.contains("arp"));
+        self.check.retain(|line| !is_arps(line));
         self
     }
 }

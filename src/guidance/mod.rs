@@ -195,6 +195,9 @@ mod tests {
             let lines = lines.chain(&guide.check).chain(&guide.beware);
             for text in lines.map(|line| &line.text) {
                 let only_ipv4 = ["01:00:5e", "igmp snooping", "IGMP snooping", "by IGMP"];
+                let is_arps =
+                    !SOFTWARE.contains(&vendor.name) && text.to_lowercase().contains("arp");
+                assert!(!is_arps, "{}: {text}", vendor.name);
                 let said = only_ipv4.iter().find(|words| text.contains(**words));
                 assert_eq!(said, None, "{}: {text}", vendor.name);
             }

@@ -19,7 +19,7 @@ fn advice(site: &Site) -> Guide {
         .beware(
             Some("VMware KB 1006525"),
             format!(
-                "the physical switch and router need the static ARP and MAC entries for {} ({})",
+                "the physical switch and router need the static entries for {} ({})",
                 site.vip, site.mac
             ),
         )

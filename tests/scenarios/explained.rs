@@ -9,6 +9,8 @@ use serde_json::Value;
 use std::net::SocketAddr;
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
+/// Under which V4 is shared.
+const MAC: &str = "01:00:5e:7f:00:63";
 /// Clients of each family, mode and layout: more than a thousand in all, but in the slow guest.
 fn clients() -> u16 {
     if in_guest() { 8 } else { 84 }
@@ -101,11 +103,28 @@ fn explain_names_what_decides_in_every_phase_and_what_was_changed() -> Result<()
     }
     held.stop()?.expect_none_lost()?;
     nodectl(&node, &["take", V4, "0-1", "--adopt", "60", "--force"])?;
-    assert_eq!(explain(other)?["phase"], "adopting");
+    let said = explain(other)?;
+    assert_eq!(
+        (&said["phase"], &said["healthy"]),
+        (&"adopting".into(), &true.into())
+    );
+    // Whatever the phase, a VIP whose frames the node does not let in answers nothing.
+    let words = ["explain", V4, &other.to_string()];
+    assert!(!nodectl(&node, &words)?.contains("DRIFTED"));
+    node.run(&["ip", "maddr", "del", MAC, "dev", "eth0"])?;
+    let said = nodectl(&node, &words)?;
+    let but =
+        format!("  but       {V4} is DRIFTED here (membership eth0 {MAC}): see 'nodectl status'\n");
+    assert!(said.contains(&but), "{said}");
+    node.run(&["ip", "maddr", "add", MAC, "dev", "eth0"])?;
     let chain = format!("vip-{V4}-ports");
     node.run(&["nft", "flush", "chain", "netdev", "clusterip", &chain])?;
     let said = explain(other)?;
-    assert_eq!(said["rule"], Value::Null, "{said}");
+    assert_eq!(
+        (&said["rule"], &said["healthy"]),
+        (&Value::Null, &false.into()),
+        "{said}"
+    );
     // The kernel is asked about the rules as they should be.
     assert_eq!(said["kernel"], said["bucket"], "{said}");
     Ok(())

@@ -368,6 +368,7 @@ fn golden_screens_of_nodectl() -> Result<()> {
             &["arp", V4, "--mode", "stealth", "--vendor", "linux"],
         ),
         ("mac", &["mac", V4]),
+        ("mac-igmp", &["mac", V4, "--mode", "igmp"]),
         ("mac-ip6-json", &["mac", V6, "--json"]),
         ("arp-list-json", &["arp", "--list", "--json"]),
         (

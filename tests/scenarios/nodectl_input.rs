@@ -100,6 +100,17 @@ const CASES: &[(&str, i32, &str)] = &[
     ("up 10.77.0.50 --buckets 12 --own 12", 65, "12"),
     ("up 10.77.0.99 --buckets 6", 65, "12"),
     ("up 10.77.0.99 --buckets 12 --seed 8", 65, "0x00000007"),
+    (
+        "up 10.77.0.99 --buckets 12 --seed 7 --mode stealth",
+        65,
+        "(mode multicast, asked for stealth; mac",
+    ),
+    (
+        "up 10.77.0.99 --buckets 12 --seed 7 --mode igmp",
+        65,
+        "give --mode multicast",
+    ),
+    ("mac 2001:db8::99 --compat clusterip", 65, "no IPv6"),
     ("up 10.77.0.50 --buckets 12 --nic eth9", 65, "ip link"),
     (
         "up 10.77.0.50 --buckets 12 --mac 02:77:00:00:00:63",

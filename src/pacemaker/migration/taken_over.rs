@@ -285,7 +285,8 @@ fn only_the_old_agents_rules_go() {
         listed.join("\n")
     );
     let said = runs(&(program + &script), "take", &[]).expect("a takeover");
-    for rule in its {
+    // From the seventh node on iptables refuses the mask that it lists.
+    for rule in its.map(|rule| rule.replace("nodemask 0x00000001", "node 1")) {
         assert!(
             said.contains(&format!("-D PREROUTING -d fd77::99/128 {rule}")),
             "{said}"

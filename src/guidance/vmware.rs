@@ -2,6 +2,7 @@
 
 use super::guide::{Guide, Vendor, nothing_to_do};
 use super::site::Site;
+use std::net::IpAddr;
 
 pub(super) const VENDOR: Vendor = Vendor {
     name: "vmware",
@@ -11,6 +12,10 @@ pub(super) const VENDOR: Vendor = Vendor {
 };
 
 fn advice(site: &Site) -> Guide {
+    let entries = match site.vip {
+        IpAddr::V4(_) => "static ARP and MAC entries",
+        IpAddr::V6(_) => "static entries",
+    };
     Guide::default()
         .flood(
             Some("VMware KB 1006525"),
@@ -19,7 +24,7 @@ fn advice(site: &Site) -> Guide {
         .beware(
             Some("VMware KB 1006525"),
             format!(
-                "the physical switch and router need the static entries for {} ({})",
+                "the physical switch and router need the {entries} for {} ({})",
                 site.vip, site.mac
             ),
         )

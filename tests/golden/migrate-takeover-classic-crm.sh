@@ -30,7 +30,8 @@ once() { sort -u | paste -sd, -; }
 same() {
     if [ "$3" != "$4" ]; then
         echo "$1: the $2 is ${3:-not told} by the predecessor's rules here and $4 by the new configuration; with both most clients" \
-            "would be dark. Set it to what runs, or go with the clone stopped" >&2
+            "would be dark. Set it to what runs (a parameter that changes restarts the clone, and cuts; choose the hour), and have" \
+            "this written again; or go with the clone stopped, by --compat none" >&2
         exit 1
     fi
 }
@@ -60,7 +61,8 @@ if [ "$what" != back ] && [ -n "$buckets" ]; then
     mac=$(echo "$made" | sed -n 's/.*"mac":"\([^"]*\)".*/\1/p')
     if ! ip maddress show | grep -q "$mac"; then
         echo "192.168.17.9: here it would be shared under $mac, which no interface has joined: the predecessor derived another" \
-            "MAC; set mac to that one ('ip maddress show'), and its seed" >&2
+            "MAC. Set mac to that one ('ip maddress show'), and its seed: that restarts the clone, and cuts; choose the hour, and" \
+            "have this written again; or go with the clone stopped, by --compat none" >&2
         exit 1
     fi
     same 192.168.17.9 "number of instances" "$(rules | behind --total-nodes | once)" 4
@@ -69,14 +71,17 @@ if [ "$what" != back ] && [ -n "$buckets" ]; then
 fi
 if [ "$what" = look ]; then
     agent validate-all 0
+elif [ "$what" = back ] && ! nodectl buckets 192.168.17.9 > /dev/null 2>&1; then
+    echo "192.168.17.9: nothing of it is taken over here, so nothing is given back; the predecessor's rules are as they were"
 elif [ "$what" = back ]; then
+    # Without rules the address would be answered for all, so it goes first.
+    nodectl down 192.168.17.9 --force
     # The predecessor begins anew here; it must add nothing to rules that stand.
     set +e
     $(command -v iptables-legacy || command -v iptables) -S INPUT | sed -n '/-d 192\.168\.17\.9\/32 .*-j CLUSTERIP/s/^-A/-D/p' | while read -r rule; do
         $(command -v iptables-legacy || command -v iptables) $rule
     done
     set -e
-    nodectl down 192.168.17.9 --force
     echo "192.168.17.9: given back: dark here until the predecessor runs"
 elif [ "$what" = take ] && [ -n "$buckets" ]; then
     mac=$(rules | behind --clustermac)

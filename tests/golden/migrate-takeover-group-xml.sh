@@ -30,7 +30,8 @@ once() { sort -u | paste -sd, -; }
 same() {
     if [ "$3" != "$4" ]; then
         echo "$1: the $2 is ${3:-not told} by the predecessor's rules here and $4 by the new configuration; with both most clients" \
-            "would be dark. Set it to what runs, or go with the clone stopped" >&2
+            "would be dark. Set it to what runs (a parameter that changes restarts the clone, and cuts; choose the hour), and have" \
+            "this written again; or go with the clone stopped, by --compat none" >&2
         exit 1
     fi
 }
@@ -60,7 +61,8 @@ if [ "$what" != back ] && [ -n "$buckets" ]; then
     mac=$(echo "$made" | sed -n 's/.*"mac":"\([^"]*\)".*/\1/p')
     if ! ip maddress show | grep -q "$mac"; then
         echo "203.0.113.80: here it would be shared under $mac, which no interface has joined: the predecessor derived another" \
-            "MAC; set mac to that one ('ip maddress show'), and its seed" >&2
+            "MAC. Set mac to that one ('ip maddress show'), and its seed: that restarts the clone, and cuts; choose the hour, and" \
+            "have this written again; or go with the clone stopped, by --compat none" >&2
         exit 1
     fi
     same 203.0.113.80 "number of instances" "$(rules | behind mod | once)" 6
@@ -69,13 +71,16 @@ if [ "$what" != back ] && [ -n "$buckets" ]; then
 fi
 if [ "$what" = look ]; then
     agent validate-all 0
+elif [ "$what" = back ] && ! nodectl buckets 203.0.113.80 > /dev/null 2>&1; then
+    echo "203.0.113.80: nothing of it is taken over here, so nothing is given back; the predecessor's rules are as they were"
 elif [ "$what" = back ]; then
+    # Without rules the address would be answered for all, so it goes first.
+    nodectl down 203.0.113.80 --force
     # The predecessor begins anew here; it must add nothing to rules that stand.
     set +e
-    nft delete table ip IPaddr2_203_0_113_80
+    ! nft list table ip IPaddr2_203_0_113_80 >/dev/null 2>&1 || nft delete table ip IPaddr2_203_0_113_80
     nft delete table arp IPaddr2_203_0_113_80 2>/dev/null || true
     set -e
-    nodectl down 203.0.113.80 --force
     echo "203.0.113.80: given back: dark here until the predecessor runs"
 elif [ "$what" = take ] && [ -n "$buckets" ]; then
     pids= failed=
@@ -87,7 +92,7 @@ elif [ "$what" = take ] && [ -n "$buckets" ]; then
             "the word 'back'" >&2
         exit 1
     fi
-    nft delete table ip IPaddr2_203_0_113_80
+    ! nft list table ip IPaddr2_203_0_113_80 >/dev/null 2>&1 || nft delete table ip IPaddr2_203_0_113_80
     nft delete table arp IPaddr2_203_0_113_80 2>/dev/null || true
     echo "203.0.113.80: taken over: $buckets"
 fi
@@ -114,7 +119,8 @@ if [ "$what" != back ] && [ -n "$buckets" ]; then
     mac=$(echo "$made" | sed -n 's/.*"mac":"\([^"]*\)".*/\1/p')
     if ! ip maddress show | grep -q "$mac"; then
         echo "2001:db8:0:1::80: here it would be shared under $mac, which no interface has joined: the predecessor derived another" \
-            "MAC; set mac to that one ('ip maddress show'), and its seed" >&2
+            "MAC. Set mac to that one ('ip maddress show'), and its seed: that restarts the clone, and cuts; choose the hour, and" \
+            "have this written again; or go with the clone stopped, by --compat none" >&2
         exit 1
     fi
     seed=$(echo "$made" | sed -n 's/.*"seed":\([0-9]*\).*/\1/p' | seeds)
@@ -124,12 +130,15 @@ if [ "$what" != back ] && [ -n "$buckets" ]; then
 fi
 if [ "$what" = look ]; then
     agent validate-all 0
+elif [ "$what" = back ] && ! nodectl buckets 2001:db8:0:1::80 > /dev/null 2>&1; then
+    echo "2001:db8:0:1::80: nothing of it is taken over here, so nothing is given back; the predecessor's rules are as they were"
 elif [ "$what" = back ]; then
+    # Without rules the address would be answered for all, so it goes first.
+    nodectl down 2001:db8:0:1::80 --force
     # The predecessor begins anew here; it must add nothing to rules that stand.
     set +e
-    nft delete table ip6 IPaddr2_2001_db8_0_1__80
+    ! nft list table ip6 IPaddr2_2001_db8_0_1__80 >/dev/null 2>&1 || nft delete table ip6 IPaddr2_2001_db8_0_1__80
     set -e
-    nodectl down 2001:db8:0:1::80 --force
     echo "2001:db8:0:1::80: given back: dark here until the predecessor runs"
 elif [ "$what" = take ] && [ -n "$buckets" ]; then
     old=$(ip -6 -o address show to 2001:db8:0:1::80 | while read -r _ nic _ address _; do echo "$address dev $nic"; done)
@@ -143,7 +152,7 @@ elif [ "$what" = take ] && [ -n "$buckets" ]; then
             "the word 'back'" >&2
         exit 1
     fi
-    nft delete table ip6 IPaddr2_2001_db8_0_1__80
+    ! nft list table ip6 IPaddr2_2001_db8_0_1__80 >/dev/null 2>&1 || nft delete table ip6 IPaddr2_2001_db8_0_1__80
     echo "2001:db8:0:1::80: taken over: $buckets"
 fi
 done

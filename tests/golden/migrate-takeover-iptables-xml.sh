@@ -30,7 +30,8 @@ once() { sort -u | paste -sd, -; }
 same() {
     if [ "$3" != "$4" ]; then
         echo "$1: the $2 is ${3:-not told} by the predecessor's rules here and $4 by the new configuration; with both most clients" \
-            "would be dark. Set it to what runs, or go with the clone stopped" >&2
+            "would be dark. Set it to what runs (a parameter that changes restarts the clone, and cuts; choose the hour), and have" \
+            "this written again; or go with the clone stopped, by --compat none" >&2
         exit 1
     fi
 }
@@ -60,7 +61,8 @@ if [ "$what" != back ] && [ -n "$buckets" ]; then
     mac=$(echo "$made" | sed -n 's/.*"mac":"\([^"]*\)".*/\1/p')
     if ! ip netns exec dmz ip maddress show | grep -q "$mac"; then
         echo "198.51.100.53: here it would be shared under $mac, which no interface has joined: the predecessor derived another" \
-            "MAC; set mac to that one ('ip maddress show'), and its seed" >&2
+            "MAC. Set mac to that one ('ip maddress show'), and its seed: that restarts the clone, and cuts; choose the hour, and" \
+            "have this written again; or go with the clone stopped, by --compat none" >&2
         exit 1
     fi
     seed=$(echo "$made" | sed -n 's/.*"seed":\([0-9]*\).*/\1/p' | seeds)
@@ -69,17 +71,21 @@ if [ "$what" != back ] && [ -n "$buckets" ]; then
 fi
 if [ "$what" = look ]; then
     agent validate-all 0
+elif [ "$what" = back ] && ! nodectl buckets 198.51.100.53 --netns dmz > /dev/null 2>&1; then
+    echo "198.51.100.53: nothing of it is taken over here, so nothing is given back; the predecessor's rules are as they were"
 elif [ "$what" = back ]; then
+    # Without rules the address would be answered for all, so it goes first.
+    nodectl down 198.51.100.53 --force --netns dmz
     # The predecessor begins anew here; it must add nothing to rules that stand.
     set +e
     ip netns exec dmz iptables -t mangle -S PREROUTING | sed -n '/-d 198\.51\.100\.53\/32 -i [^ ]* -j DROP/s/^-A/-D/p' | while read -r rule; do
         ip netns exec dmz iptables -t mangle $rule
     done
-    ip netns exec dmz iptables -t mangle -S PREROUTING | sed -n '/-d 198\.51\.100\.53\/32 .*-m cluster /s/^-A/-D/p' | while read -r rule; do
-        ip netns exec dmz iptables -t mangle $rule
+    ip netns exec dmz iptables -t mangle -S PREROUTING | sed -n '/-d 198\.51\.100\.53\/32 .*-m cluster /p' | while read -r rule; do
+        node=$(echo "$rule" | behind --cluster-local-nodemask | bits)
+        ip netns exec dmz iptables -t mangle $(echo "$rule" | sed "s/^-A/-D/; s/--cluster-local-nodemask [^ ]*/--cluster-local-node $node/")
     done
     set -e
-    nodectl down 198.51.100.53 --force --netns dmz
     echo "198.51.100.53: given back: dark here until the predecessor runs"
 elif [ "$what" = take ] && [ -n "$buckets" ]; then
     pids= failed=
@@ -94,8 +100,9 @@ elif [ "$what" = take ] && [ -n "$buckets" ]; then
     ip netns exec dmz iptables -t mangle -S PREROUTING | sed -n '/-d 198\.51\.100\.53\/32 -i [^ ]* -j DROP/s/^-A/-D/p' | while read -r rule; do
         ip netns exec dmz iptables -t mangle $rule
     done
-    ip netns exec dmz iptables -t mangle -S PREROUTING | sed -n '/-d 198\.51\.100\.53\/32 .*-m cluster /s/^-A/-D/p' | while read -r rule; do
-        ip netns exec dmz iptables -t mangle $rule
+    ip netns exec dmz iptables -t mangle -S PREROUTING | sed -n '/-d 198\.51\.100\.53\/32 .*-m cluster /p' | while read -r rule; do
+        node=$(echo "$rule" | behind --cluster-local-nodemask | bits)
+        ip netns exec dmz iptables -t mangle $(echo "$rule" | sed "s/^-A/-D/; s/--cluster-local-nodemask [^ ]*/--cluster-local-node $node/")
     done
     echo "198.51.100.53: taken over: $buckets"
 fi

@@ -6,123 +6,62 @@
 //! said or done for many buckets of a VIP is one message and one transaction, if the shell asks for what is to be done
 //! when nothing more waits to be heard.
 
-use super::bucket::{Answer, Around, Goes, Input, OFFER, Op, Stand, State, Ticket, Want};
+use super::bucket::{Answer, Around, Goes, Input, OFFER, Stand, State, Ticket, Want};
+use super::event::{Claimed, Event};
 use super::gathering::{Gathering, GatheringId, NodeId};
-use super::message::{Holds, MAJOR, MINOR, Message, MessageError, Part, Said};
-use super::view::{Event, View};
+use super::message::{Holds, Message, MessageError, Said};
+use super::order::{Ask, Dropped, Order, Seen};
+use super::view::View;
 use crate::model::bucket::BucketSet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Something to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Todo {
-    /// Tell the kernel, and say what came of it.
-    Do(Order),
-    /// Look what the kernel has of a VIP, and say so ([`Machine::see`]).
-    Look(IpAddr),
-    /// Send it to all.
-    Say(Message),
-    /// Answer an agent.
-    Answer(Ticket, Answer),
-}
-
-/// Something to tell the kernel.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Order {
-    /// What.
-    pub op: Op,
-    /// The VIP.
-    pub vip: IpAddr,
-    /// Its buckets.
-    pub buckets: BucketSet,
-    /// Those of them in which another member has connections left.
-    pub adopts: BucketSet,
-}
-
-/// What an agent asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ask {
-    /// Pacemaker starts a bucket here; everything but the bucket itself is installed.
-    Start {
-        /// The VIP.
-        vip: IpAddr,
-        /// The digest of its description.
-        description: String,
-        /// The bucket.
-        bucket: u16,
-        /// When the agent was called.
-        since: Duration,
-    },
-    /// Pacemaker stops a bucket here.
-    Stop {
-        /// The VIP.
-        vip: IpAddr,
-        /// The bucket.
-        bucket: u16,
-        /// Where it starts then, if that is known.
-        to: Option<NodeId>,
-    },
-}
-
-/// What the kernel has of a VIP.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Seen {
-    /// The digest of its description; empty if nothing of the VIP is there.
-    pub description: String,
-    /// The buckets that it answers, and in what time it ends that, if it does.
-    pub held: BTreeMap<u16, Option<Duration>>,
-    /// Where it has connections left.
-    pub drains: BTreeSet<u16>,
-}
-
-/// What was dropped, for the metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Dropped {
-    /// Not to be understood, or too long.
-    pub garbled: u64,
-    /// Of another major version.
-    pub other_major: u64,
-    /// Of another gathering.
-    pub stale: u64,
-    /// Not in its place among the sender's.
-    pub replayed: u64,
-}
+/// How long it is waited for members who do not say what they hold: one whose daemon is stopped stays a member for ever.
+pub const WHOLE_WITHIN: Duration = Duration::from_secs(1);
 
 /// A VIP on this node.
 #[derive(Debug, Default)]
-struct Own {
-    description: String,
-    buckets: BTreeMap<u16, State>,
-    drains: BTreeSet<u16>,
+pub(super) struct Own {
+    pub(super) description: String,
+    pub(super) buckets: BTreeMap<u16, State>,
+    pub(super) drains: BTreeSet<u16>,
 }
 
 /// The daemon of a node.
 #[derive(Debug)]
 pub struct Machine {
-    me: NodeId,
-    gathering: Option<(Gathering, GatheringId)>,
+    pub(super) me: NodeId,
+    pub(super) gathering: Option<(Gathering, GatheringId)>,
+    /// Until when it is waited for all to say what they hold.
+    patience: Duration,
+    /// Members of another major version, with whom nothing can be agreed.
+    strangers: BTreeSet<NodeId>,
     /// How many messages this daemon has sent.
-    said: u64,
-    /// The places of the last messages that were heard of each member.
+    pub(super) said: u64,
+    /// The places of the last messages that were heard of each member in this gathering.
     heard: BTreeMap<NodeId, u64>,
-    view: View,
-    own: BTreeMap<IpAddr, Own>,
+    pub(super) view: View,
+    pub(super) own: BTreeMap<IpAddr, Own>,
     /// Until when members of whom nothing is known may answer anything.
     blind: Duration,
-    /// Until when members offer a bucket, by this node's clock.
-    offers: BTreeMap<(IpAddr, u16), Duration>,
-    wants: Vec<(IpAddr, u16, Want)>,
+    /// Who offers a bucket, and until when by this node's clock.
+    offers: BTreeMap<(IpAddr, u16), (NodeId, Duration)>,
+    /// From whom a held bucket came, while he has connections in it.
+    givers: BTreeMap<(IpAddr, u16), NodeId>,
+    /// Where members had connections whose daemons have ended since.
+    hidden: BTreeMap<NodeId, BTreeSet<(IpAddr, u16)>>,
+    pub(super) wants: Vec<(IpAddr, u16, Want)>,
     /// VIPs of which all is to be said, and to whom that confirms what is held.
-    to_say: BTreeMap<IpAddr, Option<NodeId>>,
+    pub(super) to_say: BTreeMap<IpAddr, BTreeSet<NodeId>>,
     /// Everything has to be said, and that it was.
-    to_say_all: bool,
+    pub(super) to_say_all: bool,
     /// Who has claimed what is held here.
-    claimants: BTreeMap<IpAddr, NodeId>,
+    claimants: BTreeMap<IpAddr, BTreeSet<NodeId>>,
     /// The kernel lets the bare resets of these through again.
-    adopted: BTreeMap<IpAddr, BTreeSet<u16>>,
-    drained: BTreeMap<IpAddr, BTreeSet<u16>>,
+    pub(super) adopted: BTreeMap<IpAddr, BTreeSet<u16>>,
+    /// The last connection of these has ended.
+    pub(super) drained: BTreeMap<IpAddr, BTreeSet<u16>>,
     dropped: Dropped,
 }
 
@@ -132,12 +71,16 @@ impl Machine {
         Machine {
             me,
             gathering: None,
+            patience: now,
+            strangers: BTreeSet::new(),
             said: 0,
             heard: BTreeMap::new(),
             view: View::default(),
             own: BTreeMap::new(),
             blind: now + OFFER,
             offers: BTreeMap::new(),
+            givers: BTreeMap::new(),
+            hidden: BTreeMap::new(),
             wants: Vec::new(),
             to_say: BTreeMap::new(),
             to_say_all: false,
@@ -181,24 +124,36 @@ impl Machine {
         }
     }
 
-    /// Others are here, or no longer.
-    pub fn gather(&mut self, now: Duration, gathering: Gathering) {
+    /// Others are here, or no longer; `lost` are the nodes of those who are gone with all that they had (`cpg.h`:
+    /// `CPG_REASON_NODEDOWN`). Whose daemon has merely ended still has its connections.
+    pub fn gather(&mut self, now: Duration, gathering: Gathering, lost: &BTreeSet<NodeId>) {
         // What somebody offers of whom not all is known nobody knows.
         let known = self.view.is_whole() && self.gathering.is_some();
         let gone = self.view.gathered(&gathering);
         if !gone.is_empty() && !known {
             self.blind = now + OFFER;
         }
-        self.heard
-            .retain(|node, _| gathering.members.contains_key(node));
+        self.heard.clear();
+        self.strangers.clear();
+        self.patience = now + WHOLE_WITHIN;
         let id = gathering.id();
         self.gathering = Some((gathering, id));
         self.to_say_all = true;
         self.say_no_more();
-        // Their connections are no more.
-        for (vip, holding) in gone.values().flatten() {
-            for bucket in &holding.drains {
-                self.let_through(*vip, *bucket);
+        for (node, holds) in gone {
+            for (vip, holding) in holds {
+                for (bucket, hold) in &holding.buckets {
+                    if hold.offered {
+                        self.offers.insert((vip, *bucket), (node, now + OFFER));
+                    }
+                }
+                let drains = holding.drains.into_iter().map(|bucket| (vip, bucket));
+                self.hidden.entry(node).or_default().extend(drains);
+            }
+        }
+        for node in lost {
+            for (vip, bucket) in self.hidden.remove(node).unwrap_or_default() {
+                self.drains_no_more(vip, bucket, *node);
             }
         }
         self.all(now, &Input::Gathered(true));
@@ -209,6 +164,7 @@ impl Machine {
         self.gathering = None;
         self.view.gathered(&Gathering::default());
         self.heard.clear();
+        self.strangers.clear();
         self.blind = now + OFFER;
         self.to_say_all = false;
         self.say_no_more();
@@ -227,7 +183,10 @@ impl Machine {
             }
             Err(error) => {
                 match error {
-                    MessageError::OtherMajor(_) => self.dropped.other_major += 1,
+                    MessageError::OtherMajor(_) => {
+                        self.dropped.other_major += 1;
+                        self.is_stranger(now, from);
+                    }
                     _ => self.dropped.garbled += 1,
                 }
                 Err(error)
@@ -235,9 +194,19 @@ impl Machine {
         }
     }
 
+    /// Somebody is here with whom nothing can be agreed: all agents do without daemons.
+    fn is_stranger(&mut self, now: Duration, from: NodeId) {
+        let is_member = |(gathering, _): &(Gathering, _)| gathering.members.contains_key(&from);
+        if self.gathering.as_ref().is_some_and(is_member) && self.strangers.insert(from) {
+            self.all(now, &Input::Gathered(false));
+        }
+    }
+
     fn heard(&mut self, now: Duration, message: &Message) {
-        let of_now = self.gathering.as_ref().map(|(_, id)| *id);
-        if of_now != Some(message.gathering) {
+        let is_now = |(gathering, id): &(Gathering, GatheringId)| {
+            *id == message.gathering && gathering.members.contains_key(&message.from)
+        };
+        if !self.gathering.as_ref().is_some_and(is_now) {
             self.dropped.stale += 1;
             return;
         }
@@ -247,12 +216,16 @@ impl Machine {
             return;
         }
         *last = message.number;
+        if message.said == Said::Whole {
+            // He tells of them himself again.
+            self.hidden.remove(&message.from);
+        }
         for event in self.view.hears(message.from, &message.said) {
             self.follow(now, &event);
         }
         if let Said::Holds(holds) = &message.said {
             self.look_at_others(now, holds.vip);
-            if holds.confirms == Some(self.me) {
+            if holds.confirms.contains(&self.me) {
                 self.confirmed(now, message.from, holds);
             }
         }
@@ -267,6 +240,12 @@ impl Machine {
                 bucket,
                 since,
             } => {
+                let free = now >= self.doubt((vip, bucket)) && self.state(vip, bucket).is_none();
+                if !self.strangers.is_empty() && free {
+                    self.wants
+                        .push((vip, bucket, Want::Answer(ticket, Answer::Alone)));
+                    return;
+                }
                 let own = self.own.entry(vip).or_default();
                 if own.buckets.is_empty() {
                     own.description = description;
@@ -333,7 +312,12 @@ impl Machine {
 
     /// Time has passed.
     pub fn wake(&mut self, now: Duration) {
-        self.offers.retain(|_, until| *until > now);
+        self.offers.retain(|_, (_, until)| *until > now);
+        // Whoever says nothing is not waited for; what was known of him stays.
+        if self.waits_for_all() && now >= self.patience {
+            self.patience = Duration::MAX;
+            self.all(now, &Input::Whole);
+        }
         let due: Vec<(IpAddr, u16)> = self
             .wakes_of_all()
             .filter(|(_, at)| *at <= now)
@@ -346,7 +330,13 @@ impl Machine {
 
     /// When time alone changes something.
     pub fn wakes(&self) -> Option<Duration> {
-        self.wakes_of_all().map(|(_, at)| at).min()
+        let waits = self.waits_for_all() && self.patience < Duration::MAX;
+        let all = self.wakes_of_all().map(|(_, at)| at);
+        all.chain(waits.then_some(self.patience)).min()
+    }
+
+    fn waits_for_all(&self) -> bool {
+        self.gathering.is_some() && !self.view.is_whole()
     }
 
     fn wakes_of_all(&self) -> impl Iterator<Item = ((IpAddr, u16), Duration)> {
@@ -358,204 +348,37 @@ impl Machine {
         })
     }
 
-    /// What is to be done now, in order.
-    pub fn todo(&mut self, now: Duration) -> Vec<Todo> {
-        let mut wants: BTreeMap<(Rank, IpAddr, Want), BTreeSet<u16>> = BTreeMap::new();
-        let mut answers = Vec::new();
-        for (vip, bucket, want) in std::mem::take(&mut self.wants) {
-            match want {
-                Want::Answer(ticket, answer) => answers.push(Todo::Answer(ticket, answer)),
-                want => {
-                    let key = (Rank::of(&want), vip, want);
-                    wants.entry(key).or_default().insert(bucket);
-                }
-            }
-        }
-        let mut todo = Vec::new();
-        let mut later = Vec::new();
-        for ((rank, vip, want), buckets) in wants {
-            let buckets: BucketSet = buckets.into_iter().collect();
-            let to = match rank {
-                Rank::Later => &mut later,
-                _ => &mut todo,
-            };
-            to.extend(self.one(vip, &want, buckets));
-        }
-        for (vip, buckets) in std::mem::take(&mut self.adopted) {
-            todo.push(self.order(Op::Adopted, vip, buckets.into_iter().collect()));
-        }
-        for (vip, buckets) in std::mem::take(&mut self.drained) {
-            let buckets = buckets.into_iter().collect();
-            todo.extend(self.say(Said::Drained { vip, buckets }));
-        }
-        todo.extend(self.holdings(now));
-        todo.extend(answers);
-        todo.extend(later);
-        todo
-    }
-
-    /// What is held, of the VIPs of which it has to be said.
-    fn holdings(&mut self, now: Duration) -> Vec<Todo> {
-        let mut todo = Vec::new();
-        let all = std::mem::take(&mut self.to_say_all);
-        let mut vips = std::mem::take(&mut self.to_say);
-        if all {
-            vips.extend(self.own.keys().map(|vip| (*vip, None)));
-        }
-        for (vip, confirms) in vips {
-            let mut holds = self.holds(now, vip);
-            holds.confirms = confirms;
-            todo.extend(self.say(Said::Holds(holds)));
-        }
-        if all {
-            todo.extend(self.say(Said::Whole));
-        }
-        todo
-    }
-
-    fn one(&mut self, vip: IpAddr, want: &Want, buckets: BucketSet) -> Option<Todo> {
-        match want {
-            Want::Do(op) => Some(self.order(*op, vip, buckets)),
-            Want::Confirm => Some(Todo::Look(vip)),
-            Want::SayHolds => {
-                self.to_say.entry(vip).or_default();
-                None
-            }
-            Want::SayClaim => {
-                let epoch = self.view.next_epoch(vip, &buckets);
-                let description = self.description(vip);
-                self.say(Said::Claims {
-                    vip,
-                    description,
-                    buckets,
-                    epoch,
-                })
-            }
-            Want::SayOffer => {
-                let ends_ms = millis(OFFER);
-                self.say(Said::Offers {
-                    vip,
-                    buckets,
-                    ends_ms,
-                })
-            }
-            Want::SayRelease(drains) => {
-                let drains = *drains;
-                if drains {
-                    let own = self.own.entry(vip).or_default();
-                    own.drains.extend(buckets.iter());
-                }
-                self.say(Said::Releases {
-                    vip,
-                    buckets,
-                    drains,
-                })
-            }
-            Want::SayTook(epoch) => {
-                let (description, epoch) = (self.description(vip), *epoch);
-                self.say(Said::Took {
-                    vip,
-                    description,
-                    buckets,
-                    epoch,
-                })
-            }
-            Want::Answer(ticket, answer) => Some(Todo::Answer(*ticket, *answer)),
-        }
-    }
-
-    fn order(&self, op: Op, vip: IpAddr, buckets: BucketSet) -> Todo {
-        let drained = |bucket: &u16| self.view.drained_by_others(self.me, vip, *bucket);
-        let adopts = match op {
-            Op::Take | Op::Keep => buckets.iter().filter(drained).collect(),
-            _ => BucketSet::default(),
-        };
-        Todo::Do(Order {
-            op,
-            vip,
-            buckets,
-            adopts,
-        })
-    }
-
-    /// A message, if there is anybody to hear it.
-    fn say(&mut self, said: Said) -> Option<Todo> {
-        let (_, gathering) = self.gathering.as_ref()?;
-        self.said += 1;
-        Some(Todo::Say(Message {
-            major: MAJOR,
-            minor: MINOR,
-            gathering: *gathering,
-            from: self.me,
-            number: self.said,
-            said,
-        }))
-    }
-
-    /// What this node's kernel holds of a VIP, as far as it was told or looked at.
-    fn holds(&self, now: Duration, vip: IpAddr) -> Holds {
-        let own = self.own.get(&vip);
-        let mut parts: BTreeMap<(u64, Option<u64>), BTreeSet<u16>> = BTreeMap::new();
-        let mut open = BTreeSet::new();
-        for (bucket, state) in own.iter().flat_map(|own| &own.buckets) {
-            let like = match state {
-                State::Held { epoch } => (*epoch, None),
-                State::Offered(offered) => {
-                    let left = offered.until.saturating_sub(now);
-                    (offered.epoch, Some(millis(left)))
-                }
-                // By what everybody has heard it is.
-                State::Coming(coming) => match coming.stand {
-                    Stand::Mine(epoch) => (epoch, None),
-                    _ => {
-                        open.insert(*bucket);
-                        continue;
-                    }
-                },
-                State::Foreign => continue,
-            };
-            parts.entry(like).or_default().insert(*bucket);
-        }
-        let part = |((epoch, ends_ms), buckets): (_, BTreeSet<u16>)| Part {
-            buckets: buckets.into_iter().collect(),
-            epoch,
-            ends_ms,
-        };
-        Holds {
-            vip,
-            description: self.description(vip),
-            held: parts.into_iter().map(part).collect(),
-            drains: own
-                .iter()
-                .flat_map(|own| own.drains.iter().copied())
-                .collect(),
-            open: open.into_iter().collect(),
-            confirms: None,
-        }
-    }
-
-    fn description(&self, vip: IpAddr) -> String {
+    pub(super) fn description(&self, vip: IpAddr) -> String {
         let own = self.own.get(&vip);
         own.map(|own| own.description.clone()).unwrap_or_default()
     }
 
     /// Until when somebody of whom nothing is known, or who has gone, may answer a bucket.
     fn doubt(&self, of: (IpAddr, u16)) -> Duration {
-        let offered = self.offers.get(&of).copied().unwrap_or_default();
-        self.blind.max(offered)
+        let offered = self.offers.get(&of).map(|(_, until)| *until);
+        self.blind.max(offered.unwrap_or_default())
+    }
+
+    /// Can anything be agreed on with the others?
+    fn agrees(&self, now: Duration) -> bool {
+        let all_said =
+            self.view.is_whole() || now >= self.patience || self.patience == Duration::MAX;
+        self.gathering.is_some() && self.strangers.is_empty() && all_said
     }
 
     fn step(&mut self, now: Duration, vip: IpAddr, bucket: u16, input: Input) {
         let around = Around {
             now,
-            whole: self.gathering.is_some() && self.view.is_whole(),
+            whole: self.agrees(now),
             doubt: self.doubt((vip, bucket)),
             next: self.view.next_epoch(vip, &BucketSet::one(bucket)),
         };
         let own = self.own.entry(vip).or_default();
         let state = own.buckets.remove(&bucket).unwrap_or_default();
         let (state, wants) = state.step(input, around);
-        if state != State::Foreign {
+        if state == State::Foreign {
+            self.givers.remove(&(vip, bucket));
+        } else {
             own.buckets.insert(bucket, state);
         }
         self.wants
@@ -591,8 +414,8 @@ impl Machine {
             } => match by == self.me {
                 true => self.step(now, vip, bucket, Input::Claimed(claimed, epoch)),
                 false => {
-                    if matches!(claimed, super::view::Claimed::Kept(me) if me == self.me) {
-                        self.claimants.insert(vip, by);
+                    if claimed == Claimed::Kept(self.me) {
+                        self.claimants.entry(vip).or_default().insert(by);
                     }
                     if claimed.concerns(self.me) {
                         self.step(now, vip, bucket, Input::Wanted(claimed));
@@ -600,35 +423,29 @@ impl Machine {
                 }
             },
             Event::Released {
-                vip, bucket, to, ..
+                vip,
+                bucket,
+                by,
+                to,
             } => {
-                self.offers.remove(&(vip, bucket));
+                self.offers_no_more((vip, bucket), by);
                 match to {
                     Some((to, epoch)) if to == self.me => {
+                        self.givers.insert((vip, bucket), by);
                         self.step(now, vip, bucket, Input::Given(epoch));
                     }
                     _ => self.look_at_others(now, vip),
                 }
             }
-            Event::Offered {
-                vip,
-                bucket,
-                by,
-                ends_ms,
-            } => match by == self.me {
+            Event::Offered { vip, bucket, by } => match by == self.me {
                 true => self.step(now, vip, bucket, Input::OfferHeard),
                 false => {
-                    // Whatever is said, nobody offers for longer.
-                    let until = now + Duration::from_millis(ends_ms).min(OFFER);
-                    self.offers.insert((vip, bucket), until);
+                    // Whatever he says of how much of it is left.
+                    self.offers.insert((vip, bucket), (by, now + OFFER));
                     self.look_at_others(now, vip);
                 }
             },
-            Event::Drained { vip, bucket } => {
-                if !self.view.drained_by_others(self.me, vip, bucket) {
-                    self.let_through(vip, bucket);
-                }
-            }
+            Event::Drained { vip, bucket, by } => self.drains_no_more(vip, bucket, by),
             Event::Loses {
                 vip, bucket, who, ..
             } => {
@@ -640,10 +457,29 @@ impl Machine {
         }
     }
 
-    /// Nobody has connections in a bucket any more but this node.
-    fn let_through(&mut self, vip: IpAddr, bucket: u16) {
-        let held = self.state(vip, bucket);
-        if matches!(held, Some(State::Held { .. } | State::Offered(_))) {
+    fn offers_no_more(&mut self, of: (IpAddr, u16), by: NodeId) {
+        if self
+            .offers
+            .get(&of)
+            .is_some_and(|(offers, _)| *offers == by)
+        {
+            self.offers.remove(&of);
+        }
+    }
+
+    /// Whoever has given a bucket has no connections in it any more; if nobody else is known to have any, nobody has.
+    fn drains_no_more(&mut self, vip: IpAddr, bucket: u16, by: NodeId) {
+        let of = (vip, bucket);
+        if self.givers.get(&of) != Some(&by) {
+            return;
+        }
+        self.givers.remove(&of);
+        let hidden = self.hidden.values().any(|drains| drains.contains(&of));
+        let held = matches!(
+            self.state(vip, bucket),
+            Some(State::Held { .. } | State::Offered(_))
+        );
+        if held && !hidden && !self.view.drained_by_others(self.me, vip, bucket) {
             self.adopted.entry(vip).or_default().insert(bucket);
         }
     }
@@ -687,32 +523,7 @@ impl Machine {
     /// The kernel was looked at because somebody claims what is held here: they are told.
     pub fn confirm(&mut self, now: Duration, vip: IpAddr, seen: &Seen) {
         self.see(now, vip, seen);
-        let claimant = self.claimants.remove(&vip);
-        self.to_say.insert(vip, claimant);
+        let claimants = self.claimants.remove(&vip).unwrap_or_default();
+        self.to_say.entry(vip).or_default().extend(claimants);
     }
-}
-
-/// In which order things are done that come together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
-    /// What makes a bucket dark, or light again.
-    Now,
-    /// What others wait for.
-    Say,
-    /// What nobody waits for.
-    Later,
-}
-
-impl Rank {
-    fn of(want: &Want) -> Rank {
-        match want {
-            Want::Do(Op::Drain | Op::Adopted) => Rank::Later,
-            Want::Do(_) => Rank::Now,
-            _ => Rank::Say,
-        }
-    }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -6,6 +6,7 @@
 
 use super::gathering::{GatheringId, NodeId};
 use crate::model::bucket::BucketSet;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// Daemons of different majors do not hand over to each other: their agents do without.
@@ -15,6 +16,8 @@ pub const MINOR: u16 = 0;
 /// The longest message, in bytes. Corosync takes a mebibyte; the longest that is said is a node's 1,024 buckets with an
 /// epoch each.
 pub const LONGEST: usize = 128 * 1024;
+/// Epochs and places of messages are lower: what says another one would have the last word for ever.
+const MOST: u64 = 1 << 48;
 /// The longest description of a VIP, in bytes: it is said as a digest.
 const LONGEST_DESCRIPTION: usize = 128;
 
@@ -122,8 +125,8 @@ pub struct Holds {
     #[serde(default, with = "as_text", skip_serializing_if = "BucketSet::is_empty")]
     pub open: BucketSet,
     /// Who has claimed something of this, so that the sender has looked again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub confirms: Option<NodeId>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub confirms: BTreeSet<NodeId>,
 }
 
 /// Buckets that are held alike.
@@ -202,6 +205,9 @@ impl Message {
             let named = message.from;
             return Err(MessageError::OtherSender { named, from });
         }
+        if message.number >= MOST {
+            return Err(MessageError::Garbled("a place that no message has".into()));
+        }
         message.said.plausible().map(|()| message)
     }
 }
@@ -209,6 +215,16 @@ impl Message {
 impl Said {
     /// Could a daemon say this?
     fn plausible(&self) -> Result<(), MessageError> {
+        let epoch = match self {
+            Said::Holds(holds) => holds.held.iter().map(|part| part.epoch).max(),
+            Said::Claims { epoch, .. } | Said::Took { epoch, .. } => Some(*epoch),
+            _ => None,
+        };
+        if epoch.is_some_and(|epoch| epoch >= MOST) {
+            return Err(MessageError::Garbled(
+                "an epoch that nothing has reached".into(),
+            ));
+        }
         let description = match self {
             Said::Holds(holds) => &holds.description,
             Said::Claims { description, .. } | Said::Took { description, .. } => description,
@@ -267,7 +283,7 @@ mod tests {
                 any::<[u8; 16]>().prop_map(IpAddr::from)
             ]
         };
-        let part = (any_buckets(), any::<u64>(), prop::option::of(any::<u64>())).prop_map(
+        let part = (any_buckets(), 0..MOST, prop::option::of(any::<u64>())).prop_map(
             |(buckets, epoch, ends_ms)| Part {
                 buckets,
                 epoch,
@@ -290,17 +306,17 @@ mod tests {
                         held,
                         open: drains.clone().unwrap_or_default(),
                         drains: drains.unwrap_or_default(),
-                        confirms: confirms.map(NodeId),
+                        confirms: confirms.map(NodeId).into_iter().collect(),
                     }
                 )),
-            (vip(), any_buckets(), any::<u64>()).prop_map(|(vip, buckets, ends_ms)| {
+            (vip(), any_buckets(), 0..MOST).prop_map(|(vip, buckets, ends_ms)| {
                 Said::Offers {
                     vip,
                     buckets,
                     ends_ms,
                 }
             }),
-            (vip(), "[0-9a-f]{16}", any_buckets(), any::<u64>()).prop_map(
+            (vip(), "[0-9a-f]{16}", any_buckets(), 0..MOST).prop_map(
                 |(vip, description, buckets, epoch)| Said::Claims {
                     vip,
                     description,
@@ -315,7 +331,7 @@ mod tests {
                     drains,
                 }
             }),
-            (vip(), "[0-9a-f]{16}", any_buckets(), any::<u64>()).prop_map(
+            (vip(), "[0-9a-f]{16}", any_buckets(), 0..MOST).prop_map(
                 |(vip, description, buckets, epoch)| Said::Took {
                     vip,
                     description,
@@ -400,7 +416,7 @@ mod tests {
     fn the_longest_that_is_said_goes_into_a_message() {
         let part = |bucket| Part {
             buckets: BucketSet::one(bucket),
-            epoch: u64::MAX,
+            epoch: MOST - 1,
             ends_ms: Some(5_000),
         };
         let said = Said::Holds(Holds {
@@ -409,7 +425,7 @@ mod tests {
             held: (0..1024).map(part).collect(),
             drains: (0..1024).collect(),
             open: (0..1024).collect(),
-            confirms: None,
+            confirms: BTreeSet::new(),
         });
         assert!(a_message(said).written().is_ok());
     }

@@ -5,9 +5,14 @@
 //! |---|---|
 //! | [`gathering`] | who is here: nodes, rings, daemons that hear each other |
 //! | [`message`] | what they say, and how it is written |
+//! | [`holding`] | what a member holds |
 //! | [`view`] | what all hold, as everybody hears it alike |
-//! | [`bucket`] | one bucket on this node: the steps of a handover |
-//! | [`machine`] | all of it together: what comes in, what is to be done |
+//! | [`event`] | what follows from what is said |
+//! | [`bucket`] | one bucket on this node: where it stands, what happens to it |
+//! | [`handover`] | the steps of a handover; `transitions` has all of them as a table |
+//! | [`order`] | the words between the state machine and the shell |
+//! | [`machine`] | the state machine: what it hears, what it is asked |
+//! | [`outgoing`] | what it has to do and to say |
 //!
 //! **A handover.** Pacemaker stops a bucket on n1 and starts it on n2; meanwhile n1 goes on answering:
 //!
@@ -22,12 +27,20 @@
 //! n1's kernel ends an offer by itself, and n2 takes after that. What is said in one gathering counts in no other one,
 //! and after each change everybody says anew what its kernel holds; the kernel stays the only state.
 //!
+//! **An agent without its daemon**, on a node where one is to be (its socket's file is there), waits for as long as an
+//! offer may last before it takes what it starts: somebody may have offered it to the daemon that it cannot reach.
+//!
 //! What may not live here: sockets, clocks, the kernel, Corosync.
 
 pub mod bucket;
+pub mod event;
 pub mod gathering;
+pub mod handover;
+pub mod holding;
 pub mod machine;
 pub mod message;
+pub mod order;
+pub mod outgoing;
 #[cfg(test)]
 mod transitions;
 pub mod view;

@@ -1,8 +1,8 @@
 //! Every input in every state of a bucket, as a table to be read: what is in no row changes nothing.
 
 use super::bucket::{Around, Coming, Goes, Input, OFFER, Offered, Op, Stand, State, Want};
+use super::event::Claimed;
 use super::gathering::NodeId;
-use super::view::Claimed;
 use std::time::Duration;
 
 const NOW: Duration = Duration::from_secs(1000);
@@ -101,8 +101,8 @@ held                | loses                    | offered, goes        | GIVE
 held                | seen: nothing            | foreign              | say holds
 held                | seen: owned for a while  | offered              | say holds
 offered, unheard    | start                    | offered, unheard, comes back | say claim
-offered, unheard    | stop, starts at a member | -                    | 9: left
-offered, unheard    | stop                     | -                    | 9: left
+offered, unheard    | stop, starts at a member | offered, unheard     |
+offered, unheard    | stop                     | offered, unheard     |
 offered, unheard    | the agent gives up       | offered              |
 offered, unheard    | another claims: promised | offered, unheard, goes | GIVE
 offered, unheard    | the offer is heard       | offered              | 1: left
@@ -115,7 +115,7 @@ offered, unheard    | kept                     | held since 3         |
 offered, unheard    | not kept                 | foreign              |
 offered, unheard    | given up                 | foreign              | say release, 1: left, DRAIN
 offered, unheard    | seen: nothing            | foreign              | 1: left, say holds
-offered, unheard    | seen: owned              | held since 20        | 1: left, say holds
+offered, unheard    | seen: owned              | held since 20        | 1: alone, say holds
 offered, unheard    | a second                 | offered, unheard, goes | GIVE
 offered, unheard    | 3.6 seconds              | offered, unheard, goes | GIVE
 offered, unheard    | 5 seconds                | foreign              | say release, 1: left, DRAIN
@@ -123,6 +123,7 @@ offered             | start                    | offered, comes back  | say clai
 offered             | stop, starts at a member | -                    | 9: left
 offered             | stop                     | -                    | 9: left
 offered             | another claims: promised | offered, goes        | GIVE
+offered             | another gathering        | offered              |
 offered             | no gathering             | offered, goes        | GIVE
 offered             | loses                    | offered, goes        | GIVE
 offered             | offered                  | offered              | say offer
@@ -135,10 +136,11 @@ offered             | seen: owned              | held since 20        | say hold
 offered             | 3.6 seconds              | offered, goes        | GIVE
 offered             | 5 seconds                | foreign              | say release, DRAIN
 offered, comes back | start                    | offered, comes back  | say claim
-offered, comes back | stop, starts at a member | offered              | 2: failed, 9: left
-offered, comes back | stop                     | offered              | 2: failed, 9: left
+offered, comes back | stop, starts at a member | offered, unheard     | say offer, 2: failed
+offered, comes back | stop                     | offered, unheard     | say offer, 2: failed
 offered, comes back | claimed: free            | offered, comes back  | KEEP
 offered, comes back | another claims: promised | offered, comes back, goes | GIVE
+offered, comes back | another gathering        | offered, comes back  |
 offered, comes back | no gathering             | offered, comes back, goes | GIVE
 offered, comes back | whole                    | -                    | say claim
 offered, comes back | loses                    | offered, comes back, goes | GIVE
@@ -154,17 +156,18 @@ offered, comes back | 5 seconds                | coming, said         | say rele
 offered, goes       | start                    | offered, comes back, goes | say claim
 offered, goes       | stop, starts at a member | -                    | 9: left
 offered, goes       | stop                     | -                    | 9: left
-offered, goes       | another claims: promised | -                    | GIVE
-offered, goes       | no gathering             | -                    | GIVE
-offered, goes       | loses                    | -                    | GIVE
+offered, goes       | another claims: promised | offered, goes        | GIVE
+offered, goes       | another gathering        | offered, goes        |
+offered, goes       | no gathering             | offered, goes        | GIVE
+offered, goes       | loses                    | offered, goes        | GIVE
 offered, goes       | offered                  | offered, goes        | say offer
 offered, goes       | not offered              | held since 3         |
 offered, goes       | kept                     | held since 3         |
 offered, goes       | not kept                 | foreign              |
 offered, goes       | given up                 | foreign              | say release, DRAIN
 offered, goes       | seen: nothing            | foreign              | say holds
-offered, goes       | a second                 | -                    | GIVE
-offered, goes       | 3.6 seconds              | -                    | GIVE
+offered, goes       | a second                 | offered, goes        | GIVE
+offered, goes       | 3.6 seconds              | offered, goes        | GIVE
 offered, goes       | 5 seconds                | foreign              | say release, DRAIN
 ";
 
@@ -179,7 +182,8 @@ fn coming(stand: Stand) -> State {
 fn offered(tickets: &[u64], back: bool, goes: bool) -> State {
     State::Offered(Offered {
         epoch: 3,
-        until: NOW + Duration::from_secs(4),
+        until: Some(NOW + Duration::from_secs(4)),
+        heard: tickets.is_empty(),
         tickets: tickets.to_vec(),
         patience: NOW + Duration::from_millis(100),
         goes,

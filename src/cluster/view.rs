@@ -4,37 +4,16 @@
 //! who holds a bucket, whom it is promised to, whose claim came too late. Nothing that depends on a node's own clock is
 //! decided here.
 
+use super::event::{Claimed, Event};
 use super::gathering::{Gathering, NodeId};
+use super::holding::{Hold, Holding};
 use super::message::{Epoch, Holds, Said};
 use crate::model::bucket::BucketSet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// How a member holds a bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Hold {
-    /// Since when.
-    pub epoch: Epoch,
-    /// Does it wait for somebody who claims the bucket?
-    pub offered: bool,
-}
-
-/// What a member holds of a VIP.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Holding {
-    /// The digest of the VIP's description.
-    pub description: String,
-    /// Its buckets.
-    pub buckets: BTreeMap<u16, Hold>,
-    /// Where it has nothing but connections left.
-    pub drains: BTreeSet<u16>,
-}
-
-impl Holding {
-    fn is_empty(&self) -> bool {
-        self.buckets.is_empty() && self.drains.is_empty()
-    }
-}
+/// Of how many VIPs a member may say something: whoever says more is not believed in them. (A node has 64 or so.)
+pub const MOST_VIPS: usize = 1024;
 
 /// A member.
 #[derive(Debug, Clone, Default)]
@@ -52,91 +31,6 @@ struct Promise {
     to: NodeId,
     description: String,
     epoch: Epoch,
-}
-
-/// What has come of a claim, for a bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Claimed {
-    /// Nobody else held it: it is the claimant's.
-    Free,
-    /// Its holder gives it, and says so then.
-    Promised(NodeId),
-    /// It is kept by its holder, or is promised to somebody else.
-    Kept(NodeId),
-    /// The holder knows the VIP by another description.
-    Unlike(NodeId),
-}
-
-impl Claimed {
-    /// Is it that member who has the bucket?
-    pub fn concerns(self, member: NodeId) -> bool {
-        match self {
-            Claimed::Free => false,
-            Claimed::Promised(holder) | Claimed::Kept(holder) | Claimed::Unlike(holder) => {
-                holder == member
-            }
-        }
-    }
-}
-
-/// What follows from a message, for those whom it concerns.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// Of a claim.
-    Claim {
-        /// The VIP.
-        vip: IpAddr,
-        /// The bucket.
-        bucket: u16,
-        /// Who claims it.
-        by: NodeId,
-        /// Its epoch, if it becomes the claimant's.
-        epoch: Epoch,
-        /// What has come of it.
-        claimed: Claimed,
-    },
-    /// A member has let go of a bucket; it is the one's to whom it was promised.
-    Released {
-        /// The VIP.
-        vip: IpAddr,
-        /// The bucket.
-        bucket: u16,
-        /// By whom.
-        by: NodeId,
-        /// Whose it is now, and since which epoch.
-        to: Option<(NodeId, Epoch)>,
-    },
-    /// A member offers a bucket.
-    Offered {
-        /// The VIP.
-        vip: IpAddr,
-        /// The bucket.
-        bucket: u16,
-        /// Who.
-        by: NodeId,
-        /// In how many milliseconds from the sending its kernel ends it.
-        ends_ms: u64,
-    },
-    /// The last connection of a bucket that was a member's has ended.
-    Drained {
-        /// The VIP.
-        vip: IpAddr,
-        /// The bucket.
-        bucket: u16,
-    },
-    /// Two members hold a bucket; this one has to let it go.
-    Loses {
-        /// The VIP.
-        vip: IpAddr,
-        /// The bucket.
-        bucket: u16,
-        /// Who loses it.
-        who: NodeId,
-        /// Who keeps it.
-        to: NodeId,
-    },
-    /// All members have said what they hold.
-    Whole,
 }
 
 /// Everybody's view.
@@ -157,6 +51,10 @@ impl View {
         gathering: &Gathering,
     ) -> BTreeMap<NodeId, BTreeMap<IpAddr, Holding>> {
         self.promises.clear();
+        if self.epochs.len() > MOST_VIPS {
+            let known = self.vips();
+            self.epochs.retain(|vip, _| known.contains(vip));
+        }
         let before = std::mem::take(&mut self.members);
         let mut gone = BTreeMap::new();
         for (node, member) in before {
@@ -245,11 +143,7 @@ impl View {
         match said {
             Said::Holds(holds) => self.holds(from, holds),
             Said::Whole => self.whole(from),
-            Said::Offers {
-                vip,
-                buckets,
-                ends_ms,
-            } => self.offers(from, *vip, buckets, *ends_ms),
+            Said::Offers { vip, buckets, .. } => self.offers(from, *vip, buckets),
             Said::Claims {
                 vip,
                 description,
@@ -282,21 +176,23 @@ impl View {
                 for bucket in buckets.iter() {
                     self.took((from, *epoch), *vip, description, bucket);
                 }
-                self.conflicts(*vip, buckets)
+                match self.is_whole() {
+                    true => self.conflicts(*vip, buckets),
+                    false => Vec::new(),
+                }
             }
             Said::Drained { vip, buckets } => {
                 let drained = |bucket| {
-                    self.drained(from, *vip, bucket)
-                        .then_some(Event::Drained { vip: *vip, bucket })
+                    self.drained(from, *vip, bucket).then_some(Event::Drained {
+                        vip: *vip,
+                        bucket,
+                        by: from,
+                    })
                 };
                 buckets.iter().filter_map(drained).collect()
             }
             Said::Unknown => Vec::new(),
         }
-    }
-
-    fn member(&mut self, node: NodeId) -> &mut Member {
-        self.members.entry(node).or_default()
     }
 
     fn holds(&mut self, from: NodeId, said: &Holds) -> Vec<Event> {
@@ -314,9 +210,13 @@ impl View {
                 .buckets
                 .extend(part.buckets.iter().map(|bucket| (bucket, hold)));
         }
-        let member = self.member(from);
+        let Some(member) = self.members.get_mut(&from) else {
+            return Vec::new();
+        };
         if !member.whole {
-            member.saying.insert(said.vip, holding);
+            if member.saying.len() < MOST_VIPS {
+                member.saying.insert(said.vip, holding);
+            }
             return Vec::new();
         }
         let known = member.holds.get(&said.vip).map(|known| &known.buckets);
@@ -325,12 +225,15 @@ impl View {
             holding.buckets.extend(hold.map(|hold| (bucket, *hold)));
         }
         let buckets: BucketSet = holding.buckets.keys().copied().collect();
-        match holding.is_empty() {
-            true => member.holds.remove(&said.vip),
-            false => member.holds.insert(said.vip, holding),
-        };
+        let is_known = member.holds.contains_key(&said.vip);
+        if holding.is_empty() {
+            member.holds.remove(&said.vip);
+        } else if is_known || member.holds.len() < MOST_VIPS {
+            member.holds.insert(said.vip, holding);
+        }
         self.learn(said.vip);
-        let mut events = self.broken_promises(said.vip, from);
+        let mut events = self.offered(from, said.vip);
+        events.extend(self.broken_promises(said.vip, from));
         if self.is_whole() {
             events.extend(self.conflicts(said.vip, &buckets));
         }
@@ -339,20 +242,21 @@ impl View {
 
     fn whole(&mut self, from: NodeId) -> Vec<Event> {
         let was = self.is_whole();
-        let member = self.member(from);
-        if member.whole {
+        let Some(member) = self.members.get_mut(&from).filter(|member| !member.whole) else {
             return Vec::new();
-        }
+        };
         member.whole = true;
         member.holds = std::mem::take(&mut member.saying);
         member.holds.retain(|_, holding| !holding.is_empty());
+        let mut events = Vec::new();
         for vip in self.vips() {
             self.learn(vip);
+            events.extend(self.offered(from, vip));
         }
         if was || !self.is_whole() {
-            return Vec::new();
+            return events;
         }
-        let mut events = vec![Event::Whole];
+        events.push(Event::Whole);
         for vip in self.vips() {
             let held = self
                 .members
@@ -364,6 +268,21 @@ impl View {
             events.extend(self.conflicts(vip, &buckets));
         }
         events
+    }
+
+    /// What a member offers, by what it has said of all that it holds.
+    fn offered(&self, by: NodeId, vip: IpAddr) -> Vec<Event> {
+        let held = self
+            .holding(by, vip)
+            .into_iter()
+            .flat_map(|holding| &holding.buckets);
+        let offered = held.filter(|(_, hold)| hold.offered);
+        let event = |(bucket, _): (&u16, _)| Event::Offered {
+            vip,
+            bucket: *bucket,
+            by,
+        };
+        offered.map(event).collect()
     }
 
     /// Of two who hold a bucket the one with the higher epoch keeps it, of two alike the one with the lower number.
@@ -388,13 +307,7 @@ impl View {
         events
     }
 
-    fn offers(
-        &mut self,
-        from: NodeId,
-        vip: IpAddr,
-        buckets: &BucketSet,
-        ends_ms: u64,
-    ) -> Vec<Event> {
+    fn offers(&mut self, from: NodeId, vip: IpAddr, buckets: &BucketSet) -> Vec<Event> {
         let mut events = Vec::new();
         for bucket in buckets.iter() {
             // Who has given a bucket meanwhile has nothing to offer.
@@ -406,7 +319,6 @@ impl View {
                 vip,
                 bucket,
                 by: from,
-                ends_ms,
             });
         }
         events
@@ -422,7 +334,9 @@ impl View {
     ) -> Claimed {
         let other = self.members.iter().find(|(node, member)| {
             let holding = member.holds.get(&vip);
-            **node != by && holding.is_some_and(|holding| holding.description != description)
+            let holds = |holding: &Holding| !holding.buckets.is_empty();
+            let differs = |holding: &Holding| holding.description != description;
+            **node != by && holding.is_some_and(|holding| holds(holding) && differs(holding))
         });
         if let Some((node, _)) = other {
             return Claimed::Unlike(*node);
@@ -454,7 +368,8 @@ impl View {
         let like = self.holding(from, vip)?.description.clone();
         let held = self.forget(from, vip, bucket)?;
         if drains {
-            self.holding_mut(from, vip, &like).drains.insert(bucket);
+            let holding = self.holding_mut(from, vip, &like);
+            holding.map(|holding| holding.drains.insert(bucket));
         }
         let to = match held.offered {
             true => self.keep_promise(vip, bucket),
@@ -476,6 +391,7 @@ impl View {
         Some(to)
     }
 
+    /// Whoever has offered the bucket has it no more, whether or not he knows: his kernel has ended it.
     fn took(
         &mut self,
         (from, epoch): (NodeId, Epoch),
@@ -483,15 +399,14 @@ impl View {
         description: &str,
         bucket: u16,
     ) {
-        if let Some(promise) = self.promises.get(&(vip, bucket)) {
-            if promise.to == from {
-                self.promises.remove(&(vip, bucket));
-                // Its kernel has ended it, whether or not its daemon knows.
-                let late: Vec<NodeId> = self.holders(vip, bucket).map(|(node, _)| node).collect();
-                for node in late.into_iter().filter(|node| *node != from) {
-                    self.forget(node, vip, bucket);
-                }
-            }
+        let promise = self.promises.get(&(vip, bucket));
+        if promise.is_some_and(|promise| promise.to == from) {
+            self.promises.remove(&(vip, bucket));
+        }
+        let offered = self.holders(vip, bucket).filter(|(_, hold)| hold.offered);
+        let late: Vec<NodeId> = offered.map(|(node, _)| node).collect();
+        for node in late.into_iter().filter(|node| *node != from) {
+            self.forget(node, vip, bucket);
         }
         self.give((from, epoch), vip, description, bucket);
     }
@@ -502,7 +417,10 @@ impl View {
             epoch,
             offered: false,
         };
-        let holding = self.holding_mut(to, vip, description);
+        let Some(holding) = self.holding_mut(to, vip, description) else {
+            return;
+        };
+        description.clone_into(&mut holding.description);
         holding.buckets.insert(bucket, hold);
         holding.drains.remove(&bucket);
         let known = self
@@ -515,12 +433,20 @@ impl View {
     }
 
     /// What a member holds of a VIP, which may be nothing yet.
-    fn holding_mut(&mut self, node: NodeId, vip: IpAddr, description: &str) -> &mut Holding {
-        let holds = &mut self.member(node).holds;
-        holds.entry(vip).or_insert_with(|| Holding {
+    fn holding_mut(
+        &mut self,
+        node: NodeId,
+        vip: IpAddr,
+        description: &str,
+    ) -> Option<&mut Holding> {
+        let holds = &mut self.members.get_mut(&node)?.holds;
+        if !holds.contains_key(&vip) && holds.len() >= MOST_VIPS {
+            return None;
+        }
+        Some(holds.entry(vip).or_insert_with(|| Holding {
             description: description.to_owned(),
             ..Holding::default()
-        })
+        }))
     }
 
     /// A member's last connection in a bucket has ended. Is that news?

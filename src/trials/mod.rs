@@ -5,6 +5,10 @@ pub mod cluster;
 mod node;
 
 #[cfg(test)]
+mod daemons;
+#[cfg(test)]
+mod given_kernel;
+#[cfg(test)]
 mod handovers;
 #[cfg(test)]
 mod in_the_way;

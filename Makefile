@@ -99,7 +99,7 @@ test: deps ## the core: unit and property tests, and the scenarios with real pac
 	$(CARGO) test --locked -p clusterip
 	@echo "== scenarios: namespaces, real packets, a real cluster"
 	$(CARGO) build --locked --workspace --bins
-	$(CARGO) test --locked -p clusterip-lab -- --test-threads=2
+	$(CARGO) test --locked -p clusterip-lab -- --test-threads=3
 
 test-unprivileged: ## the scenarios that need no cluster, without root, in a user namespace
 	$(CARGO) build --locked --workspace --bins

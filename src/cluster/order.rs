@@ -13,7 +13,7 @@ use std::time::Duration;
 pub enum Todo {
     /// Tell the kernel, and say what came of it.
     Do(Order),
-    /// Look what the kernel has of a VIP, and say so ([`Machine::see`]).
+    /// Look what the kernel has of a VIP, and say so (`Machine::confirm`).
     Look(IpAddr),
     /// Send it to all.
     Say(Message),

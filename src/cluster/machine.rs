@@ -355,6 +355,9 @@ impl Machine {
 
     /// Until when somebody of whom nothing is known, or who has gone, may answer a bucket.
     fn doubt(&self, of: (IpAddr, u16)) -> Duration {
+        if self.waits_for_all() {
+            return Duration::MAX;
+        }
         let offered = self.offers.get(&of).map(|(_, until)| *until);
         self.blind.max(offered.unwrap_or_default())
     }

@@ -44,8 +44,8 @@ pub struct View {
 }
 
 impl View {
-    /// Another gathering: what is known of members stays until they have said it anew, promises end. Members who are
-    /// gone, and what they held.
+    /// Another gathering. What members held is not known until they have said it anew: not all remember the same, and what
+    /// is agreed on follows from what all have heard. Members who are gone, and what they held.
     pub fn gathered(
         &mut self,
         gathering: &Gathering,
@@ -60,12 +60,7 @@ impl View {
         for (node, member) in before {
             match gathering.members.contains_key(&node) {
                 true => {
-                    let holds = member.holds;
-                    let member = Member {
-                        holds,
-                        ..Member::default()
-                    };
-                    self.members.insert(node, member);
+                    self.members.insert(node, Member::default());
                 }
                 false => {
                     gone.insert(node, member.holds);

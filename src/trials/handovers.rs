@@ -210,3 +210,29 @@ fn an_offer_outlives_the_daemon_that_made_it_and_whoever_else_gives_up() {
     }
     assert_eq!(world.answering(0).len(), 1, "{:?}", world.managed[0]);
 }
+
+/// A claim that is heard while somebody says nothing, by one who remembers what that one held and by one who does not.
+#[test]
+fn who_says_nothing_is_nobody_to_agree_with() {
+    let mut world = World::new();
+    world.settle();
+    happen(&mut world, &Event::Move(0, 0));
+    world.settle();
+    world.stopped(0, true);
+    world.kill_agent(0);
+    world.corosync(1);
+    world.settle();
+    world.pass(2_000);
+    world.settle();
+    world.stopped(0, false);
+    for _ in 0..40 {
+        world.settle();
+        world.pass(500);
+    }
+    assert_eq!(world.answering(0), [1]);
+    for node in &world.nodes {
+        let machine = &node.daemon.as_ref().expect("begun").machine;
+        let holders = machine.view().holders(vip(), 0).map(|(holder, _)| holder);
+        assert_eq!(holders.collect::<Vec<_>>(), [id(1)]);
+    }
+}

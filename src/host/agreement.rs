@@ -5,7 +5,7 @@
 
 use crate::model::agreement::Question;
 use crate::model::answer::Answer;
-use crate::model::belief::{Answers, Belief, Holders};
+use crate::model::belief::{Answers, Belief, Holders, shared_otherwise};
 use crate::model::host::NicState;
 use crate::model::mac::Mac;
 use crate::model::predecessor::Predecessor;
@@ -32,13 +32,7 @@ const LONGEST: usize = 2048;
 #[derive(Debug, thiserror::Error)]
 pub enum Disagreement {
     /// Somebody answers.
-    #[error(
-        "stop the clone first: {mac} on {nic} shares {address} under another description. Compare the \
-         digests that 'nodectl status' shows on all nodes. After a change of clone-max, hash, seed, mode or mac \
-         no node may own or drain a bucket of before when one starts: 'nodectl wait-drained {address}', or \
-         'nodectl down {address}', with --force if Pacemaker has put it there. (agent: \
-         conflict_detection=\"false\", nodectl: --force; they are for those who know better)"
-    )]
+    #[error("{}", shared_otherwise(.address, .nic, .mac))]
     Answered {
         /// The VIP.
         address: IpAddr,
@@ -131,19 +125,20 @@ pub fn holders(
         },
     };
     let answers = ask(&question, index)?;
-    told_apart(&question, &answers, |question| ask(question, index)).map(Some)
+    told_apart(&question, answers, |question| ask(question, index)).map(Some)
 }
 
 /// Who answered, with predecessors told from others by asking once more, if anybody shares the VIP.
 fn told_apart(
     question: &Question,
-    answers: &Answers,
+    answers: Answers,
     ask: impl Fn(&Question) -> Result<Answers, PacketError>,
 ) -> Result<Holders, PacketError> {
+    let answers = confirmed(question, answers, &ask)?;
     let without_rules = match answers.belief() {
         Belief::Shared(Answer { says, .. }) => {
             match Question::to_predecessors(question.vip, question.nic_mac) {
-                Some(question) => ask(&question)?.who_say(says),
+                Some(question) => confirmed(&question, ask(&question)?, &ask)?.who_say(says),
                 None => BTreeSet::new(),
             }
         }
@@ -152,9 +147,23 @@ fn told_apart(
     Ok(answers.holders(&without_rules))
 }
 
+/// The answers when it is asked again, where somebody is said to share the VIP. No answer repeats the digest that it is for:
+/// those to a question that 'nodectl check' has asked meanwhile, from this host or, IPv6, from any, look like those to this
+/// one. Who calls asks once a second, and what is asked here twice takes far less; who disagrees answers again.
+fn confirmed(
+    question: &Question,
+    answers: Answers,
+    ask: impl Fn(&Question) -> Result<Answers, PacketError>,
+) -> Result<Answers, PacketError> {
+    match answers.belief() {
+        Belief::Shared(_) => ask(question),
+        _ => Ok(answers),
+    }
+}
+
 /// Asks once whether all who share the VIP agree with its description and have it from the same manager; those who share
 /// it as the predecessor did that it is to be `beside` are told from them.
-/// Takes some 30 ms, or 90 where answers are doubted, and as long again where somebody does not agree.
+/// Takes some 30 ms, or 90 where answers are doubted, and up to four times that where somebody does not agree.
 pub fn agree(
     vip: &Vip,
     state: &NicState,
@@ -174,7 +183,7 @@ pub fn agree(
     match (inquiry.ask)(&question) {
         // Who cannot be heard cannot answer packets beside others.
         Err(error) if error.errno() == Some(libc::ENETDOWN) => Ok(()),
-        answers => inquiry.judge(&question, &answers?),
+        answers => inquiry.judge(&question, answers?),
     }
 }
 
@@ -188,7 +197,7 @@ struct Inquiry<'a, Ask> {
 
 impl<Ask: Fn(&Question) -> Result<Answers, PacketError>> Inquiry<'_, Ask> {
     /// What is believed decides whether the VIP may come up.
-    fn judge(&self, question: &Question, answers: &Answers) -> Result<(), Disagreement> {
+    fn judge(&self, question: &Question, answers: Answers) -> Result<(), Disagreement> {
         let holders = told_apart(question, answers, &self.ask)?;
         if let Belief::Shared(Answer { from, .. }) = holders.belief {
             return Err(self.disagreement(question, from)?);
@@ -371,17 +380,45 @@ mod tests {
             vip: &vip,
             when,
             beside,
-            ask: |question: &Question| {
-                let to_predecessors = question.digest == OF_NONE;
-                let all = if to_predecessors {
-                    without_rules
-                } else {
-                    of_description
+            ask: |asked: &Question| {
+                let all = match asked {
+                    asked if *asked == question => all,
+                    asked if asked.digest == OF_NONE => without_rules,
+                    _ => of_description,
                 };
                 Ok(heard(&vip, all))
             },
         };
-        inquiry.judge(&question, &heard(&vip, all))
+        inquiry.judge(&question, heard(&vip, all))
+    }
+
+    #[test]
+    fn an_answer_to_somebody_elses_question_is_not_believed_when_it_is_asked_again() {
+        let vip = a_vip("10.77.0.99");
+        let question = Question::of(&vip, Mac([2, 0, 0, 0, 0, 1]));
+        let node = [says(OWN, vip.mac)];
+        for (disagrees, beside) in [(false, None), (true, Some(Predecessor::Ipaddr2))] {
+            // What nodes answer to the question of 'nodectl check' comes once, while each of ours is asked first.
+            let strays = std::cell::RefCell::new(Vec::new());
+            let inquiry = Inquiry {
+                vip: &vip,
+                when: When::BeforeItComes,
+                beside,
+                ask: |asked: &Question| {
+                    let is_first = !strays.borrow().contains(asked);
+                    strays.borrow_mut().push(*asked);
+                    let answers = disagrees && asked.digest != OF_NONE;
+                    let comes = answers || is_first;
+                    Ok(heard(&vip, if comes { &node } else { &[] }))
+                },
+            };
+            let judged = inquiry.judge(&question, (inquiry.ask)(&question).expect("asked"));
+            match disagrees {
+                false => assert!(judged.is_ok(), "{judged:?}"),
+                // And nobody is taken for a predecessor by that.
+                true => assert!(matches!(judged, Err(Disagreement::Answered { mac: OWN, .. }))),
+            }
+        }
     }
 
     #[test]

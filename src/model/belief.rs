@@ -15,6 +15,7 @@
 use super::answer::Answer;
 use super::mac::Mac;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 
 /// The questions, and those after which there are no more even if answers are doubted.
@@ -75,6 +76,17 @@ pub struct Holders {
     pub belief: Belief,
     /// One who shares it as a predecessor did.
     pub predecessor: Option<Answer>,
+}
+
+/// The sentence for one who shares an address under another description than it is to have here.
+pub fn shared_otherwise(address: &IpAddr, nic: &impl fmt::Display, mac: &Mac) -> String {
+    format!(
+        "stop the clone first: {mac} on {nic} shares {address} under another description. Compare the \
+         digests that 'nodectl status' shows on all nodes. After a change of clone-max, hash, seed, mode or mac \
+         no node may own or drain a bucket of before when one starts: 'nodectl wait-drained {address}', or \
+         'nodectl down {address}', with --force if Pacemaker has put it there. (agent: \
+         conflict_detection=\"false\", nodectl: --force; they are for those who know better)"
+    )
 }
 
 impl Answers {

@@ -416,7 +416,10 @@ mod tests {
             match disagrees {
                 false => assert!(judged.is_ok(), "{judged:?}"),
                 // And nobody is taken for a predecessor by that.
-                true => assert!(matches!(judged, Err(Disagreement::Answered { mac: OWN, .. }))),
+                true => assert!(matches!(
+                    judged,
+                    Err(Disagreement::Answered { mac: OWN, .. })
+                )),
             }
         }
     }

@@ -47,7 +47,7 @@ pub fn warn_of(cautions: Result<Vec<String>, ObserveError>) {
 }
 
 /// Can the node's own connections leave with this address?
-fn can_speak(held: &Address, vips: &[IpAddr]) -> bool {
+pub(super) fn can_speak(held: &Address, vips: &[IpAddr]) -> bool {
     let is_fit = match held.addr {
         IpAddr::V4(v4) => !v4.is_loopback(),
         IpAddr::V6(v6) => !v6.is_loopback() && !held.deprecated && !held.dad_failed,

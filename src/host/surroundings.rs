@@ -2,15 +2,19 @@
 
 use super::agreement::holders;
 use super::observe::{Kernel, beside, silence_of};
+use super::place::{PlaceError, installed_place, place};
 use super::second_lock;
 use crate::model::link::Link;
 use crate::model::network::Network;
 use crate::model::untrusted::Untrusted;
-use crate::model::vip::Vip;
+use crate::model::vip::{Nic, NicName, Vip};
+use crate::plan::step::Refusal;
 use crate::preflight::{
     InCharge, Legacy, OvsPort, Seen, Settings, Side, Surroundings, Unseen, Wish, is_flushing,
     is_network_managers, keeps, networkd_files, ovs_ports, ovs_question,
 };
+use crate::reading::installed::{find, is_unreadable, others_need};
+use crate::reading::left_over::is_left_over;
 use crate::sys::netns;
 use crate::sys::route::{Family, RouteSocket};
 use crate::sys::sysctl::{self, Key, SysctlError, SysctlPath};
@@ -71,11 +75,52 @@ pub fn all(kernel: &mut Kernel, wish: &Wish) -> Surroundings {
         open_vswitch: match &at_home {
             Ok(true) => open_vswitch(),
             Ok(false) => Ok(Vec::new()),
+            // Where it does not run the namespace does not matter.
+            Err(_) if !Path::new(OPEN_VSWITCH).exists() => Ok(Vec::new()),
             Err(unseen) => Err(unseen.clone()),
         },
         corosync: text_of(COROSYNC),
         ..at_hand
     }
+}
+
+/// What a start on a node would refuse before it asks or changes anything, beyond what other checks find: an address that is
+/// the node's own, and an interface in none of its networks.
+pub fn refusals(kernel: &mut Kernel, wish: &Wish, prefix: Option<u8>) -> Seen<Vec<String>> {
+    let (Some(address), Some(mac), Side::Node) = (wish.vip, wish.cluster_mac(), wish.side) else {
+        return Err(Unseen::NotAsked);
+    };
+    let nic: Nic = wish.nic.raw().parse().map_err(Unseen::because)?;
+    let mut refused = Vec::new();
+    if prefix.is_none() {
+        let name = NicName::from(nic.clone());
+        let known = installed_place(&mut kernel.nft, address, Some(&name), None);
+        let known = known.map_err(Unseen::because)?;
+        match place(
+            &mut kernel.route,
+            address,
+            Some(&name),
+            None,
+            known.as_ref(),
+        ) {
+            Ok(_) => {}
+            Err(error @ PlaceError::NotOnNic { .. }) => refused.push(error.to_string()),
+            Err(error) => return Err(Unseen::because(error)),
+        }
+    }
+    let (observed, _) = kernel
+        .observe(Some(&nic), Some(address))
+        .map_err(Unseen::because)?;
+    let rules = &observed.rules;
+    let is_vip = find(rules, address).is_some()
+        || is_unreadable(rules, address)
+        || is_left_over(&observed, address);
+    let shared = others_need(&observed, address, &nic, mac);
+    let state = observed.nics.get(nic.as_str());
+    if !is_vip && state.is_some_and(|state| state.is_own(address, mac, shared)) {
+        refused.push(Refusal::OwnAddress { address, nic }.to_string());
+    }
+    Ok(refused)
 }
 
 /// Asks the link who has the VIP: of one that is described with its description.

@@ -233,10 +233,24 @@ pub struct Caller {
     pub digest: Option<Digest>,
 }
 
+/// Who called for the VIP under another MAC than is listened for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// The MAC of his interface.
+    pub mac: Mac,
+    /// An address of his.
+    pub address: IpAddr,
+    /// Under which MAC.
+    pub to: Mac,
+    /// By which description he shares the VIP, if he does.
+    pub digest: Option<Digest>,
+}
+
 /// What was heard.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Heard {
     rounds: BTreeMap<(Mac, u64), (Caller, BTreeSet<u32>)>,
+    elsewhere: BTreeMap<(Mac, Mac), Elsewhere>,
     /// Which callers asked for the VIP as nodes do before they share it.
     pub questions: BTreeSet<Mac>,
     /// Who asked for IPv4 groups.
@@ -288,8 +302,25 @@ impl Heard {
                     caller.heard += 1;
                 }
             }
-            _ => {}
+            Some(Overheard::Call(call)) => {
+                let way = (call.nic_mac, call.to);
+                if self.elsewhere.len() < MOST || self.elsewhere.contains_key(&way) {
+                    let elsewhere = Elsewhere {
+                        mac: call.nic_mac,
+                        address: call.from,
+                        to: call.to,
+                        digest: call.digest,
+                    };
+                    self.elsewhere.insert(way, elsewhere);
+                }
+            }
+            None => {}
         }
+    }
+
+    /// Who called for the VIP under other MACs.
+    pub fn elsewhere(&self) -> impl Iterator<Item = &Elsewhere> {
+        self.elsewhere.values()
     }
 
     /// Who called.
@@ -354,6 +385,8 @@ mod tests {
                 Some(Overheard::Call(alone))
             );
             assert_eq!(callers, [caller]);
+            let elsewhere: Vec<Mac> = heard.elsewhere().map(|call| call.to).collect();
+            assert_eq!(elsewhere, [CLUSTER], "another MAC was listened for once");
             // Another VIP's is none.
             let other = match call.vip {
                 IpAddr::V4(_) => IpAddr::from([10, 77, 0, 98]),

@@ -2,11 +2,11 @@
 
 use super::cli::Check;
 use super::context::Context;
-use super::failure::{DATA, Failure, NOT_PERMITTED, REFUSED};
+use super::failure::{DATA, Failure, NOT_PERMITTED, REFUSED, USAGE};
 use super::json::{SCHEMA, json};
 use super::screen::Screen;
 use super::told::Told;
-use crate::host::calling::{self, Post, call, frames_in};
+use crate::host::calling::{self, LONGEST_S, Post, call, frames_in, own_address};
 use crate::host::observe::{Kernel, ObserveError};
 use crate::model::mac::Mac;
 use crate::model::untrusted::Untrusted;
@@ -38,6 +38,8 @@ struct Sent {
 pub(super) struct Ear {
     seconds: u64,
     senders: Vec<Sender>,
+    /// Who sent for other MACs with the VIP inside.
+    elsewhere: Vec<Elsewhere>,
     /// The MACs of those who sent and asked for the VIP as nodes do before they share it.
     questions: Vec<String>,
     queriers_ip4: Vec<String>,
@@ -52,6 +54,14 @@ struct Sender {
     sent: u32,
     /// The first twelve digits of the digest that 'nodectl status' shows there, of one that shares the VIP.
     digest: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Elsewhere {
+    mac: String,
+    address: String,
+    /// For which MAC.
+    to: String,
 }
 
 /// Where it is sent and listened, and the interface's own MAC.
@@ -86,20 +96,27 @@ pub(super) fn send(
     kernel: &mut Kernel,
     args: &Check,
     wish: &Wish,
+    vips: &[IpAddr],
     context: &Context<'_>,
 ) -> Result<Told, Failure> {
     const SECONDS: u32 = 10;
+    let seconds = args.seconds.unwrap_or(SECONDS);
+    if seconds > LONGEST_S {
+        let why = format!(
+            "--for {seconds} is too long with --send, which takes 1 to {LONGEST_S} seconds"
+        );
+        return Err(Failure::new(USAGE, why));
+    }
     let (post, nic_mac) = post(kernel, wish)?;
     let family = Family::of(&post.vip);
     let own = kernel.route.addresses(Some(post.index), Some(family));
     let own = own.map_err(ObserveError::from)?;
-    let own = own.iter().map(|held| held.addr);
     let nobody = match post.vip {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let from = own.clone().find(|own| *own != post.vip).unwrap_or(nobody);
-    let frames = frames_in(args.seconds.unwrap_or(SECONDS));
+    let from = own_address(post.vip, &own, vips).unwrap_or(nobody);
+    let frames = frames_in(seconds);
     call(post, nic_mac, from, frames).map_err(failed)?;
     let sent = Sent {
         schema: SCHEMA,
@@ -114,8 +131,8 @@ pub(super) fn send(
         true => json(&sent)?,
         false => format!(
             "sent {frames} frames for {} with {} inside by {}, from {nic_mac} ({from}); what came of it those say who listen: \
-             'nodectl check {} --listen'\n",
-            sent.mac, sent.vip, wish.nic, sent.vip
+             'nodectl check {} --mode {} --listen'\n",
+            sent.mac, sent.vip, wish.nic, sent.vip, sent.mode
         ),
     };
     Ok(text.into())
@@ -136,8 +153,9 @@ pub(super) fn listen(
         let _ = writeln!(
             std::io::stderr(),
             "nodectl: listening on {} for {seconds} s: frames for {mac} with {vip} inside can be sent now, by \
-             'nodectl check {vip} --send' elsewhere",
-            wish.nic
+             'nodectl check {vip} --mode {} --send' elsewhere",
+            wish.nic,
+            wish.mode.name()
         );
     };
     let heard = calling::listen(post, seconds.into(), begun).map_err(failed)?;
@@ -149,9 +167,15 @@ pub(super) fn listen(
         sent: caller.sent,
         digest: caller.digest.map(in_digits),
     });
+    let elsewhere = heard.elsewhere().map(|call| Elsewhere {
+        mac: call.mac.to_string(),
+        address: call.address.to_string(),
+        to: call.to.to_string(),
+    });
     let ear = Ear {
         seconds: heard.seconds,
         senders: senders.collect(),
+        elsewhere: elsewhere.collect(),
         questions: macs(&heard.questions),
         queriers_ip4: macs(&heard.queries_ip4),
         queriers_ip6: macs(&heard.queries_ip6),
@@ -160,18 +184,38 @@ pub(super) fn listen(
 }
 
 impl Ear {
+    /// Not one for the cluster MAC?
+    pub(super) fn has_heard_no_frame(&self) -> bool {
+        self.senders.is_empty()
+    }
+
     /// For people.
     pub(super) fn in_words(&self, screen: Screen) -> String {
         let mut lines = Vec::new();
+        let asked = |mac: &String| match self.questions.contains(mac) {
+            true => "its question too",
+            false => "its question not",
+        };
         for sender in &self.senders {
-            let asked = match self.questions.contains(&sender.mac) {
-                true => "its question too",
-                false => "its question not",
-            };
+            let asked = asked(&sender.mac);
             lines.push(format!(
                 "{} of {} frames of {} ({}), {asked}",
                 sender.heard, sender.sent, sender.address, sender.mac
             ));
+        }
+        for call in &self.elsewhere {
+            let (Elsewhere { mac, address, to }, asked) = (call, asked(&call.mac));
+            lines.push(format!(
+                "frames of {address} ({mac}) for another MAC, {to}, {asked}"
+            ));
+        }
+        let known = |mac: &String| {
+            let mut senders = self.senders.iter().map(|sender| &sender.mac);
+            let mut elsewhere = self.elsewhere.iter().map(|call| &call.mac);
+            senders.any(|known| known == mac) || elsewhere.any(|known| known == mac)
+        };
+        for mac in self.questions.iter().filter(|mac| !known(mac)) {
+            lines.push(format!("the question of {mac}, and none of his frames"));
         }
         for (family, queriers) in [("IGMP", &self.queriers_ip4), ("MLD", &self.queriers_ip6)] {
             if !queriers.is_empty() {

@@ -10,11 +10,11 @@ use super::screen::Screen;
 use super::told::Told;
 use crate::host::observe::{Kernel, ObserveError};
 use crate::host::place::{PlaceError, find_link, place};
-use crate::host::surroundings::{all, ask_the_link};
+use crate::host::surroundings::{all, ask_the_link, refusals};
 use crate::model::untrusted::Untrusted;
 use crate::model::vip::{NicName, Vip, VipError, check_address};
 use crate::preflight::{
-    Checked, Finding, Outcome, Severity, Side, Surroundings, Wish, judged, worst,
+    Checked, Finding, Outcome, Severity, Side, Surroundings, Wish, is_port, judged, worst,
 };
 use crate::reading::installed::{Installed, find, installed};
 use serde::Serialize;
@@ -68,18 +68,26 @@ pub(super) fn check(args: &Check, context: &Context<'_>) -> Result<Told, Failure
         }
     };
     if let (true, [wish]) = (args.send, wishes.as_slice()) {
-        return calling::send(&mut kernel, args, wish, context);
+        let vips: Vec<IpAddr> = known.iter().map(|found| found.vip.address).collect();
+        return calling::send(&mut kernel, args, wish, &vips, context);
     }
     if let (true, [wish]) = (args.listen, wishes.as_slice()) {
         let of = listen(&mut kernel, args, wish)?;
         return answer(vec![of], context);
     }
-    let checked: Vec<Of> = wishes
+    let prefix = args.vip.and_then(|vip| vip.prefix);
+    let checked = wishes
         .iter()
         .map(|wish| {
             let mut vips = known.iter().map(|found| &found.vip);
             let vip = vips.find(|vip| Wish::of(vip) == *wish);
-            let here = all(&mut kernel, wish);
+            let here = Surroundings {
+                refused: refusals(&mut kernel, wish, prefix),
+                ..all(&mut kernel, wish)
+            };
+            if wish.side == Side::Port && !is_port(&here, wish) {
+                return Err(no_port(&wish.nic));
+            }
             let here = match args.local || args.port.is_some() {
                 true => here,
                 false => {
@@ -91,7 +99,7 @@ pub(super) fn check(args: &Check, context: &Context<'_>) -> Result<Told, Failure
                 }
             };
             let checks = judged(&here, wish);
-            Of {
+            Ok(Of {
                 vip: wish.vip.map(|vip| vip.to_string()),
                 nic: wish.nic.clone(),
                 port: wish.side == Side::Port,
@@ -99,24 +107,40 @@ pub(super) fn check(args: &Check, context: &Context<'_>) -> Result<Told, Failure
                 outcome: outcome(worst(&checks)),
                 checks,
                 heard: None,
-            }
+            })
         })
-        .collect();
+        .collect::<Result<Vec<Of>, Failure>>()?;
     answer(checked, context)
+}
+
+/// Nobody is behind it.
+fn no_port(nic: &Untrusted) -> Failure {
+    let why = format!(
+        "{nic} is no port of a bridge and no macvtap; name the port behind which the guest is ('bridge link')"
+    );
+    Failure::new(DATA, why)
+}
+
+impl Of {
+    /// Has a listener heard no frame? Then nothing is known, and nothing is well.
+    fn is_deaf(&self) -> bool {
+        self.heard.as_ref().is_some_and(Ear::has_heard_no_frame)
+    }
 }
 
 /// For people or for programs, with the exit code.
 fn answer(checked: Vec<Of>, context: &Context<'_>) -> Result<Told, Failure> {
-    let worst = checked.iter().flat_map(|of| worst(&of.checks)).max();
+    let worst = checked.iter().map(|of| of.outcome).max();
     let code = match worst {
-        None | Some(Severity::Note) => 0,
-        Some(Severity::Warning) => 1,
-        Some(Severity::Fatal) => 2,
+        _ if checked.iter().any(Of::is_deaf) => 2,
+        None | Some(Outcome::Fine | Outcome::Unknown) => 0,
+        Some(Outcome::Warning) => 1,
+        Some(Outcome::Fatal) => 2,
     };
     let text = match context.json {
         true => json(&Answer {
             schema: SCHEMA,
-            outcome: outcome(worst),
+            outcome: worst.unwrap_or(Outcome::Fine),
             unknown: checked.iter().map(|of| unlooked(&of.checks)).sum(),
             checked,
         })?,
@@ -132,12 +156,16 @@ fn answer(checked: Vec<Of>, context: &Context<'_>) -> Result<Told, Failure> {
 /// Listens, and judges what was heard.
 fn listen(kernel: &mut Kernel, args: &Check, wish: &Wish) -> Result<Of, Failure> {
     let (ear, checks) = calling::listen(kernel, args, wish)?;
+    let outcome = match outcome(worst(&checks)) {
+        Outcome::Fine if ear.has_heard_no_frame() => Outcome::Unknown,
+        outcome => outcome,
+    };
     Ok(Of {
         vip: wish.vip.map(|vip| vip.to_string()),
         nic: wish.nic.clone(),
         port: false,
         mode: wish.mode.name(),
-        outcome: outcome(worst(&checks)),
+        outcome,
         checks,
         heard: Some(ear),
     })
@@ -180,6 +208,7 @@ fn wish(args: &Check, nic: Untrusted, vip: Option<IpAddr>) -> Wish {
         its_seed: None,
         digest: None,
         compat: None,
+        by_hand: true,
     }
 }
 
@@ -238,7 +267,8 @@ fn in_words(of: &Of, screen: Screen) -> String {
     let verdict = match of.outcome {
         Outcome::Fatal => screen.bad("it will not work"),
         Outcome::Warning => screen.warn("with warnings"),
-        Outcome::Fine | Outcome::Unknown => screen.good("nothing was found"),
+        Outcome::Fine => screen.good("nothing was found"),
+        Outcome::Unknown => screen.warn("no frame was heard"),
     };
     let verdict = match unlooked(&of.checks) {
         0 => verdict,

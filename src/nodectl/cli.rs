@@ -12,7 +12,7 @@ use crate::model::untrusted::in_one_line;
 use crate::model::vip::{DRAIN_S, L2Mode, Nic, NicName};
 use crate::pacemaker::migration::words::Shell;
 use crate::pacemaker::wish::Service;
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -134,7 +134,7 @@ pub enum Verb {
     Mac(MacOf),
     /// Look for what will bite a VIP on this node, and say what mends it; changes nothing
     #[command(
-        after_help = "Exit codes: 0 nothing was found, 1 warnings, 2 it will not work; with an error those of nodectl.\n\nExamples:\n  nodectl check 10.0.0.99 --nic eth0 --mode stealth\n  nodectl check\n  nodectl check 10.0.0.99 --port vnet3\n  nodectl check 10.0.0.99 --listen --for 30    # on n2 and n3, and meanwhile on n1:\n  nodectl check 10.0.0.99 --send"
+        after_help = "Exit codes: 0 nothing was found, 1 warnings, 2 it will not work; with an error those of nodectl.\n\nExamples:\n  nodectl check 10.0.0.99 --nic eth0 --mode stealth\n  nodectl check\n  nodectl check 10.0.0.99 --port vnet3\n  nodectl check 10.0.0.99 --mode stealth --listen --for 30    # on n2 and n3, and meanwhile on n1, in the same mode:\n  nodectl check 10.0.0.99 --mode stealth --send"
     )]
     Check(Check),
 }
@@ -450,6 +450,7 @@ pub struct MacOf {
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("wire").args(["send", "listen"])))]
 pub struct Check {
     /// The shared address, installed or not [default: all that are installed here]
     pub vip: Option<AddressWithPrefix>,
@@ -472,8 +473,8 @@ pub struct Check {
     /// Say what is heard of that here, and of queries for groups: for 130 seconds, or as long as --for says
     #[arg(long, requires = "vip", conflicts_with_all = ["port", "local"])]
     pub listen: bool,
-    /// For how long it is sent or listened, 1 to 3600 seconds; what is sent ends after 102
-    #[arg(long = "for", value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
+    /// For how long it is sent (1 to 102 seconds) or listened (1 to 3600)
+    #[arg(long = "for", value_name = "SECONDS", requires = "wire", value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub seconds: Option<u32>,
 }
 

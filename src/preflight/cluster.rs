@@ -4,7 +4,8 @@ use super::finding::{Finding, Found, Unseen};
 use super::predecessor;
 use super::surroundings::{Surroundings, Wish};
 use crate::model::answer::Answer;
-use crate::model::belief::Belief;
+use crate::model::belief::{Belief, shared_otherwise};
+use crate::model::l2_mode::L2Mode;
 use crate::model::predecessor::{Compat, Predecessor};
 use crate::model::seed::derived_seed;
 
@@ -20,9 +21,21 @@ pub(super) fn seed(_: &Surroundings, wish: &Wish) -> Found {
         return Ok(Vec::new());
     }
     let what = format!("the seed follows from {vip}");
-    let why = "anybody can compute it, and aim all of his traffic at one node: give the resource a random one, such as \
-               hash_seed=\"0x$(openssl rand -hex 4)\", the same on all nodes. A change of it cuts the connections there are";
+    let whom = if wish.by_hand { "it" } else { "the resource" };
+    let why = format!(
+        "anybody can compute it, and aim all of his traffic at one node: give {whom} a random one, such as {}, the same on all \
+         nodes. A change of it cuts the connections there are",
+        random_seed(wish)
+    );
     Ok(vec![Finding::warning(what, why)])
+}
+
+/// How a random seed is said to who manages the VIP.
+fn random_seed(wish: &Wish) -> &'static str {
+    match wish.by_hand {
+        true => "--seed 0x$(openssl rand -hex 4) with 'nodectl up'",
+        false => "hash_seed=\"0x$(openssl rand -hex 4)\"",
+    }
 }
 
 /// A seed that a predecessor had as well, as `compat` has it unless another is given.
@@ -36,11 +49,24 @@ fn seed_of(predecessor: Predecessor, wish: &Wish) -> Finding {
             wish.vip_words()
         ),
     };
+    let (stop, compat, start, keeps) = match wish.by_hand {
+        true => (
+            "take it down everywhere",
+            "--compat",
+            "bring it up again",
+            "--mac ",
+        ),
+        false => ("stop the clone", "compat", "start it", "mac="),
+    };
+    let mac = match wish.by_hand {
+        true => wish.mac_words(),
+        false => format!("\"{}\"", wish.mac_words()),
+    };
     let why = format!(
         "anybody can compute it, and aim all of his traffic at one node. While a node of IPaddr2 shares the address it must be \
-         so; once none does, stop the clone, put hash_seed=\"0x$(openssl rand -hex 4)\" in the place of compat, the same on \
-         all nodes, and start it: clients change their buckets, once, and the cluster MAC changes unless mac=\"{}\" keeps it",
-        wish.mac_words()
+         so; once none does, {stop}, put {} in the place of {compat}, the same on all nodes, and {start}: clients change \
+         their buckets, once, and the cluster MAC changes unless {keeps}{mac} keeps it",
+        random_seed(wish)
     );
     Finding::warning(what, why)
 }
@@ -71,8 +97,8 @@ pub(super) fn stranger(here: &Surroundings, wish: &Wish) -> Found {
         .collect();
     found.extend(match holders.belief {
         Belief::Free => Vec::new(),
-        // Without a description of its own nobody can disagree.
-        Belief::Shared(_) if wish.digest.is_none() => Vec::new(),
+        // Nothing but the MAC is known of a VIP that is not here.
+        Belief::Shared(answer) if wish.digest.is_none() => vec![shared(wish, answer)],
         Belief::Shared(answer) => {
             let what = format!(
                 "{} shares {vip} under another description, or for another resource",
@@ -110,6 +136,34 @@ pub(super) fn stranger(here: &Surroundings, wish: &Wish) -> Found {
         }
     });
     Ok(found)
+}
+
+/// A node of ours that shares a VIP of which no description is known here.
+fn shared(wish: &Wish, Answer { from, says }: Answer) -> Finding {
+    let is_other = wish.cluster_mac().is_some_and(|mac| mac != says);
+    match (wish.vip, is_other) {
+        (Some(vip), true) => {
+            let modes = L2Mode::ALL.into_iter().filter(|mode| mode.mac(vip) == says);
+            let modes: Vec<&str> = modes.map(L2Mode::name).collect();
+            let there = match modes.is_empty() {
+                true => "a MAC of its own (mac, --mac)".to_owned(),
+                false => format!("the MAC of the mode {}", modes.join(" or ")),
+            };
+            Finding::fatal(
+                shared_otherwise(&vip, &wish.nic, &from),
+                format!(
+                    "a start here ends with that: there it is under {says}, {there}, and in the mode {} it would be under {} \
+                     here",
+                    wish.mode().name(),
+                    wish.mac_words()
+                ),
+            )
+        }
+        _ => Finding::note(
+            format!("{from} shares {} under {says}", wish.vip_words()),
+            "a start here must have the same mode, hash, seed and number of buckets, which 'nodectl status' shows there",
+        ),
+    }
 }
 
 /// One who shares it as a predecessor did, by a cluster MAC and without a description.
@@ -153,7 +207,6 @@ mod tests {
     use super::super::tests::{a_host, a_wish};
     use super::*;
     use crate::model::belief::Holders;
-    use crate::model::l2_mode::L2Mode;
     use crate::model::mac::Mac;
 
     const V4: &str = "10.77.0.99";
@@ -185,6 +238,20 @@ mod tests {
             let found = super::seed(&a_host(), &its).expect("seen");
             assert!(found[0].what.contains(words), "{found:?}");
         }
+        // By hand it is said to nodectl.
+        for its_seed in [None, Some(Predecessor::ClusterIp)] {
+            let by_hand = Wish {
+                its_seed,
+                by_hand: true,
+                ..with(Some(derived))
+            };
+            let found = super::seed(&a_host(), &by_hand).expect("seen");
+            let why = &found[0].why;
+            assert!(
+                why.contains("--seed 0x") && !why.contains("hash_seed"),
+                "{why}"
+            );
+        }
         let unknown = super::seed(&a_host(), &with(None));
         assert_eq!(unknown, Err(Unseen::NotAsked));
     }
@@ -209,9 +276,15 @@ mod tests {
             from: Mac([2, 0, 0, 0, 0, 7]),
             says: Mac([2, 0, 0, 0, 0, 7]),
         };
+        let of_mode = |mode: L2Mode| Answer {
+            says: mode.mac(V4.parse().expect("an address")),
+            ..answer
+        };
+        let (shared, otherwise) = (of_mode(L2Mode::Multicast), of_mode(L2Mode::Stealth));
         for (belief, digest, expected) in [
             (Belief::Free, None, &[][..]),
-            (Belief::Shared(answer), None, &[]),
+            (Belief::Shared(shared), None, &[Severity::Note]),
+            (Belief::Shared(otherwise), None, &[Severity::Fatal]),
             (Belief::Shared(answer), Some([7; 6]), &[Severity::Warning]),
             (Belief::Taken(answer), None, &[Severity::Warning]),
             (Belief::Forged(answer), None, &[Severity::Warning]),

@@ -45,6 +45,54 @@ pub(super) fn fit(here: &Surroundings, wish: &Wish) -> Found {
     Ok(found)
 }
 
+/// A bridge of the node's own, whose table has the MAC of the mode `stealth` as its own.
+pub(super) fn own_bridge(here: &Surroundings, wish: &Wish) -> Found {
+    let link = here.nic(wish)?;
+    if link.bridge.is_none() || wish.mode() != L2Mode::Stealth {
+        return Ok(Vec::new());
+    }
+    let ports = here.links()?.iter();
+    let ports = ports.filter(|port| port.master == Some(link.index));
+    let ports: Vec<String> = ports.map(|port| port.name.to_string()).collect();
+    if ports.is_empty() {
+        return Ok(Vec::new());
+    }
+    let name = &link.name;
+    let what = format!(
+        "{name} is a bridge of this node's own, with the port(s) {}",
+        ports.join(", ")
+    );
+    let why = format!(
+        "{} is an entry of its table, so that frames for it that come in by a port stop here: guests on that bridge reach only \
+         the buckets of this node, and another node behind it gets nothing; clients elsewhere reach all. mode=\"multicast\" has \
+         no such limit",
+        wish.mac_words()
+    );
+    Ok(vec![Finding::warning(what, why)])
+}
+
+/// Can a guest be behind this interface: is it a bridge's port, or a macvtap? Where that cannot be told it may.
+pub fn is_port(here: &Surroundings, wish: &Wish) -> bool {
+    let Ok(link) = here.nic(wish) else {
+        return true;
+    };
+    let master = here.master(link).and_then(|master| master.kind.as_deref());
+    let is_in_ovs = here.open_vswitch.as_ref().map_or(true, |ports| {
+        let mut all = ports.iter().flat_map(|port| &port.interfaces);
+        all.any(|name| *name == link.name)
+    });
+    let is_macvtap = link.kind.as_deref() == Some("macvtap");
+    is_macvtap || matches!(master, Some("bridge" | "openvswitch")) || is_in_ovs
+}
+
+/// What a start here would end with.
+pub(super) fn refused(here: &Surroundings, _: &Wish) -> Found {
+    let refused = here.refused.as_ref().map_err(Clone::clone)?;
+    let why = "a start here ends with that, and changes nothing";
+    let refused = refused.iter();
+    Ok(refused.map(|what| Finding::fatal(what, why)).collect())
+}
+
 fn is_vrf(link: Option<&Link>) -> bool {
     link.is_some_and(|link| link.kind.as_deref() == Some("vrf"))
 }
@@ -161,9 +209,11 @@ pub(super) fn programs(here: &Surroundings, wish: &Wish) -> Found {
 #[cfg(test)]
 mod tests {
     use super::super::finding::Severity;
+    use super::super::surroundings::OvsPort;
     use super::super::tests::{a_host, a_link, a_wish};
     use super::super::{Outcome, judged};
     use super::*;
+    use crate::model::link::Bridge;
 
     /// What is found of eth0 if it is this, beside others: the checks that say something, and how they end.
     fn found(eth0: Link, others: &[Link], vip: &str, mode: L2Mode) -> Vec<(&'static str, Outcome)> {
@@ -187,6 +237,113 @@ mod tests {
     const V6: &str = "fd77::99";
     const MULTICAST: L2Mode = L2Mode::Multicast;
     const STEALTH: L2Mode = L2Mode::Stealth;
+
+    #[test]
+    fn stealth_on_a_bridge_of_the_nodes_own_is_told_where_it_has_ports() {
+        let bridge = Link {
+            bridge: Some(Bridge::default()),
+            ..a_link(4, "br0")
+        };
+        let port = Link {
+            master: Some(4),
+            ..a_link(3, "n1")
+        };
+        let here = Surroundings {
+            links: Ok(vec![bridge, port]),
+            ..a_host()
+        };
+        let on = |nic: &str, mode| {
+            let wish = Wish {
+                nic: nic.into(),
+                ..a_wish(V4, mode)
+            };
+            own_bridge(&here, &wish).expect("seen")
+        };
+        assert_eq!(on("br0", L2Mode::Multicast), []);
+        let told = on("br0", L2Mode::Stealth);
+        assert_eq!(told[0].severity, Severity::Warning);
+        assert!(told[0].why.contains("02:bf:0a:4d:00:63"), "{told:?}");
+        let mut alone = here.clone();
+        alone.links = alone.links.map(|links| {
+            let links = links.into_iter();
+            let links = links.map(|link| Link {
+                master: None,
+                ..link
+            });
+            links.collect()
+        });
+        let wish = Wish {
+            nic: "br0".into(),
+            ..a_wish(V4, L2Mode::Stealth)
+        };
+        assert_eq!(own_bridge(&alone, &wish).expect("seen"), []);
+    }
+
+    #[test]
+    fn a_port_is_one_of_a_bridge_or_a_macvtap() {
+        let link = |name: &str, kind: Option<&str>, master| Link {
+            kind: kind.map(str::to_owned),
+            master,
+            ..a_link(9, name)
+        };
+        let bridge = |kind| link("br0", Some(kind), None);
+        for (nic, master, ovs, expected) in [
+            (link("vnet3", None, None), None, false, false),
+            (link("vnet3", Some("veth"), None), None, false, false),
+            (link("vnet3", Some("macvtap"), None), None, false, true),
+            (
+                link("vnet3", None, Some(4)),
+                Some(bridge("bridge")),
+                false,
+                true,
+            ),
+            (
+                link("vnet3", None, Some(4)),
+                Some(bridge("openvswitch")),
+                false,
+                true,
+            ),
+            (
+                link("vnet3", None, Some(4)),
+                Some(bridge("bond")),
+                false,
+                false,
+            ),
+            // In user space it has no master.
+            (link("vnet3", None, None), None, true, true),
+        ] {
+            let port = OvsPort {
+                bridge: "ovs0".into(),
+                name: "vnet3".into(),
+                interfaces: vec!["vnet3".into()],
+                strict: false,
+                floods: false,
+            };
+            let master = master.map(|master| Link { index: 4, ..master });
+            let here = Surroundings {
+                links: Ok([nic].into_iter().chain(master).collect()),
+                open_vswitch: Ok(if ovs { vec![port] } else { Vec::new() }),
+                ..a_host()
+            };
+            let wish = Wish {
+                nic: "vnet3".into(),
+                side: Side::Port,
+                ..a_wish(V4, L2Mode::Multicast)
+            };
+            assert_eq!(is_port(&here, &wish), expected, "{:?}", here.links);
+        }
+    }
+
+    #[test]
+    fn what_a_start_would_say_is_fatal() {
+        let here = Surroundings {
+            refused: Ok(vec!["use another ip".to_owned()]),
+            ..a_host()
+        };
+        let found = refused(&here, &a_wish(V4, MULTICAST)).expect("seen");
+        assert_eq!(found[0].severity, Severity::Fatal);
+        assert_eq!(found[0].what, "use another ip");
+    }
 
     #[test]
     fn interfaces_that_cannot_carry_a_vip_are_told() {

@@ -6,7 +6,7 @@
 //! | `surroundings` | what was found, and for what it is looked |
 //! | `finding` | what comes of a check, for people and for programs |
 //! | `bridge` | Linux bridges on the way: what they drop, and what silences the question |
-//! | `interface` | the interface itself: what it cannot receive |
+//! | `interface` | the interface itself: what it cannot receive or carry |
 //! | `settings` | the node's sysctls |
 //! | `firewall` | other tables of nf_tables |
 //! | `predecessor` | what a predecessor has left here |
@@ -33,6 +33,7 @@ use crate::model::call::Heard;
 use finding::Found;
 pub use finding::{Checked, Finding, Outcome, Seen, Severity, Unseen};
 pub use firewall::is_flushing;
+pub use interface::is_port;
 pub use manager::{is_network_managers, keeps, networkd_files};
 pub use open_vswitch::{ports as ovs_ports, question as ovs_question};
 pub use settings::deaf;
@@ -92,6 +93,18 @@ const CHECKS: &[Check] = &[
         "do the bridge's ports let nodes hear each other's question?",
         Of::Way,
         bridge::silenced,
+    ),
+    check(
+        "own-bridge",
+        "do those behind a bridge of the node's own reach all buckets?",
+        Of::Node,
+        interface::own_bridge,
+    ),
+    check(
+        "refused",
+        "would a start here end at once?",
+        Of::SaidAnyway,
+        interface::refused,
     ),
     check(
         "interface",
@@ -295,6 +308,7 @@ pub(crate) mod tests {
             its_seed: None,
             digest: None,
             compat: None,
+            by_hand: false,
         }
     }
 
@@ -339,6 +353,7 @@ pub(crate) mod tests {
             open_vswitch: Ok(Vec::new()),
             corosync: Ok(None),
             clocks: Ok(Vec::new()),
+            refused: Ok(Vec::new()),
             holders: Ok(Holders {
                 belief: Belief::Free,
                 predecessor: None,

@@ -9,7 +9,7 @@ use crate::model::link::Link;
 use crate::model::mac::Mac;
 use crate::model::predecessor::{Compat, Predecessor, whose_seed};
 use crate::model::untrusted::Untrusted;
-use crate::model::vip::Vip;
+use crate::model::vip::{Manager, Vip};
 use crate::model::written::Digest;
 use std::net::IpAddr;
 
@@ -36,6 +36,8 @@ pub struct Wish {
     pub digest: Option<Digest>,
     /// Beside which predecessor it is to be, if that is said.
     pub compat: Option<Compat>,
+    /// Does nodectl manage it, and no resource?
+    pub by_hand: bool,
 }
 
 /// What an interface is to a VIP.
@@ -61,6 +63,7 @@ impl Wish {
             its_seed: whose_seed(vip.address, vip.prefix, vip.mac, vip.hasher.seed),
             digest: Some(vip.probe_digest()),
             compat: None,
+            by_hand: vip.manager == Manager::Manual,
         }
     }
 
@@ -82,10 +85,15 @@ impl Wish {
         self.vip.map_or("a VIP".to_owned(), |vip| vip.to_string())
     }
 
+    /// Its MAC, as far as it is known.
+    pub fn cluster_mac(&self) -> Option<Mac> {
+        self.mac.or(self.vip.map(|vip| self.mode().mac(vip)))
+    }
+
     /// Its MAC in a sentence.
     pub(super) fn mac_words(&self) -> String {
-        let known = self.mac.or(self.vip.map(|vip| self.mode().mac(vip)));
-        known.map_or("the cluster MAC".to_owned(), |mac| mac.to_string())
+        self.cluster_mac()
+            .map_or("the cluster MAC".to_owned(), |mac| mac.to_string())
     }
 }
 
@@ -114,6 +122,8 @@ pub struct Surroundings {
     pub corosync: Seen<Option<String>>,
     /// The nodes whose clocks are not this one's, and by how many seconds they are ahead.
     pub clocks: Seen<Vec<(Untrusted, i64)>>,
+    /// What a start here would end with before it changes anything: its own sentences.
+    pub refused: Seen<Vec<String>>,
     /// Who has the VIP, by the answers to the question.
     pub holders: Seen<Holders>,
     /// What a listener has heard.
@@ -175,6 +185,7 @@ impl Default for Surroundings {
             open_vswitch: Err(Unseen::NotAsked),
             corosync: Err(Unseen::NotAsked),
             clocks: Err(Unseen::NotAsked),
+            refused: Err(Unseen::NotAsked),
             holders: Err(Unseen::NotAsked),
             heard: Err(Unseen::NotAsked),
         }

@@ -3,9 +3,11 @@
 
 use super::finding::{Finding, Found, Unseen};
 use super::surroundings::{Surroundings, Wish};
-use crate::model::call::Heard;
+use crate::model::call::{Elsewhere, Heard};
 use crate::model::l2_mode::L2Mode;
-use crate::model::written::in_digits;
+use crate::model::mac::Mac;
+use crate::model::written::{Digest, in_digits};
+use std::net::IpAddr;
 
 /// A querier asks every 125 s unless it is told otherwise (RFC 3376 §8.2, RFC 3810 §9.2).
 const QUERY_INTERVAL_S: u64 = 125;
@@ -31,50 +33,82 @@ pub(super) fn frames(here: &Surroundings, wish: &Wish) -> Found {
             found.push(Finding::warning(what, why));
         }
     }
+    let mode = wish.mode().name();
+    let elsewhere = heard.elsewhere().map(|call| sends_elsewhere(call, wish));
     if heard.callers().next().is_some() {
+        let why = "what he sends says nothing about that MAC: have all send and listen in one mode (--mode)";
+        found.extend(elsewhere.map(|what| Finding::warning(what, why)));
         return Ok(found);
     }
-    let what = format!("in {seconds} s no frame for {mac} with {vip} inside was heard");
-    Ok(vec![match heard.questions.is_empty() {
-        // He who sends asks as well.
-        false => Finding::fatal(
-            what,
-            format!(
-                "the question of a sender came and his frames did not: the network delivers ARP or neighbour discovery, and \
-                 does not deliver what is for {mac}: a switch that snoops, a static entry without this node's port, a \
-                 port that does not flood. mode=\"{}\" takes another MAC",
-                match wish.mode() {
-                    L2Mode::Stealth => "multicast",
-                    _ => "stealth",
-                }
-            ),
-        ),
-        true => Finding::fatal(
-            what,
-            format!(
-                "either nobody sent any ('nodectl check {vip} --send' on another node or a client, at the same time), or \
-                 nothing of his gets here"
-            ),
-        ),
-    }])
+    let elsewhere: Vec<String> = elsewhere.collect();
+    if !elsewhere.is_empty() {
+        return Err(Unseen::because(format!(
+            "{}, so that nothing is known of {mac}: have all send and listen in one mode (--mode)",
+            elsewhere.join("; ")
+        )));
+    }
+    // He who sends asks as well.
+    if heard.questions.is_empty() {
+        return Err(Unseen::because(format!(
+            "nothing was heard in {seconds} s; was anybody sending? ('nodectl check {vip} --mode {mode} --send' on another \
+             node or a client, at the same time) If so, nothing of his gets here"
+        )));
+    }
+    let what = format!(
+        "in {seconds} s the question of a sender came, and no frame for {mac} with {vip} inside"
+    );
+    let why = format!(
+        "he may send in another mode, whose MAC does not get here: have all send and listen with --mode {mode}. If he does, the \
+         network delivers ARP or neighbour discovery, and not what is for {mac}: a switch that snoops, a static entry \
+         without this node's port, a port that does not flood. mode=\"{}\" takes another MAC",
+        match wish.mode() {
+            L2Mode::Stealth => "multicast",
+            _ => "stealth",
+        }
+    );
+    Ok(vec![Finding::fatal(what, why)])
+}
+
+/// That one sends for another MAC, and in which mode.
+fn sends_elsewhere(call: &Elsewhere, wish: &Wish) -> String {
+    let of_mode = |mode: &L2Mode| wish.vip.is_some_and(|vip| mode.mac(vip) == call.to);
+    let modes: Vec<&str> = L2Mode::ALL
+        .into_iter()
+        .filter(of_mode)
+        .map(L2Mode::name)
+        .collect();
+    let whose = match modes.is_empty() {
+        true => "a MAC of no mode".to_owned(),
+        false => format!("that of the mode {}", modes.join(" or ")),
+    };
+    format!(
+        "{} ({}) sends for {}, {whose}, and not for {}",
+        call.address,
+        call.mac,
+        call.to,
+        wish.mac_words()
+    )
+}
+
+/// All who called, under whichever MAC.
+fn all_callers(heard: &Heard) -> impl Iterator<Item = (IpAddr, Mac, Option<Digest>)> {
+    let here = heard.callers();
+    let here = here.map(|caller| (caller.address, caller.mac, caller.digest));
+    let elsewhere = heard.elsewhere();
+    here.chain(elsewhere.map(|call| (call.address, call.mac, call.digest)))
 }
 
 /// Do nodes hear each other ask?
 pub(super) fn question(here: &Surroundings, wish: &Wish) -> Found {
     let heard = heard(here)?;
-    if heard.callers().next().is_none() {
-        return Err(Unseen::because(
-            "no frame was heard of anybody who asks as well",
-        ));
+    if all_callers(heard).next().is_none() && heard.questions.is_empty() {
+        return Err(Unseen::because("nobody was heard who asks as well"));
     }
-    let silent = heard
-        .callers()
-        .filter(|caller| !heard.questions.contains(&caller.mac) && !heard.has_lost);
-    let found = silent.map(|caller| {
+    let silent =
+        all_callers(heard).filter(|(_, mac, _)| !heard.questions.contains(mac) && !heard.has_lost);
+    let found = silent.map(|(address, mac, _)| {
         let what = format!(
-            "the frames of {} ({}) arrived, and its question for {} did not",
-            caller.address,
-            caller.mac,
+            "the frames of {address} ({mac}) arrived, and its question for {} did not",
             wish.vip_words()
         );
         let why = "nodes ask each other so before they share an address: a filter for ARP or neighbour discovery, isolated \
@@ -88,9 +122,8 @@ pub(super) fn question(here: &Surroundings, wish: &Wish) -> Found {
 /// Do those who call share the VIP by one description, and by this node's?
 pub(super) fn description(here: &Surroundings, wish: &Wish) -> Found {
     let heard = heard(here)?;
-    let mut others = heard
-        .callers()
-        .filter_map(|caller| Some((caller, caller.digest?)));
+    let mut others =
+        all_callers(heard).filter_map(|(address, mac, digest)| Some(((address, mac), digest?)));
     let Some((first, theirs)) = others.next() else {
         return Ok(Vec::new());
     };
@@ -101,11 +134,10 @@ pub(super) fn description(here: &Surroundings, wish: &Wish) -> Found {
     };
     let first = (expected != theirs).then_some((first, theirs));
     let others = others.filter(|(_, theirs)| *theirs != expected);
-    let found = first.into_iter().chain(others).map(|(caller, theirs)| {
+    let all = first.into_iter().chain(others);
+    let found = all.map(|((address, mac), theirs)| {
         let what = format!(
-            "{} ({}) shares {} by another description than {one}: its digest begins with {}, not with {}",
-            caller.address,
-            caller.mac,
+            "{address} ({mac}) shares {} by another description than {one}: its digest begins with {}, not with {}",
             wish.vip_words(),
             in_digits(theirs),
             in_digits(expected)
@@ -142,9 +174,6 @@ mod tests {
     use super::super::tests::{a_host, a_wish};
     use super::*;
     use crate::model::call::Call;
-    use crate::model::mac::Mac;
-    use crate::model::written::Digest;
-    use std::net::IpAddr;
 
     const V4: &str = "10.77.0.99";
     const NIC: Mac = Mac([2, 0, 0, 0, 0, 1]);
@@ -187,11 +216,59 @@ mod tests {
         let found = |heard, asked| frames(&after(heard, 10, asked), &wish);
         assert_eq!(severities(found(10, true)), []);
         assert_eq!(severities(found(9, true)), [Severity::Warning]);
-        for (asked, words) in [(true, "ARP"), (false, "--send")] {
-            let found = found(0, asked).expect("seen");
-            assert_eq!(found[0].severity, Severity::Fatal);
-            assert!(found[0].why.contains(words), "{}", found[0].why);
+        // His question came: the network may be to blame, or another mode.
+        let asked = found(0, true).expect("seen");
+        assert_eq!(asked[0].severity, Severity::Fatal);
+        for words in ["--mode multicast", "ARP"] {
+            assert!(asked[0].why.contains(words), "{}", asked[0].why);
         }
+        // Without it nobody may have sent.
+        let silent = found(0, false);
+        assert!(
+            matches!(&silent, Err(Unseen::Because(why)) if why.contains("was anybody sending?")),
+            "{silent:?}"
+        );
+    }
+
+    #[test]
+    fn who_sends_in_another_mode_is_told_and_the_network_is_not_blamed() {
+        let listener = |digest| Wish {
+            digest,
+            ..a_wish(V4, L2Mode::Stealth)
+        };
+        let heard_of = |digest| {
+            let vip: IpAddr = V4.parse().expect("an address");
+            let call = Call {
+                vip,
+                to: L2Mode::Multicast.mac(vip),
+                nic_mac: NIC,
+                from: [10, 77, 0, 1].into(),
+                round: 1,
+                number: 0,
+                of: 10,
+                digest,
+            };
+            let mut heard = Heard::within(10);
+            heard.take(&call.frame(), vip, L2Mode::Stealth.mac(vip));
+            heard.questions.insert(NIC);
+            Surroundings {
+                heard: Ok(heard),
+                ..a_host()
+            }
+        };
+        let here = heard_of(None);
+        let found = frames(&here, &listener(None));
+        assert!(
+            matches!(&found, Err(Unseen::Because(why)) if why.contains(
+                "10.77.0.1 (02:00:00:00:00:01) sends for 01:00:5e:7f:00:63, that of the mode multicast or igmp"
+            )),
+            "{found:?}"
+        );
+        assert_eq!(severities(question(&here, &listener(None))), []);
+        assert_eq!(severities(description(&here, &listener(None))), []);
+        // If both share the VIP they disagree.
+        let told = description(&heard_of(Some([1; 6])), &listener(Some([2; 6])));
+        assert_eq!(severities(told), [Severity::Fatal]);
     }
 
     #[test]
@@ -200,7 +277,8 @@ mod tests {
         let found = |heard, asked| severities(question(&after(heard, 10, asked), &wish));
         assert_eq!(found(10, true), []);
         assert_eq!(found(10, false), [Severity::Warning]);
-        let nobody = question(&after(0, 10, true), &wish);
+        assert_eq!(found(0, true), [], "it came, whatever else did not");
+        let nobody = question(&after(0, 10, false), &wish);
         assert!(matches!(nobody, Err(Unseen::Because(_))));
     }
 

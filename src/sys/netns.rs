@@ -22,6 +22,8 @@ const FOLDERS: [&str; 2] = ["/run/netns", "/var/run/netns"];
 
 /// The present thread's namespace.
 const OWN: &str = "/proc/thread-self/ns/net";
+/// That of the first process.
+const FIRST: &str = "/proc/1/ns/net";
 
 /// A namespace that could not be entered or identified.
 #[derive(Debug, Error)]
@@ -64,9 +66,11 @@ pub enum NetnsError {
         /// The system call's error.
         source: io::Error,
     },
-    /// The own namespace cannot be identified: no `/proc`.
-    #[error("cannot identify the network namespace from {OWN}: {}", errno::io_words(.source))]
+    /// A namespace cannot be identified: no `/proc`, or another's file without the right to it.
+    #[error("cannot identify the network namespace from {path}: {}", errno::io_words(.source))]
     Identify {
+        /// The file.
+        path: &'static str,
         /// The system call's error.
         source: io::Error,
     },
@@ -91,7 +95,7 @@ impl NetnsError {
             Self::Enter { source, .. }
             | Self::Return { source }
             | Self::New { source }
-            | Self::Identify { source } => source.raw_os_error(),
+            | Self::Identify { source, .. } => source.raw_os_error(),
             Self::Missing { .. } => Some(libc::ENOENT),
             Self::BadName { .. } => None,
         }
@@ -143,7 +147,7 @@ pub fn enter(name: &str) -> Result<Home, NetnsError> {
         name: name.into(),
         source,
     };
-    let home = File::open(OWN).map_err(|source| NetnsError::Identify { source })?;
+    let home = File::open(OWN).map_err(|source| NetnsError::Identify { path: OWN, source })?;
     for folder in FOLDERS {
         match File::open(Path::new(folder).join(name)) {
             Ok(file) => {
@@ -174,9 +178,7 @@ pub fn new() -> Result<(), NetnsError> {
 /// # Errors
 /// [`NetnsError::Identify`] without `/proc`, or without the right to look at that process.
 pub fn is_first() -> Result<bool, NetnsError> {
-    let of_first = fs::metadata("/proc/1/ns/net");
-    let of_first = of_first.map_err(|source| NetnsError::Identify { source })?;
-    Ok(of_first.ino() == current_id()?)
+    Ok(id_of(FIRST)? == current_id()?)
 }
 
 /// The number of the calling thread's namespace: the inode in nsfs, unique on
@@ -186,9 +188,13 @@ pub fn is_first() -> Result<bool, NetnsError> {
 /// # Errors
 /// [`NetnsError::Identify`] without `/proc`.
 pub fn current_id() -> Result<u64, NetnsError> {
-    fs::metadata(OWN)
+    id_of(OWN)
+}
+
+fn id_of(path: &'static str) -> Result<u64, NetnsError> {
+    fs::metadata(path)
         .map(|meta| meta.ino())
-        .map_err(|source| NetnsError::Identify { source })
+        .map_err(|source| NetnsError::Identify { path, source })
 }
 
 #[cfg(test)]
@@ -214,6 +220,12 @@ mod tests {
                 .starts_with("there is no network namespace named 'no-such-namespace-here'")
         );
         assert_eq!(error.errno(), Some(libc::ENOENT));
+    }
+
+    #[test]
+    fn the_file_that_cannot_be_read_is_named() {
+        let error = id_of("/proc/1/ns/no-such-file").unwrap_err().to_string();
+        assert!(error.contains("from /proc/1/ns/no-such-file: "), "{error}");
     }
 
     #[test]

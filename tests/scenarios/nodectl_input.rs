@@ -47,6 +47,17 @@ const CASES: &[(&str, i32, &str)] = &[
     ("explain 10.77.0.99 [fd78::1]:1000", 65, "IPv6"),
     ("status --rate 61", 64, "0 to 60 seconds"),
     ("status --rate soon", 64, "0 to 60 seconds"),
+    ("check 10.77.0.50 --nic eth0 --for 5", 64, "--send|--listen"),
+    (
+        "check 10.77.0.50 --nic eth0 --send --for 103",
+        64,
+        "1 to 102",
+    ),
+    (
+        "check 10.77.0.50 --port eth0",
+        65,
+        "eth0 is no port of a bridge and no macvtap",
+    ),
     ("crm 10.77.0.99", 64, "--nic"),
     ("crm 10.77.0.99 --nic eth0 --nodes 0", 64, "1..=1024"),
     ("crm 10.77.0.99 --nic eth0 --buckets 0", 64, "1 to 1024"),

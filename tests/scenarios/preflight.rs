@@ -8,6 +8,9 @@ use crate::switch_support::*;
 use lab::{Error, Lab, Node, Result};
 use std::time::Duration;
 
+/// V4 with the prefix of its network, for interfaces that have no address in it.
+const V4_NET: &str = "10.77.0.99/24";
+
 #[test]
 fn a_bridge_that_snoops_and_is_asked_is_found_and_the_printed_command_mends_it() -> Result<()> {
     let lab = Lab::new("check-snooping")?;
@@ -141,7 +144,7 @@ fn a_bridge_of_the_nodes_own_is_judged_as_the_port() -> Result<()> {
     // What is made on it would be beside it.
     node.sysctl("net.ipv4.conf.br7.drop_unicast_in_l2_multicast", 1)?;
     for nic in ["br7", "on7"] {
-        let found = Checked::on(&node, &[V4, "--nic", nic])?;
+        let found = Checked::on(&node, &[V4_NET, "--nic", nic])?;
         found.expect_only("bridge-snooping", "fatal")?;
         assert_eq!(
             found.cures("bridge-snooping"),
@@ -158,7 +161,7 @@ fn a_bridge_of_the_nodes_own_is_judged_as_the_port() -> Result<()> {
         "mcast_router",
         "2",
     ])?;
-    Checked::on(&node, &[V4, "--nic", "br7"])?.expect_nothing()
+    Checked::on(&node, &[V4_NET, "--nic", "br7"])?.expect_nothing()
 }
 
 #[test]
@@ -171,10 +174,10 @@ fn a_bridge_that_snoops_for_each_vlan_is_found_whatever_its_ports_are() -> Resul
     let lab = Lab::new("check-vlans")?;
     let node = lab.node("n1")?;
     ip_lines(&node, made_by)?;
-    let found = Checked::on(&node, &[V4, "--nic", "br7"])?;
+    let found = Checked::on(&node, &[V4_NET, "--nic", "br7"])?;
     found.expect_only("bridge-snooping", "warning")?;
     found.mend(&node, "bridge-snooping")?;
-    Checked::on(&node, &[V4, "--nic", "br7"])?.expect_nothing()
+    Checked::on(&node, &[V4_NET, "--nic", "br7"])?.expect_nothing()
 }
 
 #[test]
@@ -203,7 +206,7 @@ fn interfaces_that_cannot_carry_a_vip_are_found() -> Result<()> {
         ("still0", "multicast", "interface", "warning"),
         ("still0", "stealth", "", "fine"),
     ] {
-        let found = Checked::on(&node, &[V4, "--nic", nic, "--mode", mode])?;
+        let found = Checked::on(&node, &[V4_NET, "--nic", nic, "--mode", mode])?;
         found.expect_only(name, outcome)?;
     }
     // Each is mended by what is printed.
@@ -213,10 +216,59 @@ fn interfaces_that_cannot_carry_a_vip_are_found() -> Result<()> {
         ("deaf0", "interface"),
         ("still0", "interface"),
     ] {
-        Checked::on(&node, &[V4, "--nic", nic])?.mend(&node, name)?;
-        Checked::on(&node, &[V4, "--nic", nic])?.expect_nothing()?;
+        Checked::on(&node, &[V4_NET, "--nic", nic])?.mend(&node, name)?;
+        Checked::on(&node, &[V4_NET, "--nic", nic])?.expect_nothing()?;
     }
     Ok(())
+}
+
+/// What a start refuses at once is said in its words.
+#[test]
+fn what_a_start_refuses_is_fatal_in_its_own_words() -> Result<()> {
+    let lab = Lab::new("check-refused")?;
+    let (node, other) = (lab.node("n1")?, lab.node("n2")?);
+    let refused = |check: &str, args: &[&str], up: &str| -> Result<()> {
+        let found = Checked::on(&node, args)?;
+        found.expect_only(check, "fatal")?;
+        let words: Vec<&str> = up.split(' ').collect();
+        let (_, said) = nodectl_fails(&node, &words)?;
+        let what = found.check(check)["findings"][0]["what"].to_string();
+        let what = what.trim_matches('"').replace("\\\"", "\"");
+        assert!(said.contains(&what), "{what}: {said}");
+        Ok(())
+    };
+    let own = [V4, V6].map(|vip| node.address_like(ip(vip)).to_string());
+    for own in &own {
+        let up = format!("up {own} --nic eth0 --buckets 2");
+        refused("refused", &[own, "--nic", "eth0"], &up)?;
+    }
+    let elsewhere = "192.0.2.99";
+    let up = format!("up {elsewhere} --nic eth0 --buckets 2");
+    refused("refused", &[elsewhere, "--nic", "eth0"], &up)?;
+    Checked::on(&node, &["192.0.2.99/24", "--nic", "eth0"])?.expect_nothing()?;
+    // Others on the link, in another mode.
+    let words = format!("up {V4} --nic eth0 --buckets 2 --own 0 --seed 7 --mode stealth");
+    nodectl(&other, &words.split(' ').collect::<Vec<_>>())?;
+    let up = format!("up {V4} --nic eth0 --buckets 2 --seed 7");
+    refused("address-taken", &[V4, "--nic", "eth0"], &up)?;
+    let same = Checked::on(&node, &[V4, "--nic", "eth0", "--mode", "stealth"])?;
+    same.expect_nothing()?;
+    let notes = same.check("address-taken")["notes"].to_string();
+    assert!(notes.contains(&lab.mac_of("n2")?.to_string()), "{notes}");
+    Ok(())
+}
+
+#[test]
+fn stealth_on_a_bridge_of_the_nodes_own_is_a_warning() -> Result<()> {
+    let lab = Lab::new("check-stealth-bridge")?;
+    let node = lab.node("n1")?;
+    ip_lines(
+        &node,
+        "link add br7 type bridge mcast_snooping 0\nlink set br7 up\nlink add p7 type veth peer name p7-far\nlink set p7 master br7\n",
+    )?;
+    let of = |mode| Checked::on(&node, &[V4_NET, "--nic", "br7", "--mode", mode]);
+    of("stealth")?.expect_only("own-bridge", "warning")?;
+    of("multicast")?.expect_nothing()
 }
 
 #[test]
@@ -231,7 +283,7 @@ fn a_service_outside_of_the_vrf_is_found_to_be_deaf() -> Result<()> {
         &node,
         "link add red type vrf table 9\nlink set red up\nlink set eth0 master red\n",
     )?;
-    Checked::on(&node, &[V4, "--nic", "red"])?.expect_only("interface", "fatal")?;
+    Checked::on(&node, &[V4_NET, "--nic", "red"])?.expect_only("interface", "fatal")?;
     // The routes of its network are in the VRF's table, where nobody looks for a prefix.
     let node = node_with(&lab, "n1", &format!("{V4}/24"), "multicast")?;
     let found = Checked::on(&node, &[V4])?;
@@ -256,7 +308,7 @@ fn an_ipvlan_is_found_and_of_two_only_one_can_have_the_vip() -> Result<()> {
     ip_lines(&node, made_by)?;
     // What else is found where one interface stands on another is tried in `kinds`.
     node.sysctl("net.ipv4.conf.lan0.drop_unicast_in_l2_multicast", 1)?;
-    let found = Checked::on(&node, &[V4, "--nic", "iv0"])?;
+    let found = Checked::on(&node, &[V4_NET, "--nic", "iv0"])?;
     found.expect_only("ipvlan", "warning")?;
     assert!(found.answer.to_string().contains("iv1 has the same parent"));
     node.run(&["ip", "addr", "add", "10.77.0.99/32", "dev", "iv0"])?;
@@ -293,10 +345,13 @@ fn sysctls_that_bite_are_found_and_mended() -> Result<()> {
         assert_eq!(answered(&client, V4)?, 20, "{setting}");
     }
     node.sysctl("net.ipv6.conf.eth0.disable_ipv6", 1)?;
-    let found = Checked::on(&node, &[V6, "--nic", "eth0"])?;
+    // The interface has lost its IPv6 addresses with it.
+    let with_prefix = format!("{V6}/64");
+    let args = [with_prefix.as_str(), "--nic", "eth0"];
+    let found = Checked::on(&node, &args)?;
     found.expect_only("ipv6-off", "fatal")?;
     found.mend(&node, "ipv6-off")?;
-    Checked::on(&node, &[V6, "--nic", "eth0"])?.expect_nothing()
+    Checked::on(&node, &args)?.expect_nothing()
 }
 
 #[test]
@@ -331,7 +386,7 @@ fn seeds_that_follow_from_a_predecessor_are_told_with_what_to_do_about_them() ->
         let found = Checked::on(&node, &[V4])?;
         found.expect_only("seed", "warning")?;
         let finding = found.check("seed")["findings"].to_string();
-        for words in [words, "in the place of compat"] {
+        for words in [words, "--seed 0x", "in the place of --compat"] {
             assert!(finding.contains(words), "{finding}");
         }
         nodectl(&node, &["down", V4])?;

@@ -256,7 +256,7 @@ fn open_vswitch_is_asked_by_its_database() -> Result<()> {
         ("--nic g2", "fine"),
         ("--nic eth0", "fine"),
     ] {
-        let found = checked_after(&node, &database(true), &format!("{V4} {args}"))?;
+        let found = checked_after(&node, &database(true), &format!("{V4}/24 {args}"))?;
         found.expect_only("open-vswitch", outcome)?;
         if outcome == "fatal" {
             let cure = "ovs-vsctl set Port n1 other_config:mcast-snooping-flood=true";
@@ -264,7 +264,7 @@ fn open_vswitch_is_asked_by_its_database() -> Result<()> {
         }
     }
     // One that does not answer is not known.
-    let silent = checked_after(&node, &database(false), &format!("{V4} --nic g1"))?;
+    let silent = checked_after(&node, &database(false), &format!("{V4}/24 --nic g1"))?;
     assert_eq!(silent.check("open-vswitch")["outcome"], "unknown");
     assert_eq!(silent.code, 0);
     Ok(())

@@ -185,6 +185,11 @@ fn two_nodes_of_two_descriptions_are_told_what_they_are() -> Result<()> {
 
 /// What one hears while the other sends, who begins when the first one says that it listens.
 fn heard(sender: &Host, listener: &Node, args: &str) -> Result<Checked> {
+    heard_of(sender, args, listener, args)
+}
+
+/// The same where the two are asked about otherwise.
+fn heard_of(sender: &Host, sent: &str, listener: &Node, args: &str) -> Result<Checked> {
     let program = lab::built("nodectl")?.display().to_string();
     let listen = format!("{program} check --json {args} --listen --for 4");
     let mut listening = listener.spawn(&listen.split(' ').collect::<Vec<_>>())?;
@@ -195,7 +200,7 @@ fn heard(sender: &Host, listener: &Node, args: &str) -> Result<Checked> {
         .read_line(&mut line)
         .context("what the listener says")?;
     assert!(line.starts_with("nodectl: listening on eth0"), "{line:?}");
-    let send = format!("check {args} --send --for 1 --json");
+    let send = format!("check {sent} --send --for 1 --json");
     let sent = nodectl(sender, &send.split(' ').collect::<Vec<_>>())?;
     expect_fits_schema(&sent)?;
     assert!(sent.contains("\"frames\":10"), "{sent}");
@@ -242,9 +247,83 @@ fn who_listens_hears_what_arrives_and_says_what_does_not() -> Result<()> {
             lab.switch(&["bridge", "link", "set", "dev", "n2", setting, "off"])?;
             let silent = heard(&first, &second, &args)?;
             silent.expect_only("frames", "fatal")?;
-            assert!(silent.answer.to_string().contains("his frames did not"));
+            let fault = silent.check("frames")["findings"].to_string();
+            assert!(fault.contains("the question of a sender came"), "{fault}");
+            assert!(fault.contains(&format!("--mode {mode}")), "{fault}");
             lab.switch(&["bridge", "link", "set", "dev", "n2", setting, "on"])?;
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn who_sends_in_another_mode_is_told_and_the_network_is_not_blamed() -> Result<()> {
+    let lab = Lab::new("check-other-mode")?;
+    let (first, second) = (lab.node("n1")?, lab.node("n2")?);
+    for (sent, wanted) in [("multicast", "stealth"), ("stealth", "multicast")] {
+        let args = |mode| format!("{V4} --nic eth0 --mode {mode}");
+        let told = heard_of(&first, &args(sent), &second, &args(wanted))?;
+        assert_eq!((told.code, &told.answer["outcome"]), (2, &"unknown".into()));
+        let why = told.check("frames")["unknown"].to_string();
+        assert!(why.contains(&format!("that of the mode {sent}")), "{why}");
+        assert_eq!(told.check("question-heard")["outcome"], "fine");
+        let mac = lab.mac_of("n1")?.to_string();
+        assert_eq!(
+            told.answer["checked"][0]["heard"]["elsewhere"][0]["mac"],
+            mac
+        );
+    }
+    Ok(())
+}
+
+/// A VIP is no address of the node's own, nor is a group.
+#[test]
+fn who_sends_says_an_address_of_its_own() -> Result<()> {
+    let lab = Lab::new("check-own-address")?;
+    let (first, second) = (lab.node("n1")?, lab.node("n2")?);
+    for vip in ["10.77.0.98", "fd77::98", V4, V6] {
+        let up = format!("up {vip} --nic eth0 --buckets 2 --own 0 --seed 7 --mode igmp");
+        nodectl(&first, &up.split(' ').collect::<Vec<_>>())?;
+    }
+    let sender = |vip: &str| -> Result<String> {
+        let told = heard(&first, &second, &format!("{vip} --nic eth0 --mode igmp"))?;
+        let sender = &told.answer["checked"][0]["heard"]["senders"][0];
+        Ok(sender["address"].as_str().unwrap_or_default().to_owned())
+    };
+    for vip in [V4, V6] {
+        assert_eq!(sender(vip)?, first.address_like(ip(vip)).to_string());
+    }
+    // The group's address and the VIPs are all that it has left then.
+    let own = first.address_like(ip(V4));
+    first.run(&["ip", "addr", "del", &format!("{own}/24"), "dev", "eth0"])?;
+    assert_eq!(sender(V4)?, "0.0.0.0");
+    Ok(())
+}
+
+/// Nodes answer the sender's question as well, the same host or, IPv6, all: that keeps no VIP from coming up.
+#[test]
+fn a_vip_comes_up_while_somebody_sends() -> Result<()> {
+    let lab = Lab::new("check-send-beside")?;
+    let (first, second) = (lab.node("n1")?, lab.node("n2")?);
+    let program = lab::built("nodectl")?.display().to_string();
+    for vip in [V4, V6] {
+        let words = |verb: &str| format!("up {vip} --nic eth0 --buckets 2 --seed 7{verb}");
+        let up = |node: &Node, own: &str| nodectl(node, &words(own).split(' ').collect::<Vec<_>>());
+        up(&first, " --own 0")?;
+        // Some at once, so that it is asked all the time, a question of each a second.
+        let send = format!("{program} check {vip} --nic eth0 --send --for 8");
+        let send: Vec<&str> = send.split(' ').collect();
+        let mut sending = Vec::new();
+        for _ in 0..4 {
+            sending.push(second.spawn(&send)?);
+            std::thread::sleep(std::time::Duration::from_millis(250));
+        }
+        for _ in 0..20 {
+            up(&second, " --own 1")?;
+            nodectl(&second, &["down", vip])?;
+        }
+        drop(sending);
+        nodectl(&first, &["down", vip])?;
     }
     Ok(())
 }
@@ -282,6 +361,13 @@ fn queries_are_heard_and_named() -> Result<()> {
     ];
     let silent = Checked::on(&second, &args)?;
     assert_eq!(silent.check("queries")["outcome"], "unknown");
+    // That nobody sent is no fault of the network, and not well either.
+    assert_eq!(
+        (silent.code, &silent.answer["outcome"]),
+        (2, &"unknown".into())
+    );
+    let why = silent.check("frames")["unknown"].to_string();
+    assert!(why.contains("was anybody sending?"), "{why}");
     // The switch begins to ask, as soon as it snoops.
     set_bridge(
         &lab,

@@ -49,6 +49,8 @@ pub struct Machine {
     offers: BTreeMap<(IpAddr, u16), (NodeId, Duration)>,
     /// From whom a held bucket came, while he has connections in it.
     givers: BTreeMap<(IpAddr, u16), NodeId>,
+    /// What givers have no connections in any more, as long as not all have said where they have some.
+    ended: Vec<(IpAddr, u16, NodeId)>,
     /// Where members had connections whose daemons have ended since.
     hidden: BTreeMap<NodeId, BTreeSet<(IpAddr, u16)>>,
     pub(super) wants: Vec<(IpAddr, u16, Want)>,
@@ -80,6 +82,7 @@ impl Machine {
             blind: now + OFFER,
             offers: BTreeMap::new(),
             givers: BTreeMap::new(),
+            ended: Vec::new(),
             hidden: BTreeMap::new(),
             wants: Vec::new(),
             to_say: BTreeMap::new(),
@@ -456,7 +459,12 @@ impl Machine {
                     self.step(now, vip, bucket, Input::Loses);
                 }
             }
-            Event::Whole => self.all(now, &Input::Whole),
+            Event::Whole => {
+                for (vip, bucket, by) in std::mem::take(&mut self.ended) {
+                    self.drains_no_more(vip, bucket, by);
+                }
+                self.all(now, &Input::Whole);
+            }
         }
     }
 
@@ -474,6 +482,11 @@ impl Machine {
     fn drains_no_more(&mut self, vip: IpAddr, bucket: u16, by: NodeId) {
         let of = (vip, bucket);
         if self.givers.get(&of) != Some(&by) {
+            return;
+        }
+        // Others have to say first whether they have any.
+        if !self.view.is_whole() {
+            self.ended.push((vip, bucket, by));
             return;
         }
         self.givers.remove(&of);

@@ -236,3 +236,21 @@ fn who_says_nothing_is_nobody_to_agree_with() {
         assert_eq!(holders.collect::<Vec<_>>(), [id(1)]);
     }
 }
+
+#[test]
+fn the_end_of_a_giver_is_not_the_end_of_all_connections() {
+    let mut world = World::new();
+    world.settle();
+    world.pass(5_000);
+    // n3 has connections of it, then n1 has, and then n2 has the bucket.
+    for to in [2, 0, 1] {
+        happen(&mut world, &Event::Move(0, to));
+        for _ in 0..3 {
+            world.settle();
+        }
+    }
+    assert_eq!(world.managed[0], Managed::Started(1));
+    world.die(0);
+    world.settle();
+    assert!(!world.cuts_connections());
+}

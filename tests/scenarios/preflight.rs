@@ -286,6 +286,11 @@ fn a_service_outside_of_the_vrf_is_found_to_be_deaf() -> Result<()> {
     Checked::on(&node, &[V4_NET, "--nic", "red"])?.expect_only("interface", "fatal")?;
     // The routes of its network are in the VRF's table, where nobody looks for a prefix.
     let node = node_with(&lab, "n1", &format!("{V4}/24"), "multicast")?;
+    // So is the way to the clients.
+    ip_lines(
+        &node,
+        &format!("route replace 10.78.0.0/16 vrf red via {}\n", client.v4()),
+    )?;
     let found = Checked::on(&node, &[V4])?;
     found.expect_only("vrf", "warning")?;
     assert_eq!(answered(&client, V4)?, 0);

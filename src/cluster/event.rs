@@ -82,8 +82,6 @@ pub enum Event {
         bucket: u16,
         /// Who loses it.
         who: NodeId,
-        /// Who keeps it.
-        to: NodeId,
     },
     /// All members have said what they hold.
     Whole,

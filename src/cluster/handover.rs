@@ -14,7 +14,7 @@
 
 use super::bucket::{
     AGAIN, Answer, Around, Coming, Goes, HEARD_WITHIN, Input, MARGIN, OFFER, Offered, Op, Stand,
-    State, Want,
+    State, Ticket, Want,
 };
 use super::event::Claimed;
 use super::message::Epoch;
@@ -59,6 +59,12 @@ impl State {
             _ => true,
         }
     }
+}
+
+/// All of these are answered so.
+fn answer(tickets: Vec<Ticket>, answer: Answer, wants: &mut Vec<Want>) {
+    let tickets = tickets.into_iter();
+    wants.extend(tickets.map(|ticket| Want::Answer(ticket, answer)));
 }
 
 fn foreign(input: Input, around: Around, wants: &mut Vec<Want>) -> State {
@@ -139,9 +145,16 @@ impl Coming {
         State::Coming(self)
     }
 
-    fn answered(self, answer: Answer, wants: &mut Vec<Want>) {
-        let tickets = self.tickets.into_iter();
-        wants.extend(tickets.map(|ticket| Want::Answer(ticket, answer)));
+    fn answered(self, how: Answer, wants: &mut Vec<Want>) {
+        answer(self.tickets, how, wants);
+    }
+
+    /// Nobody takes it here. If it is this node's by what everybody has heard, it is nobody's from now on.
+    fn given_up(self, wants: &mut Vec<Want>) -> State {
+        let is_mine = matches!(self.stand, Stand::Mine(_));
+        self.answered(Answer::Failed, wants);
+        wants.extend(is_mine.then_some(Want::SayRelease(false)));
+        State::Foreign
     }
 
     /// It is this node's; if nobody who has gone may answer it any more, it is taken.
@@ -156,22 +169,16 @@ impl Coming {
     fn step(mut self, input: Input, around: Around, wants: &mut Vec<Want>) -> State {
         match (input, self.stand) {
             (Input::Start(ticket, _), _) => self.tickets.push(ticket),
-            (Input::Cancel(ticket), stand) => {
+            (Input::Cancel(ticket), _) => {
                 self.tickets.retain(|known| *known != ticket);
                 if self.tickets.is_empty() {
-                    if matches!(stand, Stand::Mine(_)) {
-                        wants.push(Want::SayRelease(false));
-                    }
-                    return State::Foreign;
+                    return self.given_up(wants);
                 }
             }
-            (Input::Stop(ticket, _), stand) => {
-                self.answered(Answer::Failed, wants);
-                if matches!(stand, Stand::Mine(_)) {
-                    wants.push(Want::SayRelease(false));
-                }
+            (Input::Stop(ticket, _), _) => {
+                let state = self.given_up(wants);
                 wants.push(Want::Answer(ticket, Answer::Alone));
-                return State::Foreign;
+                return state;
             }
             (Input::Claimed(Claimed::Free, epoch), _) => return self.mine(epoch, around, wants),
             // Whoever has just let go was the only one.
@@ -207,13 +214,7 @@ impl Coming {
                 self.answered(Answer::Owned, wants);
                 return State::Held { epoch };
             }
-            (Input::Done(Op::Take, false), stand) => {
-                self.answered(Answer::Failed, wants);
-                if matches!(stand, Stand::Mine(_)) {
-                    wants.push(Want::SayRelease(false));
-                }
-                return State::Foreign;
-            }
+            (Input::Done(Op::Take, false), _) => return self.given_up(wants),
             (Input::Seen(Some(None)), _) => {
                 self.answered(Answer::Owned, wants);
                 return found(None, around, wants);
@@ -246,18 +247,13 @@ impl Offered {
         }
     }
 
-    fn answered(&mut self, wants: &mut Vec<Want>) {
-        let tickets = std::mem::take(&mut self.tickets).into_iter();
-        wants.extend(tickets.map(|ticket| Want::Answer(ticket, Answer::Left)));
+    fn answered(&mut self, how: Answer, wants: &mut Vec<Want>) {
+        answer(std::mem::take(&mut self.tickets), how, wants);
     }
 
-    fn back_answered(&mut self, answer: Answer, wants: &mut Vec<Want>) {
+    fn back_answered(&mut self, how: Answer, wants: &mut Vec<Want>) {
         let (tickets, _) = self.back.take().unwrap_or_default();
-        wants.extend(
-            tickets
-                .into_iter()
-                .map(|ticket| Want::Answer(ticket, answer)),
-        );
+        answer(tickets, how, wants);
     }
 
     fn give(&mut self, around: Around, wants: &mut Vec<Want>) {
@@ -278,15 +274,14 @@ impl Offered {
                 wants.push(Want::SayOffer);
             }
             Input::Done(Op::Offer, false) => {
-                let tickets = std::mem::take(&mut self.tickets).into_iter();
-                wants.extend(tickets.map(|ticket| Want::Answer(ticket, Answer::Alone)));
+                self.answered(Answer::Alone, wants);
                 self.back_answered(Answer::Owned, wants);
                 return State::Held { epoch: self.epoch };
             }
             // It was said with all else, if the kernel was told.
             Input::OfferHeard | Input::Whole if self.until.is_some() => {
                 self.heard = true;
-                self.answered(wants);
+                self.answered(Answer::Left, wants);
                 if input == Input::Whole {
                     wants.extend(self.back.iter().map(|_| Want::SayClaim));
                 }
@@ -309,7 +304,7 @@ impl Offered {
                 self.back_answered(Answer::Failed, wants);
                 self.tickets.push(ticket);
                 if self.heard {
-                    self.answered(wants);
+                    self.answered(Answer::Left, wants);
                 } else if !self.goes {
                     self.patience = around.now + HEARD_WITHIN;
                 }
@@ -324,7 +319,7 @@ impl Offered {
             }
             Input::Claimed(Claimed::Free, epoch) if self.back.is_some() => {
                 self.epoch = epoch;
-                self.answered(wants);
+                self.answered(Answer::Left, wants);
                 wants.push(Want::Do(Op::Keep));
             }
             Input::Done(Op::Keep, true) => {
@@ -343,14 +338,13 @@ impl Offered {
             // Nobody is there to claim it.
             Input::Gathered(false) => self.give(around, wants),
             Input::Seen(None) => {
-                self.answered(wants);
+                self.answered(Answer::Left, wants);
                 wants.push(Want::SayHolds);
                 return self.come_back(Stand::Unsaid, around, wants);
             }
             // Somebody has taken away the end that the kernel was given.
             Input::Seen(Some(None)) if !self.goes && self.until.is_some() => {
-                let tickets = std::mem::take(&mut self.tickets).into_iter();
-                wants.extend(tickets.map(|ticket| Want::Answer(ticket, Answer::Alone)));
+                self.answered(Answer::Alone, wants);
                 self.back_answered(Answer::Owned, wants);
                 return found(None, around, wants);
             }
@@ -362,7 +356,7 @@ impl Offered {
     /// It is not answered here any more.
     fn gone(mut self, around: Around, wants: &mut Vec<Want>) -> State {
         wants.push(Want::SayRelease(true));
-        self.answered(wants);
+        self.answered(Answer::Left, wants);
         wants.push(Want::Do(Op::Drain));
         self.come_back(Stand::Unsaid, around, wants)
     }

@@ -33,8 +33,8 @@ pub(super) struct Own {
 pub struct Machine {
     pub(super) me: NodeId,
     pub(super) gathering: Option<(Gathering, GatheringId)>,
-    /// Until when it is waited for all to say what they hold.
-    patience: Duration,
+    /// Until when it is waited for all to say what they hold, if that is not over.
+    patience: Option<Duration>,
     /// Members of another major version, with whom nothing can be agreed.
     strangers: BTreeSet<NodeId>,
     /// How many messages this daemon has sent.
@@ -73,7 +73,7 @@ impl Machine {
         Machine {
             me,
             gathering: None,
-            patience: now,
+            patience: None,
             strangers: BTreeSet::new(),
             said: 0,
             heard: BTreeMap::new(),
@@ -138,7 +138,7 @@ impl Machine {
         }
         self.heard.clear();
         self.strangers.clear();
-        self.patience = now + WHOLE_WITHIN;
+        self.patience = Some(now + WHOLE_WITHIN);
         let id = gathering.id();
         self.gathering = Some((gathering, id));
         self.to_say_all = true;
@@ -286,26 +286,22 @@ impl Machine {
     /// The kernel was looked at.
     pub fn see(&mut self, now: Duration, vip: IpAddr, seen: &Seen) {
         let own = self.own.entry(vip).or_default();
-        if !seen.description.is_empty() && own.description != seen.description {
+        let differs = !seen.description.is_empty() && own.description != seen.description;
+        if differs {
             own.description.clone_from(&seen.description);
-            self.to_say.entry(vip).or_default();
         }
-        let own = self.own.entry(vip).or_default();
-        let known: BTreeSet<u16> = own
-            .buckets
-            .keys()
-            .chain(seen.held.keys())
-            .copied()
-            .collect();
-        let ended: Vec<u16> = own.drains.difference(&seen.drains).copied().collect();
         let begun = seen.drains.difference(&own.drains).next().is_some();
-        own.drains.clone_from(&seen.drains);
-        if begun {
+        if differs || begun {
             self.to_say.entry(vip).or_default();
         }
+        let ended = own.drains.difference(&seen.drains).copied();
+        let ended: BTreeSet<u16> = ended.collect();
         if !ended.is_empty() {
             self.drained.entry(vip).or_default().extend(ended);
         }
+        own.drains.clone_from(&seen.drains);
+        let known = own.buckets.keys().chain(seen.held.keys());
+        let known: BTreeSet<u16> = known.copied().collect();
         for bucket in known {
             let has = seen.held.get(&bucket).copied();
             self.step(now, vip, bucket, Input::Seen(has));
@@ -317,25 +313,20 @@ impl Machine {
     pub fn wake(&mut self, now: Duration) {
         self.offers.retain(|_, (_, until)| *until > now);
         // Whoever says nothing is not waited for; what was known of him stays.
-        if self.waits_for_all() && now >= self.patience {
-            self.patience = Duration::MAX;
+        if self.waits_for_all() && self.patience.take_if(|until| now >= *until).is_some() {
             self.all(now, &Input::Whole);
         }
-        let due: Vec<(IpAddr, u16)> = self
-            .wakes_of_all()
-            .filter(|(_, at)| *at <= now)
-            .map(|(of, _)| of)
-            .collect();
-        for (vip, bucket) in due {
+        let due = self.wakes_of_all().filter(|(_, at)| *at <= now);
+        for ((vip, bucket), _) in due.collect::<Vec<_>>() {
             self.step(now, vip, bucket, Input::Time);
         }
     }
 
     /// When time alone changes something.
     pub fn wakes(&self) -> Option<Duration> {
-        let waits = self.waits_for_all() && self.patience < Duration::MAX;
+        let patience = self.patience.filter(|_| self.waits_for_all());
         let all = self.wakes_of_all().map(|(_, at)| at);
-        all.chain(waits.then_some(self.patience)).min()
+        all.chain(patience).min()
     }
 
     fn waits_for_all(&self) -> bool {
@@ -367,8 +358,7 @@ impl Machine {
 
     /// Can anything be agreed on with the others?
     fn agrees(&self, now: Duration) -> bool {
-        let all_said =
-            self.view.is_whole() || now >= self.patience || self.patience == Duration::MAX;
+        let all_said = self.view.is_whole() || self.patience.is_none_or(|until| now >= until);
         self.gathering.is_some() && self.strangers.is_empty() && all_said
     }
 
@@ -377,7 +367,7 @@ impl Machine {
             now,
             whole: self.agrees(now),
             doubt: self.doubt((vip, bucket)),
-            next: self.view.next_epoch(vip, &BucketSet::one(bucket)),
+            next: self.view.next_epoch(vip, [bucket]),
         };
         let own = self.own.entry(vip).or_default();
         let state = own.buckets.remove(&bucket).unwrap_or_default();
@@ -452,9 +442,7 @@ impl Machine {
                 }
             },
             Event::Drained { vip, bucket, by } => self.drains_no_more(vip, bucket, by),
-            Event::Loses {
-                vip, bucket, who, ..
-            } => {
+            Event::Loses { vip, bucket, who } => {
                 if who == self.me {
                     self.step(now, vip, bucket, Input::Loses);
                 }
@@ -469,11 +457,8 @@ impl Machine {
     }
 
     fn offers_no_more(&mut self, of: (IpAddr, u16), by: NodeId) {
-        if self
-            .offers
-            .get(&of)
-            .is_some_and(|(offers, _)| *offers == by)
-        {
+        let offers = self.offers.get(&of);
+        if offers.is_some_and(|(who, _)| *who == by) {
             self.offers.remove(&of);
         }
     }

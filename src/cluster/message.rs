@@ -51,16 +51,14 @@ pub enum Said {
     Holds(Holds),
     /// The sender has said of all its VIPs what it holds.
     Whole,
-    /// These buckets of the sender's go to somebody else: who claims them gets them. Until then the sender answers, but
-    /// no longer than so.
+    /// These buckets of the sender's go to somebody else: who claims them gets them. Until then the sender answers, for
+    /// five seconds at most: then its kernel ends it.
     Offers {
         /// The VIP.
         vip: IpAddr,
         /// The buckets.
         #[serde(with = "as_text")]
         buckets: BucketSet,
-        /// In how many milliseconds the kernel ends it, from when this was sent.
-        ends_ms: u64,
     },
     /// Pacemaker starts these buckets at the sender.
     Claims {
@@ -309,13 +307,7 @@ mod tests {
                         confirms: confirms.map(NodeId).into_iter().collect(),
                     }
                 )),
-            (vip(), any_buckets(), 0..MOST).prop_map(|(vip, buckets, ends_ms)| {
-                Said::Offers {
-                    vip,
-                    buckets,
-                    ends_ms,
-                }
-            }),
+            (vip(), any_buckets()).prop_map(|(vip, buckets)| Said::Offers { vip, buckets }),
             (vip(), "[0-9a-f]{16}", any_buckets(), 0..MOST).prop_map(
                 |(vip, description, buckets, epoch)| Said::Claims {
                     vip,

@@ -1,6 +1,6 @@
 //! What the state machine has to do and to say, put together for many buckets. Pure.
 
-use super::bucket::{OFFER, Op, Stand, State, Want};
+use super::bucket::{Op, Stand, State, Want};
 use super::machine::Machine;
 use super::message::{Holds, MAJOR, MINOR, Message, Part, Said};
 use super::order::{Order, Todo};
@@ -15,16 +15,14 @@ impl Machine {
     pub fn todo(&mut self, now: Duration) -> Vec<Todo> {
         let mut wants: BTreeMap<(usize, IpAddr, Want), BTreeSet<u16>> = BTreeMap::new();
         let mut places: BTreeMap<(IpAddr, u16), usize> = BTreeMap::new();
-        let (mut answers, mut drains) = (Vec::new(), BTreeMap::new());
+        let mut answers = Vec::new();
+        let mut drains: BTreeMap<IpAddr, BTreeSet<u16>> = BTreeMap::new();
         for (vip, bucket, want) in std::mem::take(&mut self.wants) {
             let state = self.state(vip, bucket).unwrap_or(&State::Foreign);
             match want {
-                Want::Answer(ticket, answer) => answers.push(Todo::Answer(ticket, answer)),
+                Want::Answer(..) => answers.extend(self.one(vip, &want, BucketSet::one(bucket))),
                 Want::Do(Op::Drain) => {
-                    drains
-                        .entry(vip)
-                        .or_insert_with(BTreeSet::new)
-                        .insert(bucket);
+                    drains.entry(vip).or_default().insert(bucket);
                 }
                 want if state.still(&want) => {
                     let place = places.entry((vip, bucket)).or_default();
@@ -59,7 +57,9 @@ impl Machine {
         let all = std::mem::take(&mut self.to_say_all);
         let mut vips = std::mem::take(&mut self.to_say);
         if all {
-            vips.extend(self.own.keys().map(|vip| (*vip, BTreeSet::new())));
+            for vip in self.own.keys() {
+                vips.entry(*vip).or_default();
+            }
         }
         for (vip, confirms) in vips {
             let mut holds = self.holds(now, vip);
@@ -81,7 +81,7 @@ impl Machine {
                 None
             }
             Want::SayClaim => {
-                let epoch = self.view.next_epoch(vip, &buckets);
+                let epoch = self.view.next_epoch(vip, buckets.iter());
                 let description = self.description(vip);
                 self.say(Said::Claims {
                     vip,
@@ -90,14 +90,7 @@ impl Machine {
                     epoch,
                 })
             }
-            Want::SayOffer => {
-                let ends_ms = millis(OFFER);
-                self.say(Said::Offers {
-                    vip,
-                    buckets,
-                    ends_ms,
-                })
-            }
+            Want::SayOffer => self.say(Said::Offers { vip, buckets }),
             Want::SayRelease(drains) => {
                 let drains = *drains;
                 if drains {

@@ -20,9 +20,8 @@ pub const MOST_VIPS: usize = 1024;
 struct Member {
     /// Has it said in this gathering all that it holds?
     whole: bool,
+    /// What it has said of that so far.
     holds: BTreeMap<IpAddr, Holding>,
-    /// What it has said of that so far, until it is whole.
-    saying: BTreeMap<IpAddr, Holding>,
 }
 
 /// A bucket that is claimed, and whose holder has yet to let go.
@@ -55,32 +54,16 @@ impl View {
             let known = self.vips();
             self.epochs.retain(|vip, _| known.contains(vip));
         }
-        let before = std::mem::take(&mut self.members);
-        let mut gone = BTreeMap::new();
-        for (node, member) in before {
-            match gathering.members.contains_key(&node) {
-                true => {
-                    self.members.insert(node, Member::default());
-                }
-                false => {
-                    gone.insert(node, member.holds);
-                }
-            }
-        }
-        for node in gathering.members.keys() {
-            self.members.entry(*node).or_default();
-        }
-        gone
+        let members = gathering.members.keys();
+        let members = members.map(|node| (*node, Member::default())).collect();
+        let before = std::mem::replace(&mut self.members, members).into_iter();
+        let gone = before.filter(|(node, _)| !gathering.members.contains_key(node));
+        gone.map(|(node, member)| (node, member.holds)).collect()
     }
 
     /// Have all members said what they hold?
     pub fn is_whole(&self) -> bool {
         !self.members.is_empty() && self.members.values().all(|member| member.whole)
-    }
-
-    /// The members.
-    pub fn members(&self) -> impl Iterator<Item = NodeId> {
-        self.members.keys().copied()
     }
 
     /// What a member holds of a VIP, as far as it is known.
@@ -104,24 +87,18 @@ impl View {
     }
 
     /// The next epoch of these buckets.
-    pub fn next_epoch(&self, vip: IpAddr, buckets: &BucketSet) -> Epoch {
+    pub fn next_epoch(&self, vip: IpAddr, buckets: impl IntoIterator<Item = u16>) -> Epoch {
         let known = self.epochs.get(&vip);
         let of = |bucket| known?.get(&bucket).copied();
-        let highest = buckets.iter().filter_map(of).max();
+        let highest = buckets.into_iter().filter_map(of).max();
         highest.unwrap_or_default().saturating_add(1)
     }
 
-    /// Remembers the epochs of a VIP's buckets.
-    fn learn(&mut self, vip: IpAddr) {
-        let held = self
-            .members
-            .values()
-            .filter_map(|member| member.holds.get(&vip));
+    /// Remembers the epoch of a bucket.
+    fn learn(&mut self, vip: IpAddr, bucket: u16, epoch: Epoch) {
         let epochs = self.epochs.entry(vip).or_default();
-        for (bucket, hold) in held.flat_map(|holding| &holding.buckets) {
-            let known = epochs.entry(*bucket).or_default();
-            *known = hold.epoch.max(*known);
-        }
+        let known = epochs.entry(bucket).or_default();
+        *known = epoch.max(*known);
     }
 
     /// Does any other member have connections left in a bucket?
@@ -138,7 +115,7 @@ impl View {
         match said {
             Said::Holds(holds) => self.holds(from, holds),
             Said::Whole => self.whole(from),
-            Said::Offers { vip, buckets, .. } => self.offers(from, *vip, buckets),
+            Said::Offers { vip, buckets } => self.offers(from, *vip, buckets),
             Said::Claims {
                 vip,
                 description,
@@ -201,32 +178,30 @@ impl View {
                 epoch: part.epoch,
                 offered: part.ends_ms.is_some(),
             };
-            holding
-                .buckets
-                .extend(part.buckets.iter().map(|bucket| (bucket, hold)));
+            for bucket in part.buckets.iter() {
+                holding.buckets.insert(bucket, hold);
+            }
         }
         let Some(member) = self.members.get_mut(&from) else {
             return Vec::new();
         };
-        if !member.whole {
-            if member.saying.len() < MOST_VIPS {
-                member.saying.insert(said.vip, holding);
-            }
-            return Vec::new();
-        }
         let known = member.holds.get(&said.vip).map(|known| &known.buckets);
         for bucket in said.open.iter() {
             let hold = known.and_then(|known| known.get(&bucket));
             holding.buckets.extend(hold.map(|hold| (bucket, *hold)));
         }
+        let is_known = known.is_some();
         let buckets: BucketSet = holding.buckets.keys().copied().collect();
-        let is_known = member.holds.contains_key(&said.vip);
         if holding.is_empty() {
             member.holds.remove(&said.vip);
         } else if is_known || member.holds.len() < MOST_VIPS {
             member.holds.insert(said.vip, holding);
         }
-        self.learn(said.vip);
+        for part in &said.held {
+            for bucket in part.buckets.iter() {
+                self.learn(said.vip, bucket, part.epoch);
+            }
+        }
         let mut events = self.offered(from, said.vip);
         events.extend(self.broken_promises(said.vip, from));
         if self.is_whole() {
@@ -236,47 +211,30 @@ impl View {
     }
 
     fn whole(&mut self, from: NodeId) -> Vec<Event> {
-        let was = self.is_whole();
-        let Some(member) = self.members.get_mut(&from).filter(|member| !member.whole) else {
+        let member = self.members.get_mut(&from);
+        let Some(member) = member.filter(|member| !member.whole) else {
             return Vec::new();
         };
         member.whole = true;
-        member.holds = std::mem::take(&mut member.saying);
-        member.holds.retain(|_, holding| !holding.is_empty());
-        let mut events = Vec::new();
-        for vip in self.vips() {
-            self.learn(vip);
-            events.extend(self.offered(from, vip));
+        if !self.is_whole() {
+            return Vec::new();
         }
-        if was || !self.is_whole() {
-            return events;
-        }
-        events.push(Event::Whole);
+        let mut events = vec![Event::Whole];
         for vip in self.vips() {
-            let held = self
-                .members
-                .values()
-                .filter_map(|member| member.holds.get(&vip));
-            let buckets = held
-                .flat_map(|holding| holding.buckets.keys().copied())
-                .collect();
-            events.extend(self.conflicts(vip, &buckets));
+            let members = self.members.values();
+            let held = members.filter_map(|member| member.holds.get(&vip));
+            let buckets = held.flat_map(|holding| holding.buckets.keys().copied());
+            events.extend(self.conflicts(vip, &buckets.collect()));
         }
         events
     }
 
     /// What a member offers, by what it has said of all that it holds.
     fn offered(&self, by: NodeId, vip: IpAddr) -> Vec<Event> {
-        let held = self
-            .holding(by, vip)
-            .into_iter()
-            .flat_map(|holding| &holding.buckets);
+        let holding = self.holding(by, vip).into_iter();
+        let held = holding.flat_map(|holding| &holding.buckets);
         let offered = held.filter(|(_, hold)| hold.offered);
-        let event = |(bucket, _): (&u16, _)| Event::Offered {
-            vip,
-            bucket: *bucket,
-            by,
-        };
+        let event = |(&bucket, _)| Event::Offered { vip, bucket, by };
         offered.map(event).collect()
     }
 
@@ -291,32 +249,26 @@ impl View {
             let all: Vec<NodeId> = self.holders(vip, bucket).map(|(node, _)| node).collect();
             for who in all.into_iter().filter(|who| *who != to) {
                 self.forget(who, vip, bucket);
-                events.push(Event::Loses {
-                    vip,
-                    bucket,
-                    who,
-                    to,
-                });
+                events.push(Event::Loses { vip, bucket, who });
             }
         }
         events
     }
 
-    fn offers(&mut self, from: NodeId, vip: IpAddr, buckets: &BucketSet) -> Vec<Event> {
-        let mut events = Vec::new();
-        for bucket in buckets.iter() {
-            // Who has given a bucket meanwhile has nothing to offer.
-            let Some(hold) = self.hold_mut(from, vip, bucket) else {
-                continue;
-            };
-            hold.offered = true;
-            events.push(Event::Offered {
-                vip,
-                bucket,
-                by: from,
-            });
-        }
-        events
+    fn offers(&mut self, by: NodeId, vip: IpAddr, buckets: &BucketSet) -> Vec<Event> {
+        let holding = self
+            .members
+            .get_mut(&by)
+            .and_then(|member| member.holds.get_mut(&vip));
+        let Some(holding) = holding else {
+            return Vec::new();
+        };
+        // Who has given a bucket meanwhile has nothing to offer.
+        let mut offer = |bucket| {
+            holding.buckets.get_mut(&bucket)?.offered = true;
+            Some(Event::Offered { vip, bucket, by })
+        };
+        buckets.iter().filter_map(&mut offer).collect()
     }
 
     fn claims(
@@ -418,13 +370,7 @@ impl View {
         description.clone_into(&mut holding.description);
         holding.buckets.insert(bucket, hold);
         holding.drains.remove(&bucket);
-        let known = self
-            .epochs
-            .entry(vip)
-            .or_default()
-            .entry(bucket)
-            .or_default();
-        *known = epoch.max(*known);
+        self.learn(vip, bucket, epoch);
     }
 
     /// What a member holds of a VIP, which may be nothing yet.
@@ -446,47 +392,42 @@ impl View {
 
     /// A member's last connection in a bucket has ended. Is that news?
     fn drained(&mut self, node: NodeId, vip: IpAddr, bucket: u16) -> bool {
-        let Some(member) = self.members.get_mut(&node) else {
-            return false;
-        };
-        let Some(holding) = member.holds.get_mut(&vip) else {
-            return false;
-        };
-        let news = holding.drains.remove(&bucket);
-        if holding.is_empty() {
-            member.holds.remove(&vip);
-        }
-        news
+        let news = self.take_from(node, vip, |holding| holding.drains.remove(&bucket));
+        news.unwrap_or_default()
     }
 
     /// That member has it no more.
     fn forget(&mut self, node: NodeId, vip: IpAddr, bucket: u16) -> Option<Hold> {
+        self.take_from(node, vip, |holding| holding.buckets.remove(&bucket))?
+    }
+
+    /// Takes something of what a member holds of a VIP, and all of it if nothing is left.
+    fn take_from<T>(
+        &mut self,
+        node: NodeId,
+        vip: IpAddr,
+        take: impl FnOnce(&mut Holding) -> T,
+    ) -> Option<T> {
         let holds = &mut self.members.get_mut(&node)?.holds;
         let holding = holds.get_mut(&vip)?;
-        let hold = holding.buckets.remove(&bucket);
+        let taken = take(holding);
         if holding.is_empty() {
             holds.remove(&vip);
         }
-        hold
-    }
-
-    fn hold_mut(&mut self, node: NodeId, vip: IpAddr, bucket: u16) -> Option<&mut Hold> {
-        let member = self.members.get_mut(&node)?;
-        member.holds.get_mut(&vip)?.buckets.get_mut(&bucket)
+        Some(taken)
     }
 
     /// A promise holds only as long as somebody offers the bucket; who has no more of it has let go.
     fn broken_promises(&mut self, vip: IpAddr, by: NodeId) -> Vec<Event> {
+        let promised = self.promises.keys().filter(|(of, _)| *of == vip);
+        let promised: Vec<u16> = promised.map(|(_, bucket)| *bucket).collect();
         let mut events = Vec::new();
-        let promised: Vec<(IpAddr, u16)> = self.promises.keys().copied().collect();
-        for (of, bucket) in promised.into_iter().filter(|(of, _)| *of == vip) {
+        for bucket in promised {
             let holder = self.holders(vip, bucket).next();
-            if holder.is_some_and(|(_, hold)| hold.offered) {
-                continue;
-            }
             match holder {
+                Some((_, hold)) if hold.offered => {}
                 Some(_) => {
-                    self.promises.remove(&(of, bucket));
+                    self.promises.remove(&(vip, bucket));
                 }
                 None => {
                     let to = self.keep_promise(vip, bucket);

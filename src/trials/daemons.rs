@@ -1,5 +1,5 @@
 //! Daemons, their kernels, a Corosync between them and a Pacemaker above, as far as `handovers` has to do with them: three
-//! nodes, one VIP. What a kernel does is modelled: elements with an end, and transactions that fail as a whole.
+//! nodes, one VIP. What a kernel does is `given_kernel`'s.
 
 use super::given_kernel::{DRAIN, Kernel};
 use crate::cluster::bucket::{Answer, Ticket};
@@ -18,6 +18,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(2);
 const START_PATIENCE: Duration = Duration::from_secs(7);
 /// For how long the kernel lets a bucket come after its start.
 const MAY_COME: Duration = Duration::from_secs(8);
+
 pub(super) fn vip() -> IpAddr {
     [10, 0, 0, 99].into()
 }
@@ -50,7 +51,6 @@ pub(super) struct Node {
     pub(super) daemon: Option<Daemon>,
     /// Nodes of the same number hear each other.
     pub(super) side: usize,
-    pub(super) alive: bool,
 }
 
 /// What Pacemaker does with a bucket.
@@ -70,6 +70,18 @@ pub(super) enum Managed {
         ticket: Ticket,
         since: Duration,
     },
+}
+
+impl Managed {
+    /// The node that has to do with the bucket.
+    fn on(self) -> Option<usize> {
+        match self {
+            Managed::Stopped => None,
+            Managed::Started(on) | Managed::Stops { on, .. } | Managed::Starts { on, .. } => {
+                Some(on)
+            }
+        }
+    }
 }
 
 pub(super) struct World {
@@ -93,7 +105,6 @@ impl World {
             kernel: Kernel::default(),
             daemon: None,
             side: 0,
-            alive: true,
         };
         let mut world = World {
             now: Duration::from_secs(100),
@@ -111,7 +122,7 @@ impl World {
     }
 
     pub(super) fn begin(&mut self, node: usize) {
-        if !self.nodes[node].alive || self.nodes[node].daemon.is_some() {
+        if self.nodes[node].daemon.is_some() {
             return;
         }
         let mut machine = Machine::new(id(node), self.now);
@@ -130,7 +141,7 @@ impl World {
 
     /// Everybody of a side is told who is there.
     pub(super) fn gather(&mut self, side: usize, lost: &[usize]) {
-        let here = |node: &Node| node.side == side && node.alive;
+        let here = |node: &Node| node.side == side;
         let members = self.nodes.iter().enumerate().filter_map(|(n, node)| {
             let daemon = node.daemon.as_ref().filter(|_| here(node))?;
             Some((id(n), daemon.process))
@@ -246,7 +257,7 @@ impl World {
         }
     }
 
-    /// An agent's request; `None` if there is no daemon.
+    /// An agent's request. Where there is no daemon a stop knows at once that it is alone.
     pub(super) fn ask(&mut self, node: usize, ask: Ask) -> Ticket {
         self.tickets += 1;
         match &mut self.nodes[node].daemon {
@@ -276,10 +287,6 @@ impl World {
     }
 
     pub(super) fn starts(&mut self, bucket: u16, on: usize) {
-        if !self.nodes[on].alive {
-            self.managed[usize::from(bucket)] = Managed::Stopped;
-            return;
-        }
         let kernel = &mut self.nodes[on].kernel;
         kernel.coming.insert(bucket, self.now + MAY_COME);
         let ask = Ask::Start {
@@ -313,15 +320,11 @@ impl World {
     /// The agent that is at work for a bucket goes on, and then Pacemaker.
     pub(super) fn agent(&mut self, bucket: u16) {
         let now = self.now;
-        let (Managed::Stops { on, .. } | Managed::Starts { on, .. }) =
-            self.managed[usize::from(bucket)]
-        else {
-            return;
-        };
-        if self.is_cut(on) {
+        let managed = self.managed[usize::from(bucket)];
+        if managed.on().is_some_and(|on| self.is_cut(on)) {
             return;
         }
-        match self.managed[usize::from(bucket)] {
+        match managed {
             Managed::Stops {
                 on,
                 to,
@@ -386,13 +389,7 @@ impl World {
         self.gather(0, &[node]);
         for bucket in 0..BUCKETS {
             let managed = &mut self.managed[usize::from(bucket)];
-            let lost = match *managed {
-                Managed::Stopped => false,
-                Managed::Started(on) | Managed::Stops { on, .. } | Managed::Starts { on, .. } => {
-                    on == node
-                }
-            };
-            if lost {
+            if managed.on() == Some(node) {
                 *managed = Managed::Stopped;
             }
         }
@@ -476,6 +473,13 @@ impl World {
                     .any(|(_, other)| other.kernel.drains.contains_key(bucket))
             })
         })
+    }
+
+    /// Who holds a bucket, by what a node's daemon has heard.
+    pub(super) fn known(&self, node: usize, bucket: u16) -> BTreeSet<NodeId> {
+        let daemon = self.nodes[node].daemon.as_ref().expect("begun");
+        let holders = daemon.machine.view().holders(vip(), bucket);
+        holders.map(|(holder, _)| holder).collect()
     }
 
     pub(super) fn answering(&self, bucket: u16) -> Vec<usize> {

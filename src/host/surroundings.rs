@@ -8,12 +8,13 @@ use crate::model::link::Link;
 use crate::model::network::Network;
 use crate::model::untrusted::Untrusted;
 use crate::model::vip::{Nic, NicName, Vip};
+use crate::plan::is_own;
 use crate::plan::step::Refusal;
 use crate::preflight::{
     InCharge, Legacy, OvsPort, Seen, Settings, Side, Surroundings, Unseen, Wish, is_flushing,
     is_network_managers, keeps, networkd_files, ovs_ports, ovs_question,
 };
-use crate::reading::installed::{find, is_unreadable, others_need};
+use crate::reading::installed::{find, is_unreadable};
 use crate::reading::left_over::is_left_over;
 use crate::sys::netns;
 use crate::sys::route::{Family, RouteSocket};
@@ -115,9 +116,7 @@ pub fn refusals(kernel: &mut Kernel, wish: &Wish, prefix: Option<u8>) -> Seen<Ve
     let is_vip = find(rules, address).is_some()
         || is_unreadable(rules, address)
         || is_left_over(&observed, address);
-    let shared = others_need(&observed, address, &nic, mac);
-    let state = observed.nics.get(nic.as_str());
-    if !is_vip && state.is_some_and(|state| state.is_own(address, mac, shared)) {
+    if !is_vip && is_own(&observed, address, &nic, mac) {
         refused.push(Refusal::OwnAddress { address, nic }.to_string());
     }
     Ok(refused)

@@ -104,7 +104,7 @@ pub(super) fn check(args: &Check, context: &Context<'_>) -> Result<Told, Failure
                 nic: wish.nic.clone(),
                 port: wish.side == Side::Port,
                 mode: wish.mode.name(),
-                outcome: outcome(worst(&checks)),
+                outcome: Outcome::of(worst(&checks)),
                 checks,
                 heard: None,
             })
@@ -156,7 +156,7 @@ fn answer(checked: Vec<Of>, context: &Context<'_>) -> Result<Told, Failure> {
 /// Listens, and judges what was heard.
 fn listen(kernel: &mut Kernel, args: &Check, wish: &Wish) -> Result<Of, Failure> {
     let (ear, checks) = calling::listen(kernel, args, wish)?;
-    let outcome = match outcome(worst(&checks)) {
+    let outcome = match Outcome::of(worst(&checks)) {
         Outcome::Fine if ear.has_heard_no_frame() => Outcome::Unknown,
         outcome => outcome,
     };
@@ -175,14 +175,6 @@ fn listen(kernel: &mut Kernel, args: &Check, wish: &Wish) -> Result<Of, Failure>
 fn unlooked(checks: &[Checked]) -> usize {
     let unknown = checks.iter().filter(|checked| checked.unknown.is_some());
     unknown.count()
-}
-
-fn outcome(worst: Option<Severity>) -> Outcome {
-    match worst {
-        None | Some(Severity::Note) => Outcome::Fine,
-        Some(Severity::Warning) => Outcome::Warning,
-        Some(Severity::Fatal) => Outcome::Fatal,
-    }
 }
 
 /// The interface of a name, as it is called here.

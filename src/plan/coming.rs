@@ -10,13 +10,15 @@ use super::step::{
 };
 use crate::model::bucket::BucketSet;
 use crate::model::host::{Held, Master, NicState, Observed};
+use crate::model::mac::Mac;
 use crate::model::phase::Phases;
 use crate::model::ruleset::Ruleset;
-use crate::model::vip::Vip;
+use crate::model::vip::{Nic, Vip};
 use crate::reading::installed::{Installed, find, is_unreadable, others_need, phases_of};
 use crate::reading::left_over::is_left_over;
 use crate::reading::wanted::with_vip;
 use crate::rules::addressing::{is_in_group, is_right, needed_route, needs_membership};
+use std::net::IpAddr;
 
 /// How buckets come.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,7 +38,7 @@ pub(super) fn take(
     adopt_ms: Option<u64>,
 ) -> Result<Coming, Refusal> {
     let state = suitable(observed, vip)?;
-    let found = match standing(observed, state, vip)? {
+    let found = match standing(observed, vip)? {
         Standing::InTheWay => return Ok(Coming::AfterWhatIsLeft),
         Standing::Here(found) => Some(*found),
         Standing::Nothing => None,
@@ -142,7 +144,7 @@ enum Standing {
     InTheWay,
 }
 
-fn standing(observed: &Observed, state: &NicState, vip: &Vip) -> Result<Standing, Refusal> {
+fn standing(observed: &Observed, vip: &Vip) -> Result<Standing, Refusal> {
     if is_left_over(observed, vip.address) {
         return Ok(Standing::Nothing);
     }
@@ -162,7 +164,7 @@ fn standing(observed: &Observed, state: &NicState, vip: &Vip) -> Result<Standing
                 false => Err(other(held, "it cannot be read".to_owned())),
             }
         }
-        None if is_own(observed, state, vip) => Err(Refusal::OwnAddress {
+        None if is_own(observed, vip.address, &vip.nic, vip.mac) => Err(Refusal::OwnAddress {
             address: vip.address,
             nic: vip.nic.clone(),
         }),
@@ -170,9 +172,11 @@ fn standing(observed: &Observed, state: &NicState, vip: &Vip) -> Result<Standing
     }
 }
 
-fn is_own(observed: &Observed, state: &NicState, vip: &Vip) -> bool {
-    let shared = others_need(observed, vip.address, &vip.nic, vip.mac);
-    state.is_own(vip.address, vip.mac, shared)
+/// Does an address that no rules are for look like the node's own there?
+pub fn is_own(observed: &Observed, address: IpAddr, nic: &Nic, mac: Mac) -> bool {
+    let shared = others_need(observed, address, nic, mac);
+    let state = observed.nics.get(nic.as_str());
+    state.is_some_and(|state| state.is_own(address, mac, shared))
 }
 
 /// The phases of the buckets that are here, and whether what is silent already is to stay so.

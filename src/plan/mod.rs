@@ -35,6 +35,7 @@ pub mod step;
 use crate::model::host::Observed;
 use crate::reading::installed::find;
 use coming::Coming;
+pub use coming::is_own;
 use std::net::IpAddr;
 use step::{Intent, Refusal, Step};
 

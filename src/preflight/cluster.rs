@@ -5,7 +5,6 @@ use super::predecessor;
 use super::surroundings::{Surroundings, Wish};
 use crate::model::answer::Answer;
 use crate::model::belief::{Belief, shared_otherwise};
-use crate::model::l2_mode::L2Mode;
 use crate::model::predecessor::{Compat, Predecessor};
 use crate::model::seed::derived_seed;
 
@@ -143,11 +142,9 @@ fn shared(wish: &Wish, Answer { from, says }: Answer) -> Finding {
     let is_other = wish.cluster_mac().is_some_and(|mac| mac != says);
     match (wish.vip, is_other) {
         (Some(vip), true) => {
-            let modes = L2Mode::ALL.into_iter().filter(|mode| mode.mac(vip) == says);
-            let modes: Vec<&str> = modes.map(L2Mode::name).collect();
-            let there = match modes.is_empty() {
-                true => "a MAC of its own (mac, --mac)".to_owned(),
-                false => format!("the MAC of the mode {}", modes.join(" or ")),
+            let there = match wish.modes_of(says) {
+                None => "a MAC of its own (mac, --mac)".to_owned(),
+                Some(modes) => format!("the MAC of {modes}"),
             };
             Finding::fatal(
                 shared_otherwise(&vip, &wish.nic, &from),
@@ -207,6 +204,7 @@ mod tests {
     use super::super::tests::{a_host, a_wish};
     use super::*;
     use crate::model::belief::Holders;
+    use crate::model::l2_mode::L2Mode;
     use crate::model::mac::Mac;
 
     const V4: &str = "10.77.0.99";

@@ -111,6 +111,17 @@ pub enum Outcome {
     Fatal,
 }
 
+impl Outcome {
+    /// By the worst that was found.
+    pub fn of(worst: Option<Severity>) -> Self {
+        match worst {
+            None | Some(Severity::Note) => Outcome::Fine,
+            Some(Severity::Warning) => Outcome::Warning,
+            Some(Severity::Fatal) => Outcome::Fatal,
+        }
+    }
+}
+
 /// A check that was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Checked {
@@ -136,12 +147,9 @@ impl Checked {
             Err(Unseen::Because(why)) => (Some(why), Vec::new()),
             Ok(found) => (None, found),
         };
-        let worst = found.iter().map(|finding| finding.severity).max();
-        let outcome = match (&unknown, worst) {
-            (Some(_), _) => Outcome::Unknown,
-            (None, None | Some(Severity::Note)) => Outcome::Fine,
-            (None, Some(Severity::Warning)) => Outcome::Warning,
-            (None, Some(Severity::Fatal)) => Outcome::Fatal,
+        let outcome = match unknown {
+            Some(_) => Outcome::Unknown,
+            None => Outcome::of(found.iter().map(|finding| finding.severity).max()),
         };
         let (notes, mut findings): (Vec<_>, Vec<_>) = found
             .into_iter()

@@ -90,6 +90,14 @@ impl Wish {
         self.mac.or(self.vip.map(|vip| self.mode().mac(vip)))
     }
 
+    /// The modes in which the VIP would be under this MAC, in a sentence, if there are any.
+    pub(super) fn modes_of(&self, mac: Mac) -> Option<String> {
+        let modes = L2Mode::ALL.into_iter();
+        let modes = modes.filter(|mode| self.vip.is_some_and(|vip| mode.mac(vip) == mac));
+        let names: Vec<&str> = modes.map(L2Mode::name).collect();
+        (!names.is_empty()).then(|| format!("the mode {}", names.join(" or ")))
+    }
+
     /// Its MAC in a sentence.
     pub(super) fn mac_words(&self) -> String {
         self.cluster_mac()

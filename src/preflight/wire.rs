@@ -71,15 +71,9 @@ pub(super) fn frames(here: &Surroundings, wish: &Wish) -> Found {
 
 /// That one sends for another MAC, and in which mode.
 fn sends_elsewhere(call: &Elsewhere, wish: &Wish) -> String {
-    let of_mode = |mode: &L2Mode| wish.vip.is_some_and(|vip| mode.mac(vip) == call.to);
-    let modes: Vec<&str> = L2Mode::ALL
-        .into_iter()
-        .filter(of_mode)
-        .map(L2Mode::name)
-        .collect();
-    let whose = match modes.is_empty() {
-        true => "a MAC of no mode".to_owned(),
-        false => format!("that of the mode {}", modes.join(" or ")),
+    let whose = match wish.modes_of(call.to) {
+        None => "a MAC of no mode".to_owned(),
+        Some(modes) => format!("that of {modes}"),
     };
     format!(
         "{} ({}) sends for {}, {whose}, and not for {}",

@@ -4,6 +4,7 @@
 //! none of them, and the number of the instance stands in `OCF_RESOURCE_INSTANCE` alone.
 
 use crate::model::untrusted::Untrusted;
+use crate::pacemaker::ipaddr2::is_true;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -158,11 +159,6 @@ impl Environment {
         let level = self.get("OCF_CHECK_LEVEL");
         level.and_then(|level| level.parse().ok()).unwrap_or(0)
     }
-}
-
-/// What `ocf_is_true` of the shell agents takes for true.
-fn is_true(word: &str) -> bool {
-    ["yes", "true", "1", "ja", "on", "y"].contains(&word.to_ascii_lowercase().as_str())
 }
 
 #[cfg(test)]

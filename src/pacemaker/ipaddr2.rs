@@ -40,6 +40,11 @@ pub fn is_named(agent: &str) -> bool {
     )
 }
 
+/// What `ocf_is_true` of the shell agents takes for true.
+pub fn is_true(word: &str) -> bool {
+    ["yes", "true", "1", "ja", "on", "y"].contains(&word.to_ascii_lowercase().as_str())
+}
+
 /// The parameters that only the newest one has.
 pub const ITS_OWN: [&str; 5] = [
     FIREWALL,

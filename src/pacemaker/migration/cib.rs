@@ -138,17 +138,19 @@ fn address(all: &Document<'_>, primitive: Node<'_, '_>) -> Option<Address> {
     for around in primitive.ancestors().skip(1) {
         let unclear = &mut found.unclear;
         let id = around.attribute("id").map(Into::into);
+        let mut told = Vec::new();
+        let meta = pairs(all, &[around], "meta_attributes", &mut told);
         match around.tag_name().name() {
             "group" => found.group = id,
             "bundle" => found.bundle = id,
             "clone" | "master" => {
-                let meta = pairs(all, &[around], "meta_attributes", unclear);
+                unclear.extend(told);
                 let others = around.descendants();
                 let others = others.filter(|it| it.has_tag_name("primitive") && *it != primitive);
                 found.clone = Some(CloneFound {
                     id: id?,
                     promotable: around.has_tag_name("master"),
-                    meta,
+                    meta: meta.clone(),
                     others: others
                         .filter_map(|it| it.attribute("id").map(Into::into))
                         .collect(),
@@ -158,8 +160,7 @@ fn address(all: &Document<'_>, primitive: Node<'_, '_>) -> Option<Address> {
         }
         let more = pairs(all, &[around], "instance_attributes", unclear);
         add(&mut found.around, more);
-        let more = pairs(all, &[around], "meta_attributes", &mut Vec::new());
-        add(&mut found.meta_around, more);
+        add(&mut found.meta_around, meta);
     }
     Some(found)
 }

@@ -1,6 +1,6 @@
 //! What a configuration has of IPaddr2, as values. Pure.
 
-use super::super::ipaddr2::ITS_OWN;
+use super::super::ipaddr2::{FIREWALL, ITS_OWN, is_true};
 use crate::model::predecessor::Predecessor;
 use crate::model::untrusted::Untrusted;
 
@@ -116,7 +116,7 @@ impl Address {
 
     /// Are the newest one's rules by iptables?
     pub fn is_by_iptables(&self) -> bool {
-        self.parameter("clusterip_firewall") == Some("iptables")
+        self.parameter(FIREWALL) == Some("iptables")
     }
 
     /// Those of the group and the clone around it that hold for it.
@@ -223,9 +223,4 @@ pub(super) fn add(pairs: &mut Pairs, more: impl IntoIterator<Item = (Untrusted, 
             pairs.push((name, value));
         }
     }
-}
-
-/// What `ocf_is_true` of the shell agents takes for true.
-pub(super) fn is_true(word: &str) -> bool {
-    ["yes", "true", "1", "ja", "on", "y"].contains(&word.to_ascii_lowercase().as_str())
 }

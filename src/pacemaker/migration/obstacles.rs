@@ -1,6 +1,6 @@
 //! Why an address cannot be migrated: each reason with the way out. Pure.
 
-use super::super::ipaddr2::proto_decides;
+use super::super::ipaddr2::{ITS_SEED, is_true, proto_decides};
 use super::found::{Address, Bundle, CloneFound};
 use crate::model::bucket::BucketCount;
 use crate::model::hash::HashMode;
@@ -98,7 +98,7 @@ pub(super) fn obstacles(
     }
     all.extend(of_address(found));
     all.extend(of_nic(found));
-    let seed = found.parameter("clusterip_hash_seed");
+    let seed = found.parameter(ITS_SEED);
     if let Some(seed) = seed.filter(|seed| parse_seed(seed).is_none()) {
         all.push(Obstacle::new(
             format!(
@@ -159,14 +159,14 @@ pub(super) fn obstacles(
 fn of_clone(clone: &CloneFound, buckets: Option<u16>) -> Vec<Obstacle> {
     let mut all = Vec::new();
     let id = &clone.id;
-    let promotable = clone.meta("promotable").is_some_and(super::found::is_true);
+    let promotable = clone.meta("promotable").is_some_and(is_true);
     if clone.promotable || promotable {
         all.push(Obstacle::new(
             "the clone is promotable, and an address is not promoted",
             "make it a plain clone",
         ));
     }
-    match clone.meta("globally-unique").map(super::found::is_true) {
+    match clone.meta("globally-unique").map(is_true) {
         Some(true) => {}
         unique => all.push(Obstacle::new(
             match unique {

@@ -1,7 +1,8 @@
 //! What is to be said of a clone that is migrated: what changes, and what is worth a look. Pure.
 
 use super::super::ipaddr2::ITS_SEED;
-use super::found::{Configuration, is_true, value};
+use super::super::ipaddr2::is_true;
+use super::found::{Configuration, value};
 use super::judged::{Renewed, Shared};
 use crate::model::predecessor::Predecessor;
 use crate::model::untrusted::{Untrusted, shown};

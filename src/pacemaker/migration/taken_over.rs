@@ -6,7 +6,7 @@ use super::takeover::script;
 use std::process::Command;
 
 /// That of an address with these parameters.
-fn written(parameters: &str) -> String {
+pub(super) fn written(parameters: &str) -> String {
     let text = format!(
         "primitive resIP IPaddr2 params {parameters}\nclone cloneIP resIP meta globally-unique=true clone-max=4"
     );

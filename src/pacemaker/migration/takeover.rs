@@ -249,18 +249,7 @@ fn parameters(pairs: &Pairs) -> impl Iterator<Item = String> + '_ {
 
 #[cfg(test)]
 mod tests {
-    use super::super::judged::{Chosen, judge};
-    use super::super::read;
-    use super::*;
-
-    fn written(parameters: &str) -> String {
-        let text = format!(
-            "primitive resIP IPaddr2 params {parameters}\nclone cloneIP resIP meta globally-unique=true clone-max=4"
-        );
-        let all = read(&text).expect("crm's words");
-        let judgement = judge(&all, Chosen::default(), None);
-        script(judgement.shared.first().expect("one that is migrated"))
-    }
+    use super::super::taken_over::written;
 
     #[test]
     fn the_old_rules_go_last() {

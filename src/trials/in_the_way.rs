@@ -1,7 +1,7 @@
 //! Trials of what is in the way of VIPs that come and go: another description, a node's own address, a VIP beside them
 //! that nobody can read, what the kernel still holds. Some of it refuses, with a reason; some must keep nobody.
 
-use super::world::World;
+use super::world::{World, leaves, takes};
 use crate::model::bucket::BucketSet;
 use crate::model::change::Change;
 use crate::model::hash::Flow;
@@ -20,11 +20,7 @@ use crate::rules::names::vip_chain;
 fn another_description_is_refused_while_buckets_are_held() {
     let mut world = World::fresh();
     let vip = a_vip("10.77.0.99");
-    let take = |vip: &Vip| Intent::Take {
-        vip: vip.clone(),
-        buckets: BucketSet::one(1),
-        adopt_ms: None,
-    };
+    let take = |vip: &Vip| takes(vip, 1);
     assert!(world.go(&take(&vip), 99).expect("works") > 0);
     let before = world.host.clone();
     let changes: [fn(&mut Vip); 4] = [
@@ -63,11 +59,7 @@ fn a_nodes_own_address_is_never_taken_over() {
     let world = World::fresh();
     for own in ["10.77.0.1", "fd77::1"] {
         let vip = a_vip(own);
-        let take = Intent::Take {
-            vip: vip.clone(),
-            buckets: BucketSet::one(1),
-            adopt_ms: None,
-        };
+        let take = takes(&vip, 1);
         let refused = steps(&world.host, &take).expect_err("refused");
         assert!(matches!(refused, Refusal::OwnAddress { .. }), "{refused}");
         // Nor is it deleted by the stop that follows a failed start.
@@ -86,11 +78,7 @@ fn an_own_address_is_not_taken_for_a_vip_because_another_vip_has_its_mac() {
     let mut world = World::fresh();
     // Equal last octets: an equal cluster MAC.
     let twin = a_vip("10.78.0.1");
-    let take = |vip: &Vip| Intent::Take {
-        vip: vip.clone(),
-        buckets: BucketSet::one(1),
-        adopt_ms: None,
-    };
+    let take = |vip: &Vip| takes(vip, 1);
     world.go(&take(&twin), 99).expect("taken");
     let own = a_vip("10.77.0.1");
     assert_eq!(own.mac, twin.mac);
@@ -173,12 +161,7 @@ fn a_broken_vip_beside_it_keeps_no_vip_from_being_adopted_and_settled() {
 #[test]
 fn a_vip_that_nobody_can_read_keeps_the_second_lock_and_the_membership() {
     let (mut world, vip) = beside_a_broken_one();
-    let leave = Intent::Leave {
-        address: vip.address,
-        buckets: None,
-        drain_ms: 0,
-        place: None,
-    };
+    let leave = leaves(vip.address);
     world.go(&leave, 99).expect("left");
     let state = &world.host.nics["eth0"];
     assert!(state.held(vip.address).is_none());
@@ -199,20 +182,11 @@ fn of_two_vips_with_one_mac_the_first_that_goes_leaves_it_to_the_other_and_that_
         let mut world = World::fresh();
         let before = world.host.clone();
         for vip in &twins {
-            let intent = Intent::Take {
-                vip: vip.clone(),
-                buckets: BucketSet::one(1),
-                adopt_ms: None,
-            };
+            let intent = takes(vip, 1);
             world.go(&intent, 99).expect("taken");
         }
         let mut leave = |vip: &Vip| {
-            let intent = Intent::Leave {
-                address: vip.address,
-                buckets: None,
-                drain_ms: 0,
-                place: None,
-            };
+            let intent = leaves(vip.address);
             world.go(&intent, 99).expect("left");
             world.host.clone()
         };
@@ -236,19 +210,10 @@ fn a_stop_that_knows_the_address_alone_finds_the_mac_of_its_mode() {
             let vip = Vip { mode, mac, ..vip };
             let mut world = World::fresh();
             let before = world.host.clone();
-            let take = Intent::Take {
-                vip: vip.clone(),
-                buckets: BucketSet::one(1),
-                adopt_ms: None,
-            };
+            let take = takes(&vip, 1);
             world.go(&take, 99).expect("taken");
             world.host.rules.clear();
-            let leave = Intent::Leave {
-                address: vip.address,
-                buckets: None,
-                drain_ms: 0,
-                place: None,
-            };
+            let leave = leaves(vip.address);
             world.go(&leave, 99).expect("left");
             let (state, was) = (&world.host.nics["eth0"], &before.nics["eth0"]);
             assert_eq!(state.addresses, was.addresses, "{mode} {address}");
@@ -291,11 +256,7 @@ fn what_the_kernel_still_holds_keeps_nobody_from_coming_and_going() {
     let mut world = World::fresh();
     let vip = a_vip("10.77.0.99");
     let address = vip.address;
-    let take = |bucket| Intent::Take {
-        vip: vip.clone(),
-        buckets: BucketSet::one(bucket),
-        adopt_ms: None,
-    };
+    let take = |bucket| takes(&vip, bucket);
     world.go(&take(1), 99).expect("taken");
     let close = Intent::Release {
         address,
@@ -343,16 +304,6 @@ fn what_the_kernel_still_holds_keeps_nobody_from_coming_and_going() {
     };
     assert_eq!(steps(&world.host, &other), Err(Refusal::Ending(address)));
     world.host.ending = false;
-    world
-        .go(
-            &Intent::Leave {
-                address,
-                buckets: None,
-                drain_ms: 0,
-                place: None,
-            },
-            99,
-        )
-        .expect("gone");
+    world.go(&leaves(address), 99).expect("gone");
     assert!(world.host.rules.is_empty(), "{:?}", world.host.rules.keys());
 }

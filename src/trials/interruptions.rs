@@ -2,7 +2,7 @@
 //! anywhere, and go on later. Whatever happens, nothing foreign can be answered, and what is asked
 //! for in the end is reached, without a trace of what came between.
 
-use super::world::{VIPS, World, vips};
+use super::world::{VIPS, World, leaves, takes, vips};
 use crate::model::bucket::BucketSet;
 use crate::model::vip::Vip;
 use crate::model::vip::tests::a_vip;
@@ -88,14 +88,14 @@ proptest! {
         }
         // Taking repairs whatever the interruptions left.
         for vip in vips() {
-            let intent = Intent::Take { vip: vip.clone(), buckets: BucketSet::one(0), adopt_ms: None };
+            let intent = takes(&vip, 0);
             prop_assert!(world.go(&intent, 99).map_err(TestCaseError::fail)? > 0);
             prop_assert_eq!(drift(&world.host, &vip, true), vec![]);
         }
         prop_assert_eq!(installed(&world.host.rules).len(), VIPS);
         // And leaving leaves no trace.
         for vip in vips() {
-            let intent = Intent::Leave { address: vip.address, buckets: None, drain_ms: 0, place: None };
+            let intent = leaves(vip.address);
             prop_assert!(world.go(&intent, 99).map_err(TestCaseError::fail)? > 0);
         }
         prop_assert_eq!(world.host, World::fresh().host);
@@ -126,7 +126,7 @@ proptest! {
                     *node = World::fresh();
                 }
             }
-            let take = Intent::Take { vip: vip.clone(), buckets: BucketSet::one(bucket), adopt_ms: None };
+            let take = takes(&vip, bucket);
             nodes[to].go(&take, budget).map_err(TestCaseError::fail)?;
             for bucket in 0..6 {
                 prop_assert!(owners(&nodes, bucket) <= 1);

@@ -1,7 +1,7 @@
 //! The model-based test of the order of steps, for buckets whose connections stay: hosts that list, keep
 //! and forget flows, are interrupted anywhere, and whose time runs out at any moment.
 
-use super::world::{VIPS, World, vips};
+use super::world::{VIPS, World, leaves, vips};
 use crate::model::bucket::BucketSet;
 use crate::model::change::Change;
 use crate::model::hash::Flow;
@@ -277,7 +277,7 @@ proptest! {
         world.pass();
         world.host.ending = false;
         for vip in &vips {
-            let leave = Intent::Leave { address: vip.address, buckets: None, drain_ms: 0, place: None };
+            let leave = leaves(vip.address);
             prop_assert!(world.go(&leave, 99).map_err(TestCaseError::fail)? > 0);
         }
         world.host.connections = None;

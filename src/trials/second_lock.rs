@@ -1,6 +1,6 @@
 //! The second lock goes back to what it was before the first VIP came.
 
-use super::world::World;
+use super::world::{World, leaves};
 use crate::model::bucket::BucketSet;
 use crate::model::phase::Phases;
 use crate::model::vip::tests::a_vip;
@@ -44,12 +44,7 @@ fn the_second_lock_goes_back_to_what_it_was_and_not_further() {
             };
             world.go(&take, 99).expect("taken");
             assert_eq!(world.host.nics["eth0"].lock(address), Some(true));
-            let leave = Intent::Leave {
-                address,
-                buckets: None,
-                drain_ms: 0,
-                place: None,
-            };
+            let leave = leaves(address);
             world.go(&leave, 99).expect("left");
             assert_eq!(world.host, fresh);
         }

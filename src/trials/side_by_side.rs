@@ -1,7 +1,7 @@
 //! VIPs come and go among each other, among other managers' addresses and the node's own, and among
 //! others' routes. Property tests of `addressing` and `going`, on the model of `kernel_addresses`.
 
-use super::world::{By, Way, World, many_vips, many_vips6, way};
+use super::world::{By, Way, World, leaves, many_vips, many_vips6, takes, way};
 use crate::model::bucket::BucketSet;
 use crate::model::host::Held;
 use crate::model::host::tests::an_address;
@@ -16,17 +16,8 @@ use std::net::IpAddr;
 
 fn come_or_go(vip: &Vip, world: &World) -> Intent {
     match find(&world.host.rules, vip.address) {
-        None => Intent::Take {
-            vip: vip.clone(),
-            buckets: BucketSet::one(3),
-            adopt_ms: None,
-        },
-        Some(_) => Intent::Leave {
-            address: vip.address,
-            buckets: None,
-            drain_ms: 0,
-            place: None,
-        },
+        None => takes(vip, 3),
+        Some(_) => leaves(vip.address),
     }
 }
 
@@ -139,12 +130,7 @@ fn play(events: &[Event]) -> Result<(), TestCaseError> {
                         .into_iter()
                         .find(|vip| vip.address == held.address);
                     let vip = vip.expect("only VIPs end");
-                    let leave = Intent::Leave {
-                        address: vip.address,
-                        buckets: None,
-                        drain_ms: 0,
-                        place: None,
-                    };
+                    let leave = leaves(vip.address);
                     world.go(&leave, 99).map_err(TestCaseError::fail)?;
                 }
                 for held in there {
@@ -270,11 +256,7 @@ fn what_version_0_1_0_left_is_put_right_by_the_next_start() {
         world.add(old).expect("as it was");
         // It is well as it is, and a start makes it better.
         assert_eq!(drift(&world.host, &vip, true), vec![]);
-        let take = Intent::Take {
-            vip: vip.clone(),
-            buckets: BucketSet::one(4),
-            adopt_ms: None,
-        };
+        let take = takes(&vip, 4);
         world.go(&take, 99).expect("taken");
         let state = &world.host.nics["eth0"];
         let forms: Vec<u8> = state.forms(vip.address).map(|held| held.prefix).collect();

@@ -1,23 +1,17 @@
 //! What somebody has tampered with is named, piece by piece.
 
-use super::world::World;
-use crate::model::bucket::BucketSet;
+use super::world::{World, takes};
 use crate::model::host::{Beneath, NicState, Observed};
 use crate::model::ruleset::{Family, Table};
 use crate::model::vip::tests::a_vip;
 use crate::model::vip::{L2Mode, Vip};
-use crate::plan::step::Intent;
 use crate::reading::health::{Drift, drift, is_only_a_route};
 use crate::rules::names::{STEALTH, TO_HOST, dispatch_map, vip_chain};
 
 /// A host with the VIP, and nothing wrong with it.
 fn healthy(vip: &Vip) -> Observed {
     let mut world = World::fresh();
-    let intent = Intent::Take {
-        vip: vip.clone(),
-        buckets: BucketSet::one(1),
-        adopt_ms: None,
-    };
+    let intent = takes(vip, 1);
     world.go(&intent, 99).expect("taken");
     world.host
 }

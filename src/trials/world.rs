@@ -3,6 +3,7 @@
 //! that kernel does with addresses and routes is in `kernel_addresses`.
 
 use super::kernel_changes::apply as apply_changes;
+use crate::model::bucket::BucketSet;
 use crate::model::change::Change;
 use crate::model::hash::Flow;
 use crate::model::host::tests::{an_address, an_interface};
@@ -20,6 +21,25 @@ use crate::rules::leaving::flow_of_bytes;
 use crate::rules::names::{dispatch_map, flows_set, ingress_chain, stale_set, vip_chain};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+
+/// One bucket of a VIP is to come, which nobody drains.
+pub(super) fn takes(vip: &Vip, bucket: u16) -> Intent {
+    Intent::Take {
+        vip: vip.clone(),
+        buckets: BucketSet::one(bucket),
+        adopt_ms: None,
+    }
+}
+
+/// All of a VIP is to go, at once.
+pub(super) fn leaves(address: IpAddr) -> Intent {
+    Intent::Leave {
+        address,
+        buckets: None,
+        drain_ms: 0,
+        place: None,
+    }
+}
 
 /// Who has brought a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

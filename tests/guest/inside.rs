@@ -159,13 +159,8 @@ fn give_modules(job: &Job) -> Result<()> {
 
 fn work(job: &Job) -> Result<u8> {
     let (program, arguments) = job.argv.split_first().context("nothing to do")?;
-    let up = Command::new("ip")
-        .args(["link", "set", "lo", "up"])
-        .status();
-    if !up.context("start ip")?.success() {
-        return Err(Error::new("the guest's lo cannot be set up"));
-    }
-    keep_hooks(job)?;
+    succeeds(job, "ip", &["link", "set", "lo", "up"])?;
+    succeeds(job, "nft", &[KEPT])?;
     let status = Command::new(program)
         .args(arguments)
         .env_clear()
@@ -177,21 +172,16 @@ fn work(job: &Job) -> Result<u8> {
     Ok(status.code().map_or(HIGHEST_STATUS, |code| code as u8))
 }
 
-/// Has every hook in use from the beginning on.
-fn keep_hooks(job: &Job) -> Result<()> {
-    let mut nft = Command::new("nft")
-        .args(["-f", "-"])
-        .env_clear()
-        .envs(&job.environment)
-        .stdin(Stdio::piped())
-        .spawn()
-        .context("start nft")?;
-    let mut rules = nft.stdin.take().context("write to nft")?;
-    rules.write_all(KEPT.as_bytes()).context("write to nft")?;
-    drop(rules);
-    match nft.wait().context("wait for nft")?.success() {
+/// Runs a program of the machine's, which must succeed.
+fn succeeds(job: &Job, program: &str, arguments: &[&str]) -> Result<()> {
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().envs(&job.environment);
+    match command.status().context(program)?.success() {
         true => Ok(()),
-        false => Err(Error::new("the guest's hooks cannot be had in use")),
+        false => Err(Error::new(format!(
+            "{program} {} failed",
+            arguments.join(" ")
+        ))),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::host::observe::{Kernel, ObserveError};
 use crate::host::reach::UnderLockError;
 use crate::host::sweeper::settle;
 use crate::host::turns;
+use crate::model::bucket::BucketSet;
 use crate::pacemaker::cluster::ClusterError;
 use crate::pacemaker::pressing::{Bucket, Moment, Pressing, Watch};
 use crate::pacemaker::query::{Query, QueryError, ask_at};
@@ -210,7 +211,9 @@ fn leaving() -> Result<Leaving, UnderLockError> {
     };
     let mut found = Leaving::default();
     for Installed { vip, phases } in installed(&rules) {
-        let leaving = phases.leaving();
+        // What is offered leaves as well, and is served until then.
+        let offered: BucketSet = phases.offered.keys().copied().collect();
+        let leaving = phases.leaving().union(&offered);
         if !leaving.is_empty() {
             found.vips.push(vip.address.to_string());
             let buckets = leaving.iter().map(|bucket| (vip.manager.clone(), bucket));

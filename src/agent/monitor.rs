@@ -20,7 +20,7 @@ use crate::host::place::Place;
 use crate::host::reach::reach;
 use crate::model::bucket::BucketSet;
 use crate::model::host::Observed;
-use crate::model::phase::Phase;
+use crate::model::phase::{Phase, Phases};
 use crate::model::ruleset::Family;
 use crate::model::vip::{Nic, Vip};
 use crate::plan::step::Intent;
@@ -98,12 +98,18 @@ fn monitor_once(env: &Environment) -> Result<(), Failure> {
             bucket,
             drain_s: essentials.drain_s,
         });
-    } else if phases.adopting_rules && phases.adopting.is_empty()
-        || phases.leaving_rules && phases.leaving().is_empty()
-    {
+    } else if has_idle_rules(&phases) {
         tidy(&mut kernel, essentials.ip);
     }
     Ok(())
+}
+
+/// Are there rules for what moves, and nothing moves?
+fn has_idle_rules(phases: &Phases) -> bool {
+    let idle = phases.adopting_rules && phases.adopting.is_empty()
+        || phases.leaving_rules && phases.leaving().is_empty()
+        || phases.handover_rules;
+    idle && !phases.is_handed_over()
 }
 
 /// Puts the way to the VIP's network back, if nothing else is missing; the host then. Pacemaker would stop and start
@@ -282,7 +288,6 @@ fn one_in_words(drift: &Drift, in_full: bool) -> String {
 mod tests {
     use super::*;
     use crate::model::bucket::BucketCount;
-    use crate::model::phase::Phases;
     use crate::model::ruleset::Ruleset;
     use crate::rules::dataplane::ruleset;
     use crate::trials::saved::booted_with;

@@ -255,7 +255,7 @@ impl Looked {
                 Ok(())
             }
             // Nobody is kept from serving because of what he served before.
-            (Err(error), Intent::Take { .. }) => {
+            (Err(error), Intent::Take { .. } | Intent::Come { .. }) => {
                 warn!("{error}");
                 self.connections = Some(Vec::new());
                 self.flows = Some(BTreeSet::new());
@@ -268,19 +268,23 @@ impl Looked {
 
 fn address_of(intent: &Intent) -> IpAddr {
     match intent {
-        Intent::Take { vip, .. } => vip.address,
+        Intent::Take { vip, .. } | Intent::Come { vip, .. } => vip.address,
         Intent::Release { address, .. }
         | Intent::Leave { address, .. }
         | Intent::Adopted { address, .. }
+        | Intent::Ready { address }
         | Intent::Settle { address } => *address,
     }
 }
 
 fn nic_of(intent: &Intent) -> Option<&Nic> {
     match intent {
-        Intent::Take { vip, .. } => Some(&vip.nic),
+        Intent::Take { vip, .. } | Intent::Come { vip, .. } => Some(&vip.nic),
         Intent::Leave { place, .. } => place.as_ref().map(|(nic, _)| nic),
-        Intent::Release { .. } | Intent::Adopted { .. } | Intent::Settle { .. } => None,
+        Intent::Release { .. }
+        | Intent::Adopted { .. }
+        | Intent::Ready { .. }
+        | Intent::Settle { .. } => None,
     }
 }
 

@@ -51,8 +51,8 @@ pub fn sweep_what_is_left(address: IpAddr, seen: Option<&Observed>) {
 /// first was killed.
 fn is_any_left(address: IpAddr, seen: Option<&Observed>) -> bool {
     seen.is_none_or(|seen| {
-        let leaving = phases_of(&seen.rules, address).leaving();
-        seen.ending || !leaving.is_empty()
+        let phases = phases_of(&seen.rules, address);
+        seen.ending || !phases.leaving().is_empty() || phases.is_handed_over()
     })
 }
 
@@ -184,7 +184,7 @@ pub fn settle(kernel: &mut Kernel) -> Result<Settled, ObserveError> {
             Ok(reached) => {
                 settled.rules = reached.observed.rules;
                 let phases = phases_of(&settled.rules, address);
-                settled.left_ms = settled.left_ms.max(phases.leaving_ms());
+                settled.left_ms = settled.left_ms.max(phases.moving_ms());
                 if reached.observed.ending {
                     settled.left_ms = settled.left_ms.max(Some(0));
                 }
@@ -200,7 +200,8 @@ pub fn settle(kernel: &mut Kernel) -> Result<Settled, ObserveError> {
 
 /// Is there anything that ends? Without a bucket it is what a stop left that could not look.
 fn is_unsettled(phases: &Phases) -> bool {
-    phases.needs_leaving_rules() || phases.needs_adopting_rules() || phases.is_idle()
+    let moving = phases.needs_leaving_rules() || phases.needs_handover_rules();
+    moving || phases.needs_adopting_rules() || phases.is_idle()
 }
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ impl Segment {
     pub fn is_taken(&self, phase: Phase, flows: &BTreeSet<Flow>) -> bool {
         let goes_on = self.syn == Some(false);
         match phase {
-            Phase::Owned | Phase::Adopting => true,
+            Phase::Owned | Phase::Adopting | Phase::Offered => true,
             Phase::Foreign => false,
             Phase::Closing => self.later || goes_on,
             Phase::Draining => {

@@ -7,6 +7,7 @@
 //! | adopting | everything, but it is silent towards connections that it does not know: another node drains them |
 //! | closing | TCP, but for new connections, until it is known which connections there are |
 //! | draining | the TCP connections that it had when the bucket left |
+//! | offered | everything, until another node claims the bucket: the daemons hand it over (`cluster`) |
 //!
 //! The phases that can answer beside another node end by themselves, in the kernel. What is here
 //! decides which phase follows which; the model of `trials::cluster` runs it against every interleaving.
@@ -34,6 +35,12 @@ pub struct Phases {
     pub closing: Ending,
     /// Draining: until then.
     pub draining: Ending,
+    /// Offered: until then.
+    pub offered: Ending,
+    /// Foreign yet, and the daemon may take it: until then.
+    pub coming: Ending,
+    /// There are rules for handing over, whether or not any bucket is left to need them.
+    pub handover_rules: bool,
     /// There are rules for closing and draining, whether or not any bucket is left to need them.
     pub leaving_rules: bool,
     /// There are rules for adopting, likewise.
@@ -54,6 +61,8 @@ pub enum Phase {
     Closing,
     /// Leaving: its connections are served until they end.
     Draining,
+    /// This node's until another one claims it.
+    Offered,
 }
 
 impl Phase {
@@ -65,6 +74,7 @@ impl Phase {
             Phase::Adopting => "adopting",
             Phase::Closing => "closing",
             Phase::Draining => "draining",
+            Phase::Offered => "offered",
         }
     }
 }
@@ -89,6 +99,7 @@ impl Phases {
         match bucket {
             b if self.owned.contains(b) && self.adopting.contains_key(&b) => Phase::Adopting,
             b if self.owned.contains(b) => Phase::Owned,
+            b if self.offered.contains_key(&b) => Phase::Offered,
             b if self.closing.contains_key(&b) => Phase::Closing,
             b if self.draining.contains_key(&b) => Phase::Draining,
             _ => Phase::Foreign,
@@ -101,6 +112,7 @@ impl Phases {
             Phase::Adopting => &self.adopting,
             Phase::Closing => &self.closing,
             Phase::Draining => &self.draining,
+            Phase::Offered => &self.offered,
             Phase::Foreign | Phase::Owned => return None,
         };
         ending.get(&bucket).copied()
@@ -112,15 +124,27 @@ impl Phases {
         both.copied().collect()
     }
 
+    /// In how many milliseconds the last of all that end by themselves has ended, but for what is adopted.
+    pub fn moving_ms(&self) -> Option<u64> {
+        let handed_over = self.offered.values().chain(self.coming.values());
+        self.leaving_ms().max(handed_over.copied().max())
+    }
+
     /// In how many milliseconds the last bucket that leaves has left, if any does.
     pub fn leaving_ms(&self) -> Option<u64> {
         let both = self.closing.values().chain(self.draining.values());
         both.copied().max()
     }
 
-    /// Does nothing of the VIP answer here?
+    /// Does nothing of the VIP answer here, nor is anything about to?
     pub fn is_idle(&self) -> bool {
-        self.owned.is_empty() && self.closing.is_empty() && self.draining.is_empty()
+        let leaves = !self.closing.is_empty() || !self.draining.is_empty();
+        self.owned.is_empty() && !leaves && !self.is_handed_over()
+    }
+
+    /// Is any bucket in the daemons' hands: offered, or coming?
+    pub fn is_handed_over(&self) -> bool {
+        !self.offered.is_empty() || !self.coming.is_empty()
     }
 
     /// Takes a bucket. Its own connections, if it was leaving, are simply kept. `adopt_ms` says how
@@ -128,6 +152,8 @@ impl Phases {
     pub fn take(&mut self, bucket: u16, adopt_ms: Option<u64>) {
         self.closing.remove(&bucket);
         self.draining.remove(&bucket);
+        self.offered.remove(&bucket);
+        self.coming.remove(&bucket);
         self.owned = self.owned.union(&BucketSet::one(bucket));
         match adopt_ms {
             Some(left) if left > 0 => {
@@ -135,6 +161,21 @@ impl Phases {
                 self.adopting.insert(bucket, known.max(left));
             }
             _ => {}
+        }
+    }
+
+    /// An owned bucket is answered for so long yet, unless another node claims it.
+    pub fn offer(&mut self, bucket: u16, for_ms: u64) {
+        if self.owned.contains(bucket) {
+            self.owned = self.owned.without(&BucketSet::one(bucket));
+            self.offered.insert(bucket, for_ms);
+        }
+    }
+
+    /// The daemon may take a bucket that is not this node's yet, for so long.
+    pub fn come(&mut self, bucket: u16, within_ms: u64) {
+        if !self.owned.contains(bucket) {
+            self.coming.insert(bucket, within_ms);
         }
     }
 
@@ -149,12 +190,16 @@ impl Phases {
         self.adopting.remove(&bucket);
         self.closing.remove(&bucket);
         self.draining.remove(&bucket);
+        self.offered.remove(&bucket);
+        self.coming.remove(&bucket);
     }
 
     /// Gives an owned bucket up: first no new connections, so that those that there are can be
     /// listed. What is not owned stays as it is.
     pub fn close(&mut self, bucket: u16) {
-        if self.owned.contains(bucket) {
+        self.coming.remove(&bucket);
+        let was_offered = self.offered.remove(&bucket).is_some();
+        if was_offered || self.owned.contains(bucket) {
             self.owned = self.owned.without(&BucketSet::one(bucket));
             self.closing.insert(bucket, CLOSING_MS);
         }
@@ -181,9 +226,17 @@ impl Phases {
     /// Without rules that nothing needs any more. Where the kernel still holds elements that have ended,
     /// the chains to which they went cannot be deleted yet.
     pub fn tidied(mut self, ending: bool) -> Self {
-        self.leaving_rules &= ending;
-        self.adopting_rules = false;
+        // What the daemon is about to tell the kernel needs all of them.
+        let handed_over = self.is_handed_over();
+        self.leaving_rules &= ending || handed_over;
+        self.adopting_rules &= handed_over;
+        self.handover_rules = false;
         self
+    }
+
+    /// Must there be rules for buckets that are handed over?
+    pub fn needs_handover_rules(&self) -> bool {
+        self.handover_rules || self.is_handed_over()
     }
 
     /// Must there be rules for buckets that leave?
@@ -205,11 +258,17 @@ mod tests {
     /// How long connections may stay.
     const DRAIN_MS: u64 = 60_000;
 
+    /// How long a bucket is offered, and how long it may come.
+    const OFFER_MS: u64 = 5_000;
+    const COME_MS: u64 = 8_000;
+
     /// What may happen to a bucket; whoever does it may be killed after any of them.
     #[derive(Debug, Clone, Copy)]
     enum Event {
         Take(Option<u64>),
         Adopted,
+        Come,
+        Offer,
         Close,
         Listed(bool),
         Drained,
@@ -220,6 +279,8 @@ mod tests {
         prop_oneof![
             3 => prop::option::of(0..=DRAIN_MS).prop_map(Event::Take),
             1 => Just(Event::Adopted),
+            1 => Just(Event::Come),
+            2 => Just(Event::Offer),
             3 => Just(Event::Close),
             2 => any::<bool>().prop_map(Event::Listed),
             1 => Just(Event::Drained),
@@ -259,6 +320,8 @@ mod tests {
                 match event {
                     Event::Take(adopt_ms) => phases.take(bucket, adopt_ms),
                     Event::Adopted => phases.adopted(bucket),
+                    Event::Come => phases.come(bucket, COME_MS),
+                    Event::Offer => phases.offer(bucket, OFFER_MS),
                     Event::Close => phases.close(bucket),
                     Event::Listed(any) => phases.listed(bucket, any, DRAIN_MS),
                     Event::Drained if phases.of(bucket) == Phase::Draining => phases.drained(bucket),
@@ -269,6 +332,7 @@ mod tests {
                     let longest_ms = match phases.of(bucket) {
                         Phase::Foreign | Phase::Owned => None,
                         Phase::Closing => Some(10_000),
+                        Phase::Offered => Some(OFFER_MS),
                         Phase::Adopting | Phase::Draining => Some(DRAIN_MS),
                     };
                     match (phases.left_ms(bucket), longest_ms) {
@@ -278,9 +342,12 @@ mod tests {
                     }
                     // A bucket is one thing at a time, and silent only while it may be another node's too.
                     let (owned, leaves) = (phases.owned.contains(bucket), phases.leaving().contains(bucket));
-                    prop_assert!(!(owned && leaves), "{phases:?}");
+                    let offered = phases.offered.contains_key(&bucket);
+                    prop_assert!([owned, leaves, offered].into_iter().filter(|is| *is).count() < 2, "{phases:?}");
+                    prop_assert!(!(owned && phases.coming.contains_key(&bucket)), "{phases:?}");
                     let adopts = phases.adopting.contains_key(&bucket);
-                    prop_assert!(!adopts || owned || phases.closing.contains_key(&bucket), "{phases:?}");
+                    let answers = owned || offered || phases.closing.contains_key(&bucket);
+                    prop_assert!(!adopts || answers, "{phases:?}");
                 }
                 // Whoever takes a bucket again knows of no reason why others should have less time.
                 if let Event::Take(adopt_ms) = event {

@@ -78,7 +78,7 @@ fn table(rows: &[Bucket], screen: Screen) -> String {
         let phase = format!("{:<8}", row.phase);
         let phase = match row.phase {
             Phase::Owned | Phase::Adopting => screen.good(&phase),
-            Phase::Closing | Phase::Draining => screen.warn(&phase),
+            Phase::Closing | Phase::Draining | Phase::Offered => screen.warn(&phase),
             Phase::Foreign => phase,
         };
         // Writing to a String cannot fail.

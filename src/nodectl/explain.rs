@@ -219,6 +219,7 @@ fn here(explained: &Explanation) -> String {
         (Phase::Adopting, _) => {
             "this node answers new connections; another one may still have some of before"
         }
+        (Phase::Offered, _) => "this node answers until another one claims the bucket",
         (Phase::Closing, _) => "the bucket is on its way out: connections stay, none begins",
         (Phase::Draining, Some(_)) => "this connection stays here until it ends",
         (Phase::Draining, None) => {

@@ -390,6 +390,7 @@ fn strip(vip: &Vip, phases: &Phases, screen: Screen) -> Vec<String> {
                 Phase::Owned => screen.good(&run_of("#")),
                 Phase::Adopting => screen.warn(&run_of("a")),
                 Phase::Closing | Phase::Draining => screen.warn(&run_of("d")),
+                Phase::Offered => screen.warn(&run_of("o")),
                 Phase::Foreign => screen.dim(&run_of(".")),
             }
         });

@@ -37,6 +37,47 @@ pub(super) fn take(
     buckets: &BucketSet,
     adopt_ms: Option<u64>,
 ) -> Result<Coming, Refusal> {
+    let adopts = adopt_ms.is_some_and(|ms| ms > 0);
+    arrive(observed, vip, adopts, |held| {
+        let mut all = held.clone();
+        for bucket in buckets.without(&held.owned).iter() {
+            all.take(bucket, adopt_ms);
+        }
+        (all.clone(), all)
+    })
+}
+
+/// Everything of the VIP comes but these buckets, which the daemon may take then.
+pub(super) fn come(
+    observed: &Observed,
+    vip: &Vip,
+    buckets: &BucketSet,
+    within_ms: u64,
+) -> Result<Coming, Refusal> {
+    arrive(observed, vip, true, |held| {
+        let mut ready = held.clone();
+        // It was asked for anew, and has its whole time.
+        for bucket in buckets.without(&held.owned).iter() {
+            if !held.coming.contains_key(&bucket) {
+                ready.come(bucket, within_ms);
+            }
+        }
+        ready.adopting_rules |= !ready.coming.is_empty();
+        let mut taken = ready.clone();
+        for bucket in buckets.iter() {
+            taken.take(bucket, None);
+        }
+        (ready, taken)
+    })
+}
+
+/// The VIP comes to the phases that `then` makes of those that are here; and those that it is made ready for.
+fn arrive(
+    observed: &Observed,
+    vip: &Vip,
+    adopts: bool,
+    then: impl FnOnce(&Phases) -> (Phases, Phases),
+) -> Result<Coming, Refusal> {
     let state = suitable(observed, vip)?;
     let found = match standing(observed, vip)? {
         Standing::InTheWay => return Ok(Coming::AfterWhatIsLeft),
@@ -49,7 +90,6 @@ pub(super) fn take(
     }
     // The rest of the description stays as it was found.
     let vip = &found.as_ref().map_or(vip, |found| &found.vip).clone();
-    let adopts = adopt_ms.is_some_and(|ms| ms > 0);
     let held = held(observed, found, adopts);
     let mut rules = observed.rules.clone();
     let outside = outside(state, vip);
@@ -58,31 +98,30 @@ pub(super) fn take(
         rules_step(&mut steps, &mut rules, with_vip(observed, vip, &held));
         steps.extend(outside);
     }
-    let mut all = held.clone();
-    for bucket in buckets.without(&held.owned).iter() {
-        all.take(bucket, adopt_ms);
-    }
-    if held.owned.is_empty() && !all.owned.is_empty() {
+    let (all, ready_for) = then(&held);
+    let serves = |phases: &Phases| !phases.owned.is_empty() || phases.is_handed_over();
+    if !serves(&held) && serves(&all) {
         steps.push(Step::Agree(vip.clone(), When::BeforeItServes));
     }
-    match buckets_come(observed, vip, held, &all, adopts, rules) {
+    match buckets_come(observed, vip, held, &all, &ready_for, adopts, rules) {
         Ok(coming) => steps.extend(coming),
         Err(look) => steps.push(Step::Look(vip.address, look)),
     }
     Ok(Coming::By(steps))
 }
 
-/// From these phases to those: what this node has given up ends, what is left of it falls silent, and only then the
-/// buckets are served.
+/// From these phases to those: what this node has given up ends of what is to be served then, what is left of it falls
+/// silent, and only then the buckets are served.
 fn buckets_come(
     observed: &Observed,
     vip: &Vip,
     held: Phases,
     all: &Phases,
+    ready_for: &Phases,
     adopts: bool,
     mut rules: Ruleset,
 ) -> Result<Vec<Step>, Look> {
-    let coming = all.owned.without(&held.owned);
+    let coming = ready_for.owned.without(&held.owned);
     let back = held.leaving().without(&all.leaving());
     let Left { given_up, loud } = stale::left(observed, vip, &coming, &held, adopts)?;
     let forgotten = forgotten(observed, vip, &back, all).ok_or(Look::Flows)?;

@@ -12,7 +12,7 @@
 use super::flows::{FLOWS_AT_ONCE, forgotten, keep};
 use super::removal::{without_buckets, without_vip};
 use super::stale;
-use super::step::{Look, Step, delete_address, lifetime, rules_step, rules_step_with};
+use super::step::{Look, Refusal, Step, delete_address, lifetime, rules_step, rules_step_with};
 use crate::model::bucket::BucketSet;
 use crate::model::hash::Flow;
 use crate::model::host::{Connection, Held, NicState, Observed};
@@ -30,6 +30,19 @@ use crate::reading::wanted::with_vip;
 use crate::rules::addressing::joined;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+
+/// The rules are there by which buckets are offered, let go of and silent then.
+pub(super) fn ready(observed: &Observed, address: IpAddr) -> Result<Vec<Step>, Refusal> {
+    let found = find(&observed.rules, address).ok_or(Refusal::Unknown(address))?;
+    let mut phases = found.phases;
+    phases.handover_rules = true;
+    phases.leaving_rules = true;
+    phases.adopting_rules = true;
+    let mut steps = Vec::new();
+    let wanted = with_vip(observed, &found.vip, &phases);
+    rules_step(&mut steps, &mut observed.rules.clone(), wanted);
+    Ok(steps)
+}
 
 /// Buckets leave, and the VIP stays.
 pub(super) fn release(
@@ -64,7 +77,7 @@ pub(super) fn leave(
     let Some(left) = let_go(observed, address, buckets, drain_ms, &mut steps, &mut rules) else {
         return steps;
     };
-    if !left.owned.is_empty() {
+    if !left.owned.is_empty() || left.is_handed_over() {
         return steps;
     }
     if let Some(left_ms) = left.leaving_ms() {

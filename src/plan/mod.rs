@@ -22,12 +22,14 @@
 //! | `coming`, `going` | the two directions |
 //! | [`stale`], `flows` | what this node has left of connections; those that stay |
 //! | [`removal`] | what goes with a VIP or a bucket, in rules that may be broken |
+//! | [`handover`] | what a daemon tells the kernel of buckets that are handed over |
 //! | [`diff`] | from one ruleset to another, in one transaction |
 
 mod coming;
 pub mod diff;
 mod flows;
 mod going;
+pub mod handover;
 pub mod removal;
 pub mod stale;
 pub mod step;
@@ -53,6 +55,15 @@ pub fn steps(observed: &Observed, intent: &Intent) -> Result<Vec<Step>, Refusal>
             Coming::By(steps) => Ok(steps),
             Coming::AfterWhatIsLeft => make_way(observed, vip.address),
         },
+        Intent::Come {
+            vip,
+            buckets,
+            within_ms,
+        } => match coming::come(observed, vip, buckets, *within_ms)? {
+            Coming::By(steps) => Ok(steps),
+            Coming::AfterWhatIsLeft => make_way(observed, vip.address),
+        },
+        Intent::Ready { address } => going::ready(observed, *address),
         Intent::Release {
             address,
             buckets,

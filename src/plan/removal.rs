@@ -12,8 +12,8 @@ use crate::rules::adopting;
 use crate::rules::leaving::flows_spec;
 use crate::rules::names::{
     AGREE_IP6, MANAGERS_IP6, STEALTH, TO_HOST, address_bytes, adopting_set, bucket_key,
-    bucket_of_key, buckets_map, chains_of, dispatch_map, ingress_chain, is_dispatch,
-    is_dispatch_ip6, is_ingress, is_vip_chain, leaving_map, sets_of, vip_of_chain,
+    bucket_of_key, buckets_map, chains_of, coming_set, dispatch_map, ingress_chain, is_dispatch,
+    is_dispatch_ip6, is_ingress, is_vip_chain, leaving_map, offered_map, sets_of, vip_of_chain,
 };
 use crate::rules::stealth::{self, is_stealth};
 use std::collections::{BTreeMap, BTreeSet};
@@ -135,7 +135,12 @@ fn sweep(table: &mut Table) {
     let staying = table.chains.keys();
     let staying = staying.filter_map(|name| described(table, vip_of_chain(name)?));
     let needed: BTreeSet<String> = staying
-        .flat_map(|vip| [ingress_chain(&vip.nic), dispatch_map(&vip.nic, vip.address)])
+        .flat_map(|vip| {
+            // No rule looks anything up in the set of buckets that may come.
+            let coming = coming_set(vip.address);
+            let dispatch = dispatch_map(&vip.nic, vip.address);
+            [ingress_chain(&vip.nic), dispatch, coming]
+        })
         .collect();
     let empty: Vec<String> = table
         .sets
@@ -163,9 +168,11 @@ fn sweep(table: &mut Table) {
 }
 
 /// Where it stands that a bucket is this node's, whatever its phase.
-fn maps(address: IpAddr) -> [(Family, String); 3] {
+fn maps(address: IpAddr) -> [(Family, String); 5] {
     [
         (Family::Netdev, buckets_map(address)),
+        (Family::Netdev, offered_map(address)),
+        (Family::Netdev, coming_set(address)),
         (Family::Netdev, leaving_map(address)),
         (adopting::family(address), adopting_set(address)),
     ]

@@ -27,6 +27,20 @@ pub enum Intent {
         /// For how many milliseconds another node may go on draining those that come, if one does.
         adopt_ms: Option<u64>,
     },
+    /// Have everything ready but the buckets, so that the daemon can take these in one transaction.
+    Come {
+        /// The whole description.
+        vip: Vip,
+        /// The buckets that may come.
+        buckets: BucketSet,
+        /// For how many milliseconds they may.
+        within_ms: u64,
+    },
+    /// Have the rules ready by which the daemon offers buckets and lets them go.
+    Ready {
+        /// The VIP.
+        address: IpAddr,
+    },
     /// Serve these buckets no more, but stay ready to.
     Release {
         /// The VIP.

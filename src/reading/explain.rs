@@ -7,7 +7,7 @@ use crate::model::phase::Phase;
 use crate::model::ruleset::{Family, Rule, Ruleset};
 use crate::rules::dataplane;
 use crate::rules::names::{
-    buckets_map, draining_chain, flows_set, leaving_map, ports_chain, vip_chain,
+    buckets_map, draining_chain, flows_set, leaving_map, offered_map, ports_chain, vip_chain,
 };
 use std::collections::BTreeSet;
 
@@ -49,6 +49,7 @@ pub fn explain(
     let in_map = |map: String| Some((map, bucket.to_string()));
     let (chain, element) = match phase {
         Phase::Owned | Phase::Adopting => (first, in_map(buckets_map(address))),
+        Phase::Offered => (first, in_map(offered_map(address))),
         Phase::Closing => (first, in_map(leaving_map(address))),
         Phase::Draining if staying.contains(flow) => {
             let Flow {
@@ -104,7 +105,8 @@ mod tests {
     use crate::reading::installed::find;
     use proptest::prelude::*;
 
-    /// The rules for a VIP with 12 buckets: 0 to 2 owned, 3 adopted, 4 closing, 5 to 7 draining.
+    /// The rules for a VIP with 12 buckets: 0 to 2 owned, 3 adopted, 4 closing, 5 to 7 draining, 8
+    /// offered.
     fn installed_with(vip: Vip) -> (Ruleset, Installed) {
         let vip = Vip {
             buckets: BucketCount::new(12).expect("a count"),
@@ -114,6 +116,7 @@ mod tests {
         phases.take(3, Some(1000));
         phases.closing.insert(4, 1000);
         phases.draining.extend((5..8).map(|bucket| (bucket, 1000)));
+        phases.offered.insert(8, 1000);
         phases.leaving_rules = true;
         let rules = dataplane::ruleset(&[(vip.clone(), phases)]);
         let found = find(&rules, vip.address).expect("installed");

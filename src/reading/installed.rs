@@ -4,14 +4,15 @@ use super::loaded::is_loaded;
 use crate::model::bucket::BucketSet;
 use crate::model::host::Observed;
 use crate::model::mac::Mac;
-use crate::model::phase::Phases;
-use crate::model::ruleset::{Count, Family, Ruleset, Set, Table, Target, Verdict};
+use crate::model::phase::{Ending, Phases};
+use crate::model::ruleset::{Count, Element, Family, Ruleset, Set, Table, Target, Verdict};
 use crate::model::vip::{Nic, Vip};
 use crate::rules::adopting;
 use crate::rules::dataplane::owned_element;
+use crate::rules::handover::offered_element;
 use crate::rules::names::{
-    about_chain, adopting_set, bucket_of_key, buckets_map, chains_of, closing_chain,
-    draining_chain, leaving_map, vip_chain, vip_of_chain,
+    about_chain, adopting_set, bucket_of_key, buckets_map, chains_of, closing_chain, coming_set,
+    draining_chain, leaving_map, offered_map, vip_chain, vip_of_chain,
 };
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -110,6 +111,7 @@ pub fn phases_of(rules: &Ruleset, address: IpAddr) -> Phases {
         phases.leaving_rules = true;
         read_leaving(map, address, &mut phases);
     }
+    read_handover(table, address, &mut phases);
     read_adopting(rules, address, &mut phases);
     phases
 }
@@ -140,6 +142,32 @@ fn read_leaving(leaving: &Set, vip: IpAddr, phases: &mut Phases) {
             phases.draining.insert(bucket, left);
         }
     }
+}
+
+/// Which buckets of the VIP the daemons hand over.
+fn read_handover(table: &Table, vip: IpAddr, phases: &mut Phases) {
+    let offered = table.sets.get(&offered_map(vip));
+    let coming = table.sets.get(&coming_set(vip));
+    phases.handover_rules = offered.is_some() || coming.is_some();
+    let is_answered = |element: &&Element| {
+        element.target == offered_element(0).target && element.left_ms.is_some()
+    };
+    phases.offered = ending(offered, is_answered);
+    phases.coming = ending(coming, |_| true);
+    let owned = phases.owned.clone();
+    phases.offered.retain(|bucket, _| !owned.contains(*bucket));
+}
+
+/// The buckets that have elements of that kind, and in how many milliseconds these end.
+fn ending(set: Option<&Set>, is_one: impl Fn(&&Element) -> bool) -> Ending {
+    let elements = set.into_iter().flat_map(|set| &set.elements);
+    elements
+        .filter(|(_, element)| is_one(element))
+        .filter_map(|(key, element)| {
+            let left = element.left_ms.unwrap_or_default();
+            Some((bucket_of_key(key)?, left))
+        })
+        .collect()
 }
 
 /// Which buckets of the VIP are adopted according to these rules.
@@ -187,7 +215,6 @@ pub fn foreign(rules: &Ruleset, address: IpAddr) -> Count {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ruleset::Element;
     use crate::model::vip::tests::a_vip;
     use crate::rules::dataplane::ruleset;
     use crate::rules::names::bucket_key;

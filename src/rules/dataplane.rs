@@ -12,6 +12,7 @@
 use super::adopting;
 use super::fragments;
 use super::guard;
+use super::handover;
 use super::ingress;
 use super::leaving;
 use super::names::*;
@@ -115,6 +116,7 @@ fn add_vip(table: &mut Table, vip: &Vip, phases: &Phases) {
     table.chains.extend(ingress::chains(vip, phases));
     table.chains.extend(fragments::chains(vip, phases));
     table.sets.extend(leaving::sets(vip, phases));
+    table.sets.extend(handover::sets(vip, phases));
     for (name, set) in ingress::sets(vip).into_iter().chain(fragments::sets(vip)) {
         table.sets.insert(name.to_owned(), set);
     }

@@ -17,6 +17,7 @@
 //! all fragmented datagrams from all nodes.
 
 use super::fragment_words::{datagram_key, fragment_key};
+use super::handover;
 use super::ingress::{BY_BUCKET, FOREIGN, without_ports};
 use super::leaving;
 use super::names::*;
@@ -74,6 +75,10 @@ pub(super) fn chains(vip: &Vip, phases: &Phases) -> Vec<(String, Chain)> {
 fn first_fragments(vip: &Vip, phases: &Phases) -> Chain {
     let address = vip.address;
     let sets = fragment_sets(address);
+    let has_ports = |of: Sentence| {
+        of.transport_protocol(address)
+            .in_set(ports_set(address), REG0)
+    };
     let mut rules = vec![
         Sentence::because(LATER_FRAGMENT)
             .later_fragment(address)
@@ -85,13 +90,11 @@ fn first_fragments(vip: &Vip, phases: &Phases) -> Chain {
         Sentence::because(FIRST)
             .datagram(address)
             .keep(sets.begun, address),
-        Sentence::because(BY_BUCKET)
-            .transport_protocol(address)
-            .in_set(ports_set(address), REG0)
-            .hash(vip, Ports::At(0)),
+        has_ports(Sentence::because(BY_BUCKET)).hash(vip, Ports::At(0)),
     ];
+    rules.extend(handover::rule(vip, phases, Ports::At(0), has_ports));
     rules.extend(leaving::rule(vip, phases, Ports::At(0)));
-    rules.extend(without_ports(vip));
+    rules.extend(without_ports(vip, phases));
     rules.extend([
         Sentence::because(FIRST_FOREIGN)
             .datagram_in(sets.begun, address)

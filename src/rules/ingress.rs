@@ -8,6 +8,7 @@
 //!
 //! Where the hash needs ports, what comes in fragments is `fragments`'.
 
+use super::handover;
 use super::leaving;
 use super::names::*;
 use super::sentence::{Ports, REG0, Sentence};
@@ -39,7 +40,7 @@ pub(crate) fn chains(vip: &Vip, phases: &Phases) -> Vec<(String, Chain)> {
     let mut chains = match vip.hasher.mode.has_ports() {
         false => vec![(vip_chain(vip.address), by_source(vip, phases, errors))],
         true => vec![
-            (vip_chain(vip.address), by_ports(vip, errors)),
+            (vip_chain(vip.address), by_ports(vip, phases, errors)),
             (ports_chain(vip.address), whole_with_ports(vip, phases)),
         ],
     };
@@ -63,6 +64,7 @@ fn by_source(vip: &Vip, phases: &Phases, errors: Sentence) -> Chain {
         IpAddr::V6(_) => (ICMP6, "icmpv6"),
     };
     let mut rules = vec![Sentence::because(BY_BUCKET).hash(vip, Ports::None)];
+    rules.extend(handover::rule(vip, phases, Ports::None, |any| any));
     rules.extend(leaving::rule(vip, phases, Ports::None));
     rules.extend([
         Sentence::because(FOREIGN)
@@ -77,7 +79,7 @@ fn by_source(vip: &Vip, phases: &Phases, errors: Sentence) -> Chain {
 
 /// With ports: whole packets with ports are the common case and come first, by one lookup (for IPv4
 /// of the fragment bits together with the protocol).
-fn by_ports(vip: &Vip, errors: Sentence) -> Chain {
+fn by_ports(vip: &Vip, phases: &Phases, errors: Sentence) -> Chain {
     let ports = ports_chain(vip.address);
     let whole = Sentence::because(WHOLE_WITH_PORTS);
     let mut rules = vec![match vip.address {
@@ -101,32 +103,33 @@ fn by_ports(vip: &Vip, errors: Sentence) -> Chain {
         );
     }
     rules.push(errors);
-    rules.extend(without_ports(vip));
+    rules.extend(without_ports(vip, phases));
     rules.push(Sentence::because(FOREIGN).counter_drop());
     Chain::of(rules.into_iter().map(Sentence::rule))
 }
 
 fn whole_with_ports(vip: &Vip, phases: &Phases) -> Chain {
     let mut rules = vec![Sentence::because(BY_BUCKET).hash(vip, Ports::At(0))];
+    rules.extend(handover::rule(vip, phases, Ports::At(0), |any| any));
     rules.extend(leaving::rule(vip, phases, Ports::At(0)));
     rules.push(Sentence::because(FOREIGN).counter_drop());
     Chain::of(rules.into_iter().map(Sentence::rule))
 }
 
 /// What has no ports, or has something else in their place.
-pub(super) fn without_ports(vip: &Vip) -> [Sentence; 2] {
-    [
-        Sentence::because(BY_SPI)
-            .transport_protocol(vip.address)
-            .equals(AH, "ah")
-            .hash(vip, Ports::At(4)),
-        Sentence::because(WITHOUT_PORTS)
-            .transport_protocol(vip.address)
+pub(super) fn without_ports(vip: &Vip, phases: &Phases) -> Vec<Sentence> {
+    let has_spi = |of: Sentence| of.transport_protocol(vip.address).equals(AH, "ah");
+    let has_none = |of: Sentence| {
+        of.transport_protocol(vip.address)
             .differs_from(AH, "ah")
             .transport_protocol(vip.address)
             .not_in_set(ports_set(vip.address), REG0)
-            .hash(vip, Ports::Zero),
-    ]
+    };
+    let mut rules = vec![has_spi(Sentence::because(BY_SPI)).hash(vip, Ports::At(4))];
+    rules.extend(handover::rule(vip, phases, Ports::At(4), has_spi));
+    rules.push(has_none(Sentence::because(WITHOUT_PORTS)).hash(vip, Ports::Zero));
+    rules.extend(handover::rule(vip, phases, Ports::Zero, has_none));
+    rules
 }
 
 /// The sets that the VIP's chains need; VIPs share them.

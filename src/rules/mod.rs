@@ -8,6 +8,7 @@
 //! | `tagged` | what comes in with the tag of a VLAN |
 //! | `neighbours` | ARP, neighbour discovery, and the probes that need no answer |
 //! | [`stealth`] | what comes to a MAC that is no interface's own |
+//! | [`handover`] | buckets that daemons hand over |
 //! | [`leaving`] | buckets that close or drain |
 //! | [`adopting`] | buckets that are adopted, orphans, what is left of connections |
 //! | [`guard`] | what nft has loaded from a file |
@@ -24,6 +25,7 @@ pub mod features;
 mod fragment_words;
 mod fragments;
 pub mod guard;
+pub mod handover;
 mod ingress;
 pub mod leaving;
 pub mod names;

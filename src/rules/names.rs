@@ -143,6 +143,16 @@ pub(crate) fn leaving_map(vip: IpAddr) -> String {
     format!("leaving-{}", tag(vip))
 }
 
+/// The name of the map of the VIP's buckets that are offered to other nodes.
+pub(crate) fn offered_map(vip: IpAddr) -> String {
+    format!("offered-{}", tag(vip))
+}
+
+/// The name of the set of the VIP's buckets that the daemon may take.
+pub(crate) fn coming_set(vip: IpAddr) -> String {
+    format!("coming-{}", tag(vip))
+}
+
 /// The name of the set of connections that stay when their buckets leave.
 pub fn flows_set(vip: IpAddr) -> String {
     format!("flows-{}", tag(vip))
@@ -174,10 +184,12 @@ pub(crate) fn fresh_set(vip: IpAddr) -> String {
 }
 
 /// All sets and maps that the VIP can have of its own, in whatever table.
-pub(crate) fn sets_of(vip: IpAddr) -> [String; 8] {
+pub(crate) fn sets_of(vip: IpAddr) -> [String; 10] {
     [
         buckets_map(vip),
         leaving_map(vip),
+        offered_map(vip),
+        coming_set(vip),
         flows_set(vip),
         adopting_set(vip),
         stale_set(vip),

@@ -95,7 +95,7 @@ impl Sent {
 fn by_turns(vip: &Vip, first: u16) -> Phases {
     let nth = |turns: &[u16]| -> Vec<u16> {
         let all = 0..vip.buckets.get();
-        all.filter(|bucket| turns.contains(&((bucket + first) % 5)))
+        all.filter(|bucket| turns.contains(&((bucket + first) % 6)))
             .collect()
     };
     let ending = |turn| nth(&[turn]).into_iter().map(|bucket| (bucket, 1_000));
@@ -103,6 +103,7 @@ fn by_turns(vip: &Vip, first: u16) -> Phases {
         adopting: ending(1).collect(),
         closing: ending(2).collect(),
         draining: ending(3).collect(),
+        offered: ending(4).collect(),
         ..Phases::owning(nth(&[0, 1]).into_iter().collect())
     }
 }
@@ -132,7 +133,7 @@ impl Mirror<'_> {
             Taker::Bucket(bucket) => self.phases.of(bucket),
         };
         let takes = match phase {
-            Phase::Owned | Phase::Adopting => true,
+            Phase::Owned | Phase::Adopting | Phase::Offered => true,
             Phase::Foreign => false,
             leaving => segment.is_some_and(|segment| segment.is_taken(leaving, &self.flows)),
         };
@@ -151,7 +152,7 @@ impl Mirror<'_> {
 proptest! {
     #[test]
     fn the_rules_take_what_the_mirror_says_in_every_phase(
-        vip in any_vip(), first in 0u16..5, all in prop::collection::vec(any_sent(), 1..40),
+        vip in any_vip(), first in 0u16..6, all in prop::collection::vec(any_sent(), 1..40),
         in_kind in prop::sample::select(vec![None, Some("veth"), Some("vlan")]),
     ) {
         let phases = by_turns(&vip, first);
@@ -196,7 +197,7 @@ proptest! {
     /// else.
     #[test]
     fn only_bare_resets_of_adopted_buckets_are_kept_back(
-        vip in any_vip(), first in 0u16..5, client in 0u8..9, port: u16, flags in 0u8..64,
+        vip in any_vip(), first in 0u16..6, client in 0u8..9, port: u16, flags in 0u8..64,
     ) {
         let phases = by_turns(&vip, first);
         let mut kernel = Kernel::with(&[(vip.clone(), phases.clone())]);

@@ -71,7 +71,7 @@ impl Node {
         let syn = segment == Segment::Syn;
         let bucket = bucket(flow);
         let taken = match self.phases.of(bucket) {
-            Phase::Owned | Phase::Adopting => true,
+            Phase::Owned | Phase::Adopting | Phase::Offered => true,
             Phase::Closing => !syn,
             Phase::Draining if syn => {
                 self.flows.remove(&flow);

@@ -33,6 +33,13 @@ pub enum State {
     Offered(Offered),
 }
 
+impl State {
+    /// Does this node have it, and keep it?
+    pub fn is_held(&self) -> bool {
+        matches!(self, State::Held { .. })
+    }
+}
+
 /// A bucket that comes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coming {
@@ -105,6 +112,8 @@ pub enum Input {
     Whole,
     /// Another node has it by right.
     Loses,
+    /// Nobody will claim it.
+    Unclaimed,
     /// Time has passed.
     Time,
     /// The kernel was told something; so it is, or it failed.

@@ -337,6 +337,7 @@ impl Offered {
             Input::Time if around.now >= self.wakes() => self.give(around, wants),
             // Nobody is there to claim it.
             Input::Gathered(false) => self.give(around, wants),
+            Input::Unclaimed if self.back.is_none() && !self.goes => self.give(around, wants),
             Input::Seen(None) => {
                 self.answered(Answer::Left, wants);
                 wants.push(Want::SayHolds);

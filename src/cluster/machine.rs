@@ -6,11 +6,9 @@
 //! said or done for many buckets of a VIP is one message and one transaction, if the shell asks for what is to be done
 //! when nothing more waits to be heard.
 
-use super::bucket::{Answer, Around, Goes, Input, OFFER, Stand, State, Ticket, Want};
-use super::event::{Claimed, Event};
+use super::bucket::{Answer, Around, Goes, Input, OFFER, State, Ticket, Want};
 use super::gathering::{Gathering, GatheringId, NodeId};
-use super::message::{Holds, Message, MessageError, Said};
-use super::order::{Ask, Dropped, Order, Seen};
+use super::order::{Ask, Destination, Dropped, Order, Seen};
 use super::view::View;
 use crate::model::bucket::BucketSet;
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,35 +34,37 @@ pub struct Machine {
     /// Until when it is waited for all to say what they hold, if that is not over.
     patience: Option<Duration>,
     /// Members of another major version, with whom nothing can be agreed.
-    strangers: BTreeSet<NodeId>,
+    pub(super) strangers: BTreeSet<NodeId>,
     /// How many messages this daemon has sent.
     pub(super) said: u64,
     /// The places of the last messages that were heard of each member in this gathering.
-    heard: BTreeMap<NodeId, u64>,
+    pub(super) heard: BTreeMap<NodeId, u64>,
     pub(super) view: View,
     pub(super) own: BTreeMap<IpAddr, Own>,
     /// Until when members of whom nothing is known may answer anything.
     blind: Duration,
     /// Who offers a bucket, and until when by this node's clock.
-    offers: BTreeMap<(IpAddr, u16), (NodeId, Duration)>,
+    pub(super) offers: BTreeMap<(IpAddr, u16), (NodeId, Duration)>,
+    /// What is offered here without knowing to whom.
+    pub(super) uncertain: BTreeSet<(IpAddr, u16)>,
     /// From whom a held bucket came, while he has connections in it.
-    givers: BTreeMap<(IpAddr, u16), NodeId>,
+    pub(super) givers: BTreeMap<(IpAddr, u16), NodeId>,
     /// What givers have no connections in any more, as long as not all have said where they have some.
-    ended: Vec<(IpAddr, u16, NodeId)>,
+    pub(super) ended: Vec<(IpAddr, u16, NodeId)>,
     /// Where members had connections whose daemons have ended since.
-    hidden: BTreeMap<NodeId, BTreeSet<(IpAddr, u16)>>,
+    pub(super) hidden: BTreeMap<NodeId, BTreeSet<(IpAddr, u16)>>,
     pub(super) wants: Vec<(IpAddr, u16, Want)>,
     /// VIPs of which all is to be said, and to whom that confirms what is held.
     pub(super) to_say: BTreeMap<IpAddr, BTreeSet<NodeId>>,
     /// Everything has to be said, and that it was.
     pub(super) to_say_all: bool,
     /// Who has claimed what is held here.
-    claimants: BTreeMap<IpAddr, BTreeSet<NodeId>>,
+    pub(super) claimants: BTreeMap<IpAddr, BTreeSet<NodeId>>,
     /// The kernel lets the bare resets of these through again.
     pub(super) adopted: BTreeMap<IpAddr, BTreeSet<u16>>,
     /// The last connection of these has ended.
     pub(super) drained: BTreeMap<IpAddr, BTreeSet<u16>>,
-    dropped: Dropped,
+    pub(super) dropped: Dropped,
 }
 
 impl Machine {
@@ -81,6 +81,7 @@ impl Machine {
             own: BTreeMap::new(),
             blind: now + OFFER,
             offers: BTreeMap::new(),
+            uncertain: BTreeSet::new(),
             givers: BTreeMap::new(),
             ended: Vec::new(),
             hidden: BTreeMap::new(),
@@ -174,66 +175,6 @@ impl Machine {
         self.all(now, &Input::Gathered(false));
     }
 
-    /// A message has come; everybody has it in the same order.
-    ///
-    /// # Errors
-    /// Why it is dropped.
-    pub fn hear(&mut self, now: Duration, from: NodeId, bytes: &[u8]) -> Result<(), MessageError> {
-        match Message::read(from, bytes) {
-            Ok(message) => {
-                self.heard(now, &message);
-                Ok(())
-            }
-            Err(error) => {
-                match error {
-                    MessageError::OtherMajor(_) => {
-                        self.dropped.other_major += 1;
-                        self.is_stranger(now, from);
-                    }
-                    _ => self.dropped.garbled += 1,
-                }
-                Err(error)
-            }
-        }
-    }
-
-    /// Somebody is here with whom nothing can be agreed: all agents do without daemons.
-    fn is_stranger(&mut self, now: Duration, from: NodeId) {
-        let is_member = |(gathering, _): &(Gathering, _)| gathering.members.contains_key(&from);
-        if self.gathering.as_ref().is_some_and(is_member) && self.strangers.insert(from) {
-            self.all(now, &Input::Gathered(false));
-        }
-    }
-
-    fn heard(&mut self, now: Duration, message: &Message) {
-        let is_now = |(gathering, id): &(Gathering, GatheringId)| {
-            *id == message.gathering && gathering.members.contains_key(&message.from)
-        };
-        if !self.gathering.as_ref().is_some_and(is_now) {
-            self.dropped.stale += 1;
-            return;
-        }
-        let last = self.heard.entry(message.from).or_default();
-        if message.number <= *last {
-            self.dropped.replayed += 1;
-            return;
-        }
-        *last = message.number;
-        if message.said == Said::Whole {
-            // He tells of them himself again.
-            self.hidden.remove(&message.from);
-        }
-        for event in self.view.hears(message.from, &message.said) {
-            self.follow(now, &event);
-        }
-        if let Said::Holds(holds) = &message.said {
-            self.look_at_others(now, holds.vip);
-            if holds.confirms.contains(&self.me) {
-                self.confirmed(now, message.from, holds);
-            }
-        }
-    }
-
     /// An agent asks.
     pub fn ask(&mut self, now: Duration, ticket: Ticket, ask: Ask) {
         match ask {
@@ -256,17 +197,36 @@ impl Machine {
                 self.step(now, vip, bucket, Input::Start(ticket, since));
             }
             Ask::Stop { vip, bucket, to } => {
-                let gathering = self.gathering.as_ref().map(|(gathering, _)| gathering);
-                let hears = |node: &NodeId| {
-                    *node != self.me
-                        && gathering.is_some_and(|gathering| gathering.members.contains_key(node))
-                };
-                let goes = match to.filter(hears) {
-                    Some(_) => Goes::ToAMember,
-                    None => Goes::Away,
-                };
+                let goes = self.goes(vip, bucket, to);
+                if to == Destination::Unknown && goes == Goes::ToAMember {
+                    self.uncertain.insert((vip, bucket));
+                }
                 self.step(now, vip, bucket, Input::Stop(ticket, goes));
             }
+        }
+    }
+
+    /// Is a bucket that stops worth waiting for somebody who claims it?
+    fn goes(&self, vip: IpAddr, bucket: u16, to: Destination) -> Goes {
+        let members = self.gathering.iter();
+        let mut others = members
+            .flat_map(|(gathering, _)| gathering.members.keys())
+            .filter(|node| **node != self.me);
+        let waits = match to {
+            Destination::Node(node) => others.any(|other| *other == node),
+            // Where it is not stopped everywhere.
+            Destination::Unknown => {
+                let own = self.own.get(&vip);
+                let mut own = own.into_iter().flat_map(|own| &own.buckets);
+                let keeps = |(of, state): (&u16, &State)| *of != bucket && state.is_held();
+                others.next().is_some()
+                    && (own.any(keeps) || self.view.is_kept_by_others(self.me, vip))
+            }
+            Destination::Nowhere => false,
+        };
+        match waits {
+            true => Goes::ToAMember,
+            false => Goes::Away,
         }
     }
 
@@ -362,7 +322,7 @@ impl Machine {
         self.gathering.is_some() && self.strangers.is_empty() && all_said
     }
 
-    fn step(&mut self, now: Duration, vip: IpAddr, bucket: u16, input: Input) {
+    pub(super) fn step(&mut self, now: Duration, vip: IpAddr, bucket: u16, input: Input) {
         let around = Around {
             now,
             whole: self.agrees(now),
@@ -381,7 +341,7 @@ impl Machine {
             .extend(wants.into_iter().map(|want| (vip, bucket, want)));
     }
 
-    fn all(&mut self, now: Duration, input: &Input) {
+    pub(super) fn all(&mut self, now: Duration, input: &Input) {
         let all = self.own.iter().flat_map(|(vip, own)| {
             let buckets = own.buckets.keys();
             buckets.map(|bucket| (*vip, *bucket))
@@ -396,135 +356,5 @@ impl Machine {
         if self.own.get(&vip).is_some_and(empty) && !self.to_say.contains_key(&vip) {
             self.own.remove(&vip);
         }
-    }
-
-    /// What an event means here.
-    fn follow(&mut self, now: Duration, event: &Event) {
-        match *event {
-            Event::Claim {
-                vip,
-                bucket,
-                by,
-                epoch,
-                claimed,
-            } => match by == self.me {
-                true => self.step(now, vip, bucket, Input::Claimed(claimed, epoch)),
-                false => {
-                    if claimed == Claimed::Kept(self.me) {
-                        self.claimants.entry(vip).or_default().insert(by);
-                    }
-                    if claimed.concerns(self.me) {
-                        self.step(now, vip, bucket, Input::Wanted(claimed));
-                    }
-                }
-            },
-            Event::Released {
-                vip,
-                bucket,
-                by,
-                to,
-            } => {
-                self.offers_no_more((vip, bucket), by);
-                match to {
-                    Some((to, epoch)) if to == self.me => {
-                        self.givers.insert((vip, bucket), by);
-                        self.step(now, vip, bucket, Input::Given(epoch));
-                    }
-                    _ => self.look_at_others(now, vip),
-                }
-            }
-            Event::Offered { vip, bucket, by } => match by == self.me {
-                true => self.step(now, vip, bucket, Input::OfferHeard),
-                false => {
-                    // Whatever he says of how much of it is left.
-                    self.offers.insert((vip, bucket), (by, now + OFFER));
-                    self.look_at_others(now, vip);
-                }
-            },
-            Event::Drained { vip, bucket, by } => self.drains_no_more(vip, bucket, by),
-            Event::Loses { vip, bucket, who } => {
-                if who == self.me {
-                    self.step(now, vip, bucket, Input::Loses);
-                }
-            }
-            Event::Whole => {
-                for (vip, bucket, by) in std::mem::take(&mut self.ended) {
-                    self.drains_no_more(vip, bucket, by);
-                }
-                self.all(now, &Input::Whole);
-            }
-        }
-    }
-
-    fn offers_no_more(&mut self, of: (IpAddr, u16), by: NodeId) {
-        let offers = self.offers.get(&of);
-        if offers.is_some_and(|(who, _)| *who == by) {
-            self.offers.remove(&of);
-        }
-    }
-
-    /// Whoever has given a bucket has no connections in it any more; if nobody else is known to have any, nobody has.
-    fn drains_no_more(&mut self, vip: IpAddr, bucket: u16, by: NodeId) {
-        let of = (vip, bucket);
-        if self.givers.get(&of) != Some(&by) {
-            return;
-        }
-        // Others have to say first whether they have any.
-        if !self.view.is_whole() {
-            self.ended.push((vip, bucket, by));
-            return;
-        }
-        self.givers.remove(&of);
-        let hidden = self.hidden.values().any(|drains| drains.contains(&of));
-        let held = matches!(
-            self.state(vip, bucket),
-            Some(State::Held { .. } | State::Offered(_))
-        );
-        if held && !hidden && !self.view.drained_by_others(self.me, vip, bucket) {
-            self.adopted.entry(vip).or_default().insert(bucket);
-        }
-    }
-
-    /// Buckets that others kept may be free, or offered.
-    fn look_at_others(&mut self, now: Duration, vip: IpAddr) {
-        let own = self.own.get(&vip);
-        let waits = |state: &State| match state {
-            State::Coming(coming) => matches!(coming.stand, Stand::Kept),
-            _ => false,
-        };
-        let waiting = own
-            .iter()
-            .flat_map(|own| &own.buckets)
-            .filter(|(_, state)| waits(state));
-        let free = |bucket: &u16| {
-            let mut others = self.view.holders(vip, *bucket);
-            others.all(|(_, hold)| hold.offered)
-        };
-        let buckets: Vec<u16> = waiting.map(|(bucket, _)| *bucket).filter(free).collect();
-        for bucket in buckets {
-            self.step(now, vip, bucket, Input::Free);
-        }
-    }
-
-    /// Who keeps these buckets has looked again, because this node has claimed some.
-    fn confirmed(&mut self, now: Duration, by: NodeId, holds: &Holds) {
-        let firm = holds.held.iter().filter(|part| part.ends_ms.is_none());
-        let buckets: Vec<u16> = firm.flat_map(|part| part.buckets.iter()).collect();
-        for bucket in buckets {
-            let kept = self
-                .view
-                .holders(holds.vip, bucket)
-                .any(|(node, _)| node == by);
-            if kept && self.state(holds.vip, bucket).is_some() {
-                self.step(now, holds.vip, bucket, Input::Confirmed);
-            }
-        }
-    }
-
-    /// The kernel was looked at because somebody claims what is held here: they are told.
-    pub fn confirm(&mut self, now: Duration, vip: IpAddr, seen: &Seen) {
-        self.see(now, vip, seen);
-        let claimants = self.claimants.remove(&vip).unwrap_or_default();
-        self.to_say.entry(vip).or_default().extend(claimants);
     }
 }

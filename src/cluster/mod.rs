@@ -11,7 +11,8 @@
 //! | [`bucket`] | one bucket on this node: where it stands, what happens to it |
 //! | [`handover`] | the steps of a handover; `transitions` has all of them as a table |
 //! | [`order`] | the words between the state machine and the shell |
-//! | [`machine`] | the state machine: what it hears, what it is asked |
+//! | [`machine`] | the state machine: what it is asked, what its kernel has, time |
+//! | `hearing` | what it hears |
 //! | [`outgoing`] | what it has to do and to say |
 //!
 //! **A handover.** Pacemaker stops a bucket on n1 and starts it on n2; meanwhile n1 goes on answering:
@@ -36,6 +37,7 @@ pub mod bucket;
 pub mod event;
 pub mod gathering;
 pub mod handover;
+mod hearing;
 pub mod holding;
 pub mod machine;
 pub mod message;

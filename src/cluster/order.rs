@@ -52,9 +52,20 @@ pub enum Ask {
         vip: IpAddr,
         /// The bucket.
         bucket: u16,
-        /// Where it starts then, if that is known.
-        to: Option<NodeId>,
+        /// Where it starts then.
+        to: Destination,
     },
+}
+
+/// Where a bucket starts that stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Destination {
+    /// On this node.
+    Node(NodeId),
+    /// Pacemaker does not say.
+    Unknown,
+    /// On none, or on the same.
+    Nowhere,
 }
 
 /// What the kernel has of a VIP.

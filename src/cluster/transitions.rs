@@ -109,6 +109,7 @@ offered, unheard    | the offer is heard       | offered              | 1: left
 offered, unheard    | no gathering             | offered, unheard, goes | GIVE
 offered, unheard    | whole                    | offered              | 1: left
 offered, unheard    | loses                    | offered, unheard, goes | GIVE
+offered, unheard    | nobody stays             | offered, unheard, goes | GIVE
 offered, unheard    | offered                  | offered, unheard     | say offer
 offered, unheard    | not offered              | held since 3         | 1: alone
 offered, unheard    | kept                     | held since 3         |
@@ -126,6 +127,7 @@ offered             | another claims: promised | offered, goes        | GIVE
 offered             | another gathering        | offered              |
 offered             | no gathering             | offered, goes        | GIVE
 offered             | loses                    | offered, goes        | GIVE
+offered             | nobody stays             | offered, goes        | GIVE
 offered             | offered                  | offered              | say offer
 offered             | not offered              | held since 3         |
 offered             | kept                     | held since 3         |
@@ -234,6 +236,7 @@ fn inputs() -> Vec<(&'static str, Input)> {
         ("no gathering", Input::Gathered(false)),
         ("whole", Input::Whole),
         ("loses", Input::Loses),
+        ("nobody stays", Input::Unclaimed),
         ("taken", Input::Done(Op::Take, true)),
         ("not taken", Input::Done(Op::Take, false)),
         ("offered", Input::Done(Op::Offer, true)),

@@ -86,6 +86,22 @@ impl View {
         })
     }
 
+    /// Is there anybody who holds some bucket of a VIP, and does not offer it?
+    pub fn is_kept(&self, vip: IpAddr) -> bool {
+        self.members.keys().any(|node| self.keeps(*node, vip))
+    }
+
+    /// Is there anybody else who does?
+    pub fn is_kept_by_others(&self, me: NodeId, vip: IpAddr) -> bool {
+        let mut others = self.members.keys().filter(|node| **node != me);
+        others.any(|node| self.keeps(*node, vip))
+    }
+
+    fn keeps(&self, node: NodeId, vip: IpAddr) -> bool {
+        let holding = self.holding(node, vip);
+        holding.is_some_and(|holding| holding.buckets.values().any(|hold| !hold.offered))
+    }
+
     /// The next epoch of these buckets.
     pub fn next_epoch(&self, vip: IpAddr, buckets: impl IntoIterator<Item = u16>) -> Epoch {
         let known = self.epochs.get(&vip);

@@ -5,7 +5,7 @@ use super::given_kernel::{DRAIN, Kernel};
 use crate::cluster::bucket::{Answer, Ticket};
 use crate::cluster::gathering::{Gathering, NodeId, Ring};
 use crate::cluster::machine::Machine;
-use crate::cluster::order::{Ask, Order, Todo};
+use crate::cluster::order::{Ask, Destination, Order, Todo};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -275,7 +275,11 @@ impl World {
         let ask = Ask::Stop {
             vip: vip(),
             bucket,
-            to: Some(id(to)).filter(|_| to != on),
+            to: match to == on {
+                _ if self.tickets % 2 == 0 => Destination::Unknown,
+                true => Destination::Nowhere,
+                false => Destination::Node(id(to)),
+            },
         };
         let ticket = self.ask(on, ask);
         self.managed[usize::from(bucket)] = Managed::Stops {

@@ -5,7 +5,9 @@
 //! Whatever happens, at most one node answers a bucket, and nobody is told that connections are gone which somebody has;
 //! and when all is quiet the node answers to which Pacemaker has given the bucket.
 
-use super::daemons::{BUCKETS, Managed, NODES, World, id};
+use super::daemons::{BUCKETS, Managed, NODES, World, id, vip};
+use crate::cluster::bucket::Answer;
+use crate::cluster::order::{Ask, Destination};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -247,4 +249,43 @@ fn the_end_of_a_giver_is_not_the_end_of_all_connections() {
     world.die(0);
     world.settle();
     assert!(!world.cuts_connections());
+}
+
+/// Pacemaker seldom says where a bucket starts that it stops. As long as somebody keeps one it may be claimed.
+#[test]
+fn what_is_stopped_everywhere_is_let_go_of_at_once() {
+    let mut world = World::new();
+    world.settle();
+    world.pass(6_000);
+    for (bucket, on) in [(0, 0), (1, 0), (2, 1)] {
+        happen(&mut world, &Event::Move(bucket, on));
+    }
+    world.settle();
+    world.settle();
+    let stops = |world: &mut World, bucket: u16, on: usize| {
+        let ask = Ask::Stop {
+            vip: vip(),
+            bucket,
+            to: Destination::Unknown,
+        };
+        let ticket = world.ask(on, ask);
+        while (0..NODES).any(|node| world.has_work(node)) {
+            for node in 0..NODES {
+                world.transmit(node);
+                world.work(node, 4);
+            }
+        }
+        world.answers.get(&ticket).copied()
+    };
+    assert_eq!(stops(&mut world, 0, 0), Some(Answer::Left));
+    assert_eq!(world.answering(0), [0]);
+    assert_eq!(stops(&mut world, 2, 1), Some(Answer::Left));
+    assert_eq!((world.answering(0), world.answering(2)), (vec![0], vec![1]));
+    // The last one is let go of by its agent, as without a daemon.
+    assert_eq!(stops(&mut world, 1, 0), Some(Answer::Alone));
+    world.alone(0, |kernel| {
+        kernel.owned.remove(&1);
+    });
+    world.settle();
+    assert_eq!((world.answering(0), world.answering(2)), (vec![], vec![]));
 }

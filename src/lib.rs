@@ -17,7 +17,7 @@
 //! | [`reading`] | pure: what is: installed VIPs, drift, why a packet is treated as it is |
 //! | [`rules`] | pure: what should be: what the kernel is told for a VIP |
 //! | [`logging`] | lines on stderr, for people and for Pacemaker's log |
-//! | [`sys`] | the kernel's interfaces, without policy; all `unsafe` is here |
+//! | [`sys`] | the kernel's interfaces and Corosync's, without policy; all `unsafe` is here |
 //! | [`model`] | pure: the hash, buckets, MACs, a VIP's description, rulesets, frames |
 //! | `trials` | models that judge all this, and the trials that it stands; no product file knows them |
 //!

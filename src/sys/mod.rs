@@ -1,11 +1,14 @@
-//! The kernel's interfaces, one module each. Mechanism only: nothing here decides what should be.
+//! The kernel's interfaces and Corosync's, one module each. Mechanism only: nothing here decides what should be.
 //!
 //! All of the crate's `unsafe` stands below this module: in `nft` (libnftnl's expressions and
 //! batches, a borrowed file descriptor), `mcast` (two ioctls), `packet` (a packet socket),
-//! `process` (fork) and `alarm` (a signal handler, a pipe that sends signals); and a test of `connections` sets a socket's option.
+//! `process` (fork), `alarm` (a signal handler, a pipe that sends signals) and `corosync` (its libraries); and a test of
+//! `connections` sets a socket's option.
 
 pub mod alarm;
 pub mod connections;
+#[cfg(feature = "daemon")]
+pub mod corosync;
 mod dump;
 pub mod errno;
 #[cfg(test)]

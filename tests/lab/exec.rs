@@ -154,8 +154,8 @@ impl Exec {
         leashed.spawn_watching_stdin()
     }
 
-    /// As [`Exec::spawn`] for programs of the lab itself, which watch their stdin and need no leash.
-    pub(crate) fn spawn_watching_stdin(self) -> Result<Running> {
+    /// As [`Exec::spawn`] for programs of the tests themselves, which watch their stdin and need no leash.
+    pub fn spawn_watching_stdin(self) -> Result<Running> {
         let place = self.place.clone()?;
         let mut command = self.command(&place);
         command

@@ -40,7 +40,7 @@ pub const LOGS: [&str; 4] = [
     "/var/log/syslog",
 ];
 
-/// What Pacemaker is to have in its environment, for each time that it is started.
+/// What Pacemaker is to have in its environment, for each time that it is started; not there on a node without it.
 const ENVIRONMENT: &str = "/etc/lab-environment";
 const INIT_LOG: &str = LOGS[2];
 const BOOT_TIME: Duration = Duration::from_secs(40);
@@ -54,7 +54,8 @@ pub struct Spec {
     cib: String,
     root: PathBuf,
     files: Vec<(PathBuf, String)>,
-    environment: Vec<(String, String)>,
+    /// Pacemaker's, if there is to be one.
+    environment: Option<Vec<(String, String)>>,
 }
 
 impl Spec {
@@ -63,7 +64,7 @@ impl Spec {
         token_ms: u32,
         root: PathBuf,
         files: Vec<(PathBuf, String)>,
-        environment: Vec<(String, String)>,
+        environment: Option<Vec<(String, String)>>,
         members: &[(String, usize, Ipv4Addr, Ipv6Addr)],
     ) -> Self {
         let mut hosts = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost\n");
@@ -174,7 +175,7 @@ fn system_log() -> Result<()> {
     Ok(())
 }
 
-/// The body of `lab stack`: starts Corosync and, when it answers, Pacemaker.
+/// The body of `lab stack`: starts Corosync and, when it answers, Pacemaker if this node has one.
 pub fn start_stack() -> Result<()> {
     start("corosync", &["-f"], &[])?;
     let answers = || {
@@ -190,6 +191,9 @@ pub fn start_stack() -> Result<()> {
         let logs = LOGS.map(|log| fs::read_to_string(log).unwrap_or_default());
         Error::new(format!("{error}\n{}", logs.concat()))
     })?;
+    if !Path::new(ENVIRONMENT).exists() {
+        return Ok(());
+    }
     let given = fs::read_to_string(ENVIRONMENT).context(ENVIRONMENT)?;
     let given: Vec<(String, String)> = serde_json::from_str(&given).context(ENVIRONMENT)?;
     let own = [("PCMK_logfacility", "none"), ("HOME", "/root")];
@@ -374,8 +378,10 @@ fn fill_root(spec: &Spec) -> Result<()> {
     write(cib, &spec.cib)?;
     give(cib, 0o600)?;
 
-    let environment = serde_json::to_string(&spec.environment).context(ENVIRONMENT)?;
-    write(ENVIRONMENT, &environment)?;
+    if let Some(environment) = &spec.environment {
+        let environment = serde_json::to_string(environment).context(ENVIRONMENT)?;
+        write(ENVIRONMENT, &environment)?;
+    }
     write("/etc/corosync/corosync.conf", &spec.corosync_conf)?;
     write("/etc/hosts", &spec.hosts)?;
     write("/etc/hostname", &format!("{}\n", spec.name))?;

@@ -81,8 +81,12 @@ impl Cluster {
         self.with_logs(idle)
     }
 
-    /// Waits until these nodes are online and there is a DC.
+    /// Waits until these nodes are online and there is a DC; without Pacemaker, until they are in one ring with all
+    /// others that live.
     pub fn wait_for_members(&self, names: &[&str]) -> Result<()> {
+        if !self.inner.options.pacemaker {
+            return self.wait_for_ring(names);
+        }
         let what = format!("{} to be online", names.join(", "));
         let online = crate::wait_until(&what, PATIENCE, || {
             let text = self.status_xml()?;
@@ -98,6 +102,34 @@ impl Cluster {
             }
         });
         self.with_logs(online)
+    }
+
+    /// Waits until Corosync on every node that lives has these in its ring.
+    fn wait_for_ring(&self, names: &[&str]) -> Result<()> {
+        let what = format!("{} to be in the ring", names.join(", "));
+        let numbers: Vec<usize> = names
+            .iter()
+            .map(|name| Ok(self.inner.member(name)?.number))
+            .collect::<Result<_>>()?;
+        let joined = crate::wait_until(&what, PATIENCE, || {
+            for name in self.living() {
+                let members = self
+                    .node(&name)?
+                    .exec(&["corosync-cmapctl", "runtime.members."])
+                    .deadline(Duration::from_secs(5))
+                    .run()
+                    .context(&name)?;
+                let is_joined = |number: &&usize| {
+                    let line = format!("runtime.members.{number}.status (str) = joined");
+                    members.lines().any(|it| it == line)
+                };
+                if let Some(missing) = numbers.iter().find(|number| !is_joined(number)) {
+                    return Err(Error::new(format!("{name} misses node {missing}")));
+                }
+            }
+            Ok(())
+        });
+        self.with_logs(joined)
     }
 
     /// How Pacemaker sees each node that it knows.

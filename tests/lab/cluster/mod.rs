@@ -37,6 +37,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct ClusterOptions {
     /// Corosync's token timeout in milliseconds.
     pub token_ms: u32,
+    /// Whether Pacemaker runs on the nodes; without it there is nothing but Corosync, and nobody is fenced.
+    pub pacemaker: bool,
     /// Whether lost nodes are fenced (powered off by the lab).
     pub fencing: bool,
     /// What is to be `ocf:rust:ClusterIP` on the nodes.
@@ -59,6 +61,7 @@ impl Default for ClusterOptions {
     fn default() -> Self {
         Self {
             token_ms: 1000,
+            pacemaker: true,
             fencing: true,
             agent: None,
             nodectl: None,
@@ -143,10 +146,12 @@ impl Cluster {
         })?;
         let cluster = Self { inner };
         cluster.wait_for_members(names)?;
-        if cluster.inner.options.fencing {
-            cluster.configure_fencing()?;
+        if cluster.inner.options.pacemaker {
+            if cluster.inner.options.fencing {
+                cluster.configure_fencing()?;
+            }
+            cluster.wait_idle()?;
         }
-        cluster.wait_idle()?;
         let took = started.elapsed().as_secs_f64();
         cluster.inner.say(format!(
             "{} nodes are a cluster after {took:.1} s",
@@ -214,11 +219,12 @@ impl Cluster {
         self.signal(name, "corosync", signal)
     }
 
-    /// Stops a node's Pacemaker and Corosync in the orderly way, as `crm cluster stop` does.
+    /// Stops a node's Pacemaker (if it has one) and Corosync in the orderly way, as `crm cluster stop` does.
     pub fn leave(&self, name: &str) -> Result<()> {
         let node = self.node(name)?;
         self.inner.say(format!("{name} leaves"));
-        for program in ["pacemakerd", "corosync"] {
+        let pacemaker = self.inner.options.pacemaker.then_some("pacemakerd");
+        for program in pacemaker.into_iter().chain(["corosync"]) {
             self.signal(name, program, Signal::SIGTERM)?;
             crate::wait_until(&format!("the end of {program} on {name}"), PATIENCE, || {
                 node.output(&["pidof", program])
@@ -230,7 +236,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts Corosync and Pacemaker again on a node that had left, and waits for its membership.
+    /// Starts Corosync and Pacemaker (if there is to be one) again on a node that had left, and waits for its membership.
     pub fn rejoin(&self, name: &str) -> Result<()> {
         self.node(name)?.run(&[LAB, "stack"])?;
         self.wait_for_members(&[name])
@@ -380,12 +386,13 @@ impl Inner {
                 member.node.v6(),
             )
         });
+        let environment = &self.options.environment;
         boot::Spec::new(
             name,
             self.options.token_ms,
             self.options.root.clone(),
             files,
-            self.options.environment.clone(),
+            self.options.pacemaker.then(|| environment.clone()),
             &members.collect::<Vec<_>>(),
         )
     }

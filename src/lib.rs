@@ -13,6 +13,7 @@
 //! | [`cluster`] | pure: what daemons agree on: who holds which bucket, and how it goes from one to another |
 //! | [`preflight`] | pure: what of a host will bite a VIP, one function a check |
 //! | [`host`] | the thin shell: lock, look, plan, do, look again |
+//! | [`talk`] | pure: what agent, nodectl and daemon say to each other |
 //! | [`plan`] | pure: the ordered way from what is to what should be |
 //! | [`reading`] | pure: what is: installed VIPs, drift, why a packet is treated as it is |
 //! | [`rules`] | pure: what should be: what the kernel is told for a VIP |
@@ -38,5 +39,6 @@ pub mod preflight;
 pub mod reading;
 pub mod rules;
 pub mod sys;
+pub mod talk;
 #[cfg(any(test, feature = "trials"))]
 pub mod trials;

@@ -2,6 +2,7 @@
 
 use super::event::Claimed;
 use super::message::Epoch;
+pub use crate::talk::reply::Answer;
 use std::time::Duration;
 
 /// How long a bucket is offered; then the kernel ends it.
@@ -167,23 +168,6 @@ pub enum Want {
     Confirm,
     /// Answer an agent.
     Answer(Ticket, Answer),
-}
-
-/// What an agent is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Answer {
-    /// The bucket is owned here.
-    Owned,
-    /// The bucket is as good as gone: whoever claims it gets it.
-    Left,
-    /// The daemon does nothing here: the agent is to do it.
-    Alone,
-    /// Another node has the bucket and has not been told to stop it.
-    Kept,
-    /// Another node has the VIP under another description.
-    Unlike,
-    /// The kernel was told and did not do it.
-    Failed,
 }
 
 /// What a bucket needs to know of the rest.

@@ -5,7 +5,7 @@
 //! not known are passed over, so that a newer minor version may say more.
 
 use super::gathering::{GatheringId, NodeId};
-use crate::model::bucket::BucketSet;
+use crate::model::bucket::{BucketSet, as_text};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -234,21 +234,6 @@ impl Said {
                 "a description that is no digest".into(),
             )),
         }
-    }
-}
-
-/// Sets of buckets are written as people write them: `0,3-5`.
-mod as_text {
-    use crate::model::bucket::BucketSet;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub fn serialize<S: Serializer>(set: &BucketSet, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(set)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BucketSet, D::Error> {
-        let text = String::deserialize(from)?;
-        text.parse().map_err(serde::de::Error::custom)
     }
 }
 

@@ -5,6 +5,7 @@ pub mod announce;
 pub mod apply;
 pub mod calling;
 pub mod cautions;
+pub mod daemon;
 pub mod features;
 pub mod lock;
 pub mod observe;

@@ -174,6 +174,30 @@ pub enum BucketError {
     },
 }
 
+/// Sets of buckets in messages of programs are written as people write them: `0,3-5`. For `serde(with)`; an empty set is
+/// left out.
+pub mod as_text {
+    use super::BucketSet;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Writes the set.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn serialize<S: Serializer>(set: &BucketSet, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(set)
+    }
+
+    /// Reads a set.
+    ///
+    /// # Errors
+    /// What is written is no set.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BucketSet, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -96,6 +96,12 @@ impl serde::Serialize for Untrusted {
     }
 }
 
+impl<'de> serde::Deserialize<'de> for Untrusted {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Untrusted)
+    }
+}
+
 /// The text as it is shown, in no more than 64 characters.
 pub fn shown(text: &str) -> String {
     let whole: usize = signs(text).take(LONGEST + 1).map(|sign| sign.len()).sum();

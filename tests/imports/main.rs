@@ -17,7 +17,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("bin", &["agent", "nodectl", "logging"]),
     ("agent", &["host", "pacemaker", "guidance", "logging"]),
     ("nodectl", &["host", "pacemaker", "guidance", "logging"]),
-    ("host", &["plan", "preflight", "sys"]),
+    ("host", &["plan", "preflight", "sys", "talk"]),
     ("pacemaker", &["plan", "sys"]),
     ("guidance", &["plan"]),
     ("plan", &["reading"]),
@@ -29,7 +29,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("model", &[]),
     // It declares the others, and is imported by none.
     ("lib", &[]),
-    ("cluster", &["model"]),
+    ("cluster", &["talk"]),
+    ("talk", &["model"]),
     (TRIALS, &["plan", "cluster"]),
 ];
 

@@ -96,7 +96,7 @@ test: deps ## the core: unit and property tests, and the scenarios with real pac
 	@echo "== formatting and lints"
 	@$(MAKE) --no-print-directory lint
 	@echo "== unit and property tests"
-	$(CARGO) test --locked -p clusterip
+	$(CARGO) test --locked -p clusterip --features daemon
 	@echo "== scenarios: namespaces, real packets, a real cluster"
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked -p clusterip-lab -- --test-threads=3
@@ -125,7 +125,7 @@ test-guest: guest-deps ## the scenarios on another kernel of Debian's, in an emu
 
 test-full: test ## adds what is slow: the scenarios without root and in the guest, and many more random cases
 	@echo "== property tests, 20,000 cases each"
-	PROPTEST_CASES=20000 $(CARGO) test --release --locked -p clusterip
+	PROPTEST_CASES=20000 $(CARGO) test --release --locked -p clusterip --features daemon
 	@echo "== the agent killed at every system call"
 	EVERY_SYSCALL=1 $(CARGO) test --locked -p clusterip-lab --test scenarios any_system_call
 	@echo "== sixteen VIPs in networks of their own (released programs: two CPUs carry all monitors of three nodes)"
@@ -147,7 +147,7 @@ IN_TRIXIE = packaging/fresh-root --keep trixie sh -euxc 'apt-get update -qq; apt
             apt-get install -y -qq --no-install-recommends rustc cargo rustfmt rust-clippy ca-certificates; $(1)'
 
 test-trixie: package-deps ## all tests on Debian 13 with its own Rust, Pacemaker 3 and nft 1.1 (needs root) [ONLY=fragments]
-	$(call IN_TRIXIE,make deps; $(if $(ONLY),,cargo test --locked -p clusterip;) \
+	$(call IN_TRIXIE,make deps; $(if $(ONLY),,cargo test --locked -p clusterip --features daemon;) \
 	  cargo build --locked --workspace --bins; cargo test --locked -p clusterip-lab -- $(ONLY) --test-threads=2)
 
 # Each clippy has opinions of its own: those of the version that is worked with are errors, others are told.
@@ -158,8 +158,8 @@ STRICT   = $(if $(findstring rustc $(LINTED).,$(shell rustc --version)),-D warni
 lint: ## rustfmt, clippy and rustdoc, warnings are errors (with the Rust that is worked with)
 	$(CARGO) fmt --all --check
 	rustfmt --check --edition 2021 --config style_edition=2024 $(wildcard src/lib.rs src/bin/*.rs tests/*.rs tests/*/main.rs tests/*/lib.rs)
-	$(CARGO) clippy --locked --workspace --all-targets --quiet -- $(STRICT)
-	RUSTDOCFLAGS="$(STRICT)" $(CARGO) doc --locked --workspace --no-deps --document-private-items --quiet
+	$(CARGO) clippy --locked --workspace --all-targets --features clusterip/daemon --quiet -- $(STRICT)
+	RUSTDOCFLAGS="$(STRICT)" $(CARGO) doc --locked --workspace --no-deps --document-private-items --features clusterip/daemon --quiet
 
 # The newest one that the oldest promised Rust builds.
 CARGO_MUTANTS := 26.0.0

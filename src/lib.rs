@@ -8,6 +8,7 @@
 //! | `bin` | a `main` each, and nothing else |
 //! | [`agent`] | the resource agent: Pacemaker's words for what the rest does |
 //! | [`nodectl`] | the same for people at a terminal, one file a verb |
+//! | `daemon` | the shell around what daemons agree on; the feature `daemon` builds it |
 //! | [`pacemaker`] | what Pacemaker knows of who did what, read by its own programs; configurations for it |
 //! | [`guidance`] | pure: what routers and switches are to be told, one file a vendor |
 //! | [`cluster`] | pure: what daemons agree on: who holds which bucket, and how it goes from one to another |
@@ -28,6 +29,8 @@
 
 pub mod agent;
 pub mod cluster;
+#[cfg(feature = "daemon")]
+pub mod daemon;
 pub mod guidance;
 pub mod host;
 pub mod logging;

@@ -27,7 +27,7 @@ pub struct Lock {
 
 /// An open file with an flock, which ends with it.
 #[derive(Debug)]
-pub(super) struct Exclusive(Option<Flock<File>>);
+pub struct Exclusive(Option<Flock<File>>);
 
 impl Deref for Exclusive {
     type Target = File;
@@ -122,7 +122,7 @@ fn failed(path: &Path, error: io::Error) -> LockError {
 /// An flock on the file, if it is to be had in that time. First come, first served: whoever waits inside the kernel
 /// stands in its queue, each one behind the other (fs/locks.c: `__locks_insert_block()`); only who comes in the moment
 /// in which the lock passes on can be before somebody who waits.
-pub(super) fn within(patience: Duration, file: File) -> Option<Result<Exclusive, Errno>> {
+pub fn within(patience: Duration, file: File) -> Option<Result<Exclusive, Errno>> {
     within_unless(patience, file, &|| false)
 }
 

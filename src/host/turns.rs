@@ -7,15 +7,16 @@
 use super::lock::{Exclusive, Lock, within};
 use crate::model::ruleset::Ruleset;
 use crate::sys::netns;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, set_permissions};
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 /// Where the files are: on a tmpfs, writable for root only.
 const DIRECTORY: &str = "/run/clusterip";
+const MODE: u32 = 0o700;
 /// What the names of the files begin and end with.
 const TURN: &str = "turn-";
 const SWEEPER: &str = "sweeper-";
@@ -140,7 +141,7 @@ fn try_at(path: PathBuf) -> Option<Turn> {
 /// The directory, which is root's alone.
 pub(super) fn folder() -> Result<&'static Path, TurnError> {
     let directory = Path::new(DIRECTORY);
-    secure(directory)?;
+    secure(directory, MODE)?;
     Ok(directory)
 }
 
@@ -198,14 +199,18 @@ pub(super) fn is_still(file: &File, path: &Path) -> bool {
     }
 }
 
-/// The directory, made if need be; nobody else may be able to put files there.
-fn secure(directory: &Path) -> Result<(), TurnError> {
+/// A directory, made with this mode if need be; nobody else may be able to put files there.
+///
+/// # Errors
+/// It cannot be made, or is no such directory.
+pub fn secure(directory: &Path, mode: u32) -> Result<(), TurnError> {
     let open = |error| TurnError::Open {
         path: directory.to_owned(),
         error,
     };
-    match DirBuilder::new().mode(0o700).create(directory) {
-        Ok(()) => {}
+    match DirBuilder::new().mode(mode).create(directory) {
+        // Whoever started this process may have kept some of the mode from it (umask(2)).
+        Ok(()) => set_permissions(directory, Permissions::from_mode(mode)).map_err(open)?,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(open(error)),
     }
@@ -221,8 +226,6 @@ fn secure(directory: &Path) -> Result<(), TurnError> {
 mod tests {
     use super::*;
     use crate::sys::folder::Folder;
-    use std::fs::Permissions;
-    use std::os::unix::fs::PermissionsExt;
     use std::thread;
 
     const PATIENCE: Duration = Duration::from_secs(60);
@@ -305,11 +308,11 @@ mod tests {
     fn a_folder_in_which_others_can_put_files_is_refused() {
         let folder = Folder::of("insecure");
         let own = folder.path().join("own");
-        secure(&own).expect("made");
+        secure(&own, MODE).expect("made");
         assert_eq!(own.metadata().expect("made").mode() & 0o777, 0o700);
         let set = |mode| {
-            std::fs::set_permissions(&own, Permissions::from_mode(mode)).expect("set");
-            secure(&own)
+            set_permissions(&own, Permissions::from_mode(mode)).expect("set");
+            secure(&own, MODE)
         };
         assert!(set(0o755).is_ok());
         for mode in [0o777, 0o775, 0o757] {
@@ -321,7 +324,7 @@ mod tests {
         std::os::unix::fs::symlink(&own, &link).expect("made");
         std::fs::write(&file, "").expect("made");
         for other in [link, file] {
-            assert!(matches!(secure(&other), Err(TurnError::Insecure(_))));
+            assert!(matches!(secure(&other, MODE), Err(TurnError::Insecure(_))));
         }
     }
 

@@ -14,7 +14,7 @@ use std::path::Path;
 /// The rooms, which are the folders and files in `src/`, and those right below each: it may import them, what is
 /// below them, and nothing else. A room that is not there imports nothing.
 const ROOMS: &[(&str, &[&str])] = &[
-    ("bin", &["agent", "nodectl", "logging"]),
+    ("bin", &["agent", "nodectl", "daemon", "logging"]),
     ("agent", &["host", "pacemaker", "guidance", "logging"]),
     ("nodectl", &["host", "pacemaker", "guidance", "logging"]),
     ("host", &["plan", "preflight", "sys", "talk"]),
@@ -29,6 +29,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("model", &[]),
     // It declares the others, and is imported by none.
     ("lib", &[]),
+    ("daemon", &["cluster", "host"]),
     ("cluster", &["talk"]),
     ("talk", &["model"]),
     (TRIALS, &["plan", "cluster"]),

@@ -5,6 +5,7 @@ use super::carrier::await_carrier;
 use super::environment::Environment;
 use super::exit::{Code, Failure};
 use super::failures::of_nft;
+use super::handed::{self, Started};
 use super::insist::{PATIENCE, insist};
 use super::newest_ipaddr2;
 use super::parameters::{Instance, Parameters};
@@ -21,7 +22,7 @@ use crate::host::sweeper::sweep_what_is_left;
 use crate::host::together::{Other, Request, Served};
 use crate::model::bucket::{BucketCount, BucketSet};
 use crate::model::mac::Mac;
-use crate::model::phase::{Phase, Phases};
+use crate::model::phase::{COMING_MS, Phase, Phases};
 use crate::model::vip::{L2Mode, Vip};
 use crate::plan::step::{Intent, Refusal, Step};
 use crate::plan::steps;
@@ -55,42 +56,14 @@ fn start_once(env: &Environment, parameters: &Parameters) -> Result<(), Failure>
         home: home.as_ref(),
         bucket,
     };
-    let (lock, request) = match in_turn(env, "start", Some(bucket)) {
-        InTurn::Served(served) => {
-            starting.was_served(served);
-            return Ok(());
+    if handed::is_used(parameters.network_namespace.as_ref()) {
+        let vip = starting.arrive(How::ByDaemon, buckets)?;
+        match handed::start(env, parameters, &vip, bucket)? {
+            Started::Alone => {}
+            Started::Owned => return starting.was_taken(),
         }
-        InTurn::Own(lock, request) => (lock?, request),
-    };
-    let mut kernel = Kernel::open()?;
-    let vip = prepared(&mut kernel, parameters, buckets)?;
-    let Taken {
-        lock,
-        others,
-        reached,
-    } = starting.take(lock, request, &mut kernel, &vip)?;
-    let phases = phases_of(&reached.observed.rules, vip.address);
-    serve_others(&others, &phases, &reached);
-    drop(lock);
-    sweep_what_is_left(vip.address, Some(&reached.observed));
-    if phases.of(bucket) == Phase::Adopting {
-        settle_later(starting.who_drains());
     }
-    if came_up(&reached) {
-        tell_up(&vip);
-        tell_former_mac(&mut kernel, parameters, &vip);
-        warn_of_configuration(env, parameters);
-        warn_of(cautions(&mut kernel, &reached.observed, &vip));
-        warn_of_surroundings(&mut kernel, &vip);
-    }
-    if was_set_up(&reached) {
-        info!("{} was down and has been set up", vip.nic);
-        await_carrier(env, &mut kernel, parameters, &vip)?;
-    }
-    if !reached.done.is_empty() {
-        starting.tell_owned();
-    }
-    Ok(())
+    starting.arrive(How::Alone, buckets).map(|_| ())
 }
 
 /// Enters the VIP's namespace, if it has one of its own; the one that was left then.
@@ -150,16 +123,41 @@ fn other_mac(vip: &Vip, former: Mac) -> String {
 }
 
 /// Tells others who wait that their buckets have come, too.
-fn serve_others(others: &[Other], phases: &Phases, reached: &Reached) {
+fn serve_others(how: How, others: &[Other], phases: &Phases, reached: &Reached) {
     // Whether there is a carrier everybody has to see for himself.
     if was_set_up(reached) {
         return;
     }
     for other in others {
-        let phase = phases.of(other.bucket);
-        if matches!(phase, Phase::Owned | Phase::Adopting) {
-            serve(other, !reached.done.is_empty(), phase == Phase::Adopting);
+        if how.has(phases, other.bucket) {
+            let stays = phases.of(other.bucket) == Phase::Adopting;
+            serve(other, !reached.done.is_empty(), stays);
         }
+    }
+}
+
+/// How a bucket comes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// Everything but the bucket, which the daemon takes then.
+    ByDaemon,
+    /// With all else, by this action.
+    Alone,
+}
+
+impl How {
+    /// The name under which it waits for others who want the same.
+    fn action(self) -> &'static str {
+        match self {
+            How::ByDaemon => "start, come",
+            How::Alone => "start",
+        }
+    }
+
+    /// Is the bucket as far as it comes by this?
+    fn has(self, phases: &Phases, bucket: u16) -> bool {
+        let owned = matches!(phases.of(bucket), Phase::Owned | Phase::Adopting);
+        owned || self == How::ByDaemon && phases.coming.contains_key(&bucket)
     }
 }
 
@@ -181,12 +179,80 @@ struct Taken {
 }
 
 impl<'a> Starting<'a> {
+    /// Brings the VIP up, and the bucket if it is not the daemon who takes it. The VIP then.
+    fn arrive(self, how: How, buckets: BucketCount) -> Result<Vip, Failure> {
+        let Starting {
+            env,
+            parameters,
+            bucket,
+            ..
+        } = self;
+        let (lock, request) = match in_turn(env, how.action(), Some(bucket)) {
+            InTurn::Served(served) => {
+                self.was_served(how, served);
+                return prepared(&mut Kernel::open()?, parameters, buckets);
+            }
+            InTurn::Own(lock, request) => (lock?, request),
+        };
+        let mut kernel = Kernel::open()?;
+        let vip = prepared(&mut kernel, parameters, buckets)?;
+        let Taken {
+            lock,
+            others,
+            reached,
+        } = self.take(how, lock, request, &mut kernel, &vip)?;
+        let phases = phases_of(&reached.observed.rules, vip.address);
+        serve_others(how, &others, &phases, &reached);
+        drop(lock);
+        sweep_what_is_left(vip.address, Some(&reached.observed));
+        if phases.of(bucket) == Phase::Adopting {
+            settle_later(self.who_drains());
+        }
+        if came_up(&reached) {
+            tell_up(&vip);
+            tell_former_mac(&mut kernel, parameters, &vip);
+            warn_of_configuration(env, parameters);
+            warn_of(cautions(&mut kernel, &reached.observed, &vip));
+            warn_of_surroundings(&mut kernel, &vip);
+        }
+        if was_set_up(&reached) {
+            info!("{} was down and has been set up", vip.nic);
+            await_carrier(env, &mut kernel, parameters, &vip)?;
+        }
+        if how == How::Alone && !reached.done.is_empty() {
+            self.tell_owned();
+        }
+        Ok(vip)
+    }
+
+    /// The daemon has taken the bucket. What it says the kernel has to say too.
+    fn was_taken(self) -> Result<(), Failure> {
+        let rules = Kernel::open()?
+            .nft
+            .snapshot()
+            .map_err(|error| of_nft(&error))?
+            .rules;
+        let ip = self.parameters.ip;
+        match phases_of(&rules, ip).of(self.bucket) {
+            Phase::Adopting => settle_later(self.who_drains()),
+            Phase::Owned => {}
+            phase => {
+                let bucket = self.bucket;
+                let reason =
+                    format!("clusteripd has taken bucket {bucket} of {ip}, which is {phase}");
+                return Err(Failure::new(Code::Generic, reason).passing(true));
+            }
+        }
+        self.tell_owned();
+        Ok(())
+    }
+
     /// Somebody else has done it.
-    fn was_served(self, Served { changed, stays }: Served) {
+    fn was_served(self, how: How, Served { changed, stays }: Served) {
         if stays {
             settle_later(self.who_drains());
         }
-        if changed {
+        if changed && how == How::Alone {
             self.tell_owned();
         }
     }
@@ -213,6 +279,7 @@ impl<'a> Starting<'a> {
     /// have given up.
     fn take(
         self,
+        how: How,
         mut lock: Lock,
         request: Option<Request>,
         kernel: &mut Kernel,
@@ -231,7 +298,7 @@ impl<'a> Starting<'a> {
             let seen = kernel.observe(Some(&vip.nic), Some(vip.address))?;
             let mut others: Vec<Other> = request.iter().flat_map(Request::others).collect();
             others.retain(|other| other.bucket < vip.buckets.get());
-            match reach_from(kernel, Some(seen), &self.intent(vip, &others), manners) {
+            match reach_from(kernel, Some(seen), &self.intent(how, vip, &others), manners) {
                 Ok(reached) => {
                     return Ok(Taken {
                         lock,
@@ -252,11 +319,19 @@ impl<'a> Starting<'a> {
         }
     }
 
-    fn intent(self, vip: &Vip, others: &[Other]) -> Intent {
-        Intent::Take {
-            vip: vip.clone(),
-            buckets: with_others(self.bucket, others),
-            adopt_ms: Some(1000 * u64::from(self.parameters.drain_s)),
+    fn intent(self, how: How, vip: &Vip, others: &[Other]) -> Intent {
+        let (vip, buckets) = (vip.clone(), with_others(self.bucket, others));
+        match how {
+            How::ByDaemon => Intent::Come {
+                vip,
+                buckets,
+                within_ms: COMING_MS,
+            },
+            How::Alone => Intent::Take {
+                vip,
+                buckets,
+                adopt_ms: Some(1000 * u64::from(self.parameters.drain_s)),
+            },
         }
     }
 }

@@ -8,6 +8,15 @@ use crate::pacemaker::ipaddr2::is_true;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+/// Where an instance starts that is stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// On another node.
+    Node(String),
+    /// On none, or on this one again.
+    Nowhere,
+}
+
 /// The environment of an action, and when it began.
 #[derive(Debug, Clone)]
 pub struct Environment {
@@ -146,6 +155,23 @@ impl Environment {
             }
         }
         Some(*hasher.finalize().as_bytes())
+    }
+
+    /// Where the instance starts in this transition, if Pacemaker says so: it does for clones with `notify`.
+    pub fn starts_at(&self) -> Option<Destination> {
+        let words = |name: &str| self.meta(name).map(|all| all.split_whitespace());
+        self.meta("notify_type")
+            .or(self.meta("notify_stop_resource"))?;
+        let starts = words("notify_start_resource")?;
+        let nodes = words("notify_start_uname")?;
+        let mut pairs = starts.zip(nodes);
+        let here = self.node();
+        Some(
+            match pairs.find(|(name, _)| *name == self.instance_name()) {
+                Some((_, node)) if Some(node) != here => Destination::Node(node.to_owned()),
+                _ => Destination::Nowhere,
+            },
+        )
     }
 
     /// Does the cluster log at debug level?

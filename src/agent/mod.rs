@@ -12,6 +12,7 @@ pub mod environment;
 pub mod exit;
 mod failures;
 pub mod gate;
+mod handed;
 mod insist;
 pub mod metadata;
 pub mod monitor;

@@ -7,6 +7,7 @@
 use super::cutting::{cut_unseen, drain_or_cut, in_the_end, is_late};
 use super::environment::Environment;
 use super::exit::{Code, Failure};
+use super::handed;
 use super::insist::insist;
 use super::parameters::Essentials;
 use super::prepare::{enter_namespace, mac_of_old, privileged};
@@ -62,6 +63,9 @@ fn stop_here(env: &Environment, essentials: &Essentials, number: u32) -> Result<
     privileged("stop")?;
     // An instance with a number beyond all buckets is an orphan that owns none.
     let bucket = u16::try_from(number).ok();
+    if bucket.is_some_and(|bucket| handed::stop(env, essentials, bucket)) {
+        return Ok(());
+    }
     let (lock, request) = match in_turn(env, "stop", bucket) {
         InTurn::Served(served) => {
             tell_stopped(ip, number, served);

@@ -2,11 +2,12 @@
 
 use super::event::Claimed;
 use super::message::Epoch;
+use crate::model::phase::OFFERED_MS;
 pub use crate::talk::reply::Answer;
 use std::time::Duration;
 
 /// How long a bucket is offered; then the kernel ends it.
-pub const OFFER: Duration = Duration::from_secs(5);
+pub const OFFER: Duration = Duration::from_millis(OFFERED_MS);
 /// How long before that the bucket is let go of in order, so that its connections stay.
 pub const MARGIN: Duration = Duration::from_millis(500);
 /// How long it may take until an offer is heard by all.

@@ -66,6 +66,12 @@ impl View {
         !self.members.is_empty() && self.members.values().all(|member| member.whole)
     }
 
+    /// The members, and whether they have said what they hold.
+    pub fn members(&self) -> impl Iterator<Item = (NodeId, bool)> {
+        let members = self.members.iter();
+        members.map(|(node, member)| (*node, member.whole))
+    }
+
     /// What a member holds of a VIP, as far as it is known.
     pub fn holding(&self, node: NodeId, vip: IpAddr) -> Option<&Holding> {
         self.members.get(&node)?.holds.get(&vip)

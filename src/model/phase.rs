@@ -20,6 +20,12 @@ use std::fmt;
 /// been killed.
 pub const CLOSING_MS: u64 = 10_000;
 
+/// How long a bucket is offered at most: then the kernel ends it, and whoever starts it may take it.
+pub const OFFERED_MS: u64 = 5_000;
+
+/// How long a daemon may take a bucket that comes: for as long as anybody can offer it, and a while.
+pub const COMING_MS: u64 = 8_000;
+
 /// Buckets that end a phase by themselves, and in how many milliseconds.
 pub type Ending = BTreeMap<u16, u64>;
 
@@ -66,6 +72,16 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// All of them.
+    pub const ALL: [Phase; 6] = [
+        Phase::Foreign,
+        Phase::Owned,
+        Phase::Adopting,
+        Phase::Offered,
+        Phase::Closing,
+        Phase::Draining,
+    ];
+
     /// The word that outputs use.
     pub fn name(self) -> &'static str {
         match self {
@@ -258,10 +274,6 @@ mod tests {
     /// How long connections may stay.
     const DRAIN_MS: u64 = 60_000;
 
-    /// How long a bucket is offered, and how long it may come.
-    const OFFER_MS: u64 = 5_000;
-    const COME_MS: u64 = 8_000;
-
     /// What may happen to a bucket; whoever does it may be killed after any of them.
     #[derive(Debug, Clone, Copy)]
     enum Event {
@@ -320,8 +332,8 @@ mod tests {
                 match event {
                     Event::Take(adopt_ms) => phases.take(bucket, adopt_ms),
                     Event::Adopted => phases.adopted(bucket),
-                    Event::Come => phases.come(bucket, COME_MS),
-                    Event::Offer => phases.offer(bucket, OFFER_MS),
+                    Event::Come => phases.come(bucket, COMING_MS),
+                    Event::Offer => phases.offer(bucket, OFFERED_MS),
                     Event::Close => phases.close(bucket),
                     Event::Listed(any) => phases.listed(bucket, any, DRAIN_MS),
                     Event::Drained if phases.of(bucket) == Phase::Draining => phases.drained(bucket),
@@ -332,7 +344,7 @@ mod tests {
                     let longest_ms = match phases.of(bucket) {
                         Phase::Foreign | Phase::Owned => None,
                         Phase::Closing => Some(10_000),
-                        Phase::Offered => Some(OFFER_MS),
+                        Phase::Offered => Some(OFFERED_MS),
                         Phase::Adopting | Phase::Draining => Some(DRAIN_MS),
                     };
                     match (phases.left_ms(bucket), longest_ms) {

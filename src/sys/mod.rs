@@ -18,5 +18,7 @@ pub mod netns;
 pub mod nft;
 pub mod packet;
 pub mod process;
+#[cfg(feature = "daemon")]
+pub mod readiness;
 pub mod route;
 pub mod sysctl;

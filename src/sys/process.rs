@@ -219,6 +219,29 @@ pub enum CapError {
     Malformed,
 }
 
+/// Has this thread run before all that are not real-time threads, in turns with its like (`sched(7)`: SCHED_RR), at the
+/// lowest of those priorities. Needs CAP_SYS_NICE, or a limit for real-time priorities (RLIMIT_RTPRIO).
+///
+/// # Errors
+/// The kernel's.
+pub fn real_time() -> io::Result<()> {
+    // SAFETY: the structure is plain numbers, of which zero is one.
+    let mut parameters: libc::sched_param = unsafe { std::mem::zeroed() };
+    parameters.sched_priority = 1;
+    // SAFETY: the structure lives for the call, which only reads it; 0 is this thread. Children do not inherit it.
+    let done = unsafe {
+        libc::sched_setscheduler(
+            0,
+            libc::SCHED_RR | libc::SCHED_RESET_ON_FORK,
+            &raw const parameters,
+        )
+    };
+    match done {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Whether the calling thread may configure the network: holds CAP_NET_ADMIN
 /// in its effective set (capabilities(7)). Being root is neither needed nor
 /// enough. In a user namespace this may be true and the kernel refuse

@@ -14,6 +14,7 @@ mod cluster_drain_support;
 mod cluster_draining;
 mod cluster_failures;
 mod cluster_gate;
+mod cluster_handover;
 mod cluster_migration;
 mod cluster_namespace;
 mod cluster_operator;

@@ -5,6 +5,7 @@
 
 mod batch;
 mod chains;
+mod changes;
 mod decode;
 mod encode;
 mod expr;
@@ -15,5 +16,6 @@ mod socket;
 mod wire;
 mod words;
 
+pub use changes::{ChangedBy, Changes};
 pub use read::Snapshot;
 pub use socket::{NftError, NftSocket};

@@ -171,6 +171,12 @@ impl NftSocket {
         }
     }
 
+    /// Makes all of the changes or none, whatever the rules are by now. [`NftError::Outdated`] where elements to be deleted
+    /// are there no more.
+    pub fn tell(&mut self, changes: &[Change]) -> Result<(), NftError> {
+        self.send(&encode::transaction(changes, None))
+    }
+
     /// Has the kernel check the changes, and keeps none of them: a batch without its end is undone.
     pub fn check(&mut self, changes: &[Change], generation: u32) -> Result<(), NftError> {
         self.send(&encode::transaction(changes, Some(generation)).without_end())

@@ -1,0 +1,476 @@
+//! The main loop: whatever happens is told to the state machine, and what that wants is done, one thing after the other.
+//! Nothing in it waits: what does, others do.
+
+use super::conversation::{Asked, Heard};
+use super::errands::{self, Errand};
+use super::kernel::Kernel;
+use super::link::{Link, connect};
+use super::server::Server;
+use super::socket::{Socket, SocketError};
+use super::telling::Telling;
+use crate::cluster::bucket::{Answer, Op, Ticket};
+use crate::cluster::gathering::{Gathering, NodeId, Ring};
+use crate::cluster::machine::Machine;
+use crate::cluster::order::{Ask, Destination, Order, Todo};
+use crate::sys::corosync::{Corosync, CorosyncError, Event, Settings};
+use crate::sys::nft::{Changes, NftError};
+use crate::sys::readiness::Readiness;
+use crate::talk::reply::Reply;
+use crate::talk::request::Request;
+use nix::time::{ClockId, clock_gettime};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::IpAddr;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, error, info, warn};
+
+/// Others change rules in bursts; so much of one is looked at together.
+const TOGETHER: Duration = Duration::from_millis(5);
+/// How often the kernel is looked at while something there ends by itself, of which it tells nobody; and else.
+const WHILE_IT_MOVES: Duration = Duration::from_secs(1);
+const WHILE_IT_RESTS: Duration = Duration::from_secs(10);
+/// The pause before Corosync is told again what it did not take.
+const AGAIN: Duration = Duration::from_millis(2);
+/// So much waits for Corosync; what does not fit is said anew in another gathering.
+const MOST_UNSAID: usize = 4096;
+/// How many requests wait to be heard.
+const ASKS: usize = 64;
+/// The name by which the kernel knows this program.
+const OWN_NAME: &str = "clusteripd";
+
+/// Why the daemon ends.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkError {
+    /// Its socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// nf_tables.
+    #[error(transparent)]
+    Nft(#[from] NftError),
+    /// Something that every program needs.
+    #[error("clusteripd cannot work: {0}")]
+    Io(#[from] io::Error),
+    /// Corosync gives this node another number than before.
+    #[error(
+        "this node was number {before} in the cluster and is {now} now: clusteripd begins anew"
+    )]
+    AnotherNode {
+        /// The number that it had.
+        before: u32,
+        /// The number that it has.
+        now: u32,
+    },
+}
+
+/// The daemon.
+struct Work {
+    machine: Option<Machine>,
+    me: Option<u32>,
+    kernel: Kernel,
+    link: Option<Link>,
+    joins: mpsc::Sender<(Corosync, Settings)>,
+    unsaid: VecDeque<Vec<u8>>,
+    replies: BTreeMap<Ticket, oneshot::Sender<Reply>>,
+    drain_ms: BTreeMap<IpAddr, u64>,
+    errands: Sender<Errand>,
+    look_at: Instant,
+    telling: Telling,
+}
+
+/// Works until it is told to end (SIGTERM, SIGINT).
+///
+/// # Errors
+/// Why it cannot.
+pub async fn run(socket: &Socket) -> Result<(), WorkError> {
+    let (asks, mut asked) = mpsc::channel(ASKS);
+    let server = Server::new(socket, asks)?;
+    let telling = Telling::new(server.watchers(), server.counts());
+    let (joins, mut joined) = mpsc::channel(1);
+    connect(joins.clone());
+    let changes = Changes::listen()?;
+    let readiness = Readiness::of(&changes)?;
+    let mut changes = Some((changes, readiness));
+    let mut work = Work {
+        machine: None,
+        me: None,
+        kernel: Kernel::open()?,
+        link: None,
+        joins,
+        unsaid: VecDeque::new(),
+        replies: BTreeMap::new(),
+        drain_ms: BTreeMap::new(),
+        errands: errands::begin()?,
+        look_at: Instant::now(),
+        telling,
+    };
+    tokio::spawn(server.serve());
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    super::service::ready();
+    let mut beat = super::service::Beat::begin();
+    loop {
+        let wakes = work.wakes();
+        tokio::select! {
+            biased;
+            ready = happened(work.link.as_ref()) => work.happened(ready),
+            heard = asked.recv() => {
+                if let Some(heard) = heard {
+                    work.hear(heard);
+                }
+                while let Ok(heard) = asked.try_recv() {
+                    work.hear(heard);
+                }
+            }
+            changed = changed(changes.as_mut()) => match changed {
+                Ok(others) if others => work.look_at = work.look_at.min(Instant::now() + TOGETHER),
+                Ok(_) => {}
+                Err(error) => {
+                    warn!("{error}; the kernel is looked at once a second instead");
+                    changes = None;
+                }
+            },
+            Some(joined) = joined.recv() => work.join(joined)?,
+            () = sleep_until(wakes) => {}
+            () = beat.due() => beat.tell(),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+        work.go_on();
+    }
+    info!("clusteripd ends; what it has offered the kernel ends by itself");
+    super::service::ending();
+    Ok(())
+}
+
+/// Waits for something to happen in the cluster.
+async fn happened(link: Option<&Link>) -> io::Result<()> {
+    match link {
+        Some(link) => link.ready().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for changes of the rules. Were they others' than this daemon's?
+async fn changed(changes: Option<&mut (Changes, Readiness)>) -> Result<bool, NftError> {
+    let Some((changes, readiness)) = changes else {
+        return std::future::pending().await;
+    };
+    let broken = |error| NftError::Broken {
+        what: "hearing of changes",
+        error,
+    };
+    readiness.ready().await.map_err(broken)?;
+    let all = changes.take()?;
+    let is_own = |name: &str| name == OWN_NAME;
+    Ok(all
+        .iter()
+        .any(|by| by.as_ref().is_none_or(|by| !is_own(&by.name))))
+}
+
+impl Work {
+    /// When time alone is a reason to go on.
+    fn wakes(&self) -> Instant {
+        let machine = self.machine.as_ref().and_then(Machine::wakes);
+        let machine = machine.map(|at| Instant::now() + at.saturating_sub(now()));
+        let again = (!self.unsaid.is_empty()).then(|| Instant::now() + AGAIN);
+        let all = [machine, again, Some(self.look_at)];
+        all.into_iter().flatten().min().unwrap_or(self.look_at)
+    }
+
+    /// There is a connection to Corosync.
+    fn join(&mut self, joined: (Corosync, Settings)) -> Result<(), WorkError> {
+        let link = Link::of(joined)?;
+        let node = link.node().unwrap_or_default();
+        match self.me {
+            Some(before) if before != node => {
+                return Err(WorkError::AnotherNode { before, now: node });
+            }
+            Some(_) => {}
+            None => {
+                self.me = Some(node);
+                self.machine = Some(Machine::new(NodeId(node), now()));
+                self.look();
+            }
+        }
+        self.telling.joined(node, &link.settings);
+        self.link = Some(link);
+        self.happened(Ok(()));
+        Ok(())
+    }
+
+    /// Something has happened in the cluster.
+    fn happened(&mut self, ready: io::Result<()>) {
+        let taken = match (ready, &mut self.link) {
+            (Ok(()), Some(link)) => link.take(),
+            (Err(error), _) => {
+                warn!("{error}");
+                Err(CorosyncError::Lost)
+            }
+            (Ok(()), None) => return,
+        };
+        match taken {
+            Ok(events) => events.into_iter().for_each(|event| self.follow(event)),
+            Err(error) => {
+                warn!("{error}; until it is there again agents do without this daemon");
+                self.link = None;
+                self.unsaid.clear();
+                if let Some(machine) = &mut self.machine {
+                    machine.part(now());
+                }
+                self.telling.parted();
+                connect(self.joins.clone());
+            }
+        }
+    }
+
+    fn follow(&mut self, event: Event) {
+        let Some(machine) = &mut self.machine else {
+            return;
+        };
+        match event {
+            Event::Members {
+                ring,
+                members,
+                lost,
+            } => {
+                let gathering = Gathering {
+                    ring: Ring {
+                        node: ring.node,
+                        number: ring.number,
+                    },
+                    members: members
+                        .into_iter()
+                        .map(|(node, pid)| (NodeId(node), pid))
+                        .collect(),
+                };
+                // Of another gathering nobody would listen to it.
+                self.unsaid.clear();
+                self.telling.gathered(&gathering);
+                machine.gather(now(), gathering, &lost.into_iter().map(NodeId).collect());
+            }
+            Event::Message { from, bytes } => {
+                match machine.hear(now(), NodeId(from.node), &bytes) {
+                    Ok(()) => self.telling.heard(from.node, &bytes),
+                    Err(error) => self.telling.dropped(from.node, &error),
+                }
+            }
+            Event::Quorate { quorate, .. } => self.telling.quorate(quorate),
+        }
+    }
+
+    /// An agent or nodectl asks, or waits no more.
+    fn hear(&mut self, heard: Heard) {
+        match heard {
+            Heard::Asked(Asked {
+                ticket,
+                request,
+                reply,
+            }) => {
+                self.replies.insert(ticket, reply);
+                self.asked(ticket, request);
+            }
+            Heard::Gone(ticket) => {
+                self.replies.remove(&ticket);
+                if let Some(machine) = &mut self.machine {
+                    machine.cancel(now(), ticket);
+                }
+            }
+        }
+    }
+
+    fn asked(&mut self, ticket: Ticket, request: Request) {
+        let ask = match request {
+            Request::Start {
+                vip,
+                description,
+                bucket,
+                called_ms,
+                adopt_ms,
+            } => {
+                self.kernel.adopt(vip, adopt_ms);
+                if !self.kernel.may_take(vip, bucket) {
+                    self.look();
+                }
+                let since = passed_since(called_ms);
+                Ask::Start {
+                    vip,
+                    description,
+                    bucket,
+                    since: now().saturating_sub(since),
+                }
+            }
+            Request::Stop {
+                vip,
+                bucket,
+                to,
+                drain_ms,
+            } => {
+                self.drain_ms.insert(vip, drain_ms);
+                if !self.kernel.may_offer(vip, bucket) {
+                    self.look();
+                }
+                let node = to.and_then(|name| self.telling.number(&name));
+                let to = node.map_or(Destination::Unknown, |node| Destination::Node(NodeId(node)));
+                Ask::Stop { vip, bucket, to }
+            }
+            Request::View | Request::Watch => {
+                let view = self.telling.view(self.machine.as_ref(), &self.kernel);
+                return self.reply(ticket, Reply::View(view));
+            }
+            Request::Metrics => {
+                self.look();
+                let text = self.telling.metrics(self.machine.as_ref(), &self.kernel);
+                return self.reply(ticket, Reply::Metrics { text });
+            }
+            Request::Unknown => return,
+        };
+        match &mut self.machine {
+            Some(machine) => machine.ask(now(), ticket, ask),
+            None => self.answer(ticket, Answer::Alone),
+        }
+    }
+
+    fn answer(&mut self, ticket: Ticket, answer: Answer) {
+        self.reply(ticket, Reply::Answer { answer });
+    }
+
+    fn reply(&mut self, ticket: Ticket, reply: Reply) {
+        if let Some(to) = self.replies.remove(&ticket) {
+            // Who has gone meanwhile needs no answer.
+            let _ = to.send(reply);
+        }
+    }
+
+    /// Looks at the kernel.
+    fn look(&mut self) {
+        match self.kernel.look() {
+            Ok(all) => {
+                if let Some(machine) = &mut self.machine {
+                    for (vip, seen) in all {
+                        machine.see(now(), vip, &seen);
+                    }
+                }
+            }
+            Err(error) => error!("the kernel cannot be looked at: {error}"),
+        }
+        let pause = match self.kernel.moves() {
+            true => WHILE_IT_MOVES,
+            false => WHILE_IT_RESTS,
+        };
+        self.look_at = Instant::now() + pause;
+    }
+
+    /// Does what there is to do.
+    fn go_on(&mut self) {
+        self.say_again();
+        if Instant::now() >= self.look_at {
+            self.look();
+        }
+        if let Some(machine) = &mut self.machine {
+            machine.wake(now());
+        }
+        loop {
+            let todo = match &mut self.machine {
+                Some(machine) => machine.todo(now()),
+                None => break,
+            };
+            if todo.is_empty() {
+                break;
+            }
+            todo.into_iter().for_each(|todo| self.act(todo));
+        }
+        self.telling.tell(self.machine.as_ref(), &self.kernel);
+    }
+
+    fn act(&mut self, todo: Todo) {
+        match todo {
+            Todo::Do(order) => self.tell(&order),
+            Todo::Look(vip) => {
+                self.look();
+                let seen = self.kernel.seen(vip);
+                if let Some(machine) = &mut self.machine {
+                    machine.confirm(now(), vip, &seen);
+                }
+            }
+            Todo::Say(message) => match message.written() {
+                Ok(bytes) => self.say(bytes),
+                Err(error) => error!("{error}"),
+            },
+            Todo::Answer(ticket, answer) => self.answer(ticket, answer),
+        }
+    }
+
+    /// Tells the kernel.
+    fn tell(&mut self, order: &Order) {
+        let (vip, buckets) = (order.vip, order.buckets.clone());
+        let errand = match order.op {
+            Op::Drain => Some(Errand::Drain {
+                vip,
+                buckets,
+                drain_ms: self.usual_drain(vip),
+            }),
+            Op::Adopted => Some(Errand::Adopted { vip, buckets }),
+            _ => None,
+        };
+        if let Some(errand) = errand {
+            if self.errands.send(errand).is_err() {
+                error!("nobody does errands any more");
+            }
+        }
+        let done = self.kernel.tell(order);
+        debug!("{:?} {} of {vip}: {done}", order.op, order.buckets);
+        self.telling.done(order, &done);
+        if let Some(machine) = &mut self.machine {
+            machine.done(now(), order, &done);
+        }
+    }
+
+    fn usual_drain(&self, vip: IpAddr) -> u64 {
+        let asked = self.drain_ms.get(&vip).copied();
+        asked
+            .or_else(|| self.kernel.usual_drain(vip))
+            .unwrap_or_default()
+    }
+
+    /// Says something to all; what Corosync does not take now is said later, in its place.
+    fn say(&mut self, bytes: Vec<u8>) {
+        self.unsaid.push_back(bytes);
+        self.say_again();
+        if self.unsaid.len() > MOST_UNSAID {
+            error!("Corosync takes nothing any more");
+            self.unsaid.pop_front();
+        }
+    }
+
+    fn say_again(&mut self) {
+        while let (Some(bytes), Some(link)) = (self.unsaid.front(), &self.link) {
+            match link.send(bytes) {
+                Ok(()) => drop(self.unsaid.pop_front()),
+                Err(CorosyncError::TryAgain(_)) => return,
+                // What becomes of the connection is heard of by itself.
+                Err(error) => {
+                    debug!("{error}");
+                    self.unsaid.clear();
+                }
+            }
+        }
+    }
+}
+
+/// The time that the state machine goes by, as kernel and agents have it too.
+fn now() -> Duration {
+    time(ClockId::CLOCK_MONOTONIC)
+}
+
+fn time(clock: ClockId) -> Duration {
+    clock_gettime(clock).map(Duration::from).unwrap_or_default()
+}
+
+/// How long ago that was, by the clock that goes on while the host sleeps.
+fn passed_since(called_ms: u64) -> Duration {
+    time(ClockId::CLOCK_BOOTTIME).saturating_sub(Duration::from_millis(called_ms))
+}

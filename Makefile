@@ -21,12 +21,13 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 RPMFLAGS ?= $(if $(wildcard /etc/debian_version),--nodeps)
 DOC     ?= $(PREFIX)/share/doc/clusterip
 
-# Building needs these; the tests, the demo and the lab need the rest; the guest some more.
+# Building agent and nodectl needs these; the tests, the demo and the lab need the rest, with what talks to Corosync; the
+# guest some more.
 # "rust" and "rust-lints" are no packages: packaging/install-missing knows which ones bring what is missing.
 BUILD_DEPS := rust build-essential pkg-config libmnl-dev libnftnl-dev
 LAB_DEPS   := rust-lints nftables iproute2 conntrack tcpdump strace corosync pacemaker pacemaker-cli-utils \
               crmsh pcs resource-agents procps util-linux libcap2-bin libxml2-utils iptables \
-              ethtool python3-jsonschema openvswitch-switch
+              ethtool python3-jsonschema openvswitch-switch libcpg-dev libquorum-dev libcmap-dev
 ORDEAL_DEPS := faketime
 GUEST_DEPS := qemu-system-x86 kmod xz-utils debian-archive-keyring
 

@@ -9,6 +9,7 @@ mod cables;
 mod clone_max;
 mod closed_windows;
 mod cluster_changes;
+mod cluster_corosync;
 mod cluster_drain_failures;
 mod cluster_drain_support;
 mod cluster_draining;

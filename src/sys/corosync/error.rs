@@ -9,10 +9,10 @@ pub enum CorosyncError {
     /// Nobody answers.
     #[error("Corosync is not running on this node: start it (systemctl start corosync)")]
     NotRunning,
-    /// It answers root, and whom it was told of.
+    /// It answers the user and the group root, and whom it was told of.
     #[error(
-        "Corosync talks to root only: run this as root, or name its user in /etc/corosync/uidgid.d and call \
-         corosync-cfgtool -R"
+        "Corosync talks to user or group root only: run this as root, or name its user in /etc/corosync/uidgid.d and \
+         call corosync-cfgtool -R"
     )]
     Access,
     /// It has ended, or has cut the connection: everything begins anew with joining again.

@@ -1,13 +1,12 @@
 //! From what libcpg and libquorum tell to what the cluster's members agree on. Pure.
 //!
-//! Corosync tells a change of processes and a change of the ring apart (`exec/cpg.c` of 3.1; the scenario
-//! `cluster_corosync` sees the same):
+//! Corosync tells a change of processes and a change of the ring apart (`exec/cpg.c` of 3.1; seen so on three nodes):
 //!
 //! | what happens | told to every member of the group, in this order |
 //! |---|---|
-//! | this process joins | processes (JOIN, this one too), then the ring as it stands |
+//! | this process joins | processes (JOIN, this one too), then the ring as it stands; the ring *first*, and only then, where another group changes before the join is through |
 //! | another process joins, leaves, dies, or its Corosync is stopped in order | processes (JOIN, LEAVE, PROCDOWN), no ring |
-//! | another ring forms | if nodes are lost with processes: processes (NODEDOWN); if some come with processes: processes (NODEUP); then the ring, always |
+//! | another ring forms | if nodes are lost with processes: processes (NODEDOWN); if some come with processes: processes (NODEUP); then the ring, always, to those who have not joined yet too |
 //!
 //! So what is told with a ring belongs to that ring, and a gathering is told when both are known. All members of a ring
 //! are told so at the same place among the messages (Corosync's barrier), hence what they see as one gathering they see
@@ -105,9 +104,8 @@ pub(super) enum Told {
 }
 
 /// What was told so far.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Gatherings {
-    me: Process,
     ring: Option<Ring>,
     /// Empty as long as this process has not joined.
     members: BTreeMap<u32, u32>,
@@ -118,16 +116,6 @@ pub(super) struct Gatherings {
 }
 
 impl Gatherings {
-    pub(super) fn new(me: Process) -> Self {
-        Gatherings {
-            me,
-            ring: None,
-            members: BTreeMap::new(),
-            lost: BTreeSet::new(),
-            incomplete: false,
-        }
-    }
-
     pub(super) fn hear(&mut self, told: Told) -> Option<Event> {
         match told {
             Told::Processes {
@@ -143,8 +131,7 @@ impl Gatherings {
                 let lost = left.iter().filter(|(_, why)| *why == Reason::NodeDown);
                 self.lost.extend(lost.map(|(process, _)| process.node));
                 let with_ring = |(_, why): &(Process, Reason)| *why != Reason::Itself;
-                self.incomplete |= left.iter().chain(&joined).any(with_ring)
-                    || joined.iter().any(|(process, _)| *process == self.me);
+                self.incomplete |= left.iter().chain(&joined).any(with_ring);
                 match self.incomplete {
                     true => None,
                     false => self.members(),
@@ -217,7 +204,7 @@ mod tests {
 
     /// Process 70 on node 1, in a ring of three nodes.
     fn joined() -> Gatherings {
-        let mut gatherings = Gatherings::new(process((1, 70)));
+        let mut gatherings = Gatherings::default();
         let mine = processes(THREE, [], [(1, 70, JOIN)]);
         assert_eq!(gatherings.hear(mine), None);
         let told = gatherings.hear(Told::Ring(ring(8), [1, 2, 3].into()));
@@ -226,14 +213,26 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_told_of_a_ring_that_forms_before_it_has_joined() {
-        let mut gatherings = Gatherings::new(process((1, 70)));
+    fn whoever_is_told_of_the_ring_before_it_has_joined_is_told_no_more() {
+        let mut gatherings = Gatherings::default();
         assert_eq!(gatherings.hear(Told::Ring(ring(4), [1].into())), None);
-        let mine = processes(THREE, [], [(1, 70, JOIN)]);
-        // The ring that was told before may be another one by now.
-        assert_eq!(gatherings.hear(mine), None);
-        let told = gatherings.hear(Told::Ring(ring(8), [1, 2, 3].into()));
+        assert_eq!(gatherings.hear(Told::Ring(ring(8), [1, 2, 3].into())), None);
+        let told = gatherings.hear(processes(THREE, [], [(1, 70, JOIN)]));
         assert_eq!(told, Some(gathered(8, THREE, &[])));
+    }
+
+    #[test]
+    fn a_ring_may_form_before_the_join_is_through() {
+        let mut gatherings = Gatherings::default();
+        // Too early: the others are told of it only once all have agreed on who is in it.
+        assert_eq!(gatherings.hear(Told::Ring(ring(12), [1, 2].into())), None);
+        let two = [(1, 70), (2, 71)];
+        let told = gatherings.hear(processes(two, [], [(1, 70, JOIN)]));
+        assert_eq!(told, Some(gathered(12, two, &[])));
+        let told = gatherings.hear(processes(THREE, [], [(3, 72, NODEUP)]));
+        assert_eq!(told, None);
+        let told = gatherings.hear(Told::Ring(ring(12), [1, 2, 3].into()));
+        assert_eq!(told, Some(gathered(12, THREE, &[])));
     }
 
     #[test]

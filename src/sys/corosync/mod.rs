@@ -69,7 +69,7 @@ impl Corosync {
             cpg,
             quorum,
             queue,
-            gatherings: Gatherings::new(me),
+            gatherings: Gatherings::default(),
             me,
             longest,
         })
@@ -197,9 +197,9 @@ impl Cpg {
     fn begin(queue: &Queue) -> Result<Self, CorosyncError> {
         let mut data = ffi::CpgModelV1Data {
             model: ffi::CPG_MODEL_V1,
-            deliver: deliver,
-            confchg: confchg,
-            totem_confchg: totem_confchg,
+            deliver,
+            confchg,
+            totem_confchg,
             flags: ffi::CPG_MODEL_V1_DELIVER_INITIAL_TOTEM_CONF,
         };
         let mut handle = 0;
@@ -274,7 +274,7 @@ impl Quorum {
     fn begin(queue: &Queue) -> Result<Self, CorosyncError> {
         let mut data = ffi::QuorumModelV1Data {
             model: ffi::QUORUM_MODEL_V1,
-            quorum: quorum,
+            quorum,
             nodelist: std::ptr::null(),
         };
         let (mut handle, mut kind) = (0, 0);

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tracing::warn;
+use tracing::{info, warn};
 
 /// How long a bucket may be nobody's in a move: longer than Pacemaker takes between the stops and the starts of one.
 const NOWHERE: Duration = Duration::from_secs(20);
@@ -82,7 +82,9 @@ impl Telling {
         };
         let members = gathering.members.keys().map(member).collect();
         let quorate = self.quorate;
-        self.event(What::Members { quorate, members });
+        let what = What::Members { quorate, members };
+        info!("{what}");
+        self.event(what);
     }
 
     pub(super) fn quorate(&mut self, quorate: bool) {

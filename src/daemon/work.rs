@@ -253,6 +253,11 @@ impl Work {
                 machine.gather(now(), gathering, &lost.into_iter().map(NodeId).collect());
             }
             Event::Message { from, bytes } => {
+                debug!(
+                    "node {} says {}",
+                    from.node,
+                    String::from_utf8_lossy(&bytes)
+                );
                 match machine.hear(now(), NodeId(from.node), &bytes) {
                     Ok(()) => self.telling.heard(from.node, &bytes),
                     Err(error) => self.telling.dropped(from.node, &error),

@@ -17,7 +17,7 @@ fn daemons(rig: &Rig, nodes: &[&str]) -> Result<Vec<Running>> {
     let mut all = Vec::new();
     for name in nodes {
         let node = rig.cluster.node(name)?;
-        all.push(node.exec(&[program.as_str(), "--debug"]).spawn()?);
+        all.push(node.exec(&[program.as_str()]).spawn()?);
     }
     for name in nodes {
         let node = rig.cluster.node(name)?;

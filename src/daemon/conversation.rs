@@ -54,7 +54,7 @@ pub(super) struct Conversations {
     pub(super) watchers: Watchers,
     pub(super) counts: Arc<Counts>,
     pub(super) patience: Patience,
-    /// Answers that may be long are written a few at a time.
+    /// Answers that may be long are written a few at a time, to others than root.
     pub(super) long: Semaphore,
     pub(super) tickets: AtomicU64,
 }
@@ -68,12 +68,12 @@ impl Conversations {
         let (read, mut write) = stream.into_split();
         let mut read = BufReader::new(read);
         match self.request(&mut read, anything).await {
-            Ok(Some(Request::Watch)) => self.watch(&mut read, &mut write).await,
+            Ok(Some(Request::Watch)) => self.watch(anything, &mut read, &mut write).await,
             Ok(Some(request)) if request.is_order() => {
                 self.order(request, &mut read, &mut write).await;
             }
             Ok(Some(request)) => {
-                self.tell(request, &mut write).await;
+                self.tell(request, anything, &mut write).await;
             }
             Ok(None) => {}
             Err(refused) => {
@@ -156,19 +156,21 @@ impl Conversations {
     }
 
     /// Something is to be told.
-    async fn tell(&self, request: Request, write: &mut OwnedWriteHalf) -> bool {
-        let Ok(_few) = self.long.acquire().await else {
-            return false;
+    async fn tell(&self, request: Request, anything: bool, write: &mut OwnedWriteHalf) -> bool {
+        // Who reads slowly keeps others waiting, but not the agent.
+        let _few = match anything {
+            true => None,
+            false => self.long.acquire().await.ok(),
         };
         let (_, answer) = self.ask(request).await;
         self.say(&answer.await.unwrap_or_else(|_| ends()), write)
             .await
     }
 
-    async fn watch(&self, read: &mut Reader, write: &mut OwnedWriteHalf) {
+    async fn watch(&self, anything: bool, read: &mut Reader, write: &mut OwnedWriteHalf) {
         // Before the view is made: what happens meanwhile is told behind it.
         let mut events = self.watchers.listen();
-        if !self.tell(Request::Watch, write).await {
+        if !self.tell(Request::Watch, anything, write).await {
             return;
         }
         loop {

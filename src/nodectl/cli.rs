@@ -21,8 +21,8 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(name = "nodectl", version, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 done, 64 usage, 65 bad data, 69 the kernel lacks something, \
-                        71 the kernel refused, 75 not yet, 77 not permitted."
+    after_help = "Exit codes: 0 done, 64 usage, 65 bad data, 69 the kernel lacks something, or \
+                        clusteripd does not answer, 71 the kernel refused, 75 not yet, 77 not permitted."
 )]
 pub struct Cli {
     /// What to do.
@@ -85,12 +85,22 @@ pub enum Verb {
     WaitDrained(WaitDrained),
     /// Show the VIPs of this node, their buckets and their health, and who has what in the cluster
     #[command(
-        after_help = "Examples:\n  nodectl status\n  nodectl status --json --local --rate 0\n  watch nodectl status --rate 1"
+        after_help = "Examples:\n  nodectl status\n  nodectl status --json --local --rate 0\n  nodectl status --cluster\n  watch nodectl status --rate 1"
     )]
     Status(Status),
     /// Show every bucket of a VIP with what it has received
-    #[command(after_help = "Example:\n  nodectl buckets 10.0.0.99")]
+    #[command(
+        after_help = "Examples:\n  nodectl buckets 10.0.0.99\n  nodectl buckets 10.0.0.99 --cluster"
+    )]
     Buckets(OfVip),
+    /// Tell what happens in the cluster, as clusteripd comes to know it, until it is interrupted
+    #[command(after_help = "Examples:\n  nodectl watch\n  nodectl watch --json | jq -r .sentence")]
+    Watch,
+    /// Print what clusteripd has counted, in Prometheus' text format
+    #[command(
+        after_help = "Example, for the textfile collector:\n  nodectl metrics > clusterip.prom.new && mv clusterip.prom.new clusterip.prom"
+    )]
+    Metrics,
     /// Say which bucket a client's packets are in, and whether this node answers them
     #[command(
         after_help = "Examples:\n  nodectl owner 10.0.0.99 192.0.2.7:40000\n  nodectl owner 2001:db8::99 '[2001:db8::7]:40000' --dport 443"
@@ -276,6 +286,9 @@ pub struct Status {
     /// Look at this node's kernel alone; do not ask Pacemaker
     #[arg(long)]
     pub local: bool,
+    /// Show what clusteripd knows of the whole cluster, in place of this node's kernel and of Pacemaker
+    #[arg(long, conflicts_with_all = ["local", "rate"])]
+    pub cluster: bool,
     /// For how many seconds packets are counted, 0 to 60; 0 leaves their rate out
     #[arg(long, value_name = "SECONDS", default_value = "0.2")]
     pub rate: Seconds,
@@ -286,6 +299,9 @@ pub struct Status {
 pub struct OfVip {
     /// The shared address
     pub vip: IpAddr,
+    /// Show on which nodes each bucket is, as clusteripd knows it
+    #[arg(long)]
+    pub cluster: bool,
 }
 
 /// Arguments of `owner` and `explain`.

@@ -2,6 +2,7 @@
 
 use crate::host::agreement::Disagreement;
 use crate::host::apply::StepError;
+use crate::host::daemon::DaemonError;
 use crate::host::features::missing;
 use crate::host::lock::LockError;
 use crate::host::observe::ObserveError;
@@ -85,6 +86,17 @@ impl From<NetnsError> for Failure {
             false => code_of_errno(error.errno()),
         };
         Failure::hinting(code, error)
+    }
+}
+
+impl From<DaemonError> for Failure {
+    fn from(error: DaemonError) -> Self {
+        let without = "'nodectl status' shows this node's kernel and what Pacemaker says";
+        match &error {
+            DaemonError::NotThere(_) => Failure::new(UNAVAILABLE, format!("{error}; {without}")),
+            DaemonError::Denied(_) => Failure::new(NOT_PERMITTED, error),
+            _ => Failure::new(UNAVAILABLE, error),
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! nodectl: look at and move buckets by hand, and print what belongs around them. One file a verb.
 //!
 //! Exit codes (`sysexits.h`): 0 done, also when there was nothing to do; 64 usage; 65 bad data (an
-//! unknown VIP, another description); 69 the kernel lacks something; 71 the kernel refused; 75 not
-//! yet (`wait-drained`); 77 not permitted. `check` has found warnings with 1, and what will not work with 2.
+//! unknown VIP, another description); 69 the kernel lacks something, or clusteripd, which was asked, does not answer; 71
+//! the kernel refused; 75 not yet (`wait-drained`); 77 not permitted. `check` has found warnings with 1, and what will not work with 2.
 
 mod arp;
 mod buckets;
@@ -13,6 +13,7 @@ pub mod cli;
 mod cluster;
 mod configuration;
 mod context;
+mod daemons;
 mod describe;
 mod drain;
 mod explain;
@@ -27,6 +28,7 @@ mod screen;
 mod status;
 mod told;
 mod values;
+mod watch;
 
 use crate::sys::netns::enter;
 use cli::{Cli, Verb};
@@ -44,6 +46,10 @@ pub fn run(cli: &Cli) -> Result<Told, Failure> {
         Verb::Crm(_) | Verb::Pcs(_) | Verb::Migrate(_) => None,
         Verb::Mac(args) if args.compat.0.is_none() => None,
         Verb::Arp(args) if args.list || args.mac.is_some() => None,
+        // The daemon is asked, wherever it is.
+        Verb::Watch | Verb::Metrics => None,
+        Verb::Status(args) if args.cluster => None,
+        Verb::Buckets(args) if args.cluster => None,
         _ => netns.map(enter).transpose()?,
     };
     let context = Context { json, netns, home };
@@ -64,8 +70,12 @@ fn told(cli: &Cli, context: &Context<'_>) -> Result<Told, Failure> {
         Verb::Drain(args) => drain::drain(args, context)?.tell(json),
         Verb::Undrain(args) => drain::undrain(args)?.tell(json),
         Verb::WaitDrained(args) => drain::wait_drained(args)?.tell(json),
+        Verb::Status(args) if args.cluster => daemons::status(context),
         Verb::Status(args) => status::status(args, context),
+        Verb::Buckets(args) if args.cluster => daemons::buckets(args.vip, context),
         Verb::Buckets(args) => buckets::buckets(args, context),
+        Verb::Watch => watch::watch(context),
+        Verb::Metrics => daemons::metrics(context),
         Verb::Owner(args) => owner::owner(args, context),
         Verb::Explain(args) => explain::explain(args, context),
         Verb::Ruleset(args) => ruleset::ruleset(args, context),

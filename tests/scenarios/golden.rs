@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// All verbs of nodectl.
-const VERBS: [&str; 18] = [
+const VERBS: [&str; 20] = [
     "up",
     "down",
     "take",
@@ -21,6 +21,8 @@ const VERBS: [&str; 18] = [
     "wait-drained",
     "status",
     "buckets",
+    "watch",
+    "metrics",
     "owner",
     "explain",
     "ruleset",

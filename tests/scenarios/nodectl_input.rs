@@ -47,6 +47,15 @@ const CASES: &[(&str, i32, &str)] = &[
     ("explain 10.77.0.99 [fd78::1]:1000", 65, "IPv6"),
     ("status --rate 61", 64, "0 to 60 seconds"),
     ("status --rate soon", 64, "0 to 60 seconds"),
+    ("status --cluster --rate 1", 64, "--rate"),
+    (
+        "status --cluster",
+        69,
+        "clusteripd is not used on this node",
+    ),
+    ("buckets 10.77.0.99 --cluster", 69, "clusteripd is not used"),
+    ("watch --json", 69, "'nodectl status' shows"),
+    ("metrics", 69, "there is no /run/clusteripd/socket"),
     ("check 10.77.0.50 --nic eth0 --for 5", 64, "--send|--listen"),
     (
         "check 10.77.0.50 --nic eth0 --send --for 103",

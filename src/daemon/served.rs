@@ -61,7 +61,7 @@ const METRICS: &str = "clusterip_up 1\n";
 
 impl Served {
     fn with(test: &str, limits: Limits) -> Self {
-        let folder = Folder::of(test);
+        let folder = Folder::of(&format!("served-{test}"));
         let socket = Socket::open_at(&folder.path().join("socket"), None).expect("a socket");
         let (stop, stopped) = oneshot::channel();
         let (orders_to, orders) = std::sync::mpsc::channel();

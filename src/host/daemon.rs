@@ -333,7 +333,7 @@ mod tests {
 
     /// What is asked of a daemon that says this to whoever has asked for something, and what comes of it.
     fn told<T>(test: &str, says: &[u8], asks: impl FnOnce(&Path) -> T) -> T {
-        let folder = Folder::of(test);
+        let folder = Folder::of(&format!("daemon-{test}"));
         let path = path(&folder);
         let listener = UnixListener::bind(&path).expect("bound");
         thread::scope(|scope| {
@@ -380,7 +380,7 @@ mod tests {
 
     #[test]
     fn where_no_daemon_is_to_be_and_where_none_listens_are_two_things() {
-        let folder = Folder::of("nobody");
+        let folder = Folder::of("daemon-nobody");
         let ask = || view_at(&path(&folder), PATIENCE).expect_err("nobody");
         assert!(matches!(ask(), DaemonError::NotThere(_)));
         drop(UnixListener::bind(path(&folder)).expect("bound"));
@@ -395,7 +395,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_longer_than_he_says() {
-        let folder = Folder::of("waits");
+        let folder = Folder::of("daemon-waits");
         let listener = UnixListener::bind(path(&folder)).expect("bound");
         // It takes no connection: the kernel does, as long as there is room.
         let error = view_at(&path(&folder), SHORT).expect_err("silence");

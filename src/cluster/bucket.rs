@@ -9,7 +9,7 @@ use std::time::Duration;
 /// How long a bucket is offered; then the kernel ends it.
 pub const OFFER: Duration = Duration::from_millis(OFFERED_MS);
 /// How long before that the bucket is let go of in order, so that its connections stay.
-pub const MARGIN: Duration = Duration::from_millis(500);
+pub const MARGIN: Duration = Duration::from_millis(700);
 /// How long it may take until an offer is heard by all.
 pub const HEARD_WITHIN: Duration = Duration::from_secs(1);
 /// The pause before the kernel is told again what it did not do.

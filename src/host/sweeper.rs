@@ -14,6 +14,7 @@ use crate::model::host::Observed;
 use crate::model::phase::{Phase, Phases};
 use crate::model::ruleset::Ruleset;
 use crate::model::vip::Vip;
+use crate::plan::ABANDONED_MS;
 use crate::plan::step::Intent;
 use crate::reading::installed::{Installed, installed, phases_of};
 use crate::sys::connections::{Connection, abort};
@@ -27,6 +28,8 @@ use tracing::{debug, info};
 const PAUSE: Duration = Duration::from_secs(2);
 /// For the first time it looks sooner, to see the flows of short deadlines too.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// And no sooner than that.
+const LEAST_PAUSE: Duration = Duration::from_millis(50);
 /// It rests for so many times as long as it was at work: with many VIPs it has much to do, and holds the lock for it.
 const SHARE: u32 = 10;
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -72,8 +75,10 @@ fn sweep() {
         match passed {
             Ok(Passed {
                 left_ms: Some(left_ms),
+                rules,
                 ..
             }) => {
+                pause = pause.min(until_abandoned(&rules).unwrap_or(pause));
                 until = Instant::now() + Duration::from_millis(left_ms) + INSIST;
             }
             // While the lock is held nobody adds anything that the next sweeper would not see.
@@ -89,6 +94,16 @@ fn sweep() {
             }
         }
     }
+}
+
+/// How long it is until something that is offered is to be let go of, if the daemon does not live that would.
+fn until_abandoned(rules: &Ruleset) -> Option<Duration> {
+    let all = installed(rules).into_iter();
+    let left_ms = all
+        .flat_map(|known| known.phases.offered.into_values())
+        .min()?;
+    let left_ms = left_ms.saturating_sub(ABANDONED_MS);
+    Some(Duration::from_millis(left_ms).max(LEAST_PAUSE))
 }
 
 /// The flows that have drained here since the sweeper began, and whose sockets may still be there.

@@ -18,7 +18,7 @@ use crate::model::hash::Flow;
 use crate::model::host::{Connection, Held, NicState, Observed};
 use crate::model::mac::Mac;
 use crate::model::network::Network;
-use crate::model::phase::Phases;
+use crate::model::phase::{CLOSING_MS, Phases};
 use crate::model::ruleset::Ruleset;
 use crate::model::vip::{L2Mode, Manager, Nic, Vip};
 use crate::reading::before::before_of;
@@ -43,6 +43,11 @@ pub(super) fn ready(observed: &Observed, address: IpAddr) -> Result<Vec<Step>, R
     rules_step(&mut steps, &mut observed.rules.clone(), wanted);
     Ok(steps)
 }
+
+/// The daemon lets go of what it offers before so much is left; who finds less does it in its place.
+pub const ABANDONED_MS: u64 = 400;
+/// Whoever closes a bucket lists its connections sooner.
+const LISTED_WITHIN_MS: u64 = 2_000;
 
 /// Buckets leave, and the VIP stays.
 pub(super) fn release(
@@ -319,6 +324,11 @@ pub(super) fn settle(observed: &Observed, address: IpAddr) -> Vec<Step> {
         return steps;
     };
     let vip = found.vip;
+    let abandoned = abandoned(&found.phases);
+    if !abandoned.is_empty() {
+        let drain_ms = 1000 * u64::from(vip.drain_s);
+        return release(observed, address, &abandoned, drain_ms);
+    }
     let mut phases = found.phases.clone().tidied(observed.ending);
     let mut rules = observed.rules.clone();
     // By hand a VIP may be here without buckets; Pacemaker's is not.
@@ -352,6 +362,16 @@ pub(super) fn settle(observed: &Observed, address: IpAddr) -> Vec<Step> {
         rules_step(&mut steps, &mut rules, with_vip(observed, &vip, &phases));
     }
     steps
+}
+
+/// Buckets whose connections nobody has listed, though somebody would have by now if he lived: their time is nearly over, or
+/// they have been closing for long.
+fn abandoned(phases: &Phases) -> BucketSet {
+    let offered = phases.offered.iter();
+    let offered = offered.filter(|(_, left_ms)| **left_ms < ABANDONED_MS);
+    let closing = phases.closing.iter();
+    let closing = closing.filter(|(_, left_ms)| **left_ms + LISTED_WITHIN_MS < CLOSING_MS);
+    offered.chain(closing).map(|(bucket, _)| *bucket).collect()
 }
 
 /// The address of a VIP that only drains ends by itself, where nothing else ends with it.
@@ -439,4 +459,39 @@ fn unlocking(observed: &Observed, address: IpAddr, nic: &Nic) -> Vec<Step> {
             on: false,
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::phase::OFFERED_MS;
+    use crate::model::vip::tests::a_vip;
+    use crate::rules::dataplane::ruleset;
+
+    #[test]
+    fn what_nobody_looks_after_is_let_go_of_before_its_time_is_over() {
+        let vip = Vip {
+            drain_s: 60,
+            ..a_vip("10.77.0.99")
+        };
+        let settled = |offered_ms: u64, closing_ms: u64| {
+            let mut phases = Phases::owning(BucketSet::one(0));
+            phases.offered.insert(1, offered_ms);
+            phases.closing.insert(2, closing_ms);
+            let observed = Observed {
+                rules: ruleset(&[(vip.clone(), phases)]),
+                connections: Some(Vec::new()),
+                ..Observed::default()
+            };
+            settle(&observed, vip.address)
+        };
+        let goes = |offered_ms, closing_ms| {
+            let steps = settled(offered_ms, closing_ms);
+            assert!(steps.len() < 2, "{steps:?}");
+            steps.iter().any(|step| matches!(step, Step::Rules(_)))
+        };
+        assert!(!goes(ABANDONED_MS, CLOSING_MS - LISTED_WITHIN_MS));
+        assert!(goes(ABANDONED_MS - 1, CLOSING_MS));
+        assert!(goes(OFFERED_MS, CLOSING_MS - LISTED_WITHIN_MS - 1));
+    }
 }

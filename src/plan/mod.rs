@@ -38,6 +38,7 @@ use crate::model::host::Observed;
 use crate::reading::installed::find;
 use coming::Coming;
 pub use coming::is_own;
+pub use going::ABANDONED_MS;
 use std::net::IpAddr;
 use step::{Intent, Refusal, Step};
 

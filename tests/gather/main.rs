@@ -6,7 +6,7 @@
 //! | line | what follows |
 //! |---|---|
 //! | `say TEXT` | a message to all |
-//! | `burst COUNT LENGTH` | so many messages of that length as fast as Corosync takes them, then how often it did not |
+//! | `burst COUNT LENGTH` | so many messages of that length as fast as Corosync takes them; the first time that it does not is told |
 //! | `settings` | what Corosync is set to |
 //! | `again` | leaves and joins again |
 #![forbid(unsafe_code)]
@@ -118,14 +118,14 @@ fn obey(corosync: &mut Corosync, line: &str) -> Result<Option<End>, CorosyncErro
         .collect();
     match (verb, numbers.as_slice()) {
         ("say", _) => {
-            send(corosync, rest.as_bytes())?;
+            send(corosync, rest.as_bytes(), &mut false)?;
         }
         ("burst", [count, length]) => {
-            let mut refused = 0;
+            let mut told = false;
             for _ in 0..*count {
-                refused += send(corosync, &vec![b'.'; *length])?;
+                send(corosync, &vec![b'.'; *length], &mut told)?;
             }
-            say(&json!({"burst": count, "refused": refused}));
+            say(&json!({"burst": count}));
         }
         ("settings", _) => say(&settings(&Settings::read()?)),
         ("again", _) => return Ok(Some(End::Leaves)),
@@ -134,13 +134,16 @@ fn obey(corosync: &mut Corosync, line: &str) -> Result<Option<End>, CorosyncErro
     Ok(None)
 }
 
-/// Sends it as soon as Corosync takes it; gives how often it did not.
-fn send(corosync: &mut Corosync, bytes: &[u8]) -> Result<usize, CorosyncError> {
-    let mut refused = 0;
+/// Sends it as soon as Corosync takes it; tells if that is not at once, unless that was told already.
+fn send(corosync: &mut Corosync, bytes: &[u8], told: &mut bool) -> Result<(), CorosyncError> {
     loop {
         match corosync.send(bytes) {
-            Err(CorosyncError::TryAgain(_)) => refused += 1,
-            sent => return sent.map(|()| refused),
+            Err(error @ CorosyncError::TryAgain(_)) => {
+                if !std::mem::replace(told, true) {
+                    say(&json!({"refused": error.to_string()}));
+                }
+            }
+            sent => return sent,
         }
         hear(corosync)?;
         sleep(PAUSE);

@@ -23,6 +23,7 @@ pub use settings::Settings;
 
 use error::{begun, done};
 use gatherings::{Gatherings, Reason, Told};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::BTreeSet;
 use std::ffi::{c_int, c_void};
 use std::os::fd::{BorrowedFd, RawFd};
@@ -240,7 +241,21 @@ impl Cpg {
         done("cpg_join", unsafe { ffi::cpg_join(self.0, group) })
     }
 
+    /// Can it take a message without waiting? For each one libqb writes a byte into its socket, and where Corosync does
+    /// not read (it is stopped) and that is full, tries for ever.
+    fn takes(&self) -> Result<bool, CorosyncError> {
+        let fd = self.fd()?;
+        // SAFETY: it belongs to this connection, which is not closed before the end of `self`.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        let mut place = [PollFd::new(fd, PollFlags::POLLOUT)];
+        // Where that fails, by a signal, it is tried again later. A lost connection is not full.
+        Ok(poll(&mut place, PollTimeout::ZERO).is_ok_and(|ready| ready > 0))
+    }
+
     fn send(&self, bytes: &[u8]) -> Result<(), CorosyncError> {
+        if !self.takes()? {
+            return Err(CorosyncError::TryAgain("cpg_mcast_joined"));
+        }
         let part = libc::iovec {
             iov_base: bytes.as_ptr().cast_mut().cast(),
             iov_len: bytes.len(),

@@ -210,7 +210,7 @@ impl Phases {
         self.coming.remove(&bucket);
     }
 
-    /// Gives an owned bucket up: first no new connections, so that those that there are can be
+    /// Gives an owned or offered bucket up: first no new connections, so that those that there are can be
     /// listed. What is not owned stays as it is.
     pub fn close(&mut self, bucket: u16) {
         self.coming.remove(&bucket);
@@ -218,6 +218,17 @@ impl Phases {
         if was_offered || self.owned.contains(bucket) {
             self.owned = self.owned.without(&BucketSet::one(bucket));
             self.closing.insert(bucket, CLOSING_MS);
+        }
+        // Another node may have it before the connections are listed: those that begin there are none of this node's.
+        if was_offered {
+            self.silent(bucket);
+        }
+    }
+
+    /// A closing bucket is another node's by now, so that this one is silent towards connections that it does not know.
+    pub fn silent(&mut self, bucket: u16) {
+        if self.closing.contains_key(&bucket) {
+            self.adopting.entry(bucket).or_insert(CLOSING_MS);
         }
     }
 

@@ -8,7 +8,7 @@
 use super::diff;
 use crate::model::bucket::BucketSet;
 use crate::model::change::Change;
-use crate::model::phase::{CLOSING_MS, Phases};
+use crate::model::phase::Phases;
 use crate::model::vip::Vip;
 use crate::rules::dataplane;
 
@@ -52,7 +52,7 @@ impl Told {
                 Told::Keep => then.take(bucket, None),
                 Told::Give => {
                     then.close(bucket);
-                    then.adopting.entry(bucket).or_insert(CLOSING_MS);
+                    then.silent(bucket);
                 }
                 Told::Take { adopt_ms } => then.take(bucket, Some(adopt_ms)),
             }

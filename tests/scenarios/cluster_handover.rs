@@ -148,6 +148,7 @@ fn whatever_becomes_of_the_daemons_nobody_answers_twice() -> Result<()> {
     let probe = rig
         .client
         .probe(ProbeKind::Tcp, vip.target(), sources, EVERY, ANSWER_TIME)?;
+    let begin = std::time::Instant::now();
     // n3 gives, n1 and n2 take.
     for (what, stop, who) in [
         ("the giver's daemon is killed", false, ["n3"].as_slice()),
@@ -157,6 +158,7 @@ fn whatever_becomes_of_the_daemons_nobody_answers_twice() -> Result<()> {
         ("a taker's daemon is stopped", true, &["n1"]),
     ] {
         rig.say(what);
+        eprintln!("{what} at {:?}", begin.elapsed());
         let offered = daemons.moved("offer")?;
         rig.cluster.standby("n3")?;
         rig.lab
@@ -187,7 +189,23 @@ fn whatever_becomes_of_the_daemons_nobody_answers_twice() -> Result<()> {
     }
     probe.stop()?;
     // Connections that nobody could list end, and who has the bucket then says so.
-    let doubles = witness.finish()?.answers_in_turn();
+    let witnessed = witness.finish()?;
+    let doubles = witnessed.answers_in_turn();
+    for double in &doubles {
+        for seen in witnessed
+            .frames
+            .iter()
+            .filter(|seen| (seen.frame.src, seen.frame.dst) == (double.vip, double.client))
+        {
+            eprintln!(
+                "{:?} {} {:?} #{}",
+                seen.at,
+                witnessed.name(seen.frame.from),
+                seen.frame.what,
+                seen.connection
+            );
+        }
+    }
     assert!(doubles.is_empty(), "{doubles:?}");
     Ok(())
 }

@@ -378,11 +378,8 @@ impl Work {
         if let Some(machine) = &mut self.machine {
             machine.wake(now());
         }
-        loop {
-            let todo = match &mut self.machine {
-                Some(machine) => machine.todo(now()),
-                None => break,
-            };
+        while let Some(machine) = &mut self.machine {
+            let todo = machine.todo(now());
             if todo.is_empty() {
                 break;
             }

@@ -29,7 +29,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("model", &[]),
     // It declares the others, and is imported by none.
     ("lib", &[]),
-    ("daemon", &["cluster", "host"]),
+    ("daemon", &["cluster", "host", "logging"]),
     ("cluster", &["talk"]),
     ("talk", &["model"]),
     (TRIALS, &["plan", "cluster"]),

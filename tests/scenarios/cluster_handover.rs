@@ -58,7 +58,7 @@ impl<'a> Daemons<'a> {
                                 && line.contains(&format!("node=\"{other}\""))
                         })
                     };
-                    match told.lines().any(|line| line == all) && NODES.iter().all(|n| knows(n)) {
+                    match told.lines().any(|line| line == all) && NODES.iter().all(knows) {
                         true => Ok(()),
                         false => Err(Error::new(told)),
                     }

@@ -1,6 +1,6 @@
 //! Who is here: nodes, Corosync's ring, and the daemons that hear each other now. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// A node, by Corosync's number for it (`nodeid` in corosync.conf; `cpg.h`: `cpg_address.nodeid`).
@@ -34,6 +34,8 @@ pub struct Gathering {
     pub ring: Ring,
     /// The members, and the process that speaks for each: a daemon that was started again is another one.
     pub members: BTreeMap<NodeId, u32>,
+    /// Nodes of the ring without a daemon: their agents know of no offers, and take what Pacemaker starts there at once.
+    pub without: BTreeSet<NodeId>,
 }
 
 /// The name of a gathering, which all its members find alike.
@@ -69,6 +71,7 @@ mod tests {
             members: [(1, 70), (2, process), (3, 72)]
                 .map(|(node, process)| (NodeId(node), process))
                 .into(),
+            without: BTreeSet::new(),
         };
         let first = three(71);
         assert_eq!(first.id(), three(71).id());

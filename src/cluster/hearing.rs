@@ -203,9 +203,11 @@ impl Machine {
     }
 
     /// Where nobody keeps any bucket of a VIP nobody is there to claim one: it is being stopped everywhere, and what this
-    /// node offers without knowing to whom it lets go at once.
-    fn nobody_stays(&mut self, now: Duration) {
-        if self.uncertain.is_empty() || !self.view.is_whole() {
+    /// node offers without knowing to whom it lets go at once. So it does where a node has come that hears nothing of it.
+    pub(super) fn nobody_stays(&mut self, now: Duration) {
+        let gathering = self.gathering.as_ref();
+        let some_hear_nothing = gathering.is_some_and(|(of, _)| !of.without.is_empty());
+        if self.uncertain.is_empty() || !self.view.is_whole() && !some_hear_nothing {
             return;
         }
         let all = std::mem::take(&mut self.uncertain);
@@ -215,7 +217,7 @@ impl Machine {
         let kept: BTreeSet<IpAddr> = all.iter().map(|(vip, _)| *vip).collect();
         let kept: BTreeSet<IpAddr> = kept
             .into_iter()
-            .filter(|vip| self.view.is_kept(*vip))
+            .filter(|vip| !some_hear_nothing && self.view.is_kept(*vip))
             .collect();
         for (vip, bucket) in all {
             match kept.contains(&vip) {

@@ -161,6 +161,7 @@ impl Machine {
             }
         }
         self.all(now, &Input::Gathered(true));
+        self.nobody_stays(now);
     }
 
     /// There is no connection to Corosync any more.
@@ -214,8 +215,13 @@ impl Machine {
             .filter(|node| **node != self.me);
         let waits = match to {
             Destination::Node(node) => others.any(|other| *other == node),
-            // Where it is not stopped everywhere.
+            // Where it is not stopped everywhere, and every node to which it can go hears of the offer.
             Destination::Unknown => {
+                let knows =
+                    |(gathering, _): &(Gathering, GatheringId)| gathering.without.is_empty();
+                if !self.gathering.as_ref().is_some_and(knows) {
+                    return Goes::Away;
+                }
                 let own = self.own.get(&vip);
                 let mut own = own.into_iter().flat_map(|own| &own.buckets);
                 let keeps = |(of, state): (&u16, &State)| *of != bucket && state.is_held();

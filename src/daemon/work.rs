@@ -8,7 +8,7 @@ use super::link::{Link, connect};
 use super::server::Server;
 use super::socket::{Socket, SocketError};
 use super::telling::Telling;
-use crate::cluster::bucket::{Answer, Op, Ticket};
+use crate::cluster::bucket::{Answer, OFFER, Op, Ticket};
 use crate::cluster::gathering::{Gathering, NodeId, Ring};
 use crate::cluster::machine::Machine;
 use crate::cluster::order::{Ask, Destination, Order, Todo};
@@ -141,8 +141,8 @@ pub async fn run(socket: &Socket) -> Result<(), WorkError> {
         }
         work.go_on();
     }
-    info!("clusteripd ends; what it has offered the kernel ends by itself");
     super::service::ending();
+    work.end(&mut asked).await;
     Ok(())
 }
 
@@ -235,6 +235,7 @@ impl Work {
             Event::Members {
                 ring,
                 members,
+                without,
                 lost,
             } => {
                 let gathering = Gathering {
@@ -246,6 +247,7 @@ impl Work {
                         .into_iter()
                         .map(|(node, pid)| (NodeId(node), pid))
                         .collect(),
+                    without: without.into_iter().map(NodeId).collect(),
                 };
                 // Of another gathering nobody would listen to it.
                 self.unsaid.clear();
@@ -347,6 +349,33 @@ impl Work {
         if let Some(to) = self.replies.remove(&ticket) {
             // Who has gone meanwhile needs no answer.
             let _ = to.send(reply);
+        }
+    }
+
+    /// Lets go of what is offered. As long as this node's agents may start something that others have offered in the belief
+    /// that it hears them, the socket's file has them wait; after that they do without a daemon at once.
+    async fn end(&mut self, asked: &mut mpsc::Receiver<Heard>) {
+        if self.link.take().is_none() {
+            return;
+        }
+        info!("clusteripd ends in {} s", OFFER.as_secs());
+        self.unsaid.clear();
+        if let Some(machine) = &mut self.machine {
+            machine.part(now());
+        }
+        self.go_on();
+        let over = Instant::now() + OFFER;
+        loop {
+            tokio::select! {
+                heard = asked.recv() => if let Some(heard) = heard {
+                    self.hear(heard);
+                },
+                () = sleep_until(self.wakes().min(over)) => {}
+            }
+            self.go_on();
+            if Instant::now() >= over {
+                return;
+            }
         }
     }
 

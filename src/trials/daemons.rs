@@ -2,7 +2,7 @@
 //! nodes, one VIP. What a kernel does is `given_kernel`'s.
 
 use super::given_kernel::{DRAIN, Kernel};
-use crate::cluster::bucket::{Answer, Ticket};
+use crate::cluster::bucket::{Answer, OFFER, Ticket};
 use crate::cluster::gathering::{Gathering, NodeId, Ring};
 use crate::cluster::machine::Machine;
 use crate::cluster::order::{Ask, Destination, Order, Todo};
@@ -49,6 +49,8 @@ pub(super) struct Daemon {
 pub(super) struct Node {
     pub(super) kernel: Kernel,
     pub(super) daemon: Option<Daemon>,
+    /// From when on no daemon is to be here, and agents do without at once.
+    pub(super) without: Option<Duration>,
     /// Nodes of the same number hear each other.
     pub(super) side: usize,
 }
@@ -104,6 +106,7 @@ impl World {
         let node = |_| Node {
             kernel: Kernel::default(),
             daemon: None,
+            without: None,
             side: 0,
         };
         let mut world = World {
@@ -128,6 +131,7 @@ impl World {
         let mut machine = Machine::new(id(node), self.now);
         machine.see(self.now, vip(), &self.nodes[node].kernel.seen(self.now));
         self.processes += 1;
+        self.nodes[node].without = None;
         self.nodes[node].daemon = Some(Daemon {
             machine,
             process: self.processes,
@@ -146,12 +150,15 @@ impl World {
             let daemon = node.daemon.as_ref().filter(|_| here(node))?;
             Some((id(n), daemon.process))
         });
+        let nodes = self.nodes.iter().enumerate();
+        let without = nodes.filter(|(_, node)| here(node) && node.daemon.is_none());
         let gathering = Gathering {
             ring: Ring {
                 node: u32::try_from(side).expect("few"),
                 number: self.ring,
             },
             members: members.collect(),
+            without: without.map(|(n, _)| id(n)).collect(),
         };
         for node in self.nodes.iter_mut().filter(|node| here(node)) {
             if let Some(daemon) = &mut node.daemon {
@@ -166,6 +173,14 @@ impl World {
     pub(super) fn kill(&mut self, node: usize) {
         if self.nodes[node].daemon.take().is_some() {
             self.gather(self.nodes[node].side, &[]);
+        }
+    }
+
+    /// A daemon ends in order: it tells its agents to wait until nobody can have heard of it any more.
+    pub(super) fn end(&mut self, node: usize) {
+        if self.nodes[node].daemon.is_some() {
+            self.nodes[node].without = Some(self.now + OFFER);
+            self.kill(node);
         }
     }
 
@@ -291,7 +306,15 @@ impl World {
     }
 
     pub(super) fn starts(&mut self, bucket: u16, on: usize) {
-        let kernel = &mut self.nodes[on].kernel;
+        let Node {
+            kernel, without, ..
+        } = &mut self.nodes[on];
+        if without.is_some_and(|from| self.now >= from) {
+            kernel.drains.remove(&bucket);
+            kernel.owned.insert(bucket, None);
+            self.managed[usize::from(bucket)] = Managed::Started(on);
+            return;
+        }
         kernel.coming.insert(bucket, self.now + MAY_COME);
         let ask = Ask::Start {
             vip: vip(),

@@ -24,6 +24,8 @@ enum Event {
     /// An agent looks whether it was answered.
     Agent(u16),
     Kill(usize),
+    /// A daemon is told to end.
+    End(usize),
     Begin(usize),
     Stop(usize),
     Continue(usize),
@@ -56,6 +58,7 @@ fn happen(world: &mut World, event: &Event) {
         },
         Event::Agent(bucket) => world.agent(bucket),
         Event::Kill(node) => world.kill(node),
+        Event::End(node) => world.end(node),
         Event::Begin(node) => world.begin(node),
         Event::Stop(node) => world.stopped(node, true),
         Event::Continue(node) => world.stopped(node, false),
@@ -80,6 +83,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         10 => bucket().prop_map(Event::Agent),
         8 => Just(Event::Settle),
         1 => node().prop_map(Event::Kill),
+        1 => node().prop_map(Event::End),
         3 => node().prop_map(Event::Begin),
         1 => node().prop_map(Event::Stop),
         3 => node().prop_map(Event::Continue),

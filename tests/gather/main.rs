@@ -172,10 +172,12 @@ fn written(event: &Event) -> Value {
         Event::Members {
             ring,
             members,
+            without,
             lost,
         } => {
             let members: Vec<_> = members.iter().collect();
-            json!({"members": members, "ring": [ring.node, ring.number], "lost": lost})
+            let ring = [u64::from(ring.node), ring.number];
+            json!({"members": members, "ring": ring, "without": without, "lost": lost})
         }
         Event::Message { from, bytes } => {
             json!({"message": String::from_utf8_lossy(bytes), "from": address(*from)})

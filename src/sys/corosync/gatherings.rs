@@ -43,6 +43,8 @@ pub enum Event {
         /// The members' nodes, and the process in each. Where there are several, which should not be, it is the one
         /// with the highest number.
         members: BTreeMap<u32, u32>,
+        /// Nodes of the ring that have no member.
+        without: BTreeSet<u32>,
         /// Nodes that were lost with their process since the last event of this kind, and that are not in the ring
         /// either. Whose process has left or died (or whose Corosync was stopped in order) is not lost, and whose
         /// Corosync alone was killed is.
@@ -109,6 +111,8 @@ pub(super) struct Gatherings {
     ring: Option<Ring>,
     /// Empty as long as this process has not joined.
     members: BTreeMap<u32, u32>,
+    /// The nodes of the ring.
+    nodes: BTreeSet<u32>,
     /// Nodes that were lost, of which nobody was told yet.
     lost: BTreeSet<u32>,
     /// The ring is still to be told.
@@ -140,6 +144,7 @@ impl Gatherings {
             Told::Ring(ring, nodes) => {
                 self.ring = Some(ring);
                 self.lost.retain(|node| !nodes.contains(node));
+                self.nodes = nodes;
                 self.incomplete = false;
                 self.members()
             }
@@ -154,6 +159,12 @@ impl Gatherings {
         Some(Event::Members {
             ring,
             members: self.members.clone(),
+            without: {
+                let nodes = self.nodes.iter().copied();
+                nodes
+                    .filter(|node| !self.members.contains_key(node))
+                    .collect()
+            },
             lost: std::mem::take(&mut self.lost),
         })
     }
@@ -188,9 +199,20 @@ mod tests {
     }
 
     fn gathered<const M: usize>(number: u64, members: [(u32, u32); M], lost: &[u32]) -> Event {
+        beside(&[], number, members, lost)
+    }
+
+    /// The same in a ring that has other nodes too.
+    fn beside<const M: usize>(
+        without: &[u32],
+        number: u64,
+        members: [(u32, u32); M],
+        lost: &[u32],
+    ) -> Event {
         Event::Members {
             ring: ring(number),
             members: members.into(),
+            without: without.iter().copied().collect(),
             lost: lost.iter().copied().collect(),
         }
     }
@@ -241,7 +263,7 @@ mod tests {
         for reason in [LEAVE, PROCDOWN] {
             let two = [(1, 70), (2, 71)];
             let told = all.hear(processes(two, [(3, 72, reason)], []));
-            assert_eq!(told, Some(gathered(8, two, &[])));
+            assert_eq!(told, Some(beside(&[3], 8, two, &[])));
             let told = all.hear(processes(THREE, [], [(3, 72, JOIN)]));
             assert_eq!(told, Some(gathered(8, THREE, &[])));
         }
@@ -275,7 +297,7 @@ mod tests {
         // Its Corosync may be back without the process.
         assert_eq!(all.hear(processes(two, [(3, 72, NODEDOWN)], [])), None);
         let told = all.hear(Told::Ring(ring(16), [1, 2, 3].into()));
-        assert_eq!(told, Some(gathered(16, two, &[])));
+        assert_eq!(told, Some(beside(&[3], 16, two, &[])));
         // Who is not told at once is told with the next ring, once.
         let told = all.hear(Told::Ring(ring(20), [1, 2].into()));
         assert_eq!(told, Some(gathered(20, two, &[])));
@@ -291,7 +313,7 @@ mod tests {
             None
         );
         let told = all.hear(Told::Ring(ring(12), [1, 2].into()));
-        assert_eq!(told, Some(gathered(12, [(1, 70)], &[3])));
+        assert_eq!(told, Some(beside(&[2], 12, [(1, 70)], &[3])));
     }
 
     #[test]

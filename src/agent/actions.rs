@@ -17,7 +17,7 @@ use crate::host::cautions::{cautions, warn_of};
 use crate::host::lock::Lock;
 use crate::host::observe::Kernel;
 use crate::host::reach::{ReachError, Reached, reach_from};
-use crate::host::surroundings::{all, ask_the_link, at_hand};
+use crate::host::surroundings::{all, ask_the_link, of_the_kernel};
 use crate::host::sweeper::sweep_what_is_left;
 use crate::host::together::{Other, Request, Served};
 use crate::model::bucket::{BucketCount, BucketSet};
@@ -26,7 +26,7 @@ use crate::model::phase::{COMING_MS, Phase, Phases};
 use crate::model::vip::{L2Mode, Vip};
 use crate::plan::step::{Intent, Refusal, Step};
 use crate::plan::steps;
-use crate::preflight::{Severity, Wish, at_start, judged};
+use crate::preflight::{Checked, Severity, Wish, at_start, judged};
 use crate::reading::installed::phases_of;
 use crate::sys::errno::passes;
 use crate::sys::netns::Home;
@@ -81,9 +81,27 @@ fn came_up(reached: &Reached) -> bool {
 }
 
 /// Says what will bite, as far as the kernel tells it at once. What could not be looked at ends no start.
-fn warn_of_surroundings(kernel: &mut Kernel, vip: &Vip) {
-    let wish = Wish::of(vip);
-    for finding in at_start(&at_hand(&mut kernel.route, &wish), &wish) {
+fn warn_of_surroundings(kernel: &mut Kernel, parameters: &Parameters, vip: &Vip) {
+    let wish = wish(parameters, vip);
+    for checked in at_start(&of_the_kernel(kernel, &wish), &wish) {
+        tell(&checked);
+    }
+}
+
+/// The VIP as its resource wants it.
+fn wish(parameters: &Parameters, vip: &Vip) -> Wish {
+    Wish {
+        compat: Some(parameters.compat),
+        ..Wish::of(vip)
+    }
+}
+
+/// Says what a check has found.
+fn tell(checked: &Checked) {
+    for note in &checked.notes {
+        info!("{note}");
+    }
+    for finding in &checked.findings {
         warn!("{finding}");
     }
 }
@@ -213,7 +231,7 @@ impl<'a> Starting<'a> {
             tell_former_mac(&mut kernel, parameters, &vip);
             warn_of_configuration(env, parameters);
             warn_of(cautions(&mut kernel, &reached.observed, &vip));
-            warn_of_surroundings(&mut kernel, &vip);
+            warn_of_surroundings(&mut kernel, parameters, &vip);
         }
         if was_set_up(&reached) {
             info!("{} was down and has been set up", vip.nic);
@@ -379,10 +397,7 @@ pub fn validate_all(env: &Environment) -> Result<(), Failure> {
 
 /// Says what will bite on this node, and fails where it will not work.
 fn look_around(kernel: &mut Kernel, parameters: &Parameters, vip: &Vip) -> Result<(), Failure> {
-    let wish = Wish {
-        compat: Some(parameters.compat),
-        ..Wish::of(vip)
-    };
+    let wish = wish(parameters, vip);
     let here = all(kernel, &wish);
     let here = match parameters.conflict_detection {
         true => ask_the_link(kernel, &wish, Some(vip), here),
@@ -390,18 +405,12 @@ fn look_around(kernel: &mut Kernel, parameters: &Parameters, vip: &Vip) -> Resul
     };
     let mut fatal = None;
     for checked in judged(&here, &wish) {
-        if let Some(why) = checked.unknown {
+        if let Some(why) = &checked.unknown {
             info!("not looked at ({}): {why}", checked.check);
         }
-        for note in checked.notes {
-            info!("{note}");
-        }
-        for finding in checked.findings {
-            warn!("{finding}");
-            if finding.severity == Severity::Fatal {
-                fatal = fatal.or(Some(finding));
-            }
-        }
+        tell(&checked);
+        let mut findings = checked.findings.into_iter();
+        fatal = fatal.or_else(|| findings.find(|finding| finding.severity == Severity::Fatal));
     }
     match fatal {
         None => Ok(()),

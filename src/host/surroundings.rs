@@ -50,12 +50,11 @@ const LONGEST: u64 = 16 << 20;
 
 /// All that can be looked at on this host, the files of other programs too.
 pub fn all(kernel: &mut Kernel, wish: &Wish) -> Surroundings {
-    let at_hand = at_hand(&mut kernel.route, wish);
-    let index = at_hand.links.as_ref().ok().and_then(|links| {
+    let of_the_kernel = of_the_kernel(kernel, wish);
+    let index = of_the_kernel.links.as_ref().ok().and_then(|links| {
         let nic = links.iter().find(|link| link.name == wish.nic)?;
         Some(nic.index)
     });
-    let chains = kernel.nft.foreign_chains().map_err(Unseen::because);
     // Services look after the namespace that they are in.
     let at_home = netns::is_first().map_err(Unseen::because);
     let of_services = |look: &dyn Fn() -> Seen<Option<String>>| match &at_home {
@@ -64,9 +63,7 @@ pub fn all(kernel: &mut Kernel, wish: &Wish) -> Surroundings {
         Err(unseen) => Err(unseen.clone()),
     };
     Surroundings {
-        chains,
         legacy: legacy(),
-        clusterip: clusterip(wish.vip),
         flusher: of_services(&flusher),
         in_charge: match (&at_home, index) {
             (Ok(true), Some(index)) => manager(index),
@@ -81,7 +78,7 @@ pub fn all(kernel: &mut Kernel, wish: &Wish) -> Surroundings {
             Err(unseen) => Err(unseen.clone()),
         },
         corosync: text_of(COROSYNC),
-        ..at_hand
+        ..of_the_kernel
     }
 }
 
@@ -239,8 +236,9 @@ fn asked_database() -> io::Result<serde_json::Value> {
     }
 }
 
-/// What is looked at without asking anybody but the kernel: some milliseconds at most.
-pub fn at_hand(route: &mut RouteSocket, wish: &Wish) -> Surroundings {
+/// What is looked at without asking anybody but the kernel: some milliseconds, unless other tables are large.
+pub fn of_the_kernel(kernel: &mut Kernel, wish: &Wish) -> Surroundings {
+    let route = &mut kernel.route;
     let links = route.ways().map_err(Unseen::because);
     let known = links.as_deref().unwrap_or_default();
     let nic = known.iter().find(|link| link.name == wish.nic);
@@ -252,6 +250,8 @@ pub fn at_hand(route: &mut RouteSocket, wish: &Wish) -> Surroundings {
         links,
         settings,
         default_ways: route.default_ways(Family::V4).map_err(Unseen::because),
+        chains: kernel.nft.foreign_chains().map_err(Unseen::because),
+        clusterip: clusterip(wish.vip),
         ..Surroundings::default()
     }
 }

@@ -48,6 +48,8 @@ enum Of {
     Way,
     /// Of the node, and a start says it by itself.
     SaidAnyway,
+    /// Of the node, and told to who asks alone: on most nodes it has something to say that bites nobody.
+    WhoAsks,
     /// Of what a listener has heard.
     Ear,
 }
@@ -164,7 +166,7 @@ const CHECKS: &[Check] = &[
     check(
         "other-tables",
         "do other tables drop what is the VIP's?",
-        Of::Node,
+        Of::WhoAsks,
         firewall::drops,
     ),
     check(
@@ -265,10 +267,9 @@ pub fn judged_by_ear(heard: Heard, wish: &Wish) -> Vec<Checked> {
     made(&here, wish, |of| of == Of::Ear)
 }
 
-/// What is to be said when a VIP comes up on a node, beyond what a start says anyway.
-pub fn at_start(here: &Surroundings, wish: &Wish) -> Vec<Finding> {
-    let checked = made(here, wish, |of| matches!(of, Of::Node | Of::Way)).into_iter();
-    checked.flat_map(|checked| checked.findings).collect()
+/// The checks of what is to be said when a VIP comes up on a node, beyond what a start says anyway.
+pub fn at_start(here: &Surroundings, wish: &Wish) -> Vec<Checked> {
+    made(here, wish, |of| matches!(of, Of::Node | Of::Way))
 }
 
 fn made(here: &Surroundings, wish: &Wish, is_of: impl Fn(Of) -> bool) -> Vec<Checked> {
@@ -386,7 +387,14 @@ pub(crate) mod tests {
             ..settings
         });
         deaf.default_ways = Ok(vec![7]);
+        deaf.chains = Ok(vec![BaseChain {
+            hook: "input",
+            rest: Rest::Dropped,
+            ..a_chain()
+        }]);
         let told = at_start(&deaf, &a_wish("10.77.0.99", L2Mode::Stealth));
-        assert_eq!(told.len(), 1, "{told:?}");
+        let told = told.iter().filter(|one| one.outcome != Outcome::Fine);
+        let told: Vec<&str> = told.map(|one| one.check).collect();
+        assert_eq!(told, ["rp-filter"]);
     }
 }

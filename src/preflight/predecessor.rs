@@ -3,6 +3,7 @@
 use super::finding::{Finding, Found};
 use super::surroundings::{Surroundings, Wish};
 use crate::model::foreign::{BaseChain, SharedBy};
+use crate::model::predecessor::Compat;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// How the newest IPaddr2 calls its tables; the address stands behind it, with other signs between its numbers.
@@ -65,6 +66,14 @@ pub(super) fn here(here: &Surroundings, wish: &Wish) -> Found {
     }
     let all = [tables, rules].concat().join(", ");
     let what = format!("{whose} own rules for {vip} are still installed here: {all}");
+    if matches!(wish.compat, Some(Compat(Some(_)))) {
+        let why = format!(
+            "with compat that is expected while IPaddr2's nodes are replaced: they hash alike, and let in what IPaddr2 has on \
+             this node. Once it is stopped here they should be gone, and what is left of them goes by: {}",
+            commands.join("; ")
+        );
+        return Ok(vec![Finding::note(what, why)]);
+    }
     let why = format!(
         "they drop what is for the VIP but for the buckets that IPaddr2 has on this node, so that it does not work here beside \
          them. While IPaddr2 shares it from this node they are as they should be; once it is stopped here they should be \
@@ -99,9 +108,11 @@ fn its_address(chain: &BaseChain) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::finding::Severity;
     use super::super::tests::{a_chain, a_host, a_wish};
     use super::*;
     use crate::model::l2_mode::L2Mode;
+    use crate::model::predecessor::Predecessor;
 
     fn told(family: &'static str, table: &str, shares: Option<&str>, vip: &str) -> Option<String> {
         let address = shares.map(|address| address.parse().expect("an address"));
@@ -161,6 +172,26 @@ mod tests {
             };
             assert!(is_right, "{family} {table}: {told:?}");
         }
+    }
+
+    #[test]
+    fn who_is_to_be_beside_it_is_not_warned() {
+        let with = Surroundings {
+            clusterip: Ok(true),
+            ..a_host()
+        };
+        let severity = |compat| {
+            let wish = Wish {
+                compat,
+                ..a_wish("10.77.0.99", L2Mode::Multicast)
+            };
+            here(&with, &wish).expect("seen")[0].severity
+        };
+        for compat in [None, Some(Compat(None))] {
+            assert_eq!(severity(compat), Severity::Warning);
+        }
+        let expected = Some(Compat(Some(Predecessor::ClusterIp)));
+        assert_eq!(severity(expected), Severity::Note);
     }
 
     #[test]

@@ -121,6 +121,21 @@ fn the_newest_ipaddr2s_own_rules_are_told_on_the_node_that_has_them() -> Result<
     ))?;
     // Another VIP is not concerned.
     Checked::on(&node, &["10.77.0.98", "--nic", "eth0"])?.expect_nothing()?;
+    // The agent says so when the address comes, and once; of one that is to be beside it, without a warning.
+    let agent = Agent::new(V4, 2).with("clusterip_hash", "sourceip");
+    for (compat, level) in [("none", "WARNING"), ("ipaddr2", "INFO")] {
+        let agent = agent.clone().with("compat", compat);
+        let says = |instance| -> Result<bool> {
+            let said = agent.call(&node, "start", instance)?.expect(0).stderr;
+            let mut lines = said.lines();
+            Ok(lines.any(|line| line.contains(level) && line.contains("IPaddr2's own rules")))
+        };
+        assert!(says(0)?, "{compat}");
+        assert!(!says(1)?, "{compat}");
+        for instance in [0, 1] {
+            agent.call(&node, "stop", instance)?.expect(0);
+        }
+    }
     for table in &tables {
         told(&format!("nft delete {table}"))?;
         nft(&node, &format!("delete {table}\n"))?;

@@ -14,9 +14,16 @@ use std::time::Duration;
 const UNLEARNT: [&str; 2] = ["02:bf:0a:4d:00:63", "02:bf:00:00:00:99"];
 const GROUP: &str = "239.255.0.99";
 
+/// For how many seconds connections may stay: as long as a scenario takes, on a slow machine too.
+fn stay_s() -> String {
+    lab::wait::patient(Duration::from_secs(60))
+        .as_secs()
+        .to_string()
+}
+
 /// Both VIPs in a mode, with connections that may stay.
 fn scene(name: &str, mode: &str) -> Result<Scene> {
-    let mut scene = Scene::prepare(name, "60")?;
+    let mut scene = Scene::prepare(name, &stay_s())?;
     for agent in &mut scene.sharing.agents {
         *agent = agent.clone().with("mode", mode);
     }
@@ -42,7 +49,7 @@ fn where_a_bridge_snoops_multicast_is_dead_and_stealth_is_shared_and_never_learn
     let mut scene = scene("snooping", "stealth")?;
     snoop(&scene.lab)?;
     // A bridge with a querier sends what is for no group that it knows to nobody.
-    let multicast = [V4, V6].map(|vip| agent(vip).with("drain_timeout", "60"));
+    let multicast = [V4, V6].map(|vip| agent(vip).with("drain_timeout", &stay_s()));
     let stealth = std::mem::replace(&mut scene.sharing.agents, multicast);
     scene.start()?;
     for vip in [V4, V6] {

@@ -16,6 +16,7 @@ use crate::preflight::{
 };
 use crate::reading::installed::{find, is_unreadable};
 use crate::reading::left_over::is_left_over;
+use crate::sys::bpf;
 use crate::sys::netns;
 use crate::sys::route::{Family, RouteSocket};
 use crate::sys::sysctl::{self, Key, SysctlError, SysctlPath};
@@ -246,10 +247,14 @@ pub fn of_the_kernel(kernel: &mut Kernel, wish: &Wish) -> Surroundings {
     let beneath = nic.and_then(|nic| beside(nic.kind.as_deref(), nic.parent));
     let beneath = beneath.and_then(|index| known.iter().find(|link| link.index == index));
     let settings = settings(wish, has_neighbour, beneath).map_err(Unseen::because);
+    let tcx = nic.map_or(Err(Unseen::NotAsked), |nic| {
+        bpf::has_tcx(nic.index).map_err(Unseen::because)
+    });
     Surroundings {
         links,
         settings,
         default_ways: route.default_ways(Family::V4).map_err(Unseen::because),
+        tcx,
         chains: kernel.nft.foreign_chains().map_err(Unseen::because),
         clusterip: clusterip(wish.vip),
         ..Surroundings::default()

@@ -1,6 +1,6 @@
 //! The interface itself: what it is, and what it cannot receive.
 
-use super::finding::{Finding, Found, Unseen};
+use super::finding::{Finding, Found};
 use super::surroundings::{Side, Surroundings, Wish};
 use crate::model::l2_mode::L2Mode;
 use crate::model::link::{Link, Parent};
@@ -184,26 +184,6 @@ pub(super) fn vrf(here: &Surroundings, wish: &Wish) -> Found {
     Ok(vec![finding.mended_by(
         "sysctl -w net.ipv4.tcp_l3mdev_accept=1".to_owned(),
     )])
-}
-
-/// Programs that see frames before the VIP's rules do. What they let through nobody can tell from here.
-pub(super) fn programs(here: &Surroundings, wish: &Wish) -> Found {
-    let link = here.nic(wish)?;
-    let name = quoted(link.name.raw()).unwrap_or_else(|| "NIC".to_owned());
-    let xdp = format!(
-        "an XDP program ('ip -details link show dev {name}' has its number for 'bpftool prog show')"
-    );
-    let tc = format!("filters of tc ('tc filter show dev {name} ingress', and egress)");
-    let (xdp, tc) = (link.xdp.then_some(xdp), link.tc.then_some(tc));
-    let all: Vec<String> = xdp.into_iter().chain(tc).collect();
-    match all.is_empty() {
-        true => Ok(Vec::new()),
-        false => Err(Unseen::because(format!(
-            "frames of {} come first to {}, and what these drop cannot be judged",
-            link.name,
-            all.join(" and ")
-        ))),
-    }
 }
 
 #[cfg(test)]
@@ -409,33 +389,6 @@ mod tests {
         };
         assert_eq!(found(all.clone(), &[], V4, MULTICAST), []);
         assert_eq!(found(all, &[], V4, STEALTH), fatal);
-    }
-
-    #[test]
-    fn programs_that_come_first_cannot_be_judged() {
-        for (xdp, tc, words) in [
-            (false, false, None),
-            (true, false, Some("an XDP program")),
-            (false, true, Some("tc filter show dev eth0 ingress")),
-            (true, true, Some(" and filters of tc")),
-        ] {
-            let eth0 = Link {
-                xdp,
-                tc,
-                ..a_link(2, "eth0")
-            };
-            let here = Surroundings {
-                links: Ok(vec![eth0]),
-                ..a_host()
-            };
-            let unseen = programs(&here, &a_wish(V4, MULTICAST)).err();
-            let is_right = match (&unseen, words) {
-                (None, None) => true,
-                (Some(Unseen::Because(why)), Some(words)) => why.contains(words),
-                _ => false,
-            };
-            assert!(is_right, "{xdp} {tc}: {unseen:?}");
-        }
     }
 
     #[test]

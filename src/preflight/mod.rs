@@ -8,6 +8,7 @@
 //! | `bridge` | Linux bridges on the way: what they drop, and what silences the question |
 //! | `interface` | the interface itself: what it cannot receive or carry |
 //! | `settings` | the node's sysctls |
+//! | `programs` | programs that get the frames before the VIP's rules |
 //! | `firewall` | other tables of nf_tables |
 //! | `predecessor` | what a predecessor has left here |
 //! | `manager` | who else configures the interface |
@@ -25,6 +26,7 @@ mod interface;
 mod manager;
 mod open_vswitch;
 mod predecessor;
+mod programs;
 mod settings;
 mod surroundings;
 mod wire;
@@ -142,7 +144,7 @@ const CHECKS: &[Check] = &[
         "programs",
         "do programs get the frames before the VIP's rules?",
         Of::Node,
-        interface::programs,
+        programs::come_first,
     ),
     check(
         "rp-filter",
@@ -346,6 +348,7 @@ pub(crate) mod tests {
                 ..Settings::default()
             }),
             default_ways: Ok(vec![2]),
+            tcx: Ok(false),
             chains: Ok(Vec::new()),
             legacy: Ok(Vec::new()),
             clusterip: Ok(false),

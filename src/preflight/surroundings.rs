@@ -114,6 +114,8 @@ pub struct Surroundings {
     pub settings: Seen<Settings>,
     /// The numbers of the interfaces by which IPv4's default routes lead.
     pub default_ways: Seen<Vec<u32>>,
+    /// Is a program attached to the interface by tcx?
+    pub tcx: Seen<bool>,
     /// The base chains of all tables but the product's.
     pub chains: Seen<Vec<BaseChain>>,
     /// The tables of `iptables-legacy` and its kin that are in use: whose they are, and their names.
@@ -185,6 +187,7 @@ impl Default for Surroundings {
             links: Err(Unseen::NotAsked),
             settings: Err(Unseen::NotAsked),
             default_ways: Err(Unseen::NotAsked),
+            tcx: Err(Unseen::NotAsked),
             chains: Err(Unseen::NotAsked),
             legacy: Err(Unseen::NotAsked),
             clusterip: Err(Unseen::NotAsked),

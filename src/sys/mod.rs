@@ -1,11 +1,12 @@
 //! The kernel's interfaces and Corosync's, one module each. Mechanism only: nothing here decides what should be.
 //!
 //! All of the crate's `unsafe` stands below this module: in `nft` (libnftnl's expressions and
-//! batches, a borrowed file descriptor), `mcast` (two ioctls), `packet` (a packet socket),
-//! `process` (fork), `alarm` (a signal handler, a pipe that sends signals) and `corosync` (its libraries); and a test of
-//! `connections` sets a socket's option.
+//! batches, a borrowed file descriptor), `mcast` (two ioctls), `bpf` (a question), `packet` (a packet socket),
+//! `process` (fork, a priority), `alarm` (a signal handler, a pipe that sends signals), `readiness` (a descriptor within
+//! tokio) and `corosync` (its libraries); and a test of `connections` sets a socket's option.
 
 pub mod alarm;
+pub mod bpf;
 pub mod connections;
 #[cfg(feature = "daemon")]
 pub mod corosync;

@@ -22,6 +22,10 @@ use tracing::{info, warn};
 /// millisecond.
 const PATIENCE: Duration = Duration::from_millis(15);
 
+/// How long it takes before an IPv6 VIP is asked for again where somebody is said to share it otherwise: longer than
+/// 'nodectl check' asks, which may do so on any host, and whose answers all hear.
+const PAUSE: Duration = Duration::from_millis(300);
+
 /// How many frames are read after that, at most: a socket's usual room has a few hundred.
 const MOST_WAITING: u32 = 1024;
 
@@ -125,20 +129,24 @@ pub fn holders(
         },
     };
     let answers = ask(&question, index)?;
-    told_apart(&question, answers, |question| ask(question, index)).map(Some)
+    told_apart(&question, answers, Duration::ZERO, |question| {
+        ask(question, index)
+    })
+    .map(Some)
 }
 
 /// Who answered, with predecessors told from others by asking once more, if anybody shares the VIP.
 fn told_apart(
     question: &Question,
     answers: Answers,
+    pause: Duration,
     ask: impl Fn(&Question) -> Result<Answers, PacketError>,
 ) -> Result<Holders, PacketError> {
-    let answers = confirmed(question, answers, &ask)?;
+    let answers = confirmed(question, answers, pause, &ask)?;
     let without_rules = match answers.belief() {
         Belief::Shared(Answer { says, .. }) => {
             match Question::to_predecessors(question.vip, question.nic_mac) {
-                Some(question) => confirmed(&question, ask(&question)?, &ask)?.who_say(says),
+                Some(question) => confirmed(&question, ask(&question)?, pause, &ask)?.who_say(says),
                 None => BTreeSet::new(),
             }
         }
@@ -148,22 +156,28 @@ fn told_apart(
 }
 
 /// The answers when it is asked again, where somebody is said to share the VIP. No answer repeats the digest that it is for:
-/// those to a question that 'nodectl check' has asked meanwhile, from this host or, IPv6, from any, look like those to this
-/// one. Who calls asks once a second, and what is asked here twice takes far less; who disagrees answers again.
+/// those to a question that 'nodectl check' has asked meanwhile, calling from this host or, IPv6, from any, look like those to
+/// this one. Who calls asks once a second, and what is asked here twice takes far less; who looks once has done so after the
+/// pause; who disagrees answers again.
 fn confirmed(
     question: &Question,
     answers: Answers,
+    pause: Duration,
     ask: impl Fn(&Question) -> Result<Answers, PacketError>,
 ) -> Result<Answers, PacketError> {
     match answers.belief() {
-        Belief::Shared(_) => ask(question),
+        Belief::Shared(_) => {
+            std::thread::sleep(pause);
+            ask(question)
+        }
         _ => Ok(answers),
     }
 }
 
 /// Asks once whether all who share the VIP agree with its description and have it from the same manager; those who share
 /// it as the predecessor did that it is to be `beside` are told from them.
-/// Takes some 30 ms, or 90 where answers are doubted, and up to four times that where somebody does not agree.
+/// Takes some 30 ms, or 90 where answers are doubted, and up to four times that where somebody does not agree, or with IPv6
+/// the pause more.
 pub fn agree(
     vip: &Vip,
     state: &NicState,
@@ -177,6 +191,10 @@ pub fn agree(
         vip,
         when,
         beside,
+        pause: match vip.address {
+            IpAddr::V4(_) => Duration::ZERO,
+            IpAddr::V6(_) => PAUSE,
+        },
         ask: |question: &Question| ask(question, state.index),
     };
     let question = Question::of(vip, nic_mac);
@@ -192,13 +210,15 @@ struct Inquiry<'a, Ask> {
     vip: &'a Vip,
     when: When,
     beside: Option<Predecessor>,
+    /// Before he is asked again who does not agree.
+    pause: Duration,
     ask: Ask,
 }
 
 impl<Ask: Fn(&Question) -> Result<Answers, PacketError>> Inquiry<'_, Ask> {
     /// What is believed decides whether the VIP may come up.
     fn judge(&self, question: &Question, answers: Answers) -> Result<(), Disagreement> {
-        let holders = told_apart(question, answers, &self.ask)?;
+        let holders = told_apart(question, answers, self.pause, &self.ask)?;
         if let Belief::Shared(Answer { from, .. }) = holders.belief {
             return Err(self.disagreement(question, from)?);
         }
@@ -380,6 +400,7 @@ mod tests {
             vip: &vip,
             when,
             beside,
+            pause: Duration::ZERO,
             ask: |asked: &Question| {
                 let all = match asked {
                     asked if *asked == question => all,
@@ -404,6 +425,7 @@ mod tests {
                 vip: &vip,
                 when: When::BeforeItComes,
                 beside,
+                pause: Duration::ZERO,
                 ask: |asked: &Question| {
                     let is_first = !strays.borrow().contains(asked);
                     strays.borrow_mut().push(*asked);

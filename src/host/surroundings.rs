@@ -1,6 +1,7 @@
 //! Looking at what the checks of `preflight` judge. Whatever cannot be looked at is said to be so, and ends nothing.
 
 use super::agreement::holders;
+use super::lock::lock;
 use super::observe::{Kernel, beside, silence_of};
 use super::place::{PlaceError, installed_place, place};
 use super::second_lock;
@@ -46,6 +47,8 @@ const CLUSTERIP: &str = "/proc/thread-self/net/ipt_CLUSTERIP";
 const COROSYNC: &str = "/etc/corosync/corosync.conf";
 /// How long Open vSwitch's database may take, which answers at once.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long actions on this host's VIPs are waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 /// No file or answer that is read here is that long.
 const LONGEST: u64 = 16 << 20;
 
@@ -120,7 +123,8 @@ pub fn refusals(kernel: &mut Kernel, wish: &Wish, prefix: Option<u8>) -> Seen<Ve
     Ok(refused)
 }
 
-/// Asks the link who has the VIP: of one that is described with its description.
+/// Asks the link who has the VIP: of one that is described with its description. Nobody else on this host asks
+/// meanwhile: an action would take answers to this question for answers to its own, and the VIP would not come up.
 pub fn ask_the_link(
     kernel: &mut Kernel,
     wish: &Wish,
@@ -131,8 +135,9 @@ pub fn ask_the_link(
         return here;
     };
     let holders = match kernel.route.link(wish.nic.raw()) {
-        Ok(Some(link)) if link.admin_up => holders(address, vip, link.index, link.mac)
+        Ok(Some(link)) if link.admin_up => lock(LOCK_PATIENCE)
             .map_err(Unseen::because)
+            .and_then(|_lock| holders(address, vip, link.index, link.mac).map_err(Unseen::because))
             .and_then(|holders| holders.ok_or_else(|| Unseen::because("the interface has no MAC"))),
         Ok(_) => Err(Unseen::because(format!("{} is down", wish.nic))),
         Err(error) => Err(Unseen::because(error)),

@@ -343,6 +343,30 @@ fn a_vip_comes_up_while_somebody_sends() -> Result<()> {
     Ok(())
 }
 
+/// Who looks who has a VIP that is not here is answered by all who share it: on the same host nobody else asks meanwhile.
+#[test]
+fn a_vip_comes_up_while_somebody_looks_who_has_it() -> Result<()> {
+    let lab = Lab::new("check-beside")?;
+    let (first, second) = (lab.node("n1")?, lab.node("n2")?);
+    let program = lab::built("nodectl")?.display().to_string();
+    for vip in [V4, V6] {
+        let up = |node: &Node, own: &str| {
+            let words = format!("up {vip} --nic eth0 --buckets 2 --seed 7 --own {own}");
+            nodectl(node, &words.split(' ').collect::<Vec<_>>())
+        };
+        up(&first, "0")?;
+        let look = format!("while :; do {program} check {vip} --nic eth0 >/dev/null 2>&1; done");
+        let looking = [0; 2].map(|_| second.spawn(&["sh", "-c", &look]));
+        for _ in 0..15 {
+            up(&second, "1")?;
+            nodectl(&second, &["down", vip])?;
+        }
+        drop(looking);
+        nodectl(&first, &["down", vip])?;
+    }
+    Ok(())
+}
+
 #[test]
 fn a_question_that_does_not_pass_is_told_beside_frames_that_do() -> Result<()> {
     let lab = Lab::new("check-deaf")?;

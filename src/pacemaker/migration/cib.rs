@@ -3,7 +3,7 @@
 use super::super::configured::{referred, sets, with_id};
 use super::super::ipaddr2::is_named;
 use super::found::{
-    Address, Bundle, CloneFound, Configuration, Operation, Pairs, Rule, add, add_operations,
+    Address, Bundle, CloneFound, Configuration, Operation, Pairs, Rule, Tag, add, add_operations,
 };
 use super::unread::ReadError;
 use roxmltree::{Document, Node};
@@ -38,8 +38,10 @@ pub(super) fn read(text: &str) -> Result<Configuration, ReadError> {
     for found in &mut all.addresses {
         found.add_defaults(&all.defaults);
     }
+    let tags: Vec<Tag> = tagged("tag").filter_map(tag).collect();
     let rules = tagged("constraints").flat_map(|all| all.children());
-    all.rules = rules.filter_map(rule).collect();
+    let rules = rules.filter_map(rule);
+    all.rules = rules.map(|rule| rule.tagged(&tags)).collect();
     Ok(all)
 }
 
@@ -103,6 +105,7 @@ pub(super) fn read_part(all: &mut Configuration, text: &str) {
         return;
     };
     all.bundles.extend(bundle(document.root_element()));
+    all.rules.extend(rule(document.root_element()));
     all.ruled_by_agent |= document.descendants().any(|it| is_rule_for_it(it));
 }
 
@@ -243,6 +246,17 @@ fn rule(node: Node<'_, '_>) -> Option<Rule> {
         kind,
         id: node.attribute("id")?.into(),
         of: named.chain(in_sets).map(Into::into).collect(),
+        pattern: node.attribute("rsc-pattern").map(Into::into),
+    })
+}
+
+/// A tag of the section `tags`.
+fn tag(node: Node<'_, '_>) -> Option<Tag> {
+    let of = node.children().filter(|it| it.has_tag_name("obj_ref"));
+    let of = of.filter_map(|it| it.attribute("id"));
+    Some(Tag {
+        id: node.attribute("id")?.into(),
+        of: of.map(Into::into).collect(),
     })
 }
 

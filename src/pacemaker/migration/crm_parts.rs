@@ -3,37 +3,44 @@
 use super::super::ipaddr2::is_named;
 use super::found::{Address, Operation, Pairs, add, add_operations};
 use crate::model::untrusted::Untrusted;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::mem::take;
+
+const PARAMETERS: &str = "params";
+const META: &str = "meta";
+const UTILIZATION: &str = "utilization";
 
 /// What a resource, group or clone has of its own.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Attributes {
     description: Option<Untrusted>,
-    /// Its parameters.
-    pub(super) parameters: Pairs,
-    /// Its meta attributes.
-    pub(super) meta: Pairs,
-    utilization: Pairs,
+    sets: Vec<Set>,
     operations: Vec<Operation>,
     /// What of it can be said in no other way than it is: a sentence for each.
     pub(super) unclear: Vec<String>,
-    /// Parameters, meta attributes and utilization of sets before the last one, which count where that has none.
-    before: [Pairs; 3],
+}
+
+/// A set of parameters, meta attributes or utilization.
+#[derive(Debug, Default, Clone)]
+struct Set {
+    /// The word that begins it.
+    section: &'static str,
+    score: i32,
+    pairs: Pairs,
 }
 
 impl Attributes {
     /// From the words behind its name and what it is of.
     fn of(words: &[String]) -> Self {
         let mut all = Attributes::default();
-        let mut section = "";
+        let mut section: &str = "";
         let mut in_rule = false;
         let mut rest = words.iter().peekable();
         while let Some(word) = rest.next() {
             let begins = [
-                "params",
-                "meta",
-                "utilization",
+                PARAMETERS,
+                META,
+                UTILIZATION,
                 "operations",
                 "op",
                 "op_params",
@@ -41,10 +48,9 @@ impl Attributes {
             ];
             in_rule &= !begins.contains(&word.as_str());
             match word.as_str() {
-                "params" | "meta" | "utilization" => {
-                    section = word;
-                    all.begin(section);
-                }
+                PARAMETERS => section = all.begin(PARAMETERS),
+                META => section = all.begin(META),
+                UTILIZATION => section = all.begin(UTILIZATION),
                 "rule" => {
                     in_rule = true;
                     all.unclear(&format!(
@@ -76,6 +82,7 @@ impl Attributes {
                     Some((name, _)) if name.starts_with('$') => {}
                     Some((name, value)) => all.add(section, name, value),
                     None if in_rule => {}
+                    None if all.score(section, word).is_some() => {}
                     None => all.unclear(&format!(
                         "'{}' in it is not understood",
                         Untrusted::from(word.as_str())
@@ -83,28 +90,34 @@ impl Attributes {
                 },
             }
         }
-        for section in ["params", "meta", "utilization"] {
-            all.begin(section);
-        }
-        let [parameters, meta, utilization] = take(&mut all.before);
-        Attributes {
-            parameters,
-            meta,
-            utilization,
-            ..all
-        }
+        all
     }
 
-    /// Begins a set: of several the last one counts.
-    fn begin(&mut self, section: &str) {
-        let (set, before) = match (section, &mut self.before) {
-            ("params", [before, ..]) => (&mut self.parameters, before),
-            ("meta", [_, before, _]) => (&mut self.meta, before),
-            (_, [.., before]) => (&mut self.utilization, before),
-        };
-        let older = take(before);
-        *before = take(set);
-        add(before, older);
+    /// Begins a set.
+    fn begin(&mut self, section: &'static str) -> &'static str {
+        self.sets.push(Set {
+            section,
+            ..Set::default()
+        });
+        section
+    }
+
+    /// The score of the set that has just begun, if the word is one.
+    fn score(&mut self, section: &str, word: &str) -> Option<()> {
+        let score = score(word.strip_suffix(':')?)?;
+        let last = self.sets.last_mut();
+        let begun = last.filter(|set| set.section == section && set.pairs.is_empty());
+        begun.map(|set| set.score = score)
+    }
+
+    /// Its parameters.
+    pub(super) fn parameters(&self) -> Pairs {
+        pairs(&[self], PARAMETERS)
+    }
+
+    /// Its meta attributes.
+    pub(super) fn meta(&self) -> Pairs {
+        pairs(&[self], META)
     }
 
     fn unclear(&mut self, why: &str) {
@@ -117,15 +130,40 @@ impl Attributes {
         let pair = [(name.into(), value.into())];
         let last = self.operations.last_mut();
         match (section, last) {
-            ("params", _) => add(&mut self.parameters, pair),
-            ("meta", _) => add(&mut self.meta, pair),
-            ("utilization", _) => add(&mut self.utilization, pair),
+            (PARAMETERS | META | UTILIZATION, _) => {
+                let set = self.sets.last_mut();
+                set.into_iter()
+                    .for_each(|set| add(&mut set.pairs, pair.clone()));
+            }
             ("op", Some(op)) if name == "OCF_CHECK_LEVEL" => add(&mut op.parameters, pair),
             ("op", Some(op)) => add(&mut op.attributes, pair),
             ("op_params", Some(op)) => add(&mut op.parameters, pair),
             _ => {}
         }
     }
+}
+
+/// The score of a set, as crm shell shows it.
+fn score(text: &str) -> Option<i32> {
+    match text.trim_start_matches('+').to_ascii_lowercase().as_str() {
+        "inf" | "infinity" => Some(i32::MAX),
+        "-inf" | "-infinity" => Some(i32::MIN),
+        number => number.parse().ok(),
+    }
+}
+
+/// The pairs of such sets, a template's before those of the resource. Who has the higher score counts, and of several the
+/// last one (`pcmk__unpack_nvpair_blocks()`).
+fn pairs(places: &[&Attributes], section: &str) -> Pairs {
+    let sets = places.iter().flat_map(|place| &place.sets);
+    let mut sets: Vec<&Set> = sets.filter(|set| set.section == section).collect();
+    sets.reverse();
+    sets.sort_by_key(|set| Reverse(set.score));
+    let mut all = Pairs::new();
+    for set in sets {
+        add(&mut all, set.pairs.clone());
+    }
+    all
 }
 
 /// A resource or a template.
@@ -159,19 +197,20 @@ impl Parts {
             return None;
         }
         let mut found = Address {
-            id: self.id.into(),
+            id: self.id.as_str().into(),
             template: template.map(|template| template.id.as_str().into()),
             missing: missing.map(Into::into),
             description: self.attributes.description.clone(),
             ..Address::default()
         };
-        let of_template = template.map(|template| template.attributes.clone());
-        for attributes in [Some(self.attributes), of_template].into_iter().flatten() {
-            add(&mut found.parameters, attributes.parameters);
-            add(&mut found.meta, attributes.meta);
-            add(&mut found.utilization, attributes.utilization);
-            add_operations(&mut found.operations, attributes.operations);
-            found.unclear.extend(attributes.unclear);
+        let of_template = template.map(|template| &template.attributes);
+        let places: Vec<&Attributes> = of_template.into_iter().chain([&self.attributes]).collect();
+        found.parameters = pairs(&places, PARAMETERS);
+        found.meta = pairs(&places, META);
+        found.utilization = pairs(&places, UTILIZATION);
+        for place in places.into_iter().rev() {
+            add_operations(&mut found.operations, place.operations.clone());
+            found.unclear.extend(place.unclear.clone());
         }
         Some(found)
     }

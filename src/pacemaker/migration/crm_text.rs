@@ -6,13 +6,13 @@
 
 use super::cib::read_part;
 use super::crm_parts::{Around, Parts};
-use super::found::{Bundle, CloneFound, Configuration, Pairs, Rule, add};
+use super::found::{Bundle, CloneFound, Configuration, Pairs, Rule, Tag, add};
 use super::unread::ReadError;
 use crate::model::untrusted::Untrusted;
 use std::collections::BTreeMap;
 
 /// What else a line may begin with.
-const PASSED_OVER: [&str; 11] = [
+const PASSED_OVER: [&str; 10] = [
     "property",
     "op_defaults",
     "monitor",
@@ -22,7 +22,6 @@ const PASSED_OVER: [&str; 11] = [
     "acl_group",
     "role",
     "user",
-    "tag",
     "alert",
 ];
 
@@ -35,7 +34,8 @@ pub(super) fn read(text: &str) -> Result<Configuration, ReadError> {
     let mut templates: BTreeMap<String, Parts> = BTreeMap::new();
     let mut groups: Vec<Around> = Vec::new();
     let mut clones: Vec<Around> = Vec::new();
-    let mut rules = Vec::new();
+    let mut rules: Vec<Rule> = Vec::new();
+    let mut tags = Vec::new();
     let mut bundled: BTreeMap<String, Untrusted> = BTreeMap::new();
     for Line { number, text } in lines(text) {
         let words = words(&text).ok_or(ReadError::Open(number))?;
@@ -65,6 +65,7 @@ pub(super) fn read(text: &str) -> Result<Configuration, ReadError> {
             "colocation" | "collocation" => rules.extend(rule("colocation", rest)),
             "location" => rules.extend(rule("location", rest)),
             "rsc_ticket" => rules.extend(rule("ticket", rest)),
+            "tag" => tags.extend(tag(rest)),
             "bundle" => {
                 counts_others = true;
                 let with = bundle(rest, &mut bundled);
@@ -102,14 +103,14 @@ pub(super) fn read(text: &str) -> Result<Configuration, ReadError> {
         let whole = found.group.clone().unwrap_or_else(|| found.id.clone());
         let clone = clones.iter().find(|clone| clone.has(&whole));
         for around in [inside, clone].into_iter().flatten() {
-            add(&mut found.around, around.attributes.parameters.clone());
-            add(&mut found.meta_around, around.attributes.meta.clone());
+            add(&mut found.around, around.attributes.parameters());
+            add(&mut found.meta_around, around.attributes.meta());
             found.unclear.extend(around.attributes.unclear.clone());
         }
         found.clone = clone.map(|clone| CloneFound {
             id: clone.id.as_str().into(),
             promotable: clone.promotable,
-            meta: clone.attributes.meta.clone(),
+            meta: clone.attributes.meta(),
             others: inside.map_or(Vec::new(), |group| {
                 let others = group.members.iter().map(|it| it.as_str().into());
                 others.filter(|id| *id != found.id).collect()
@@ -120,7 +121,8 @@ pub(super) fn read(text: &str) -> Result<Configuration, ReadError> {
     });
     all.addresses = addresses.collect();
     all.nodes = (nodes > 0 && !counts_others).then_some(nodes);
-    all.rules = rules;
+    rules.append(&mut all.rules);
+    all.rules = rules.into_iter().map(|rule| rule.tagged(&tags)).collect();
     Ok(all)
 }
 
@@ -215,9 +217,20 @@ fn words(text: &str) -> Option<Vec<String>> {
     quote.is_none().then_some(words)
 }
 
-/// A rule: whatever it names, without roles, actions and brackets.
+/// A tag, with what it stands for.
+fn tag(words: &[String]) -> Option<Tag> {
+    let (id, rest) = words.split_first()?;
+    Some(Tag {
+        id: id.trim_end_matches(':').into(),
+        of: rest.iter().map(|word| word.as_str().into()).collect(),
+    })
+}
+
+/// A rule: whatever it names, without roles, actions and brackets; or a location's pattern, which stands between slashes.
 fn rule(kind: &'static str, words: &[String]) -> Option<Rule> {
     let (id, rest) = words.split_first()?;
+    let pattern = rest.first().filter(|_| kind == "location");
+    let pattern = pattern.and_then(|word| word.strip_prefix('/')?.strip_suffix('/'));
     let names = rest.iter().filter(|word| !word.ends_with(':'));
     let names = names.map(|word| {
         let word = word.trim_matches(['(', ')', '[', ']', '{', '}']);
@@ -230,6 +243,7 @@ fn rule(kind: &'static str, words: &[String]) -> Option<Rule> {
             .filter(|word| !word.is_empty())
             .map(Into::into)
             .collect(),
+        pattern: pattern.map(Into::into),
     })
 }
 
@@ -343,6 +357,23 @@ property cib-bootstrap-options: \
         let of = |name| all.addresses[0].parameter(name);
         assert_eq!((of("ip"), of("nic")), (Some("10.0.0.9"), Some("eth0")));
         assert_eq!(all.addresses[0].meta, [("a".into(), "2".into())]);
+    }
+
+    /// As `crm_resource --get-parameter` of Pacemaker 2.1.5 says of the CIB that crm shell makes of it.
+    #[test]
+    fn the_set_of_the_higher_score_counts_the_templates_too() {
+        let text = "rsc_template t IPaddr2 params inf: nic=eth1\n\
+                    primitive p @t params 5: ip=10.0.0.8 nic=eth2 params ip=10.0.0.9 iflabel=a meta -inf: a=1 meta a=2";
+        let all = read(text).expect("crm's words");
+        let [found] = all.addresses.as_slice() else {
+            panic!("{all:?}");
+        };
+        assert_eq!(found.unclear, Vec::<String>::new());
+        let of = |name| found.parameter(name);
+        assert_eq!((of("ip"), of("nic")), (Some("10.0.0.8"), Some("eth1")));
+        assert_eq!((of("iflabel"), found.meta("a")), (Some("a"), Some("2")));
+        let late = read("primitive p IPaddr2 params ip=10.0.0.9 5: nic=eth0").expect("words");
+        assert_eq!(late.addresses[0].unclear, ["'5:' in it is not understood"]);
     }
 
     /// As crm shell 4.4.1 shows them: a bundle of docker's, and what it has no words for.

@@ -96,7 +96,18 @@ pub struct Rule {
     pub kind: &'static str,
     /// Its name.
     pub id: Untrusted,
-    /// The resources that it names.
+    /// The resources that it names, by their tags too.
+    pub of: Vec<Untrusted>,
+    /// The regular expression of the names of resources that it is about, if it names none.
+    pub pattern: Option<Untrusted>,
+}
+
+/// A word for several resources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tag {
+    /// The word.
+    pub id: Untrusted,
+    /// The resources.
     pub of: Vec<Untrusted>,
 }
 
@@ -207,6 +218,14 @@ impl Rule {
     /// Does it name this resource?
     pub fn names(&self, id: &Untrusted) -> bool {
         self.of.contains(id)
+    }
+
+    /// What it names by a tag it names.
+    pub(super) fn tagged(mut self, tags: &[Tag]) -> Self {
+        let named = tags.iter().filter(|tag| self.of.contains(&tag.id));
+        let more: Vec<Untrusted> = named.flat_map(|tag| tag.of.clone()).collect();
+        self.of.extend(more);
+        self
     }
 }
 

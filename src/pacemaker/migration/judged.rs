@@ -35,7 +35,7 @@ pub struct Shared {
     pub lost: Vec<Lost>,
     /// The clone as it was, and stays.
     pub found: CloneFound,
-    /// The rules that name it, or what of its addresses is in it.
+    /// The rules that name it, or what of its addresses is in it; and those that go by a pattern, which may mean it.
     pub rules: Vec<Rule>,
     /// Do defaults hold for its resources now that name the predecessor?
     pub inherits_ruled: bool,
@@ -139,7 +139,10 @@ fn shared(all: &Configuration, found: &[&Address], chosen: Chosen) -> Result<Sha
         rules: all
             .rules
             .iter()
-            .filter(|rule| rule.names(&clone.id) || within.iter().any(|id| rule.names(id)))
+            .filter(|rule| {
+                let names_it = rule.names(&clone.id) || within.iter().any(|id| rule.names(id));
+                names_it || rule.pattern.is_some()
+            })
             .cloned()
             .collect(),
         inherits_ruled: all.ruled_by_agent,

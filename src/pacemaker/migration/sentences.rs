@@ -2,7 +2,7 @@
 
 use super::super::ipaddr2::ITS_SEED;
 use super::super::ipaddr2::is_true;
-use super::found::{Configuration, value};
+use super::found::{Configuration, Rule, value};
 use super::judged::{Renewed, Shared};
 use crate::model::predecessor::Predecessor;
 use crate::model::untrusted::{Untrusted, shown};
@@ -94,7 +94,9 @@ pub fn look(shared: &Shared) -> Vec<String> {
         ..
     } = shared;
     let mut all = Vec::new();
-    let named: Vec<String> = rules
+    let (by_pattern, named): (Vec<&Rule>, Vec<&Rule>) =
+        rules.iter().partition(|rule| rule.pattern.is_some());
+    let named: Vec<String> = named
         .iter()
         .map(|rule| format!("{} {}", rule.kind, rule.id))
         .collect();
@@ -102,6 +104,18 @@ pub fn look(shared: &Shared) -> Vec<String> {
         let named = named.join(", ");
         all.push(format!(
             "rules about {id} or what is in it: {named}. Nothing is to be done, for names stay"
+        ));
+    }
+    let by_pattern: Vec<String> = by_pattern
+        .iter()
+        .filter_map(|rule| Some((rule, rule.pattern.as_ref()?)))
+        .map(|(rule, pattern)| format!("{} {} (/{pattern}/)", rule.kind, rule.id))
+        .collect();
+    if !by_pattern.is_empty() {
+        all.push(format!(
+            "rules about all names that match a pattern, and so perhaps about {id} or what is in it: {}. Nothing is to be done, \
+             for names stay",
+            by_pattern.join(", ")
         ));
     }
     if rules.iter().any(|rule| rule.kind == "colocation") {
@@ -359,6 +373,12 @@ mod tests {
             ),
             ("rsc_defaults d: maintenance=true", "takes that away"),
             ("colocation x inf: resIP other", "colocation x"),
+            ("location x /^c/ 5: n1", "location x (/^c/)"),
+            (
+                "xml <rsc_location id=\"x\" rsc-pattern=\"^c\" node=\"n1\" score=\"5\"/>",
+                "location x (/^c/)",
+            ),
+            ("tag t: other c\norder x Mandatory: web t", "in it: order x"),
         ] {
             let (_, look) = said(&format!(
                 "{plain} op monitor interval=10s\nclone c resIP meta globally-unique=true clone-max=3 clone-node-max=3 interleave=true\n{more}"

@@ -13,6 +13,8 @@ pub struct Link {
     pub name: Untrusted,
     /// What makes it: `bridge`, `macvtap`, `veth` …; hardware has none.
     pub kind: Option<String>,
+    /// The bus at which hardware is: `pci`, `virtio` … Linux 5.14 and later tell.
+    pub bus: Option<String>,
     /// Is it Ethernet, with a MAC of its own?
     pub ethernet: bool,
     /// Does it resolve no neighbours (`IFF_NOARP`)?

@@ -12,6 +12,8 @@ use crate::model::link::{Bridge, Link, Parent, Port};
 use crate::model::untrusted::{Untrusted, quoted};
 use std::net::IpAddr;
 
+/// The buses at which a hypervisor has the interfaces of its guests: those of KVM and others, Xen, Hyper-V.
+const OF_GUESTS: [&str; 3] = ["virtio", "xen", "vmbus"];
 /// Interfaces stand on each other in no deeper piles than this (`MAX_NEST_DEV`).
 const DEEPEST: usize = 8;
 
@@ -63,10 +65,17 @@ fn way<'a>(here: &'a Surroundings, wish: &Wish) -> Seen<Option<Way<'a>>> {
             // What comes to a veth is what goes into its other end, which may be a bridge's port.
             Some(peer) if kind == Some("veth") => return Ok(through(here, peer)),
             Some(below) => link = below,
-            None => return Ok(None),
+            None => break,
         }
     }
-    Ok(None)
+    match link.bus.as_deref().filter(|bus| OF_GUESTS.contains(bus)) {
+        None => Ok(None),
+        Some(bus) => Err(Unseen::because(format!(
+            "this is a virtual machine, and {} ({bus}) ends on its host: look there, with --port and the name of the other \
+             end, or whether frames arrive, with --listen here and --send elsewhere",
+            link.name
+        ))),
+    }
 }
 
 /// The bridge that this one is a port of.
@@ -296,6 +305,19 @@ mod tests {
     fn severities(found: Found) -> Vec<Severity> {
         let found = found.expect("seen");
         found.iter().map(|finding| finding.severity).collect()
+    }
+
+    #[test]
+    fn what_is_on_the_host_of_a_guest_is_not_known_there() {
+        for (bus, is_known) in [("virtio", false), ("vmbus", false), ("pci", true)] {
+            let mut here = behind(ASKED, Port::default());
+            here.links = Ok(vec![Link {
+                bus: Some(bus.to_owned()),
+                ..a_link(2, "eth0")
+            }]);
+            let found = snooping(&here, &a_wish(V4, L2Mode::Multicast));
+            assert_eq!(found.is_ok(), is_known, "{bus}: {found:?}");
+        }
     }
 
     #[test]

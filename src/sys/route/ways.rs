@@ -30,6 +30,7 @@ const MDBA_MDB_ENTRY_INFO: u16 = 1;
 const MDB_PERMANENT: u8 = 1;
 // include/uapi/linux/if_link.h, if.h
 const IFLA_XDP: u16 = 43;
+const IFLA_PARENT_DEV_BUS_NAME: u16 = 57;
 const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
@@ -230,6 +231,9 @@ fn way(answer: &Answer) -> Result<Option<Link>, String> {
     Ok(Some(Link {
         index: link.index,
         name: link.name.into(),
+        bus: attributes
+            .get(&IFLA_PARENT_DEV_BUS_NAME)
+            .map(|bus| text(bus)),
         ethernet: link.mac.is_some(),
         noarp: link.noarp,
         multicast: flags & IFF_MULTICAST != 0,

@@ -60,7 +60,7 @@ fn script(node: &Node, vips: &[&str], own: &str, word: &str) -> Result<(bool, St
     let program = lab::built("nodectl")?.display().to_string();
     let agent = lab::built("ocf-clusterip")?.display().to_string();
     let written = node
-        .exec(&[&program, "migrate", "-", "--print", "takeover"])
+        .exec(&[program.as_str(), "migrate", "-", "--print", "takeover"])
         .stdin(text)
         .run()?;
     // There is no cluster, which would have installed them.

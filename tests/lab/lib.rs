@@ -16,6 +16,7 @@
 //! | [`traffic`] | what a client sends: TCP, UDP, echo, held connections, steady probes |
 //! | [`witness`], [`frame`] | what really was on the wire, and who answered doubly |
 //! | [`storm`] | a foreign program that changes nf_tables all the time |
+//! | [`syns`] | how long nobody answers, to the millisecond |
 //! | [`wire`] | frames put on a wire, or taken from it, by hand |
 //! | [`cluster`] | Corosync, Pacemaker and a fence device on the nodes; their power |
 //! | [`wait`], [`progress`], [`error`] | waiting with a deadline, telling, failing |
@@ -38,6 +39,7 @@ pub mod progress;
 pub mod router;
 pub mod serve;
 pub mod storm;
+pub mod syns;
 pub mod topology;
 pub mod traffic;
 pub mod transport;
@@ -46,7 +48,7 @@ pub mod wire;
 pub mod witness;
 
 pub use client::Client;
-pub use cluster::{Cluster, ClusterOptions, FailedAction, Instances};
+pub use cluster::{Cluster, ClusterOptions, Daemon, FailedAction, Instances};
 pub use error::{Context, Error, Result};
 pub use exec::{Exec, Running};
 pub use host::{Host, Mac};
@@ -56,9 +58,10 @@ pub use openvswitch::OpenVSwitch;
 pub use progress::Progress;
 pub use router::Behind;
 pub use serve::Serve;
+pub use syns::{SynReport, Syns};
 pub use topology::Lab;
 pub use traffic::{Failure, Flow, FlowResult, HoldOptions, Pace, ProbeKind, Report};
 pub use transport::Transport;
 pub use wait::wait_until;
-pub use wire::{Wire, pin_to_last_cpu};
+pub use wire::{Wire, pin_to_last_cpu, take_precedence};
 pub use witness::{DoubleAnswer, Witness, Witnessed};

@@ -3,8 +3,10 @@
 //! For what no socket of the kernel would send: fragments, unknown protocols. What is in a
 //! frame is not known here; whoever only wants to know who answered asks a [`crate::Witness`].
 
+use std::cell::Cell;
 use std::io::IoSliceMut;
 use std::os::fd::AsRawFd;
+use std::process::Command;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -13,7 +15,7 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::socket::{
     ControlMessageOwned, LinkAddr, MsgFlags, bind, recvmsg, sendto, setsockopt, sockopt,
 };
-use nix::unistd::Pid;
+use nix::unistd::{Pid, gettid};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::host::Host;
@@ -21,11 +23,14 @@ use crate::{Context, Error, Result};
 
 /// ETH_P_ALL: frames of all protocols.
 const EVERY_PROTOCOL: u16 = 0x0003;
+/// ETH_P_IP.
+const IPV4: u16 = 0x0800;
 
 /// A packet socket of one interface.
 pub struct Wire {
     socket: Socket,
     interface: LinkAddr,
+    patience: Cell<Option<Duration>>,
 }
 
 /// Keeps the calling thread on the last CPU that it may use; that CPU's number. What one CPU sends
@@ -40,6 +45,15 @@ pub fn pin_to_last_cpu() -> Result<usize> {
     one.set(cpu).context("choose a CPU")?;
     sched_setaffinity(this, &one).context("stay on a CPU")?;
     Ok(cpu)
+}
+
+/// Asks for the calling thread to run before all that are no real-time threads. Without the right to it the thread is
+/// only more often disturbed, which whoever measures has to see by himself.
+pub fn take_precedence() {
+    let thread = gettid().to_string();
+    let _ = Command::new("chrt")
+        .args(["--fifo", "--pid", "1", &thread])
+        .output();
 }
 
 impl Host {
@@ -58,8 +72,17 @@ impl Wire {
     /// Receives what comes in on an interface, and what others send by it; nothing is missed from
     /// here on.
     pub(crate) fn to_receive(interface: &str) -> Result<Self> {
-        let every = Protocol::from(i32::from(EVERY_PROTOCOL.to_be()));
-        let wire = Self::open(interface, Some(every))?;
+        Self::hear(interface, EVERY_PROTOCOL)
+    }
+
+    /// The same of IPv4 alone, and of what comes in alone: of one protocol the kernel shows nothing that goes out.
+    pub(crate) fn to_receive_ipv4(interface: &str) -> Result<Self> {
+        Self::hear(interface, IPV4)
+    }
+
+    fn hear(interface: &str, protocol: u16) -> Result<Self> {
+        let protocol = Protocol::from(i32::from(protocol.to_be()));
+        let wire = Self::open(interface, Some(protocol))?;
         // Forcing needs real root; inside a user namespace the system's maximum must do.
         if setsockopt(&wire.socket, sockopt::RcvBufForce, &(32 << 20)).is_err() {
             wire.socket
@@ -87,6 +110,7 @@ impl Wire {
         Ok(Self {
             socket,
             interface: address,
+            patience: Cell::new(None),
         })
     }
 
@@ -101,9 +125,11 @@ impl Wire {
     /// The next frame's length, or `None` if none comes within `patience`. That frames were lost
     /// before it is an error.
     pub fn receive(&self, buffer: &mut [u8], patience: Duration) -> Result<Option<usize>> {
-        self.socket
-            .set_read_timeout(Some(patience))
-            .context("set a wire's patience")?;
+        if self.patience.replace(Some(patience)) != Some(patience) {
+            self.socket
+                .set_read_timeout(Some(patience))
+                .context("set a wire's patience")?;
+        }
         let mut control = [0; 128];
         let mut parts = [IoSliceMut::new(buffer)];
         let received = recvmsg::<()>(

@@ -9,7 +9,8 @@ use clusterip::model::hash::{Flow, Hasher};
 use clusterip::model::seed::derived_seed;
 use lab::cluster::PATIENCE;
 use lab::{
-    Client, Cluster, ClusterOptions, Context, Error, Instances, Lab, Pace, Report, Result, Serve,
+    Client, Cluster, ClusterOptions, Context, Daemon, Error, Instances, Lab, Pace, Report, Result,
+    Serve,
 };
 
 use crate::product::*;
@@ -114,11 +115,36 @@ pub struct Rig {
 impl Rig {
     /// Boots the nodes and shares the VIPs; returns when every bucket is served.
     pub fn start(name: &str, nodes: &[&str], vips: Vec<Shared>, interval: u32) -> Result<Self> {
+        Self::begin(name, nodes, vips, interval, None)
+    }
+
+    /// The same with `clusteripd` on all nodes.
+    pub fn start_with_daemons(
+        name: &str,
+        nodes: &[&str],
+        vips: Vec<Shared>,
+        interval: u32,
+    ) -> Result<Self> {
+        let daemon = Daemon {
+            program: lab::built("clusteripd")?,
+            debug: true,
+        };
+        Self::begin(name, nodes, vips, interval, Some(daemon))
+    }
+
+    fn begin(
+        name: &str,
+        nodes: &[&str],
+        vips: Vec<Shared>,
+        interval: u32,
+        daemon: Option<Daemon>,
+    ) -> Result<Self> {
         let lab = Lab::new(name)?;
         let client = lab.client("c1")?;
         let options = ClusterOptions {
             agent: Some(lab::built("ocf-clusterip")?),
             nodectl: Some(lab::built("nodectl")?),
+            daemon,
             serve: SERVICES.to_vec(),
             ..ClusterOptions::default()
         };

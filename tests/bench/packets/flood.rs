@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use lab::{Context, Error, Result};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::socket::{LinkAddr, MsgFlags, MultiHeaders, sendmmsg};
-use nix::unistd::gettid;
 
 use super::stage::Stage;
 
@@ -39,10 +38,7 @@ pub struct Slice {
 /// CPU's number.
 pub fn pin() -> Result<usize> {
     let cpu = lab::pin_to_last_cpu()?;
-    // Without the right to it the run is only more often disturbed, which is seen and told.
-    let _ = std::process::Command::new("chrt")
-        .args(["--fifo", "--pid", "1", &gettid().to_string()])
-        .output();
+    lab::take_precedence();
     Ok(cpu)
 }
 

@@ -30,15 +30,19 @@ use crate::{Context, Error, Result, wait_until};
 pub const AGENT: &str = "/usr/lib/ocf/resource.d/rust/ClusterIP";
 /// The tested command line program on a node.
 pub const NODECTL: &str = "/usr/sbin/nodectl";
+/// The tested daemon on a node.
+pub const DAEMON: &str = "/usr/sbin/clusteripd";
 /// The lab's server as a resource agent, `ocf:lab:Service`.
 pub const SERVICE: &str = "/usr/lib/ocf/resource.d/lab/Service";
 /// The logs worth showing when something fails.
-pub const LOGS: [&str; 4] = [
+pub const LOGS: [&str; 5] = [
     "/var/log/corosync.log",
     "/var/log/pacemaker/pacemaker.log",
     "/var/log/lab-init.log",
     "/var/log/syslog",
+    DAEMON_LOG,
 ];
+const DAEMON_LOG: &str = "/var/log/clusteripd.log";
 
 /// What Pacemaker is to have in its environment, for each time that it is started; not there on a node without it.
 const ENVIRONMENT: &str = "/etc/lab-environment";
@@ -56,15 +60,19 @@ pub struct Spec {
     files: Vec<(PathBuf, String)>,
     /// Pacemaker's, if there is to be one.
     environment: Option<Vec<(String, String)>>,
+    /// The words behind the daemon's name, if it is to run.
+    daemon: Option<Vec<String>>,
 }
 
 impl Spec {
     pub(super) fn new(
         name: &str,
         token_ms: u32,
+        real_time: bool,
         root: PathBuf,
         files: Vec<(PathBuf, String)>,
         environment: Option<Vec<(String, String)>>,
+        daemon: Option<Vec<String>>,
         members: &[(String, usize, Ipv4Addr, Ipv6Addr)],
     ) -> Self {
         let mut hosts = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost\n");
@@ -81,12 +89,13 @@ impl Spec {
         } else {
             ""
         };
+        let sched_rr = if real_time { "yes" } else { "no" };
         let corosync_conf = format!(
             "totem {{\n  version: 2\n  cluster_name: lab\n  transport: knet\n  token: {token_ms}\n  \
              crypto_cipher: none\n  crypto_hash: none\n}}\n\
              nodelist {{\n{nodelist}}}\n\
              quorum {{\n  provider: corosync_votequorum\n{two_node}}}\n\
-             system {{\n  sched_rr: no\n  move_to_root_cgroup: no\n}}\n\
+             system {{\n  sched_rr: {sched_rr}\n  move_to_root_cgroup: no\n}}\n\
              logging {{\n  to_syslog: no\n  to_stderr: no\n  to_logfile: yes\n  logfile: {}\n  \
              timestamp: hires\n}}\n",
             LOGS[0]
@@ -99,6 +108,7 @@ impl Spec {
             root,
             files,
             environment,
+            daemon,
         }
     }
 }
@@ -156,6 +166,11 @@ pub fn init(spec: &str) -> Result<()> {
     build_root(&spec)?;
     fill_root(&spec)?;
     system_log()?;
+    // It waits for Corosync by itself, and outlives its restarts.
+    if let Some(words) = &spec.daemon {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        start(DAEMON, &words, &[], DAEMON_LOG)?;
+    }
     start_stack()?;
     println!("booted");
     reap()
@@ -177,7 +192,7 @@ fn system_log() -> Result<()> {
 
 /// The body of `lab stack`: starts Corosync and, when it answers, Pacemaker if this node has one.
 pub fn start_stack() -> Result<()> {
-    start("corosync", &["-f"], &[])?;
+    start("corosync", &["-f"], &[], INIT_LOG)?;
     let answers = || {
         let asked = Command::new("corosync-cmapctl")
             .args(["-g", "totem.cluster_name"])
@@ -199,16 +214,16 @@ pub fn start_stack() -> Result<()> {
     let own = [("PCMK_logfacility", "none"), ("HOME", "/root")];
     let given = given.iter().map(|(name, value)| (&**name, &**value));
     let all: Vec<(&str, &str)> = own.into_iter().chain(given).collect();
-    start("pacemakerd", &["-f"], &all)
+    start("pacemakerd", &["-f"], &all, INIT_LOG)
 }
 
-fn start(program: &str, arguments: &[&str], env: &[(&str, &str)]) -> Result<()> {
+fn start(program: &str, arguments: &[&str], env: &[(&str, &str)], log: &str) -> Result<()> {
     let log = || {
         OpenOptions::new()
             .create(true)
             .append(true)
-            .open(INIT_LOG)
-            .context(INIT_LOG)
+            .open(log)
+            .context(log)
     };
     Command::new(program)
         .args(arguments)

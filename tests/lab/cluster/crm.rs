@@ -237,7 +237,7 @@ impl Cluster {
     }
 
     /// Nodes that are on, those whose view is in doubt last.
-    fn living(&self) -> Vec<String> {
+    pub(super) fn living(&self) -> Vec<String> {
         let nodes = self.inner.nodes.iter();
         let mut on: Vec<_> = nodes
             .filter(|(_, member)| matches!(*member.power(), Power::On { .. }))
@@ -292,7 +292,7 @@ impl Cluster {
         )))
     }
 
-    fn with_logs<T>(&self, result: Result<T>) -> Result<T> {
+    pub(super) fn with_logs<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|error| {
             let logs = self
                 .names()

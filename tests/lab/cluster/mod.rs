@@ -7,6 +7,7 @@
 pub mod boot;
 mod chronicle;
 mod crm;
+mod daemon;
 pub mod fence;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use nix::unistd::{Pid, geteuid};
 
 pub use chronicle::Chronicle;
 pub use crm::{FailedAction, Instances, Membership};
+pub use daemon::Daemon;
 
 use crate::exec::{Exec, LAB, Place, Running};
 use crate::node::NodeOptions;
@@ -37,6 +39,9 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct ClusterOptions {
     /// Corosync's token timeout in milliseconds.
     pub token_ms: u32,
+    /// Whether Corosync runs before all that is no real-time program, as it does where nobody tells it otherwise.
+    /// Many clusters at once would starve this machine.
+    pub real_time: bool,
     /// Whether Pacemaker runs on the nodes; without it there is nothing but Corosync, and nobody is fenced.
     pub pacemaker: bool,
     /// Whether lost nodes are fenced (powered off by the lab).
@@ -45,6 +50,8 @@ pub struct ClusterOptions {
     pub agent: Option<PathBuf>,
     /// What is to be `/usr/sbin/nodectl` on the nodes.
     pub nodectl: Option<PathBuf>,
+    /// The daemon that every node runs from its boot on.
+    pub daemon: Option<Daemon>,
     /// Further files to be put on the nodes: where they are here, and where they go there.
     pub files: Vec<(PathBuf, String)>,
     /// What every node serves from its boot on.
@@ -61,10 +68,12 @@ impl Default for ClusterOptions {
     fn default() -> Self {
         Self {
             token_ms: 1000,
+            real_time: false,
             pacemaker: true,
             fencing: true,
             agent: None,
             nodectl: None,
+            daemon: None,
             files: Vec::new(),
             serve: Vec::new(),
             environment: Vec::new(),
@@ -152,6 +161,7 @@ impl Cluster {
             }
             cluster.wait_idle()?;
         }
+        cluster.wait_for_daemons(names)?;
         let took = started.elapsed().as_secs_f64();
         cluster.inner.say(format!(
             "{} nodes are a cluster after {took:.1} s",
@@ -178,7 +188,8 @@ impl Cluster {
     /// Boots a node that is off, and waits until it is a member of the cluster.
     pub fn power_on(&self, name: &str) -> Result<()> {
         self.inner.power_on(name)?;
-        self.wait_for_members(&[name])
+        self.wait_for_members(&[name])?;
+        self.wait_for_daemons(&[name])
     }
 
     /// Kills every process of a node while its kernel goes on answering: addresses, rules and
@@ -239,7 +250,8 @@ impl Cluster {
     /// Starts Corosync and Pacemaker (if there is to be one) again on a node that had left, and waits for its membership.
     pub fn rejoin(&self, name: &str) -> Result<()> {
         self.node(name)?.run(&[LAB, "stack"])?;
-        self.wait_for_members(&[name])
+        self.wait_for_members(&[name])?;
+        self.wait_for_daemons(&[name])
     }
 
     /// The tails of a node's logs: Corosync's, Pacemaker's, its init's and the system's. A node that is
@@ -367,9 +379,11 @@ impl Inner {
 
     fn spec(&self, name: &str) -> boot::Spec {
         let mut files = self.options.files.clone();
+        let daemon = self.options.daemon.as_ref();
         let own = [
             (&self.options.agent, boot::AGENT),
             (&self.options.nodectl, boot::NODECTL),
+            (&daemon.map(|it| it.program.clone()), boot::DAEMON),
         ];
         for (source, target) in own {
             files.extend(
@@ -390,9 +404,11 @@ impl Inner {
         boot::Spec::new(
             name,
             self.options.token_ms,
+            self.options.real_time,
             self.options.root.clone(),
             files,
             self.options.pacemaker.then(|| environment.clone()),
+            daemon.map(Daemon::words),
             &members.collect::<Vec<_>>(),
         )
     }

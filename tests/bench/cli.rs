@@ -52,7 +52,7 @@ pub struct Cli {
     /// Packets: VIPs on the interface where there are many
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(2..=100))]
     pub vips: u16,
-    /// Connections that stay while half the buckets drain; may be repeated [default: 10000, or
+    /// Connections that stay while buckets drain or move; may be repeated [default: 10000, or
     /// 1000 with --quick]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=200_000))]
     pub flows: Vec<u32>,
@@ -75,6 +75,8 @@ pub enum Part {
     Rush,
     /// From Pacemaker's decision to the last bucket served
     Cluster,
+    /// How long a bucket is dark in a planned move, with clusteripd and without
+    Moves,
 }
 
 impl Cli {
@@ -111,11 +113,24 @@ mod tests {
         let parse = |words: &[&str]| Cli::try_parse_from([&["bench"], words].concat());
         let wanted = |words: &[&str]| {
             let cli = parse(words).expect("a good command line");
-            [Part::Packets, Part::Operations, Part::Rush, Part::Cluster].map(|part| cli.wants(part))
+            let parts = [
+                Part::Packets,
+                Part::Operations,
+                Part::Rush,
+                Part::Cluster,
+                Part::Moves,
+            ];
+            parts.map(|part| cli.wants(part))
         };
-        assert_eq!(wanted(&[]), [true; 4]);
-        assert_eq!(wanted(&["--skip", "cluster"]), [true, true, true, false]);
-        assert_eq!(wanted(&["--only", "packets"]), [true, false, false, false]);
+        assert_eq!(wanted(&[]), [true; 5]);
+        assert_eq!(
+            wanted(&["--skip", "cluster"]),
+            [true, true, true, false, true]
+        );
+        assert_eq!(
+            wanted(&["--only", "packets"]),
+            [true, false, false, false, false]
+        );
         assert!(parse(&["--only", "packets", "--skip", "cluster"]).is_err());
         assert!(parse(&["--nodes", "0"]).is_err());
     }

@@ -11,7 +11,9 @@
 //! | `rush` | the same of very many instances at once |
 //! | `moves` | the same of buckets with many connections |
 //! | `crowd` | very many connections |
-//! | `cluster` | a real cluster: a node dies, instances move |
+//! | `sharing` | a real cluster that shares an address |
+//! | `cluster` | there: a node dies, instances move |
+//! | `planned` | there: how long a bucket is dark that moves, with `clusteripd` and without |
 //! | `stats` | medians and spreads |
 //! | `report`, `table` | the figures: for machines, for people |
 //! | `machine`, `telling` | what it runs on; progress |
@@ -24,8 +26,10 @@ mod machine;
 mod moves;
 mod operations;
 mod packets;
+mod planned;
 mod report;
 mod rush;
+mod sharing;
 mod stats;
 mod table;
 mod telling;
@@ -73,6 +77,7 @@ fn run(cli: &Cli, telling: &Telling) -> Result<()> {
         operations: None,
         rush: None,
         cluster: None,
+        moves: None,
     };
     // The costs of packets first: what the other parts leave to be done must not disturb them.
     if cli.wants(Part::Packets) {
@@ -115,6 +120,18 @@ fn run(cli: &Cli, telling: &Telling) -> Result<()> {
     if cli.wants(Part::Cluster) {
         let buckets: &[u16] = cli.often(&[12, 60], &[12]);
         report.cluster = Some(cluster::measure(buckets, cli.often(5, 1), telling)?);
+    }
+    if cli.wants(Part::Moves) {
+        let mut connections = cli.flows();
+        connections.insert(0, 0);
+        let effort = planned::Effort {
+            buckets: cli.often(vec![12, 60], vec![12]),
+            repetitions: cli.often(5, 1),
+            connections,
+        };
+        let moves = planned::measure(&effort, telling)?;
+        report.warnings.extend(planned::warnings(&moves));
+        report.moves = Some(moves);
     }
     telling.end();
     let text = match cli.json {

@@ -26,6 +26,9 @@ pub struct Report {
     /// How soon buckets that move are served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<Vec<MoveCost>>,
+    /// How long buckets are dark in planned moves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moves: Option<Vec<PlannedMove>>,
 }
 
 /// What a received packet costs a node, in nanoseconds.
@@ -156,6 +159,49 @@ pub struct MoveCost {
     pub longest_dark_s: Summary,
 }
 
+/// How long buckets are dark in a planned move, as SYNs see it.
+#[derive(Debug, Serialize)]
+pub struct PlannedMove {
+    /// What happened.
+    pub event: String,
+    /// How many nodes the cluster has.
+    pub nodes: usize,
+    /// How many buckets.
+    pub buckets: u16,
+    /// How many connections were held in the buckets that moved.
+    pub connections: u32,
+    /// With the daemon on all nodes.
+    pub clusteripd: Felt,
+    /// With no daemon.
+    pub agent_alone: Felt,
+    /// The median without a daemon in units of that with one; absent where the latter is 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alone_to_clusteripd: Option<f64>,
+}
+
+/// What clients felt of an event, in all its repetitions.
+#[derive(Debug, Default, Serialize)]
+pub struct Felt {
+    /// Buckets that moved.
+    pub moved: usize,
+    /// Buckets of them of which nobody asked, as others were expected to move.
+    pub not_asked: usize,
+    /// How long each bucket that moved was dark, and each that was dark although it stayed, in milliseconds.
+    pub dark_ms: Summary,
+    /// What 95 of 100 of them did not exceed.
+    pub dark_p95_ms: f64,
+    /// SYNs that were sent.
+    pub syns: usize,
+    /// SYNs that were answered more than once.
+    pub answered_twice: usize,
+    /// Resets that were no answer to a SYN.
+    pub resets: usize,
+    /// Held connections that were lost.
+    pub connections_lost: usize,
+    /// The longest time in which no SYN was sent, in milliseconds.
+    pub longest_pause_ms: f64,
+}
+
 /// What could not be measured, and why.
 #[derive(Debug, Serialize)]
 pub struct Missing {
@@ -258,7 +304,25 @@ mod tests {
                 decision_to_served_s: summary(0.25),
                 longest_dark_s: summary(4.0),
             }]),
+            moves: Some(vec![PlannedMove {
+                event: "standby".into(),
+                nodes: 3,
+                buckets: 12,
+                connections: 100,
+                clusteripd: Felt {
+                    moved: 4,
+                    dark_ms: summary(2.0),
+                    dark_p95_ms: 2.5,
+                    syns: 4000,
+                    longest_pause_ms: 1.25,
+                    ..Felt::default()
+                },
+                agent_alone: Felt::default(),
+                alone_to_clusteripd: Some(0.0),
+            }]),
         };
+        let mut nothing = summed_up(0.0);
+        nothing["count"] = 0.into();
         let missing = json!([{"what": "a peer", "why": "it is not here"}]);
         let expected = json!({
             "schema": 1,
@@ -295,6 +359,20 @@ mod tests {
                 "event": "node killed", "nodes": 3, "buckets": 12, "moved": 4.0,
                 "event_to_served_s": summed_up(4.5), "decision_to_served_s": summed_up(0.25),
                 "longest_dark_s": summed_up(4.0)
+            }],
+            "moves": [{
+                "event": "standby", "nodes": 3, "buckets": 12, "connections": 100,
+                "clusteripd": {
+                    "moved": 4, "not_asked": 0, "dark_ms": summed_up(2.0), "dark_p95_ms": 2.5,
+                    "syns": 4000, "answered_twice": 0, "resets": 0, "connections_lost": 0,
+                    "longest_pause_ms": 1.25
+                },
+                "agent_alone": {
+                    "moved": 0, "not_asked": 0, "dark_ms": nothing, "dark_p95_ms": 0.0,
+                    "syns": 0, "answered_twice": 0, "resets": 0, "connections_lost": 0,
+                    "longest_pause_ms": 0.0
+                },
+                "alone_to_clusteripd": 0.0
             }]
         });
         assert_eq!(to_value(&report).expect("JSON"), expected);

@@ -42,6 +42,13 @@ impl Summary {
     }
 }
 
+/// The figure below which `share` of all figures are; of none at all 0.
+pub fn quantile_of(figures: &[f64], share: f64) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    quantile(&sorted, share)
+}
+
 /// The figure below which `share` of all sorted figures are, interpolated.
 fn quantile(sorted: &[f64], share: f64) -> f64 {
     let last = sorted.len().saturating_sub(1);
@@ -67,8 +74,15 @@ mod tests {
     #[test]
     fn nothing_and_a_single_figure_are_summed_up_too() {
         assert_eq!(Summary::of(&[]).count, 0);
+        assert_eq!(quantile_of(&[], 0.95), 0.0);
         let one = Summary::of(&[7.0]);
         assert_eq!((one.median, one.uncertainty, one.count), (7.0, 0.0, 1));
+    }
+
+    #[test]
+    fn nineteen_of_twenty_figures_are_below_their_quantile() {
+        let figures: Vec<f64> = (0..=100).rev().map(f64::from).collect();
+        assert_eq!(quantile_of(&figures, 0.95), 95.0);
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::fmt::Write;
 use std::io::IsTerminal;
 
-use crate::report::{Compared, Missing, MoveCost, Operations, PacketCosts, Report, RushCost};
+use crate::report::{
+    Compared, Felt, Missing, MoveCost, Operations, PacketCosts, PlannedMove, Report, RushCost,
+};
 use crate::stats::Summary;
 
 /// All of a report.
@@ -32,6 +34,9 @@ pub fn of(report: &Report) -> String {
     }
     if let Some(cluster) = &report.cluster {
         of_cluster(&mut text, style, cluster);
+    }
+    if let Some(moves) = &report.moves {
+        of_moves(&mut text, style, moves);
     }
     text
 }
@@ -214,6 +219,49 @@ fn of_cluster(text: &mut String, style: Style, costs: &[MoveCost]) {
                 seconds(cost.longest_dark_s)
             ),
         );
+    }
+}
+
+fn of_moves(text: &mut String, style: Style, moves: &[PlannedMove]) {
+    let title = "\nMoves: ms in which a bucket that moves is dark, as SYNs see it";
+    line(text, style.paint("1", title));
+    let head = format!(
+        "{:<17} {:>6} {:>9} {:>9} {:>9} {:>7} {:>9} {:>6} {:>7} {:>6} {:>6}",
+        "", "moved", "median", "p95", "worst", "ratio", "SYNs", "twice", "resets", "lost", "pause"
+    );
+    line(text, style.paint("2", &head));
+    for one in moves {
+        let what = format!(
+            "{}, {} buckets, {} connections",
+            one.event, one.buckets, one.connections
+        );
+        line(text, style.paint("1", &what));
+        let ratio = one.alone_to_clusteripd;
+        let ratio = ratio.map_or("-".into(), |ratio| format!("{ratio:.0}"));
+        for (name, felt, ratio) in [
+            ("with clusteripd", &one.clusteripd, "1"),
+            ("the agent alone", &one.agent_alone, &ratio),
+        ] {
+            let Felt {
+                moved,
+                dark_ms,
+                dark_p95_ms,
+                syns,
+                answered_twice,
+                resets,
+                connections_lost,
+                longest_pause_ms,
+                ..
+            } = felt;
+            let (median, worst) = (dark_ms.median, dark_ms.range[1]);
+            line(
+                text,
+                format!(
+                    "{name:<17} {moved:>6} {median:>9.1} {dark_p95_ms:>9.1} {worst:>9.1} {ratio:>7} \
+                     {syns:>9} {answered_twice:>6} {resets:>7} {connections_lost:>6} {longest_pause_ms:>6.1}"
+                ),
+            );
+        }
     }
 }
 

@@ -3,10 +3,10 @@
 //! For what no socket of the kernel would send: fragments, unknown protocols. What is in a
 //! frame is not known here; whoever only wants to know who answered asks a [`crate::Witness`].
 
-use std::cell::Cell;
 use std::io::IoSliceMut;
 use std::os::fd::AsRawFd;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -30,7 +30,7 @@ const IPV4: u16 = 0x0800;
 pub struct Wire {
     socket: Socket,
     interface: LinkAddr,
-    patience: Cell<Option<Duration>>,
+    patience: Mutex<Option<Duration>>,
 }
 
 /// Keeps the calling thread on the last CPU that it may use; that CPU's number. What one CPU sends
@@ -110,7 +110,7 @@ impl Wire {
         Ok(Self {
             socket,
             interface: address,
-            patience: Cell::new(None),
+            patience: Mutex::new(None),
         })
     }
 
@@ -125,11 +125,13 @@ impl Wire {
     /// The next frame's length, or `None` if none comes within `patience`. That frames were lost
     /// before it is an error.
     pub fn receive(&self, buffer: &mut [u8], patience: Duration) -> Result<Option<usize>> {
-        if self.patience.replace(Some(patience)) != Some(patience) {
+        let mut known = self.patience.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.replace(patience) != Some(patience) {
             self.socket
                 .set_read_timeout(Some(patience))
                 .context("set a wire's patience")?;
         }
+        drop(known);
         let mut control = [0; 128];
         let mut parts = [IoSliceMut::new(buffer)];
         let received = recvmsg::<()>(

@@ -1,7 +1,6 @@
 //! Where `clusteripd` runs on all nodes a planned move is a handover; and whatever becomes of the daemons, no packet is
 //! answered twice, and in the end Pacemaker has what it wants.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lab::cluster::PATIENCE;
@@ -16,54 +15,23 @@ const EVERY: Duration = Duration::from_millis(20);
 /// How many sources probe.
 const PROBES: usize = 60;
 
-/// The daemons of a cluster.
+/// The daemons of a cluster, which the nodes run from their boot on.
 struct Daemons<'a> {
     rig: &'a Rig,
-    running: BTreeMap<&'a str, Running>,
+    /// Those that were begun again.
+    begun: Vec<Running>,
 }
 
 impl<'a> Daemons<'a> {
-    /// One on each node, which all hear each other.
-    fn start(rig: &'a Rig) -> Result<Self> {
-        let mut daemons = Daemons {
-            rig,
-            running: BTreeMap::new(),
-        };
-        for name in NODES {
-            daemons.begin(name)?;
-        }
-        daemons.wait_together()?;
-        Ok(daemons)
+    fn of(rig: &'a Rig) -> Self {
+        let begun = Vec::new();
+        Daemons { rig, begun }
     }
 
-    fn begin(&mut self, name: &'a str) -> Result<()> {
-        let program = lab::built("clusteripd")?.display().to_string();
+    fn begin(&mut self, name: &str) -> Result<()> {
         let node = self.rig.cluster.node(name)?;
-        self.running.insert(name, node.exec(&[program]).spawn()?);
-        Ok(())
-    }
-
-    /// Waits until each daemon hears all, and knows who has what.
-    fn wait_together(&self) -> Result<()> {
-        for name in NODES {
-            let node = self.rig.cluster.node(name)?;
-            self.rig
-                .lab
-                .wait_until("daemons that hear each other", PATIENCE, || {
-                    let told = node.run(&["nodectl", "metrics"])?;
-                    let all = format!("clusterip_members {}", NODES.len());
-                    let knows = |other: &&str| {
-                        told.lines().any(|line| {
-                            line.starts_with("clusterip_cluster_buckets")
-                                && line.contains(&format!("node=\"{other}\""))
-                        })
-                    };
-                    match told.lines().any(|line| line == all) && NODES.iter().all(knows) {
-                        true => Ok(()),
-                        false => Err(Error::new(told)),
-                    }
-                })?;
-        }
+        self.begun
+            .push(node.exec(&["/usr/sbin/clusteripd"]).spawn()?);
         Ok(())
     }
 
@@ -72,13 +40,6 @@ impl<'a> Daemons<'a> {
         let node = self.rig.cluster.node(name)?;
         let process = node.run(&["pidof", "clusteripd"])?;
         node.run(&["kill", "-s", signal, process.trim()])?;
-        Ok(())
-    }
-
-    /// Kills a daemon; where it was is known to its agent, which goes on without it.
-    fn kill(&mut self, name: &str) -> Result<()> {
-        self.signal(name, "KILL")?;
-        self.running.remove(name);
         Ok(())
     }
 
@@ -98,8 +59,10 @@ impl<'a> Daemons<'a> {
     /// How many buckets daemons have moved, by what they told their kernels.
     fn moved(&self, kind: &str) -> Result<u64> {
         let mut sum = 0;
-        for name in self.running.keys() {
-            let told = self.rig.cluster.node(name)?.run(&["nodectl", "metrics"])?;
+        for name in NODES {
+            // Whose daemon does not live has moved nothing that could be asked for.
+            let told = self.rig.cluster.node(name)?.run(&["nodectl", "metrics"]);
+            let told = told.unwrap_or_default();
             let begin = format!("clusterip_moves_total{{kind=\"{kind}\",outcome=\"done\"}} ");
             let found = told.lines().find_map(|line| line.strip_prefix(&begin));
             sum += found
@@ -110,14 +73,22 @@ impl<'a> Daemons<'a> {
     }
 }
 
+/// What a handover is made of.
+const KINDS: [&str; 3] = ["offer", "give", "take"];
+
+fn kinds(daemons: &Daemons) -> Result<Vec<u64>> {
+    KINDS.iter().map(|kind| daemons.moved(kind)).collect()
+}
+
 fn rig(name: &str) -> Result<Rig> {
-    Rig::start(name, &NODES, vec![Shared::new("resIP", V4, 12)], 10)
+    Rig::start_with_daemons(name, &NODES, vec![Shared::new("resIP", V4, 12)], 10)
 }
 
 #[test]
 fn a_planned_move_is_a_handover() -> Result<()> {
     let rig = rig("handover")?;
-    let daemons = Daemons::start(&rig)?;
+    let daemons = Daemons::of(&rig);
+    let before = kinds(&daemons)?;
     let vip = rig.vip();
     let options = HoldOptions {
         interval: Duration::from_millis(200),
@@ -141,8 +112,9 @@ fn a_planned_move_is_a_handover() -> Result<()> {
     held.stop()?.expect_none_lost()?;
     witness.finish()?.expect_no_double_answers()?;
     // Four buckets there, four back, each by a word of the node that had it.
-    for kind in ["offer", "give", "take"] {
-        assert_eq!(daemons.moved(kind)?, 8, "{kind}");
+    let moved = kinds(&daemons)?;
+    for (kind, (before, after)) in KINDS.iter().zip(before.iter().zip(moved)) {
+        assert_eq!(after - before, 8, "{kind}");
     }
     // By its agents alone each of them is dark for as long as Pacemaker takes from its stop to its start.
     let (lost, all) = (probes.failures().len(), probes.samples.len());
@@ -154,7 +126,7 @@ fn a_planned_move_is_a_handover() -> Result<()> {
 #[test]
 fn whatever_becomes_of_the_daemons_nobody_answers_twice() -> Result<()> {
     let rig = rig("handed")?;
-    let mut daemons = Daemons::start(&rig)?;
+    let mut daemons = Daemons::of(&rig);
     let vip = rig.vip();
     let sources = rig.client.sources_for(vip.address, PROBES);
     let witness = rig.client.witness(&[vip.address])?;
@@ -180,10 +152,7 @@ fn whatever_becomes_of_the_daemons_nobody_answers_twice() -> Result<()> {
                 }
             })?;
         for name in who {
-            match stop {
-                true => daemons.signal(name, "STOP")?,
-                false => daemons.kill(name)?,
-            }
+            daemons.signal(name, if stop { "STOP" } else { "KILL" })?;
         }
         rig.wait_shared(&["n1", "n2"])?;
         for name in who {
@@ -194,7 +163,7 @@ fn whatever_becomes_of_the_daemons_nobody_answers_twice() -> Result<()> {
         }
         rig.cluster.online("n3")?;
         rig.wait_shared(&NODES)?;
-        daemons.wait_together()?;
+        rig.cluster.wait_for_daemons(&NODES)?;
         // Nothing has failed that Pacemaker would have to mend.
         assert_eq!(rig.cluster.failures()?, [], "{what}");
     }
@@ -209,7 +178,7 @@ fn whatever_becomes_of_the_daemons_nobody_answers_twice() -> Result<()> {
 fn a_node_that_is_lost_in_the_midst_of_a_handover_is_fenced_and_nobody_answers_twice() -> Result<()>
 {
     let rig = rig("halfway")?;
-    let mut daemons = Daemons::start(&rig)?;
+    let mut daemons = Daemons::of(&rig);
     let vip = rig.vip();
     let sources = rig.client.sources_for(vip.address, PROBES);
     let witness = rig.client.witness(&[vip.address])?;
@@ -229,7 +198,6 @@ fn a_node_that_is_lost_in_the_midst_of_a_handover_is_fenced_and_nobody_answers_t
             true => rig.cluster.crash(lost)?,
             false => rig.cluster.power_off(lost)?,
         }
-        daemons.running.remove(lost);
         let left: Vec<&str> = ["n1", "n2"]
             .into_iter()
             .filter(|name| *name != lost)
@@ -247,10 +215,9 @@ fn a_node_that_is_lost_in_the_midst_of_a_handover_is_fenced_and_nobody_answers_t
             }
         })?;
         rig.cluster.power_on(lost)?;
-        daemons.begin(lost)?;
         rig.cluster.online("n3")?;
         rig.wait_shared(&NODES)?;
-        daemons.wait_together()?;
+        rig.cluster.wait_for_daemons(&NODES)?;
     }
     probe.stop()?;
     let doubles = witness.finish()?.answers_in_turn();

@@ -13,6 +13,7 @@ pub(super) const VENDOR: Vendor = Vendor {
 
 const TRUST: &str = "libvirt, domain XML, trustGuestRxFilters; IBM, Linux on systems";
 const FILTERS: &str = "libvirt 9.0.0, its nwfilter/*.xml";
+const TABLE: &str = "libvirt, network XML, macTableManager";
 const BRIDGED: &str =
     "a guest on a bridge depends on that: see '--vendor linux-bridge' or open-vswitch";
 
@@ -37,10 +38,16 @@ fn advice(site: &Site) -> Guide {
 }
 
 fn stealth(site: &Site) -> Guide {
-    let guide = Guide::of_both_families().beware_by_hand(
-        "macvtap (interface type='direct'): not but with mode='passthrough', for it has one unicast MAC alone; use the \
-         mode multicast there",
-    );
+    let guide = Guide::of_both_families()
+        .beware_by_hand(
+            "macvtap (interface type='direct'): not but with mode='passthrough', for it has one unicast MAC alone; use the \
+             mode multicast there",
+        )
+        .beware(
+            Some(TABLE),
+            "a network with <bridge macTableManager='libvirt'/> gives its guests' ports flood off, so that nothing for the \
+             MAC gets through: use the mode multicast there",
+        );
     filtered(guide, site).beware(None, BRIDGED)
 }
 

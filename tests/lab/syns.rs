@@ -108,7 +108,11 @@ impl Client {
         let out = self.wire("eth0")?;
         let back = self.within(|| Wire::to_receive_ipv4("eth0"))??;
         let (to_read, to_send) = (shared.clone(), shared.clone());
-        let reader = std::thread::spawn(move || read(&back, target, &to_read));
+        let reader = std::thread::spawn(move || {
+            // Where it reads too seldom the kernel has no room for answers any more.
+            take_precedence();
+            read(&back, target, &to_read)
+        });
         let sender = std::thread::spawn(move || {
             take_precedence();
             let sent = send(&out, frames, beat, &to_send);

@@ -84,9 +84,9 @@ impl Wire {
         let protocol = Protocol::from(i32::from(protocol.to_be()));
         let wire = Self::open(interface, Some(protocol))?;
         // Forcing needs real root; inside a user namespace the system's maximum must do.
-        if setsockopt(&wire.socket, sockopt::RcvBufForce, &(32 << 20)).is_err() {
+        if setsockopt(&wire.socket, sockopt::RcvBufForce, &(64 << 20)).is_err() {
             wire.socket
-                .set_recv_buffer_size(32 << 20)
+                .set_recv_buffer_size(64 << 20)
                 .context("enlarge a buffer")?;
         }
         setsockopt(&wire.socket, sockopt::RxqOvfl, &1).context("have lost frames counted")?;

@@ -14,7 +14,7 @@ impl Machine {
     /// waits for. What concerns one bucket keeps its order.
     pub fn todo(&mut self, now: Duration) -> Vec<Todo> {
         let mut wants: BTreeMap<(usize, IpAddr, Want), BTreeSet<u16>> = BTreeMap::new();
-        let mut places: BTreeMap<(IpAddr, u16), usize> = BTreeMap::new();
+        let mut last: BTreeMap<(IpAddr, u16), (usize, Want)> = BTreeMap::new();
         let mut answers = Vec::new();
         let mut drains: BTreeMap<IpAddr, BTreeSet<u16>> = BTreeMap::new();
         for (vip, bucket, want) in std::mem::take(&mut self.wants) {
@@ -25,9 +25,14 @@ impl Machine {
                     drains.entry(vip).or_default().insert(bucket);
                 }
                 want if state.still(&want) => {
-                    let place = places.entry((vip, bucket)).or_default();
-                    wants.entry((*place, vip, want)).or_default().insert(bucket);
-                    *place += 1;
+                    let before = last.get(&(vip, bucket));
+                    // What is heard and the time that it is may both be a reason: it is done once.
+                    if before.is_some_and(|(_, before)| *before == want) {
+                        continue;
+                    }
+                    let place = before.map_or(0, |(place, _)| place + 1);
+                    last.insert((vip, bucket), (place, want.clone()));
+                    wants.entry((place, vip, want)).or_default().insert(bucket);
                 }
                 _ => {}
             }

@@ -95,6 +95,8 @@ pub(super) struct World {
     pub(super) tickets: Ticket,
     /// What daemons have answered.
     pub(super) answers: BTreeMap<Ticket, Answer>,
+    /// How often a kernel did nothing of what it was told.
+    pub(super) refused: usize,
 }
 
 pub(super) fn id(node: usize) -> NodeId {
@@ -117,6 +119,7 @@ impl World {
             processes: 100,
             tickets: 0,
             answers: BTreeMap::new(),
+            refused: 0,
         };
         for node in 0..NODES {
             world.begin(node);
@@ -227,6 +230,7 @@ impl World {
                             })
                             .collect(),
                     };
+                    self.refused += usize::from(done.is_empty());
                     daemon.machine.done(now, &order, &done);
                 }
                 Todo::Look(of) => daemon.machine.confirm(now, of, &kernel.seen(now)),

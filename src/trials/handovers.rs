@@ -164,8 +164,9 @@ fn a_planned_move_is_a_handover() {
     world.settle();
     assert_eq!(world.managed[0], Managed::Started(1));
     assert_eq!(world.answering(0), [1]);
-    // No time has passed.
+    // No time has passed, and no kernel was told what it had done already.
     assert_eq!(world.now, Duration::from_secs(106));
+    assert_eq!(world.refused, 0);
 }
 
 #[test]

@@ -63,9 +63,9 @@ impl Told {
     /// The changes that lead there, of a VIP whose buckets are as they were seen: elements alone.
     pub fn changes(self, vip: &Vip, seen: &Phases, buckets: &BucketSet) -> Vec<Change> {
         let seen = ready(seen.clone());
-        let rules = |phases: Phases| dataplane::ruleset(&[(vip.clone(), phases)]);
         let then = self.then(&seen, buckets);
-        diff::changes(&rules(seen), &rules(then))
+        let sets = |phases: &Phases| dataplane::bucket_sets(vip, phases);
+        diff::changes(&sets(&seen), &sets(&then))
     }
 }
 
@@ -138,6 +138,9 @@ mod tests {
             let buckets: BucketSet = buckets.into_iter().collect();
             let mut rules = dataplane::ruleset(&[(vip.clone(), seen.clone())]);
             let changes = told.changes(&vip, &seen, &buckets);
+            let whole = |phases: Phases| dataplane::ruleset(&[(vip.clone(), phases)]);
+            let all = diff::changes(&whole(seen.clone()), &whole(told.then(&seen, &buckets)));
+            prop_assert_eq!(&changes, &all);
             let is_element = |change: &Change| {
                 matches!(change, Change::AddElements(..) | Change::DeleteElements(..))
             };

@@ -164,7 +164,7 @@ fn sightings(vip: IpAddr) -> Chain {
     Chain::of(rules.map(Sentence::rule))
 }
 
-fn sets(vip: &Vip, phases: &Phases) -> Vec<(String, Set)> {
+pub(super) fn sets(vip: &Vip, phases: &Phases) -> Vec<(String, Set)> {
     let address = vip.address;
     let learnt = |key, lifetime, most| {
         Set::new(SetSpec {

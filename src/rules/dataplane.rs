@@ -25,6 +25,7 @@ use crate::model::ruleset::{
     Chain, Data, Element, Family, Hook, KeyPart, Ruleset, Set, SetSpec, Table, Target, Verdict,
 };
 use crate::model::vip::{MOST_VIPS, Vip};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// netdev ingress comes before other tables' chains there (nft's `filter` is 0), so that foreign
@@ -55,6 +56,20 @@ pub fn ruleset(vips: &[(Vip, Phases)]) -> Ruleset {
     }
     adopting::add(&mut rules, vips);
     rules
+}
+
+/// Of all that what a handover changes, without the rest, which takes milliseconds to write down: the sets whose elements
+/// say where the VIP's buckets stand.
+pub fn bucket_sets(vip: &Vip, phases: &Phases) -> Ruleset {
+    let of = |sets| Table {
+        sets,
+        ..Table::default()
+    };
+    let adopting = adopting::sets(vip, phases).into_iter().collect();
+    Ruleset::from([
+        (Family::Netdev, of(sets_of_buckets(vip, phases))),
+        (adopting::family(vip.address), of(adopting)),
+    ])
 }
 
 fn netdev_table(vips: &[(Vip, Phases)]) -> Table {
@@ -115,11 +130,16 @@ fn netdev_table(vips: &[(Vip, Phases)]) -> Table {
 fn add_vip(table: &mut Table, vip: &Vip, phases: &Phases) {
     table.chains.extend(ingress::chains(vip, phases));
     table.chains.extend(fragments::chains(vip, phases));
-    table.sets.extend(leaving::sets(vip, phases));
-    table.sets.extend(handover::sets(vip, phases));
     for (name, set) in ingress::sets(vip).into_iter().chain(fragments::sets(vip)) {
         table.sets.insert(name.to_owned(), set);
     }
+    table.sets.extend(sets_of_buckets(vip, phases));
+}
+
+/// At ingress: its map, and the sets of buckets that come or go.
+fn sets_of_buckets(vip: &Vip, phases: &Phases) -> BTreeMap<String, Set> {
+    let mut sets = BTreeMap::from_iter(leaving::sets(vip, phases));
+    sets.extend(handover::sets(vip, phases));
     let buckets = vip.buckets.get();
     let mut map = Set::new(SetSpec {
         counters: true,
@@ -128,7 +148,8 @@ fn add_vip(table: &mut Table, vip: &Vip, phases: &Phases) {
     for bucket in phases.owned.iter() {
         map.elements.insert(bucket_key(bucket), owned_element());
     }
-    table.sets.insert(buckets_map(vip.address), map);
+    sets.insert(buckets_map(vip.address), map);
+    sets
 }
 
 #[cfg(test)]

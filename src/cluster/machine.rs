@@ -6,7 +6,7 @@
 //! said or done for many buckets of a VIP is one message and one transaction, if the shell asks for what is to be done
 //! when nothing more waits to be heard.
 
-use super::bucket::{Answer, Around, Goes, Input, OFFER, State, Ticket, Want};
+use super::bucket::{Answer, Around, Goes, Input, OFFER, Stand, State, Ticket, Want};
 use super::gathering::{Gathering, GatheringId, NodeId};
 use super::order::{Ask, Destination, Dropped, Order, Seen};
 use super::view::View;
@@ -108,6 +108,12 @@ impl Machine {
     /// Where a bucket stands here.
     pub fn state(&self, vip: IpAddr, bucket: u16) -> Option<&State> {
         self.own.get(&vip)?.buckets.get(&bucket)
+    }
+
+    /// Has the holder of a bucket let go of it, or is about to, for this node to take it? Nobody answers it until then.
+    pub fn is_awaited(&self) -> bool {
+        let mut all = self.own.values().flat_map(|own| own.buckets.values());
+        all.any(|state| matches!(state, State::Coming(coming) if coming.stand == Stand::Promised))
     }
 
     /// What was still to be said belongs to another gathering; all that is held is said anew anyway.

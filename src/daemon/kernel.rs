@@ -8,16 +8,21 @@ use crate::model::bucket::BucketSet;
 use crate::model::ruleset::Ruleset;
 use crate::plan::handover::Told;
 use crate::reading::installed::{Installed, installed};
-use crate::sys::nft::{NftError, NftSocket};
+use crate::sys::nft::{ChangedBy, NftError, NftSocket};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tracing::{debug, warn};
+
+/// The name by which the kernel knows this program.
+const OWN_NAME: &str = "clusteripd";
 
 /// This node's nf_tables, as they were last seen.
 pub(super) struct Kernel {
     nft: NftSocket,
     rules: Ruleset,
+    /// Their generation then.
+    generation: u32,
     known: BTreeMap<IpAddr, Installed>,
     /// For how long others may drain what comes here, as agents have said.
     adopt_ms: BTreeMap<IpAddr, u64>,
@@ -29,6 +34,7 @@ impl Kernel {
         Ok(Kernel {
             nft: NftSocket::open()?,
             rules: Ruleset::new(),
+            generation: 0,
             known: BTreeMap::new(),
             adopt_ms: BTreeMap::new(),
         })
@@ -36,12 +42,20 @@ impl Kernel {
 
     /// Looks at all VIPs. Of those that were there before and are not any more nothing is seen.
     pub(super) fn look(&mut self) -> Result<BTreeMap<IpAddr, Seen>, NftError> {
-        self.rules = self.nft.snapshot()?.rules;
+        let began = Instant::now();
+        let seen = self.nft.snapshot()?;
+        (self.rules, self.generation) = (seen.rules, seen.generation);
         let before: Vec<IpAddr> = self.known.keys().copied().collect();
         let found = installed(&self.rules).into_iter();
         self.known = found.map(|found| (found.vip.address, found)).collect();
+        debug!("the kernel is looked at, in {:?}", began.elapsed());
         let all = before.iter().chain(self.known.keys());
         Ok(all.map(|vip| (*vip, self.seen(*vip))).collect())
+    }
+
+    /// Has somebody else changed something since the last look? Who it was is not always known.
+    pub(super) fn is_news(&self, by: Option<&ChangedBy>) -> bool {
+        by.is_none_or(|by| by.name != OWN_NAME && is_before(self.generation, by.generation))
     }
 
     /// What was last seen of a VIP.
@@ -143,9 +157,11 @@ impl Kernel {
         let Some(known) = self.known.get_mut(&vip) else {
             return false;
         };
+        let began = Instant::now();
         let changes = told.changes(&known.vip, &known.phases, buckets);
         match self.nft.tell(&changes) {
             Ok(()) => {
+                debug!("{told:?} {buckets} of {vip}: in {:?}", began.elapsed());
                 known.phases = told.then(&known.phases, buckets);
                 true
             }
@@ -155,6 +171,11 @@ impl Kernel {
             }
         }
     }
+}
+
+/// Generations are counted in 32 bits, and begin anew.
+fn is_before(one: u32, other: u32) -> bool {
+    (1..=u32::MAX / 2).contains(&other.wrapping_sub(one))
 }
 
 /// A VIP as the state machine sees it.
@@ -175,4 +196,15 @@ fn of(Installed { vip, phases }: &Installed) -> Seen {
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_before;
+
+    #[test]
+    fn a_generation_is_before_those_that_follow_also_where_their_count_begins_anew() {
+        assert!(is_before(7, 8) && is_before(u32::MAX, 0));
+        assert!(!is_before(7, 7) && !is_before(8, 7) && !is_before(0, u32::MAX));
+    }
 }

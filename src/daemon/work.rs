@@ -13,7 +13,7 @@ use crate::cluster::gathering::{Gathering, NodeId, Ring};
 use crate::cluster::machine::Machine;
 use crate::cluster::order::{Ask, Destination, Order, Todo};
 use crate::sys::corosync::{Corosync, CorosyncError, Event, Settings};
-use crate::sys::nft::{Changes, NftError};
+use crate::sys::nft::{ChangedBy, Changes, NftError};
 use crate::sys::readiness::Readiness;
 use crate::talk::reply::Reply;
 use crate::talk::request::Request;
@@ -33,14 +33,14 @@ const TOGETHER: Duration = Duration::from_millis(5);
 /// How often the kernel is looked at while something there ends by itself, of which it tells nobody; and else.
 const WHILE_IT_MOVES: Duration = Duration::from_secs(1);
 const WHILE_IT_RESTS: Duration = Duration::from_secs(10);
+/// For how long no look at the kernel is taken while this node is to take a bucket that nobody answers until then.
+const PUT_OFF: Duration = Duration::from_millis(20);
 /// The pause before Corosync is told again what it did not take.
 const AGAIN: Duration = Duration::from_millis(2);
 /// So much waits for Corosync; what does not fit is said anew in another gathering.
 const MOST_UNSAID: usize = 4096;
 /// How many requests wait to be heard.
 const ASKS: usize = 64;
-/// The name by which the kernel knows this program.
-const OWN_NAME: &str = "clusteripd";
 
 /// Why the daemon ends.
 #[derive(Debug, thiserror::Error)]
@@ -126,8 +126,7 @@ pub async fn run(socket: &Socket) -> Result<(), WorkError> {
                 }
             }
             changed = changed(changes.as_mut()) => match changed {
-                Ok(others) if others => work.look_at = work.look_at.min(Instant::now() + TOGETHER),
-                Ok(_) => {}
+                Ok(all) => work.changed(&all),
                 Err(error) => {
                     warn!("{error}; the kernel is looked at once a second instead");
                     changes = None;
@@ -154,8 +153,10 @@ async fn happened(link: Option<&Link>) -> io::Result<()> {
     }
 }
 
-/// Waits for changes of the rules. Were they others' than this daemon's?
-async fn changed(changes: Option<&mut (Changes, Readiness)>) -> Result<bool, NftError> {
+/// Waits for changes of the rules.
+async fn changed(
+    changes: Option<&mut (Changes, Readiness)>,
+) -> Result<Vec<Option<ChangedBy>>, NftError> {
     let Some((changes, readiness)) = changes else {
         return std::future::pending().await;
     };
@@ -164,11 +165,7 @@ async fn changed(changes: Option<&mut (Changes, Readiness)>) -> Result<bool, Nft
         error,
     };
     readiness.ready().await.map_err(broken)?;
-    let all = changes.take()?;
-    let is_own = |name: &str| name == OWN_NAME;
-    Ok(all
-        .iter()
-        .any(|by| by.as_ref().is_none_or(|by| !is_own(&by.name))))
+    changes.take()
 }
 
 impl Work {
@@ -177,8 +174,25 @@ impl Work {
         let machine = self.machine.as_ref().and_then(Machine::wakes);
         let machine = machine.map(|at| Instant::now() + at.saturating_sub(now()));
         let again = (!self.unsaid.is_empty()).then(|| Instant::now() + AGAIN);
-        let all = [machine, again, Some(self.look_at)];
-        all.into_iter().flatten().min().unwrap_or(self.look_at)
+        let looks = self.looks_at();
+        let all = [machine, again, Some(looks)];
+        all.into_iter().flatten().min().unwrap_or(looks)
+    }
+
+    /// When the kernel is looked at, unless something else is a reason to: not while clients wait, for a look takes as
+    /// long as a handover.
+    fn looks_at(&self) -> Instant {
+        match self.machine.as_ref().is_some_and(Machine::is_awaited) {
+            true => self.look_at + PUT_OFF,
+            false => self.look_at,
+        }
+    }
+
+    /// The rules were changed. What others have done that was not seen yet is looked at.
+    fn changed(&mut self, all: &[Option<ChangedBy>]) {
+        if all.iter().any(|by| self.kernel.is_news(by.as_ref())) {
+            self.look_at = self.look_at.min(Instant::now() + TOGETHER);
+        }
     }
 
     /// There is a connection to Corosync.
@@ -401,7 +415,7 @@ impl Work {
     /// Does what there is to do.
     fn go_on(&mut self) {
         self.say_again();
-        if Instant::now() >= self.look_at {
+        if Instant::now() >= self.looks_at() {
             self.look();
         }
         if let Some(machine) = &mut self.machine {

@@ -178,7 +178,7 @@ fn whatever_becomes_of_the_daemons_nobody_answers_twice() -> Result<()> {
 fn a_node_that_is_lost_in_the_midst_of_a_handover_is_fenced_and_nobody_answers_twice() -> Result<()>
 {
     let rig = rig("halfway")?;
-    let mut daemons = Daemons::of(&rig);
+    let daemons = Daemons::of(&rig);
     let vip = rig.vip();
     let sources = rig.client.sources_for(vip.address, PROBES);
     let witness = rig.client.witness(&[vip.address])?;

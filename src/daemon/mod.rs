@@ -38,6 +38,7 @@ mod telling;
 pub mod watchers;
 pub mod work;
 
+use crate::cluster::bucket::{MARGIN, OFFER};
 use crate::logging;
 use crate::sys::process::real_time;
 use std::process::ExitCode;
@@ -69,10 +70,12 @@ pub fn main(options: &Options) -> ExitCode {
         .build();
     let ended = runtime.map_err(work::WorkError::from).and_then(|runtime| {
         let socket = socket::Socket::open()?;
-        let ended = runtime.block_on(work::run(&socket));
-        // Where it is there a daemon is to be.
-        socket.remove();
-        ended
+        // Who fails is going to be started again: the file stays, as it does where one is killed.
+        runtime.block_on(work::run(&socket))?;
+        // With all who are still connected.
+        drop(runtime);
+        socket.retire(OFFER + MARGIN);
+        Ok(())
     });
     match ended {
         Ok(()) => ExitCode::SUCCESS,

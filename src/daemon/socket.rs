@@ -97,10 +97,18 @@ impl Socket {
         })
     }
 
-    /// Removes the file: no daemon is to be here from now on, and agents do without at once.
-    pub fn remove(self) {
-        if let Err(error) = std::fs::remove_file(&self.path) {
-            warn!("{} stays: {error}", self.path.display());
+    /// Nobody listens from now on; after that time the file is removed, by which agents know that no daemon is to be here.
+    /// In between they wait, as they do where one has died: this daemon may have been offered something.
+    pub fn retire(self, patience: Duration) {
+        let Socket {
+            listener,
+            path,
+            _lock,
+        } = self;
+        drop(listener);
+        std::thread::sleep(patience);
+        if let Err(error) = std::fs::remove_file(&path) {
+            warn!("{} stays: {error}", path.display());
         }
     }
 }
@@ -214,7 +222,7 @@ mod tests {
         let second = open(&folder).expect("the second");
         assert!(!left.exists());
         assert!(UnixStream::connect(path(&folder)).is_ok());
-        second.remove();
+        second.retire(Duration::ZERO);
         assert!(!path(&folder).exists());
         std::fs::write(path(&folder), "precious").expect("written");
         assert!(matches!(open(&folder), Err(SocketError::Occupied(_))));

@@ -254,3 +254,46 @@ fn an_option_that_the_document_of_nodectl_lacks_is_told() {
     let without = but("--listen", "--hark");
     assert_eq!(without, ["nothing is said of check --listen"]);
 }
+
+/// The metrics that a text names.
+fn metrics_in(text: &str) -> BTreeSet<String> {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words = text.split(|c: char| !is_word(c));
+    words
+        .filter(|word| word.starts_with("clusterip_"))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn alert_rules_and_dashboard_ask_for_metrics_that_the_daemon_has() {
+    let told = metrics_in(include_str!("../src/daemon/metrics.rs"));
+    assert!(told.len() > 10, "{told:?}");
+    let rules = metrics_in(include_str!("../packaging/clusterip.rules.yml"));
+    let shown = metrics_in(include_str!("../packaging/clusterip.dashboard.json"));
+    for asked in [&rules, &shown] {
+        assert!(asked.len() > 5, "{asked:?}");
+        let unknown: Vec<_> = asked.difference(&told).collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
+    }
+    // Whatever the daemon counts can be seen.
+    let hidden: Vec<_> = told.difference(&shown).collect();
+    assert!(hidden.is_empty(), "{hidden:?}");
+}
+
+#[test]
+fn the_dashboard_is_one() {
+    let dashboard: Value =
+        serde_json::from_str(include_str!("../packaging/clusterip.dashboard.json")).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let mut numbers = BTreeSet::new();
+    for panel in panels {
+        assert!(numbers.insert(panel["id"].as_u64()), "{panel}");
+        let targets = panel["targets"].as_array().expect("targets");
+        assert!(!targets.is_empty(), "{panel}");
+        for target in targets {
+            let asked = target["expr"].as_str().expect("an expression");
+            assert!(!metrics_in(asked).is_empty(), "{asked}");
+        }
+    }
+}

@@ -9,6 +9,8 @@ ORDEAL  ?=
 SBIN    ?= $(PREFIX)/sbin
 OCF     ?= $(PREFIX)/lib/ocf/resource.d/rust
 ZSH     ?= $(PREFIX)/share/zsh/vendor-completions
+UNITS   ?= $(PREFIX)/lib/systemd/system
+SYSUSERS ?= $(PREFIX)/lib/sysusers.d
 CARGO   ?= cargo
 
 # Where cargo puts what it builds.
@@ -20,14 +22,16 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 # Options for rpmbuild, which looks for what a build wants among RPM packages alone.
 RPMFLAGS ?= $(if $(wildcard /etc/debian_version),--nodeps)
 DOC     ?= $(PREFIX)/share/doc/clusterip
+# What Prometheus and Grafana are given.
+SHARE   ?= $(PREFIX)/share/clusteripd
 
-# Building agent and nodectl needs these; the tests, the demo and the lab need the rest, with what talks to Corosync; the
-# guest some more.
+# Building needs these, those of Corosync for the daemon alone; the tests, the demo and the lab need the rest; the guest
+# some more.
 # "rust" and "rust-lints" are no packages: packaging/install-missing knows which ones bring what is missing.
-BUILD_DEPS := rust build-essential pkg-config libmnl-dev libnftnl-dev
+BUILD_DEPS := rust build-essential pkg-config libmnl-dev libnftnl-dev libcpg-dev libquorum-dev libcmap-dev
 LAB_DEPS   := rust-lints nftables iproute2 conntrack tcpdump strace corosync pacemaker pacemaker-cli-utils \
               crmsh pcs resource-agents procps util-linux libcap2-bin libxml2-utils iptables \
-              ethtool python3-jsonschema openvswitch-switch libcpg-dev libquorum-dev libcmap-dev
+              ethtool python3-jsonschema openvswitch-switch
 ORDEAL_DEPS := faketime
 GUEST_DEPS := qemu-system-x86 kmod xz-utils debian-archive-keyring
 
@@ -45,7 +49,7 @@ NO_CLUSTER   := $(foreach module,$(WITH_CLUSTER),--skip $(module)::)
 .NOTPARALLEL:
 .PHONY: help build-deps deps guest-deps package-deps rpm-deps vagrant-deps build pages demo bench bench-record ordeal
 .PHONY: test test-unprivileged test-guest test-trixie test-deb test-rpm test-vagrant test-full lint golden mutants
-.PHONY: install install-data uninstall deb rpm clean
+.PHONY: install install-data install-daemon uninstall deb rpm clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -59,7 +63,7 @@ deps: ## the same for the tests and the demo too
 guest-deps: ## the same for the tests in the guest too
 	@$(MISSING) $(BUILD_DEPS) $(LAB_DEPS) $(GUEST_DEPS)
 
-package-deps: ## the same for the Debian package
+package-deps: ## the same for the Debian packages
 	@$(MISSING) $(PACKAGE_DEPS)
 
 rpm-deps: # the same for the RPM package and its test
@@ -68,11 +72,13 @@ rpm-deps: # the same for the RPM package and its test
 vagrant-deps: # the same for the test of vagrant's description
 	@$(MISSING) $(BUILD_DEPS) vagrant
 
-build: ## the agent and nodectl, in target/release
+# Twice, for with the daemon's features the other programs would want Corosync's libraries too.
+build: ## the agent, nodectl and clusteripd, in target/release
 	$(CARGO) build --release --locked
+	$(CARGO) build --release --locked --features daemon --bin clusteripd
 
 pages: ## manual pages and completions, in target/pages
-	$(CARGO) run --locked --quiet --features pages --bin pages -- $(PAGES)
+	$(CARGO) run --locked --quiet --features pages,daemon --bin pages -- $(PAGES)
 
 demo: deps build ## three nodes share an address; one is killed; see the share move (needs root)
 	$(CARGO) build --release --locked -p clusterip-lab
@@ -187,7 +193,7 @@ install-data: pages ## the manual pages, completions, documents and examples too
 	install -d $(addprefix $(DESTDIR)$(PREFIX)/share/,man/man7 man/man8 bash-completion/completions fish/vendor_completions.d) \
 	  $(DESTDIR)$(ZSH) $(addprefix $(DESTDIR)$(DOC)/,docs nft ocf/ocft)
 	install -m 0644 $(PAGES)/man7/* $(DESTDIR)$(PREFIX)/share/man/man7
-	install -m 0644 $(PAGES)/man8/* $(DESTDIR)$(PREFIX)/share/man/man8
+	install -m 0644 $(PAGES)/man8/nodectl* $(DESTDIR)$(PREFIX)/share/man/man8
 	install -m 0644 $(PAGES)/completions/nodectl.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/nodectl
 	install -m 0644 $(PAGES)/completions/nodectl.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	install -m 0644 $(PAGES)/completions/_nodectl $(DESTDIR)$(ZSH)
@@ -197,40 +203,59 @@ install-data: pages ## the manual pages, completions, documents and examples too
 	install -m 0644 ocf/ocft/* $(DESTDIR)$(DOC)/ocf/ocft
 	install -m 0644 nft/* $(DESTDIR)$(DOC)/nft
 
-# The package is made by Debian's own tools from a tree like that of an installation.
-deb: package-deps build ## the Debian package, in target
-	rm -rf $(DEB) $(TARGET)/clusterip_*.deb && install -d $(DEB)/debian
-	$(MAKE) --no-print-directory install install-data DESTDIR=$(DEB)/debian/clusterip PREFIX=/usr
-	cp packaging/debian/control packaging/debian/changelog $(DEB)/debian
-	cd $(DEB)/debian/clusterip/usr && install -d share/lintian/overrides && \
-	  install -m 0644 $(CURDIR)/packaging/debian/lintian-overrides share/lintian/overrides/clusterip && \
-	  install -m 0644 $(CURDIR)/packaging/debian/copyright share/doc/clusterip && \
-	  install -m 0644 $(CURDIR)/CHANGELOG.md share/doc/clusterip/changelog && \
-	  install -m 0644 $(CURDIR)/packaging/debian/changelog share/doc/clusterip/changelog.Debian && \
-	  strip --strip-unneeded sbin/nodectl lib/ocf/resource.d/rust/* && \
-	  gzip -9n share/man/man?/* share/doc/clusterip/changelog share/doc/clusterip/changelog.Debian
-	cd $(DEB) && dpkg-shlibdeps -Tdebian/substvars $(addprefix debian/clusterip/usr/,sbin/nodectl lib/ocf/resource.d/rust/ClusterIP lib/ocf/resource.d/rust/ClusterIPDrain)
-	cd $(DEB)/debian/clusterip && install -d DEBIAN && find usr -type f -exec md5sum {} + > DEBIAN/md5sums
-	cd $(DEB) && dpkg-gencontrol -pclusterip -Tdebian/substvars -Pdebian/clusterip -fdebian/files
-	dpkg-deb --root-owner-group -Zxz --build $(DEB)/debian/clusterip $(TARGET)
+install-daemon: pages ## the daemon, its unit and manual page, and what Prometheus and Grafana are given [DESTDIR=…]
+	install -D -m 0755 $(TARGET)/release/clusteripd $(DESTDIR)$(SBIN)/clusteripd
+	install -D -m 0644 packaging/clusteripd.service $(DESTDIR)$(UNITS)/clusteripd.service
+	install -D -m 0644 packaging/clusteripd.sysusers $(DESTDIR)$(SYSUSERS)/clusteripd.conf
+	install -D -m 0644 $(PAGES)/man8/clusteripd.8 $(DESTDIR)$(PREFIX)/share/man/man8/clusteripd.8
+	install -d $(DESTDIR)$(SHARE)
+	install -m 0644 packaging/clusterip.rules.yml packaging/clusterip.dashboard.json $(DESTDIR)$(SHARE)
 
-test-deb: deps deb ## the package by lintian, and in a clean Debian: used, purged, and in a cluster (needs root)
-	lintian --fail-on error,warning $(TARGET)/clusterip_$(VERSION)-*.deb
+# The packages are made by Debian's own tools from trees like those of an installation: $(call PACKAGE,name,its programs).
+define PACKAGE
+	cd $(DEB)/debian/$(1)/usr && install -d share/lintian/overrides share/doc/$(1) && \
+	  install -m 0644 $(CURDIR)/packaging/debian/$(1).lintian-overrides share/lintian/overrides/$(1) && \
+	  install -m 0644 $(CURDIR)/packaging/debian/copyright share/doc/$(1) && \
+	  install -m 0644 $(CURDIR)/CHANGELOG.md share/doc/$(1)/changelog && \
+	  install -m 0644 $(CURDIR)/packaging/debian/changelog share/doc/$(1)/changelog.Debian && \
+	  strip --strip-unneeded $(2) && \
+	  gzip -9n share/man/man?/* share/doc/$(1)/changelog share/doc/$(1)/changelog.Debian
+	cd $(DEB) && dpkg-shlibdeps -Tdebian/$(1).substvars $(addprefix debian/$(1)/usr/,$(2))
+	cd $(DEB)/debian/$(1) && install -d DEBIAN && find usr -type f -exec md5sum {} + > DEBIAN/md5sums
+	for script in preinst postinst prerm postrm; do \
+	  [ ! -e packaging/debian/$(1).$$script ] || \
+	  install -m 0755 packaging/debian/$(1).$$script $(DEB)/debian/$(1)/DEBIAN/$$script; done
+	cd $(DEB) && dpkg-gencontrol -p$(1) -Tdebian/$(1).substvars -Pdebian/$(1) -fdebian/files
+	dpkg-deb --root-owner-group -Zxz --build $(DEB)/debian/$(1) $(TARGET)
+endef
+
+deb: package-deps build ## the Debian packages, in target
+	rm -rf $(DEB) $(TARGET)/clusterip_*.deb $(TARGET)/clusteripd_*.deb && install -d $(DEB)/debian
+	$(MAKE) --no-print-directory install install-data DESTDIR=$(DEB)/debian/clusterip PREFIX=/usr
+	$(MAKE) --no-print-directory install-daemon DESTDIR=$(DEB)/debian/clusteripd PREFIX=/usr
+	cp packaging/debian/control packaging/debian/changelog $(DEB)/debian
+	$(call PACKAGE,clusterip,sbin/nodectl lib/ocf/resource.d/rust/ClusterIP lib/ocf/resource.d/rust/ClusterIPDrain)
+	$(call PACKAGE,clusteripd,sbin/clusteripd)
+
+test-deb: deps deb ## the packages by lintian, and in a clean Debian: used, purged, and in a cluster (needs root)
+	lintian --fail-on error,warning $(TARGET)/clusterip_$(VERSION)-*.deb $(TARGET)/clusteripd_$(VERSION)-*.deb
 	$(CARGO) build --locked --workspace --bins
-	packaging/test-clean-root $(TARGET)/clusterip_$(VERSION)-*.deb \
+	packaging/test-clean-root $(TARGET)/clusterip_$(VERSION)-*.deb $(TARGET)/clusteripd_$(VERSION)-*.deb \
 	  $(CARGO) test --locked -p clusterip-lab --test scenarios -- --ignored cluster_packaged:: --nocapture
 
-rpm: ## the RPM package of what is committed, in target (wants rpmbuild)
+rpm: ## the RPM packages of what is committed, in target (wants rpmbuild)
 	rm -rf $(RPM) && install -d $(RPM)/SOURCES
 	git archive --prefix=clusterip-$(VERSION)/ -o $(RPM)/SOURCES/clusterip-$(VERSION).tar.gz HEAD
 	CARGO_TARGET_DIR=$(TARGET) rpmbuild -bb --quiet $(RPMFLAGS) --define "_topdir $(RPM)" --define "version $(VERSION)" packaging/clusterip.spec
-	rm -f $(TARGET)/clusterip-*.rpm && cp $(RPM)/RPMS/*/clusterip-*.rpm $(TARGET)
+	rm -f $(TARGET)/clusterip-*.rpm $(TARGET)/clusteripd-*.rpm && cp $(RPM)/RPMS/*/*.rpm $(TARGET)
 
 # rpmbuild sees to it that nothing is missing or left over; that the programs in it start is tried here. It is
 # installed nowhere, for want of a system of that kind.
 test-rpm: rpm-deps rpm ## the RPM package: built, unpacked, started
-	cd $(RPM) && rpm2cpio $(TARGET)/clusterip-$(VERSION)-*.rpm | cpio --extract --make-directories --quiet
+	cd $(RPM) && for package in clusterip clusteripd; do \
+	  rpm2cpio $(TARGET)/$$package-$(VERSION)-*.rpm | cpio --extract --make-directories --quiet; done
 	$(RPM)/usr/sbin/nodectl --version
+	$(RPM)/usr/sbin/clusteripd --version
 	$(RPM)/usr/lib/ocf/resource.d/rust/ClusterIP meta-data | grep -q 'name="ClusterIP"'
 	$(RPM)/usr/lib/ocf/resource.d/rust/ClusterIPDrain meta-data | grep -q 'name="ClusterIPDrain"'
 
@@ -239,10 +264,11 @@ test-vagrant: vagrant-deps deb ## the description of the virtual machines
 	cd vagrant && vagrant validate --ignore-provider
 
 uninstall: ## take them away again
-	rm -f $(DESTDIR)$(OCF)/ClusterIP $(DESTDIR)$(OCF)/ClusterIPDrain $(DESTDIR)$(SBIN)/nodectl
-	rm -f $(addprefix $(DESTDIR)$(PREFIX)/share/,man/man7/ocf_rust_ClusterIP* man/man8/nodectl* \
+	rm -f $(DESTDIR)$(OCF)/ClusterIP $(DESTDIR)$(OCF)/ClusterIPDrain $(DESTDIR)$(SBIN)/nodectl $(DESTDIR)$(SBIN)/clusteripd
+	rm -f $(DESTDIR)$(UNITS)/clusteripd.service $(DESTDIR)$(SYSUSERS)/clusteripd.conf
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/share/,man/man7/ocf_rust_ClusterIP* man/man8/nodectl* man/man8/clusteripd.8* \
 	  bash-completion/completions/nodectl fish/vendor_completions.d/nodectl.fish) $(DESTDIR)$(ZSH)/_nodectl
-	rm -rf $(DESTDIR)$(PREFIX)/share/doc/clusterip
+	rm -rf $(DESTDIR)$(PREFIX)/share/doc/clusterip $(DESTDIR)$(SHARE)
 
 clean: ## remove what was built
 	$(CARGO) clean

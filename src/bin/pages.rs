@@ -1,11 +1,12 @@
-//! Writes manual pages and completions: nodectl's from its command line, the agents' from their
+//! Writes manual pages and completions: nodectl's and the daemon's from their command lines, the agents' from their
 //! meta-data. For packaging; it is no part of the product.
 
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 use clap_mangen::roff::{Roff, bold, italic, roman};
 use clap_mangen::{Man, roff::Inline};
 use clusterip::agent::{gate, metadata};
+use clusterip::daemon::Options;
 use clusterip::nodectl::cli::Cli;
 use roxmltree::{Document, Node};
 use std::error::Error;
@@ -15,6 +16,12 @@ use std::process::ExitCode;
 
 const MANUAL: &str = "ClusterIP";
 const SOURCE: &str = concat!("clusterip ", env!("CARGO_PKG_VERSION"));
+/// What a page of a program points to; that of nodectl itself to all but the first.
+const OTHERS: [(&str, &str); 3] = [
+    ("nodectl", "8"),
+    ("ocf_rust_ClusterIP", "7"),
+    ("ocf_rust_ClusterIPDrain", "7"),
+];
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
@@ -47,23 +54,14 @@ fn pages(folder: &Path) -> Result<(), Box<dyn Error>> {
     for command in verbs.cloned().chain([nodectl.clone()]) {
         let name = command.get_display_name().unwrap_or("nodectl").to_owned();
         let is_program = command.get_display_name().is_none();
-        let man = Man::new(command)
-            .title(name.to_uppercase())
-            .section("8")
-            .source(SOURCE)
-            .manual(MANUAL);
-        let mut page = Vec::new();
-        man.render(&mut page)?;
-        let others = [
-            ("nodectl", "8"),
-            ("ocf_rust_ClusterIP", "7"),
-            ("ocf_rust_ClusterIPDrain", "7"),
-        ];
-        let mut more = Roff::new();
-        see_also(&mut more, &others[usize::from(is_program)..]);
-        more.to_writer(&mut page)?;
-        write(man8.join(format!("{name}.8")), page)?;
+        let others = &OTHERS[usize::from(is_program)..];
+        write(
+            man8.join(format!("{name}.8")),
+            of_program(&name, command, others)?,
+        )?;
     }
+    let page = of_program("clusteripd", Options::command(), &OTHERS)?;
+    write(man8.join("clusteripd.8"), page)?;
     for (name, xml) in [
         ("ClusterIP", metadata::xml()),
         ("ClusterIPDrain", gate::xml()),
@@ -72,6 +70,24 @@ fn pages(folder: &Path) -> Result<(), Box<dyn Error>> {
         write(man7.join(format!("ocf_rust_{name}.7")), page)?;
     }
     Ok(())
+}
+
+fn of_program(
+    name: &str,
+    command: Command,
+    others: &[(&str, &str)],
+) -> Result<Vec<u8>, Box<dyn Error>> {
+    let man = Man::new(command)
+        .title(name.to_uppercase())
+        .section("8")
+        .source(SOURCE)
+        .manual(MANUAL);
+    let mut page = Vec::new();
+    man.render(&mut page)?;
+    let mut more = Roff::new();
+    see_also(&mut more, others);
+    more.to_writer(&mut page)?;
+    Ok(page)
 }
 
 fn see_also(page: &mut Roff, others: &[(&str, &str)]) {

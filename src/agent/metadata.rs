@@ -238,7 +238,8 @@ Every node receives every packet under one cluster MAC; each node's kernel hashe
 and answers only the buckets whose instances Pacemaker runs there. Put the primitive into a clone
 with globally-unique=true, with clone-max and clone-node-max several times the number of nodes,
 interleave=true, and resource-stickiness=0 on the primitive. Without fencing a node that lost its
-user space goes on answering in its kernel while another takes its buckets over.";
+user space goes on answering in its kernel while another takes its buckets over. Where clusteripd
+runs on all nodes a planned move leaves buckets dark for milliseconds; it is not needed.";
 
 /// The meta-data.
 pub fn xml() -> String {

@@ -8,7 +8,7 @@ use super::link::{Link, connect};
 use super::server::Server;
 use super::socket::{Socket, SocketError};
 use super::telling::Telling;
-use crate::cluster::bucket::{Answer, OFFER, Op, Ticket};
+use crate::cluster::bucket::{Answer, Op, Ticket};
 use crate::cluster::gathering::{Gathering, NodeId, Ring};
 use crate::cluster::machine::Machine;
 use crate::cluster::order::{Ask, Destination, Order, Todo};
@@ -141,7 +141,7 @@ pub async fn run(socket: &Socket) -> Result<(), WorkError> {
         work.go_on();
     }
     super::service::ending();
-    work.end(&mut asked).await;
+    work.end();
     Ok(())
 }
 
@@ -366,31 +366,14 @@ impl Work {
         }
     }
 
-    /// Lets go of what is offered. As long as this node's agents may start something that others have offered in the belief
-    /// that it hears them, the socket's file has them wait; after that they do without a daemon at once.
-    async fn end(&mut self, asked: &mut mpsc::Receiver<Heard>) {
-        if self.link.take().is_none() {
-            return;
-        }
-        info!("clusteripd ends in {} s", OFFER.as_secs());
+    /// Lets go of what is offered here; nobody hears of it any more.
+    fn end(&mut self) {
+        self.link = None;
         self.unsaid.clear();
         if let Some(machine) = &mut self.machine {
             machine.part(now());
         }
         self.go_on();
-        let over = Instant::now() + OFFER;
-        loop {
-            tokio::select! {
-                heard = asked.recv() => if let Some(heard) = heard {
-                    self.hear(heard);
-                },
-                () = sleep_until(self.wakes().min(over)) => {}
-            }
-            self.go_on();
-            if Instant::now() >= over {
-                return;
-            }
-        }
     }
 
     /// Looks at the kernel.

@@ -310,7 +310,8 @@ pub(super) fn adopted(observed: &Observed, address: IpAddr, buckets: &BucketSet)
         phases.adopted(bucket);
     }
     if phases != found.phases {
-        phases.adopting_rules = false;
+        // A bucket that may come is adopted in one transaction, which needs them.
+        phases.adopting_rules &= phases.is_handed_over();
         let wanted = with_vip(observed, &found.vip, &phases);
         rules_step(&mut steps, &mut observed.rules.clone(), wanted);
     }
@@ -464,9 +465,31 @@ fn unlocking(observed: &Observed, address: IpAddr, nic: &Nic) -> Vec<Step> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::change::Change;
     use crate::model::phase::OFFERED_MS;
     use crate::model::vip::tests::a_vip;
     use crate::rules::dataplane::ruleset;
+
+    #[test]
+    fn what_may_come_finds_all_that_it_needs_also_where_another_bucket_is_adopted_no_more() {
+        let vip = a_vip("10.77.0.99");
+        let mut phases = Phases::default();
+        phases.take(1, Some(60_000));
+        phases.come(2, 8_000);
+        let rules = ruleset(&[(vip.clone(), phases.clone())]);
+        let observed = Observed {
+            rules,
+            ..Observed::default()
+        };
+        let is_kept = |step: &Step| match step {
+            Step::Rules(changes) => !changes
+                .iter()
+                .any(|change| matches!(change, Change::DeleteSet(..) | Change::DeleteTable(_))),
+            _ => true,
+        };
+        let steps = adopted(&observed, vip.address, &BucketSet::one(1));
+        assert!(!steps.is_empty() && steps.iter().all(is_kept), "{steps:?}");
+    }
 
     #[test]
     fn what_nobody_looks_after_is_let_go_of_before_its_time_is_over() {

@@ -21,6 +21,7 @@ mod cluster_namespace;
 mod cluster_operator;
 mod cluster_packaged;
 mod cluster_public;
+mod cluster_service;
 mod cluster_sharing;
 mod cluster_support;
 mod cluster_watch;

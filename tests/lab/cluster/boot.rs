@@ -67,12 +67,8 @@ pub struct Spec {
 impl Spec {
     pub(super) fn new(
         name: &str,
-        token_ms: u32,
-        real_time: bool,
-        root: PathBuf,
+        options: &ClusterOptions,
         files: Vec<(PathBuf, String)>,
-        environment: Option<Vec<(String, String)>>,
-        daemon: Option<Vec<String>>,
         members: &[(String, usize, Ipv4Addr, Ipv6Addr)],
     ) -> Self {
         let mut hosts = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost\n");
@@ -89,7 +85,8 @@ impl Spec {
         } else {
             ""
         };
-        let sched_rr = if real_time { "yes" } else { "no" };
+        let token_ms = options.token_ms;
+        let sched_rr = if options.real_time { "yes" } else { "no" };
         let corosync_conf = format!(
             "totem {{\n  version: 2\n  cluster_name: lab\n  transport: knet\n  token: {token_ms}\n  \
              crypto_cipher: none\n  crypto_hash: none\n}}\n\
@@ -105,10 +102,10 @@ impl Spec {
             corosync_conf,
             hosts,
             cib: CIB.into(),
-            root,
+            root: options.root.clone(),
             files,
-            environment,
-            daemon,
+            environment: options.pacemaker.then(|| options.environment.clone()),
+            daemon: options.daemon.as_ref().map(Daemon::words),
         }
     }
 }

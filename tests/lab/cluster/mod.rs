@@ -400,17 +400,7 @@ impl Inner {
                 member.node.v6(),
             )
         });
-        let environment = &self.options.environment;
-        boot::Spec::new(
-            name,
-            self.options.token_ms,
-            self.options.real_time,
-            self.options.root.clone(),
-            files,
-            self.options.pacemaker.then(|| environment.clone()),
-            daemon.map(Daemon::words),
-            &members.collect::<Vec<_>>(),
-        )
+        boot::Spec::new(name, &self.options, files, &members.collect::<Vec<_>>())
     }
 }
 

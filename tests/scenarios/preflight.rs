@@ -123,8 +123,12 @@ fn ports_that_silence_the_question_are_found_and_nodes_that_disagree_do_start_th
         }
         let silent = Checked::on_switch(&lab, &format!("{V4} --port n1"))?;
         silent.expect_only("question-silenced", "warning")?;
-        up(&second, "8")?;
-        nodectl(&second, &["down", V4])?;
+        match (up(&second, "8"), setting) {
+            (Ok(_), _) => drop(nodectl(&second, &["down", V4])?),
+            // Debian's 6.12.117 lets probes through there, 6.18.44 does not.
+            (Err(_), "neigh_suppress") => {}
+            (Err(error), _) => return Err(error),
+        }
         silent.mend_on_switch(&lab, "question-silenced")?;
         Checked::on_switch(&lab, &format!("{V4} --port n1"))?.expect_nothing()?;
         assert!(up(&second, "8").is_err(), "{setting}");

@@ -79,21 +79,21 @@ pub fn measure(effort: &Effort, telling: &Telling) -> Result<Vec<PlannedMove>> {
             }
             for repetition in 1..=effort.repetitions {
                 for side in &mut sides {
-                    for number in 0..EVENTS.len() {
+                    for (number, event) in EVENTS.iter().enumerate() {
                         let told = side.lets_happen(number)?;
                         telling.say(format!(
                             "moves: {buckets} buckets, {connections} connections, {repetition} of {}: {}, {}: {told}",
-                            effort.repetitions, EVENTS[number], side.name
+                            effort.repetitions, event, side.name
                         ));
                     }
                 }
             }
-            for number in 0..EVENTS.len() {
+            for (number, event) in EVENTS.iter().enumerate() {
                 let [with, without] = &mut sides;
                 let (clusteripd, agent_alone) = (with.felt(number), without.felt(number));
                 let (slow, fast) = (agent_alone.dark_ms.median, clusteripd.dark_ms.median);
                 moves.push(PlannedMove {
-                    event: EVENTS[number].into(),
+                    event: (*event).into(),
                     nodes: NODES.len(),
                     buckets: *buckets,
                     connections: *connections,

@@ -22,6 +22,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{Group, User, chdir, chown, pivot_root, sethostname};
 use serde::{Deserialize, Serialize};
 
+use super::{ClusterOptions, Daemon};
 use crate::exec::LAB;
 use crate::namespace::outlive_stdin;
 use crate::{Context, Error, Result, wait_until};

@@ -8,6 +8,7 @@
 //! The socket belongs to the network namespace in which it was opened, and
 //! goes on belonging to it when the process enters another one.
 
+mod changes;
 mod decode;
 mod encode;
 mod error;
@@ -28,6 +29,7 @@ use tracing::debug;
 
 use crate::model::untrusted::shown;
 
+pub use changes::{Changed, Changes};
 pub use error::RouteError;
 pub use saved::SavedRoute;
 use types::short_table;

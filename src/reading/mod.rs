@@ -10,6 +10,7 @@
 //! | [`wanted`] | what should be, given what is here |
 //! | [`addressing`] | how the address stands, and whether there is a way to its network |
 //! | [`health`] | where the two differ: drift |
+//! | [`mending`] | what a VIP has lost, and whether and how often it is put back |
 //! | [`explain`] | why a packet is treated as it is |
 
 pub mod addressing;
@@ -19,5 +20,6 @@ pub mod health;
 pub mod installed;
 pub mod left_over;
 pub mod loaded;
+pub mod mending;
 pub(crate) mod older;
 pub mod wanted;

@@ -4,6 +4,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`work`] | the main loop: what happens is told to the state machine, what that wants is done |
+//! | `doing` | what it does then |
 //! | `link` | the connection to Corosync |
 //! | `kernel` | what the daemon sees of its kernel, and what it tells it |
 //! | `errands` | what takes its time, done by a thread of its own |
@@ -25,6 +26,7 @@
 
 pub mod conversation;
 pub mod counts;
+mod doing;
 mod errands;
 mod kernel;
 mod link;

@@ -8,10 +8,10 @@ use super::link::{Link, connect};
 use super::server::Server;
 use super::socket::{Socket, SocketError};
 use super::telling::Telling;
-use crate::cluster::bucket::{Answer, Op, Ticket};
+use crate::cluster::bucket::{Answer, Ticket};
 use crate::cluster::gathering::{Gathering, NodeId, Ring};
 use crate::cluster::machine::Machine;
-use crate::cluster::order::{Ask, Destination, Order, Todo};
+use crate::cluster::order::{Ask, Destination};
 use crate::sys::corosync::{Corosync, CorosyncError, Event, Settings};
 use crate::sys::nft::{ChangedBy, Changes, NftError};
 use crate::sys::readiness::Readiness;
@@ -37,8 +37,6 @@ const WHILE_IT_RESTS: Duration = Duration::from_secs(10);
 const PUT_OFF: Duration = Duration::from_millis(20);
 /// The pause before Corosync is told again what it did not take.
 const AGAIN: Duration = Duration::from_millis(2);
-/// So much waits for Corosync; what does not fit is said anew in another gathering.
-const MOST_UNSAID: usize = 4096;
 /// How many requests wait to be heard.
 const ASKS: usize = 64;
 
@@ -67,18 +65,18 @@ pub enum WorkError {
 }
 
 /// The daemon.
-struct Work {
-    machine: Option<Machine>,
-    me: Option<u32>,
-    kernel: Kernel,
-    link: Option<Link>,
-    joins: mpsc::Sender<(Corosync, Settings)>,
-    unsaid: VecDeque<Vec<u8>>,
-    replies: BTreeMap<Ticket, oneshot::Sender<Reply>>,
-    drain_ms: BTreeMap<IpAddr, u64>,
-    errands: Sender<Errand>,
-    look_at: Instant,
-    telling: Telling,
+pub(super) struct Work {
+    pub(super) machine: Option<Machine>,
+    pub(super) me: Option<u32>,
+    pub(super) kernel: Kernel,
+    pub(super) link: Option<Link>,
+    pub(super) joins: mpsc::Sender<(Corosync, Settings)>,
+    pub(super) unsaid: VecDeque<Vec<u8>>,
+    pub(super) replies: BTreeMap<Ticket, oneshot::Sender<Reply>>,
+    pub(super) drain_ms: BTreeMap<IpAddr, u64>,
+    pub(super) errands: Sender<Errand>,
+    pub(super) look_at: Instant,
+    pub(super) telling: Telling,
 }
 
 /// Works until it is told to end (SIGTERM, SIGINT).
@@ -181,7 +179,7 @@ impl Work {
 
     /// When the kernel is looked at, unless something else is a reason to: not while clients wait, for a look takes as
     /// long as a handover.
-    fn looks_at(&self) -> Instant {
+    pub(super) fn looks_at(&self) -> Instant {
         match self.machine.as_ref().is_some_and(Machine::is_awaited) {
             true => self.look_at + PUT_OFF,
             false => self.look_at,
@@ -355,7 +353,7 @@ impl Work {
         }
     }
 
-    fn answer(&mut self, ticket: Ticket, answer: Answer) {
+    pub(super) fn answer(&mut self, ticket: Ticket, answer: Answer) {
         self.reply(ticket, Reply::Answer { answer });
     }
 
@@ -377,7 +375,7 @@ impl Work {
     }
 
     /// Looks at the kernel.
-    fn look(&mut self) {
+    pub(super) fn look(&mut self) {
         match self.kernel.look() {
             Ok(all) => {
                 if let Some(machine) = &mut self.machine {
@@ -394,103 +392,10 @@ impl Work {
         };
         self.look_at = Instant::now() + pause;
     }
-
-    /// Does what there is to do.
-    fn go_on(&mut self) {
-        self.say_again();
-        if Instant::now() >= self.looks_at() {
-            self.look();
-        }
-        if let Some(machine) = &mut self.machine {
-            machine.wake(now());
-        }
-        while let Some(machine) = &mut self.machine {
-            let todo = machine.todo(now());
-            if todo.is_empty() {
-                break;
-            }
-            todo.into_iter().for_each(|todo| self.act(todo));
-        }
-        self.telling.tell(self.machine.as_ref(), &self.kernel);
-    }
-
-    fn act(&mut self, todo: Todo) {
-        match todo {
-            Todo::Do(order) => self.tell(&order),
-            Todo::Look(vip) => {
-                self.look();
-                let seen = self.kernel.seen(vip);
-                if let Some(machine) = &mut self.machine {
-                    machine.confirm(now(), vip, &seen);
-                }
-            }
-            Todo::Say(message) => match message.written() {
-                Ok(bytes) => self.say(bytes),
-                Err(error) => error!("{error}"),
-            },
-            Todo::Answer(ticket, answer) => self.answer(ticket, answer),
-        }
-    }
-
-    /// Tells the kernel.
-    fn tell(&mut self, order: &Order) {
-        let (vip, buckets) = (order.vip, order.buckets.clone());
-        let errand = match order.op {
-            Op::Drain => Some(Errand::Drain {
-                vip,
-                buckets,
-                drain_ms: self.usual_drain(vip),
-            }),
-            Op::Adopted => Some(Errand::Adopted { vip, buckets }),
-            _ => None,
-        };
-        if let Some(errand) = errand {
-            if self.errands.send(errand).is_err() {
-                error!("nobody does errands any more");
-            }
-        }
-        let done = self.kernel.tell(order);
-        debug!("{:?} {} of {vip}: {done}", order.op, order.buckets);
-        self.telling.done(order, &done);
-        if let Some(machine) = &mut self.machine {
-            machine.done(now(), order, &done);
-        }
-    }
-
-    fn usual_drain(&self, vip: IpAddr) -> u64 {
-        let asked = self.drain_ms.get(&vip).copied();
-        asked
-            .or_else(|| self.kernel.usual_drain(vip))
-            .unwrap_or_default()
-    }
-
-    /// Says something to all; what Corosync does not take now is said later, in its place.
-    fn say(&mut self, bytes: Vec<u8>) {
-        self.unsaid.push_back(bytes);
-        self.say_again();
-        if self.unsaid.len() > MOST_UNSAID {
-            error!("Corosync takes nothing any more");
-            self.unsaid.pop_front();
-        }
-    }
-
-    fn say_again(&mut self) {
-        while let (Some(bytes), Some(link)) = (self.unsaid.front(), &self.link) {
-            match link.send(bytes) {
-                Ok(()) => drop(self.unsaid.pop_front()),
-                Err(CorosyncError::TryAgain(_)) => return,
-                // What becomes of the connection is heard of by itself.
-                Err(error) => {
-                    debug!("{error}");
-                    self.unsaid.clear();
-                }
-            }
-        }
-    }
 }
 
 /// The time that the state machine goes by, as kernel and agents have it too.
-fn now() -> Duration {
+pub(super) fn now() -> Duration {
     time(ClockId::CLOCK_MONOTONIC)
 }
 

@@ -11,9 +11,9 @@ use crate::cluster_support::*;
 use crate::product::*;
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
-const EVERY: Duration = Duration::from_millis(20);
+const EVERY: Duration = Duration::from_millis(60);
 /// How many sources probe.
-const PROBES: usize = 60;
+const PROBES: usize = 36;
 
 /// The daemons of a cluster, which the nodes run from their boot on.
 struct Daemons<'a> {

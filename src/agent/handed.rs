@@ -12,7 +12,7 @@ use crate::host::observe::Kernel;
 use crate::host::reach::reach;
 use crate::host::sweeper::sweep_what_is_left;
 use crate::host::together::{Other, Request as Wish};
-use crate::model::phase::{OFFERED_MS, Phases};
+use crate::model::phase::OFFERED_MS;
 use crate::model::untrusted::Untrusted;
 use crate::model::vip::Vip;
 use crate::plan::step::Intent;
@@ -125,7 +125,7 @@ fn offered(env: &Environment, essentials: &Essentials, bucket: u16) -> Result<bo
     let Some(found) = find(&rules, ip).filter(is_mine) else {
         return Ok(false);
     };
-    if !is_ready(&found.phases) {
+    if !found.phases.is_ready() {
         get_ready(env, &mut kernel, ip, bucket)?;
     }
     let request = Request::Stop {
@@ -150,11 +150,6 @@ fn offered(env: &Environment, essentials: &Essentials, bucket: u16) -> Result<bo
     }
 }
 
-/// Is all there by which a daemon hands over?
-fn is_ready(phases: &Phases) -> bool {
-    phases.handover_rules && phases.leaving_rules && phases.adopting_rules
-}
-
 /// Under the lock; others who stop at the same time need not do it again.
 fn get_ready(
     env: &Environment,
@@ -169,7 +164,7 @@ fn get_ready(
     let others: Vec<Other> = wish.iter().flat_map(Wish::others).collect();
     let reached = reach(kernel, &Intent::Ready { address }, Manners::default())?;
     drop(lock);
-    if is_ready(&phases_of(&reached.observed.rules, address)) {
+    if phases_of(&reached.observed.rules, address).is_ready() {
         for other in &others {
             serve(other, false, false);
         }

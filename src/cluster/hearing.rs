@@ -11,15 +11,20 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 impl Machine {
-    /// A message has come; everybody has it in the same order.
+    /// A message has come, which is told then; everybody has it in the same order.
     ///
     /// # Errors
     /// Why it is dropped.
-    pub fn hear(&mut self, now: Duration, from: NodeId, bytes: &[u8]) -> Result<(), MessageError> {
+    pub fn hear(
+        &mut self,
+        now: Duration,
+        from: NodeId,
+        bytes: &[u8],
+    ) -> Result<Message, MessageError> {
         match Message::read(from, bytes) {
             Ok(message) => {
                 self.heard(now, &message);
-                Ok(())
+                Ok(message)
             }
             Err(error) => {
                 match error {
@@ -214,13 +219,8 @@ impl Machine {
         let offered =
             |of: &(IpAddr, u16)| matches!(self.state(of.0, of.1), Some(State::Offered(_)));
         let all: BTreeSet<(IpAddr, u16)> = all.into_iter().filter(offered).collect();
-        let kept: BTreeSet<IpAddr> = all.iter().map(|(vip, _)| *vip).collect();
-        let kept: BTreeSet<IpAddr> = kept
-            .into_iter()
-            .filter(|vip| !some_hear_nothing && self.view.is_kept(*vip))
-            .collect();
         for (vip, bucket) in all {
-            match kept.contains(&vip) {
+            match !some_hear_nothing && self.view.is_kept(vip) {
                 true => drop(self.uncertain.insert((vip, bucket))),
                 false => self.step(now, vip, bucket, Input::Unclaimed),
             }

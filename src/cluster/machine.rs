@@ -215,24 +215,22 @@ impl Machine {
 
     /// Is a bucket that stops worth waiting for somebody who claims it?
     fn goes(&self, vip: IpAddr, bucket: u16, to: Destination) -> Goes {
-        let members = self.gathering.iter();
-        let mut others = members
-            .flat_map(|(gathering, _)| gathering.members.keys())
-            .filter(|node| **node != self.me);
+        let Some((gathering, _)) = &self.gathering else {
+            return Goes::Away;
+        };
+        let members = gathering.members.keys();
+        let mut others = members.filter(|node| **node != self.me);
         let waits = match to {
             Destination::Node(node) => others.any(|other| *other == node),
-            // Where it is not stopped everywhere, and every node to which it can go hears of the offer.
+            // Not every node to which it can go hears of the offer.
+            Destination::Unknown if !gathering.without.is_empty() => false,
+            // Where it is not stopped everywhere.
             Destination::Unknown => {
-                let knows =
-                    |(gathering, _): &(Gathering, GatheringId)| gathering.without.is_empty();
-                if !self.gathering.as_ref().is_some_and(knows) {
-                    return Goes::Away;
-                }
                 let own = self.own.get(&vip);
                 let mut own = own.into_iter().flat_map(|own| &own.buckets);
                 let keeps = |(of, state): (&u16, &State)| *of != bucket && state.is_held();
-                others.next().is_some()
-                    && (own.any(keeps) || self.view.is_kept_by_others(self.me, vip))
+                let kept = own.any(keeps) || self.view.is_kept_by_others(self.me, vip);
+                others.next().is_some() && kept
             }
             Destination::Nowhere => false,
         };

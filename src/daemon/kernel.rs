@@ -2,9 +2,10 @@
 //! reading first and without the lock. It remembers what it saw last; where that is not so any more the kernel refuses,
 //! and it looks again.
 
-use crate::cluster::bucket::{OFFER, Op};
+use crate::cluster::bucket::Op;
 use crate::cluster::order::{Order, Seen};
 use crate::model::bucket::BucketSet;
+use crate::model::phase::OFFERED_MS;
 use crate::model::ruleset::Ruleset;
 use crate::plan::handover::Told;
 use crate::reading::installed::{Installed, installed};
@@ -107,9 +108,7 @@ impl Kernel {
                     .or_else(|| self.usual_drain(order.vip))
                     .unwrap_or_default(),
             },
-            Op::Offer => Told::Offer {
-                for_ms: millis(OFFER),
-            },
+            Op::Offer => Told::Offer { for_ms: OFFERED_MS },
             Op::Keep => Told::Keep,
             Op::Give => Told::Give,
             Op::Drain | Op::Adopted => return order.buckets.clone(),
@@ -192,10 +191,6 @@ fn of(Installed { vip, phases }: &Installed) -> Seen {
             .collect(),
         drains: phases.leaving().iter().collect(),
     }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

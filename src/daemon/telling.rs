@@ -92,11 +92,8 @@ impl Telling {
     }
 
     /// A message that was heard.
-    pub(super) fn heard(&mut self, from: u32, bytes: &[u8]) {
-        let Ok(Message { said, .. }) = Message::read(NodeId(from), bytes) else {
-            return;
-        };
-        let node = self.node(from);
+    pub(super) fn heard(&mut self, Message { from, said, .. }: Message) {
+        let node = self.node(from.0);
         let of = |vip, buckets| Of { vip, buckets, node };
         let what = match said {
             Said::Offers { vip, buckets } => What::Offers(of(vip, buckets)),

@@ -228,11 +228,7 @@ impl Work {
             Ok(events) => events.into_iter().for_each(|event| self.follow(event)),
             Err(error) => {
                 warn!("{error}; until it is there again agents do without this daemon");
-                self.link = None;
-                self.unsaid.clear();
-                if let Some(machine) = &mut self.machine {
-                    machine.part(now());
-                }
+                self.part();
                 self.telling.parted();
                 connect(self.joins.clone());
             }
@@ -273,7 +269,7 @@ impl Work {
                     String::from_utf8_lossy(&bytes)
                 );
                 match machine.hear(now(), NodeId(from.node), &bytes) {
-                    Ok(()) => self.telling.heard(from.node, &bytes),
+                    Ok(message) => self.telling.heard(message),
                     Err(error) => self.telling.dropped(from.node, &error),
                 }
             }
@@ -364,13 +360,18 @@ impl Work {
         }
     }
 
-    /// Lets go of what is offered here; nobody hears of it any more.
-    fn end(&mut self) {
+    /// There is no connection to Corosync any more.
+    fn part(&mut self) {
         self.link = None;
         self.unsaid.clear();
         if let Some(machine) = &mut self.machine {
             machine.part(now());
         }
+    }
+
+    /// Lets go of what is offered here; nobody hears of it any more.
+    fn end(&mut self) {
+        self.part();
         self.go_on();
     }
 

@@ -261,6 +261,18 @@ impl Phases {
         self
     }
 
+    /// Has all rules by which the daemon offers buckets, lets them go and takes them.
+    pub fn get_ready(&mut self) {
+        self.handover_rules = true;
+        self.leaving_rules = true;
+        self.adopting_rules = true;
+    }
+
+    /// Are all of these there?
+    pub fn is_ready(&self) -> bool {
+        self.handover_rules && self.leaving_rules && self.adopting_rules
+    }
+
     /// Must there be rules for buckets that are handed over?
     pub fn needs_handover_rules(&self) -> bool {
         self.handover_rules || self.is_handed_over()

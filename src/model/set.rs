@@ -207,11 +207,11 @@ impl SetSpec {
         SetSpec::new(vec![KeyPart::Number], data, size).worded([Word::NumberBelow(below.into())])
     }
 
-    /// The same, of which each ends by itself.
-    pub fn of_ending_numbers(below: u16, data: Data, size: u32) -> Self {
+    /// The same for all of them, of which each ends by itself. What has ended takes room until the kernel collects it.
+    pub fn of_ending_numbers(below: u16, data: Data) -> Self {
         SetSpec {
             lifetime: Lifetime::Each,
-            ..SetSpec::of_numbers(below, data, size)
+            ..SetSpec::of_numbers(below, data, 2 * u32::from(below))
         }
     }
 

@@ -35,9 +35,7 @@ use std::net::IpAddr;
 pub(super) fn ready(observed: &Observed, address: IpAddr) -> Result<Vec<Step>, Refusal> {
     let found = find(&observed.rules, address).ok_or(Refusal::Unknown(address))?;
     let mut phases = found.phases;
-    phases.handover_rules = true;
-    phases.leaving_rules = true;
-    phases.adopting_rules = true;
+    phases.get_ready();
     let mut steps = Vec::new();
     let wanted = with_vip(observed, &found.vip, &phases);
     rules_step(&mut steps, &mut observed.rules.clone(), wanted);

@@ -71,9 +71,7 @@ impl Told {
 
 /// Phases of which all is there that a handover needs.
 fn ready(mut phases: Phases) -> Phases {
-    phases.handover_rules = true;
-    phases.leaving_rules = true;
-    phases.adopting_rules = true;
+    phases.get_ready();
     phases
 }
 

@@ -5,7 +5,7 @@ use crate::model::bucket::BucketSet;
 use crate::model::host::Observed;
 use crate::model::mac::Mac;
 use crate::model::phase::{Ending, Phases};
-use crate::model::ruleset::{Count, Element, Family, Ruleset, Set, Table, Target, Verdict};
+use crate::model::ruleset::{Count, Element, Family, Ruleset, Set, Table};
 use crate::model::vip::{Nic, Vip};
 use crate::rules::adopting;
 use crate::rules::dataplane::owned_element;
@@ -129,19 +129,12 @@ fn owned(table: &Table, address: IpAddr) -> BucketSet {
 
 /// In which phases the elements of a map of leaving buckets say that they are.
 fn read_leaving(leaving: &Set, vip: IpAddr, phases: &mut Phases) {
-    for (key, element) in &leaving.elements {
-        let (Some(bucket), Target::Verdict(Verdict::Goto(chain))) =
-            (bucket_of_key(key), &element.target)
-        else {
-            continue;
-        };
-        let left = element.left_ms.unwrap_or_default();
-        if *chain == closing_chain(vip) {
-            phases.closing.insert(bucket, left);
-        } else if *chain == draining_chain(vip) {
-            phases.draining.insert(bucket, left);
-        }
-    }
+    let to = |chain: String| {
+        let chain = [chain];
+        ending(Some(leaving), |element| element.goes_to(&chain))
+    };
+    phases.closing = to(closing_chain(vip));
+    phases.draining = to(draining_chain(vip));
 }
 
 /// Which buckets of the VIP the daemons hand over.
@@ -177,12 +170,7 @@ fn read_adopting(rules: &Ruleset, vip: IpAddr, phases: &mut Phases) {
         return;
     };
     phases.adopting_rules = true;
-    for (key, element) in &set.elements {
-        if let Some(bucket) = bucket_of_key(key) {
-            let left = element.left_ms.unwrap_or_default();
-            phases.adopting.insert(bucket, left);
-        }
-    }
+    phases.adopting = ending(Some(set), |_| true);
 }
 
 /// What the elements of the VIP's map have counted, by bucket.
@@ -215,6 +203,7 @@ pub fn foreign(rules: &Ruleset, address: IpAddr) -> Count {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ruleset::{Target, Verdict};
     use crate::model::vip::tests::a_vip;
     use crate::rules::dataplane::ruleset;
     use crate::rules::names::bucket_key;

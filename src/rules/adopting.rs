@@ -172,10 +172,8 @@ pub(super) fn sets(vip: &Vip, phases: &Phases) -> Vec<(String, Set)> {
             ..SetSpec::new(key, Data::None, most).worded(flow_and_number(address))
         })
     };
-    // What has ended takes room until the kernel collects it.
     let buckets = vip.buckets.get();
-    let count = 2 * u32::from(buckets);
-    let mut adopting = Set::new(SetSpec::of_ending_numbers(buckets, Data::None, count));
+    let mut adopting = Set::new(SetSpec::of_ending_numbers(buckets, Data::None));
     for (bucket, left_ms) in &phases.adopting {
         let element = Element::new(Target::None).ending(*left_ms);
         adopting.elements.insert(bucket_key(*bucket), element);

@@ -36,16 +36,16 @@ pub fn offered_element(left_ms: u64) -> Element {
     Element::new(Target::Verdict(Verdict::Goto(TO_HOST.to_owned()))).ending(left_ms)
 }
 
-/// What the map of offered buckets is made for. What has ended takes room until the kernel collects it.
-pub fn offered_spec(vip: &Vip) -> SetSpec {
+/// What the map of offered buckets is made for.
+fn offered_spec(vip: &Vip) -> SetSpec {
     let buckets = vip.buckets.get();
-    SetSpec::of_ending_numbers(buckets, Data::Verdict, 2 * u32::from(buckets))
+    SetSpec::of_ending_numbers(buckets, Data::Verdict)
 }
 
 /// What the set of coming buckets is made for.
-pub fn coming_spec(vip: &Vip) -> SetSpec {
+fn coming_spec(vip: &Vip) -> SetSpec {
     let buckets = vip.buckets.get();
-    SetSpec::of_ending_numbers(buckets, Data::None, 2 * u32::from(buckets))
+    SetSpec::of_ending_numbers(buckets, Data::None)
 }
 
 /// The map and the set; none while nothing is handed over.

@@ -104,10 +104,8 @@ pub(crate) fn sets(vip: &Vip, phases: &Phases) -> Vec<(String, Set)> {
         return Vec::new();
     }
     let address = vip.address;
-    // What has ended takes room until the kernel collects it.
     let buckets = vip.buckets.get();
-    let count = 2 * u32::from(buckets);
-    let mut leaving = Set::new(SetSpec::of_ending_numbers(buckets, Data::Verdict, count));
+    let mut leaving = Set::new(SetSpec::of_ending_numbers(buckets, Data::Verdict));
     let goes_to = |chain| Element::new(Target::Verdict(Verdict::Goto(chain)));
     let closing = phases.closing.iter().map(|of| (of, closing_chain(address)));
     let draining = phases

@@ -1,19 +1,14 @@
 //! Where `clusteripd` runs on all nodes a planned move is a handover; and whatever becomes of the daemons, no packet is
 //! answered twice, and in the end Pacemaker has what it wants.
 
-use std::time::Duration;
-
 use lab::cluster::PATIENCE;
 use lab::exec::Running;
-use lab::{Error, HoldOptions, ProbeKind, Result};
+use lab::{Error, Result};
 
 use crate::cluster_support::*;
 use crate::product::*;
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
-const EVERY: Duration = Duration::from_millis(60);
-/// How many sources probe.
-const PROBES: usize = 36;
 
 /// The daemons of a cluster, which the nodes run from their boot on.
 struct Daemons<'a> {
@@ -89,28 +84,7 @@ fn a_planned_move_is_a_handover() -> Result<()> {
     let rig = rig("handover")?;
     let daemons = Daemons::of(&rig);
     let before = kinds(&daemons)?;
-    let vip = rig.vip();
-    let options = HoldOptions {
-        interval: Duration::from_millis(200),
-        timeout: PATIENCE,
-    };
-    let flows = rig.client.sources_for(vip.address, 240).into_iter();
-    let flows = flows
-        .enumerate()
-        .map(|(n, source)| (source, 20_000 + n as u16));
-    let witness = rig.client.witness(&[vip.address])?;
-    let held = rig.client.hold(vip.target(), flows, options)?;
-    let sources = rig.client.sources_for(vip.address, PROBES);
-    let probe = rig
-        .client
-        .probe(ProbeKind::Tcp, vip.target(), sources, EVERY, ANSWER_TIME)?;
-    rig.cluster.standby("n3")?;
-    rig.wait_well_shared(&["n1", "n2"])?;
-    rig.cluster.online("n3")?;
-    rig.wait_well_shared(&NODES)?;
-    let probes = probe.stop()?;
-    held.stop()?.expect_none_lost()?;
-    witness.finish()?.expect_no_double_answers()?;
+    let probes = rig.there_and_back()?;
     // Four buckets there, four back, by a word of the node that had it; but where agents are too slow for an offer.
     let moved = kinds(&daemons)?;
     for (kind, (before, after)) in KINDS.iter().zip(before.iter().zip(moved)) {
@@ -135,12 +109,7 @@ fn a_planned_move_is_a_handover() -> Result<()> {
 fn whatever_becomes_of_the_daemons_nobody_answers_twice() -> Result<()> {
     let rig = rig("handed")?;
     let mut daemons = Daemons::of(&rig);
-    let vip = rig.vip();
-    let sources = rig.client.sources_for(vip.address, PROBES);
-    let witness = rig.client.witness(&[vip.address])?;
-    let probe = rig
-        .client
-        .probe(ProbeKind::Tcp, vip.target(), sources, EVERY, ANSWER_TIME)?;
+    let (witness, probe) = rig.watched()?;
     // n3 gives, n1 and n2 take.
     for (what, stop, who) in [
         ("the giver's daemon is killed", false, ["n3"].as_slice()),
@@ -187,11 +156,7 @@ fn a_node_that_is_lost_in_the_midst_of_a_handover_is_fenced_and_nobody_answers_t
     let rig = rig("halfway")?;
     let daemons = Daemons::of(&rig);
     let vip = rig.vip();
-    let sources = rig.client.sources_for(vip.address, PROBES);
-    let witness = rig.client.witness(&[vip.address])?;
-    let probe = rig
-        .client
-        .probe(ProbeKind::Tcp, vip.target(), sources, EVERY, ANSWER_TIME)?;
+    let (witness, probe) = rig.watched()?;
     // n3 gives, n1 and n2 take. A node whose processes have all died goes on answering until it is fenced.
     for (what, lost, crashes) in [
         ("a taker is off", "n1", false),

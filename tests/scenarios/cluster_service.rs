@@ -2,19 +2,16 @@
 //! its own. What systemd does is done here by `unshare`, `mount` and `setpriv`, by what the unit says.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use lab::cluster::PATIENCE;
 use lab::exec::Running;
-use lab::{Error, HoldOptions, Node, ProbeKind, Result};
+use lab::{Error, Node, Result};
 
 use crate::cluster_support::*;
 use crate::product::*;
 
 const UNIT: &str = include_str!("../../packaging/clusteripd.service");
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
-const EVERY: Duration = Duration::from_millis(60);
-const PROBES: usize = 36;
 /// Where the daemon's lines go, and what it tells systemd.
 const LOG: &str = "/var/log/clusteripd.log";
 const NOTIFIED: &str = "/var/log/notified";
@@ -203,28 +200,7 @@ fn the_unit_leaves_the_daemon_what_it_needs_and_no_more() -> Result<()> {
     assert!(!by("--clear-groups")?.status.success());
 
     // A planned move there and back.
-    let vip = rig.vip();
-    let options = HoldOptions {
-        interval: Duration::from_millis(200),
-        timeout: PATIENCE,
-    };
-    let flows = rig.client.sources_for(vip.address, 240).into_iter();
-    let flows = flows
-        .enumerate()
-        .map(|(n, source)| (source, 20_000 + n as u16));
-    let witness = rig.client.witness(&[vip.address])?;
-    let held = rig.client.hold(vip.target(), flows, options)?;
-    let sources = rig.client.sources_for(vip.address, PROBES);
-    let probe = rig
-        .client
-        .probe(ProbeKind::Tcp, vip.target(), sources, EVERY, ANSWER_TIME)?;
-    rig.cluster.standby("n3")?;
-    rig.wait_well_shared(&["n1", "n2"])?;
-    rig.cluster.online("n3")?;
-    rig.wait_well_shared(&NODES)?;
-    let probes = probe.stop()?;
-    held.stop()?.expect_none_lost()?;
-    witness.finish()?.expect_no_double_answers()?;
+    let probes = rig.there_and_back()?;
     for kind in ["offer", "give", "take"] {
         let begin = format!("clusterip_moves_total{{kind=\"{kind}\",outcome=\"done\"}}");
         let counted = services.values().map(|service| service.counted(&begin));
@@ -282,12 +258,7 @@ fn a_node_without_a_daemon_beside_two_with_one_answers_nothing_twice() -> Result
     for service in services.values() {
         service.wait_members(&rig, 2)?;
     }
-    let vip = rig.vip();
-    let sources = rig.client.sources_for(vip.address, PROBES);
-    let witness = rig.client.witness(&[vip.address])?;
-    let probe = rig
-        .client
-        .probe(ProbeKind::Tcp, vip.target(), sources, EVERY, ANSWER_TIME)?;
+    let (witness, probe) = rig.watched()?;
     for name in ["n1", "n2", "n3"] {
         rig.cluster.standby(name)?;
         let others: Vec<&str> = NODES.into_iter().filter(|other| *other != name).collect();

@@ -8,15 +8,20 @@ use std::time::Duration;
 use clusterip::model::hash::{Flow, Hasher};
 use clusterip::model::seed::derived_seed;
 use lab::cluster::PATIENCE;
+use lab::traffic::{Probe, ProbeReport};
 use lab::{
-    Client, Cluster, ClusterOptions, Context, Daemon, Error, Instances, Lab, Pace, Report, Result,
-    Serve,
+    Client, Cluster, ClusterOptions, Context, Daemon, Error, HoldOptions, Instances, Lab, Pace,
+    ProbeKind, Report, Result, Serve, Witness,
 };
 
 use crate::product::*;
 
 /// How long a datagram waits for its answer; a busy machine is no silent node.
 pub const ANSWER_TIME: Duration = Duration::from_secs(2);
+
+/// How often each of so many sources begins a connection while buckets move.
+const EVERY: Duration = Duration::from_millis(60);
+const PROBES: usize = 36;
 
 /// A VIP as the cluster is told to share it: the resource's name stands for the clone too.
 #[derive(Clone, Debug)]
@@ -169,6 +174,42 @@ impl Rig {
 
     pub fn say(&self, line: impl std::fmt::Display) {
         self.lab.progress().say(line);
+    }
+
+    /// Who sees all answers of the first VIP, and steady new connections to it.
+    pub fn watched(&self) -> Result<(Witness, Probe)> {
+        let vip = self.vip();
+        let sources = self.client.sources_for(vip.address, PROBES);
+        let witness = self.client.witness(&[vip.address])?;
+        let (kind, target) = (ProbeKind::Tcp, vip.target());
+        let probe = self
+            .client
+            .probe(kind, target, sources, EVERY, ANSWER_TIME)?;
+        Ok((witness, probe))
+    }
+
+    /// Of three nodes the third goes on standby and comes back. No connection is lost that is held meanwhile, and nobody
+    /// answers twice. The new connections.
+    pub fn there_and_back(&self) -> Result<ProbeReport> {
+        let vip = self.vip();
+        let options = HoldOptions {
+            interval: Duration::from_millis(200),
+            timeout: PATIENCE,
+        };
+        let flows = self.client.sources_for(vip.address, 240).into_iter();
+        let flows = flows
+            .enumerate()
+            .map(|(n, source)| (source, 20_000 + n as u16));
+        let (witness, probe) = self.watched()?;
+        let held = self.client.hold(vip.target(), flows, options)?;
+        self.cluster.standby("n3")?;
+        self.wait_well_shared(&["n1", "n2"])?;
+        self.cluster.online("n3")?;
+        self.wait_well_shared(&["n1", "n2", "n3"])?;
+        let probes = probe.stop()?;
+        held.stop()?.expect_none_lost()?;
+        witness.finish()?.expect_no_double_answers()?;
+        Ok(probes)
     }
 
     /// Waits until Pacemaker has done all it wants, and every bucket is owned once, by
